@@ -1,0 +1,72 @@
+"""An entry of the catalogue: which image, how it is started, how it is reached, what is offered for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .limits import Offer
+
+
+class Prefix(StrEnum):
+    """What happens to `/i/<id>` on the way in: some applications know their base path, others want it stripped."""
+
+    KEEP = "keep"
+    STRIP = "strip"
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """What the templates of an environment may name in braces."""
+
+    root_path: str
+    token: str
+    username: str
+    uid: int
+    home: str
+
+    def fill(self, template: str) -> str:
+        """`template` with `{root_path}`, `{token}`, `{username}`, `{uid}` and `{home}` put in; other braces stay."""
+        for name, value in vars(self).items():
+            template = template.replace("{" + name + "}", str(value))
+        return template
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One web application that users may launch.
+
+    `user`, `command`, `env_vars`, `request_headers`, `health_path` and `start_path` are templates (see Placeholders).
+
+    Attributes:
+        image: the image as the engine names it; the default, to be pulled.
+        build: the recipe below `images/` that stands in where `image` cannot be had.
+        home: where the owner's home is mounted in the container; it is also mounted at /home/<username>.
+        user: the container's `uid:gid`; empty starts it as the image says (RStudio's init needs root).
+        capabilities: what stays of Linux's capabilities; everything else is dropped.
+        request_headers: headers nginx sets on every request to the instance; a client's own are discarded.
+        health_path: answers below 400 once the application is usable, without log-in.
+        stop_grace_seconds: how long the application may take to save when it is stopped.
+    """
+
+    name: str
+    title: str
+    description: str
+    image: str
+    build: str | None
+    port: int
+    home: str
+    prefix: Prefix
+    health_path: str
+    start_path: str
+    offer: Offer
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    request_headers: Mapping[str, str] = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+    pids_limit: int = 2048
+    stop_grace_seconds: int = 10
+    start_timeout_seconds: int = 120

@@ -1,0 +1,115 @@
+"""An instance's life: its states, which may follow which, and what time alone makes of one.
+
+    queued → starting → running → stopping → stopped | expired | failed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from .limits import Limits
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+    @property
+    def is_live(self) -> bool:
+        """Live instances count towards quotas and capacity; the others have ended."""
+        return self in LIVE
+
+
+LIVE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.STOPPING})
+ENDED = frozenset({State.STOPPED, State.EXPIRED, State.FAILED})
+
+_MAY_FOLLOW: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.STARTING, State.STOPPED, State.EXPIRED, State.FAILED}),
+    State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.FAILED}),
+    State.RUNNING: frozenset({State.STOPPING, State.FAILED}),
+    State.STOPPING: frozenset(ENDED),
+    State.STOPPED: frozenset(),
+    State.EXPIRED: frozenset(),
+    State.FAILED: frozenset(),
+}
+
+
+def may_follow(before: State, after: State) -> bool:
+    return after in _MAY_FOLLOW[before]
+
+
+class Stage(StrEnum):
+    """What a launch is doing; shown live to the one who waits."""
+
+    WAITING = "waiting for room"
+    HOME = "preparing your files"
+    IMAGE = "checking the image"
+    CONTAINER = "creating the container"
+    STARTING = "starting the application"
+    READY = "ready"
+    SAVING = "saving and stopping"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where nginx reaches an instance: always on the loopback interface."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """`ending_as` and `reason` are decided when the end is decided; `reason` is in the user's words."""
+
+    id: str
+    owner_id: str
+    environment: str
+    state: State
+    stage: Stage
+    reason: str | None
+    limits: Limits
+    created_at: datetime
+    expires_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    ending_as: State | None = None
+    address: Address | None = None
+    image: str | None = None
+    stand_in: bool = False
+    carrier: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        return self.state.is_live
+
+    def is_expired(self, now: datetime) -> bool:
+        return now >= self.expires_at
+
+
+def next_transition(instance: Instance, now: datetime) -> tuple[State, str] | None:
+    """What time alone makes of an instance: the state to go to and the reason in the user's words, or None."""
+    if not instance.is_expired(now):
+        return None
+    reason = f"expired on {instance.expires_at:%-d %B %Y at %H:%M} UTC"
+    if instance.state is State.QUEUED:
+        return State.EXPIRED, "its time ran out while it waited for room"
+    if instance.state in (State.STARTING, State.RUNNING):
+        return State.EXPIRED, reason
+    return None
+
+
+def extended_until(instance: Instance, days: int, longest_days: int, now: datetime) -> datetime:
+    """The new end when `days` are added: never further than the longest duration offered, counted from `now`."""
+    return max(instance.expires_at, min(instance.expires_at + timedelta(days=days), now + timedelta(days=longest_days)))

@@ -1,0 +1,93 @@
+"""Sign-in by e-mail: addresses, codes, challenges, logins."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from email_validator import EmailNotValidError, validate_email
+
+CODE_DIGITS = 6
+ADDRESS_MAX = 254  # RFC 5321, 4.5.3.1.3 less the angle brackets
+
+
+def normalise_address(text: str) -> str:
+    """One person's address in one spelling: surrounding blanks off, all of it in lower case, plain ASCII.
+
+    A plus-address (`alice+lab@…`) stays another address than `alice@…`: whether the two reach the same mailbox is
+    the mail server's business. No mail server in use tells `Alice@` from `alice@`, so case does not make two people.
+
+    Raises:
+        ValueError: it is no address a code can be sent to; the text says why.
+    """
+    address = text.strip()
+    if len(address) > ADDRESS_MAX:
+        raise ValueError("that address is longer than an e-mail address can be")
+    if not address.isascii() or not address.isprintable():
+        raise ValueError("write the address in plain letters, digits and the usual signs")
+    try:
+        valid = validate_email(address, check_deliverability=False, allow_smtputf8=False, allow_quoted_local=False)
+    except EmailNotValidError:
+        raise ValueError("that does not look like an e-mail address; it should be like name@institute.edu") from None
+    return valid.normalized.lower()
+
+
+def domain_allowed(address: str, allowed_domains: tuple[str, ...]) -> bool:
+    """Whether the part behind the @ is exactly one of `allowed_domains`; an empty tuple allows every domain."""
+    return not allowed_domains or address.rpartition("@")[2] in {domain.lower() for domain in allowed_domains}
+
+
+def new_code() -> str:
+    return f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
+
+
+def normalise_code(text: str) -> str:
+    """The code without the blanks and dashes people copy or type with it."""
+    return re.sub(r"[\s\-]", "", text)[:64].upper()
+
+
+def code_digest(key: bytes, challenge_id: str, code: str) -> str:
+    """What the store keeps of a code: an HMAC bound to its challenge, under a key kept outside the database."""
+    return hmac.new(key, f"code:{challenge_id}:{code}".encode(), hashlib.sha256).hexdigest()
+
+
+def new_secret() -> str:
+    """256 random bits, URL-safe."""
+    return secrets.token_urlsafe(32)
+
+
+def secret_digest(secret: str) -> str:
+    """What the store keeps of a random secret (256 bits need no salt and no slow hash)."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SignInChallenge:
+    """A code that was sent, and the browser it was asked for in. `refused` ones look alike but no code can match."""
+
+    id: str
+    address: str
+    cookie_digest: str
+    code_digest: str
+    attempts: int
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Login:
+    """A browser that is signed in."""
+
+    id: str
+    user_id: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    remembered: bool
+    client: str
+    user_agent: str

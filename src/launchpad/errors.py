@@ -1,0 +1,141 @@
+"""The tree of errors. Each has an HTTP status and a text a user may see; nothing else reaches a user.
+
+Engine, SMTP and SQL texts never go into `detail`: they are logged where they are caught, and the user gets our words.
+"""
+
+from __future__ import annotations
+
+
+class LaunchpadError(Exception):
+    """The root.
+
+    Args:
+        detail: one or two sentences in the user's words: what is wrong and, where we know it, what to do.
+        fields: for bad input, the offending fields and what is wrong with each.
+        retry_after_seconds: when trying again can help, and not before.
+    """
+
+    status = 500
+    code = "internal-error"
+    title = "Something went wrong on our side"
+
+    def __init__(
+        self, detail: str, *, fields: dict[str, str] | None = None, retry_after_seconds: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fields = fields or {}
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SettingsError(LaunchpadError):
+    """The settings cannot be used; `detail` names the file, the line and the key."""
+
+    code = "settings"
+    title = "The settings cannot be used"
+
+
+class InvalidInput(LaunchpadError):
+    status = 422
+    code = "invalid-input"
+    title = "That input cannot be used"
+
+
+class NotSignedIn(LaunchpadError):
+    status = 401
+    code = "not-signed-in"
+    title = "Please sign in"
+
+
+class WrongCode(LaunchpadError):
+    """A code that is wrong, expired, used up or used in another browser: the same answer for all of them."""
+
+    status = 401
+    code = "wrong-code"
+    title = "That code does not work"
+
+
+class Forbidden(LaunchpadError):
+    status = 403
+    code = "forbidden"
+    title = "You may not do that"
+
+
+class NotFound(LaunchpadError):
+    status = 404
+    code = "not-found"
+    title = "Not found"
+
+
+class Conflict(LaunchpadError):
+    status = 409
+    code = "conflict"
+    title = "That does not fit the present state"
+
+
+class QuotaExceeded(LaunchpadError):
+    status = 409
+    code = "quota-exceeded"
+    title = "That is more than your quota allows"
+
+
+class TooManyRequests(LaunchpadError):
+    status = 429
+    code = "too-many-requests"
+    title = "Too many tries"
+
+
+class Unavailable(LaunchpadError):
+    status = 503
+    code = "unavailable"
+    title = "Not available right now"
+
+
+class StoreUnavailable(Unavailable):
+    """The database did not answer or could not be written to."""
+
+    code = "store-unavailable"
+
+
+class EngineUnavailable(Unavailable):
+    """The container engine did not answer."""
+
+    code = "engine-unavailable"
+
+
+class EngineRefused(Unavailable):
+    """The engine answered, and refused what was asked."""
+
+    code = "engine-refused"
+
+
+class NetworkUnavailable(EngineRefused):
+    """The instances' network cannot be made, for example since the engine's address pools are used up."""
+
+    code = "network-unavailable"
+
+
+class ImageMissing(Unavailable):
+    code = "image-missing"
+
+
+class HomeUnavailable(Unavailable):
+    """The user's home cannot be made or must not be used as it is."""
+
+    code = "home-unavailable"
+
+
+class MailUnavailable(Unavailable):
+    """A mail could not be handed over; `permanent` when trying again cannot help."""
+
+    code = "mail-unavailable"
+
+    def __init__(self, detail: str, *, permanent: bool = False) -> None:
+        super().__init__(detail)
+        self.permanent = permanent
+
+
+class StartFailed(Unavailable):
+    """The container ran but never became usable."""
+
+    code = "start-failed"

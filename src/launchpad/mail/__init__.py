@@ -1,0 +1,1 @@
+"""Mail that leaves: the contract (`base`), SMTP (`smtp`), and the outbox that needs no server (`outbox`)."""

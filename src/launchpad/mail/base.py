@@ -1,0 +1,28 @@
+"""The contract of a mailer. One suite, `tests/contract/test_mail.py`, holds every implementation to it."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from typing import Protocol
+
+
+class Mailer(Protocol):
+    async def send(self, message: EmailMessage) -> None:
+        """Hands one message, with exactly one recipient in `To`, to the mail system.
+
+        Returns when the mail system has accepted it. Bounded in time by the settings.
+
+        Raises:
+            MailUnavailable: it could not be handed over; `permanent` says that trying again cannot help (refused
+                log-in, refused recipient). Its text is ours: nothing the server said is in it.
+            ValueError: the message has no or more than one recipient, or a line break in a header.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Connects and logs in as `send` would, without sending.
+
+        Raises:
+            MailUnavailable: it does not work.
+        """
+        ...

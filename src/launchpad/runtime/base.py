@@ -1,0 +1,220 @@
+"""The contract of a runtime. One suite, `tests/contract/test_runtime.py`, holds every implementation to it.
+
+A runtime is asked, never remembered: what runs is what `find` and `list_containers` say now. A container belongs to
+us when it carries this deployment's label; no method touches any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from ..domain.instances import Address
+
+LABEL_PREFIX = "org.launchpad."
+LABEL_DEPLOYMENT = LABEL_PREFIX + "deployment"
+LABEL_INSTANCE = LABEL_PREFIX + "instance"
+LABEL_OWNER = LABEL_PREFIX + "owner"
+LABEL_ENVIRONMENT = LABEL_PREFIX + "environment"
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What the engine's host has: cores, memory in bytes, and the engine's own version text."""
+
+    cpus: int
+    memory_bytes: int
+    engine_version: str
+
+
+@dataclass(frozen=True)
+class BindMount:
+    """A host directory (or file) seen at `target`. The source must exist: it is never created by the engine."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """Everything a container is made of; the labels of ownership are added by the runtime from the ids.
+
+    `user` empty leaves the image's own. `command` empty leaves the image's own. `memory_bytes` caps memory and swap
+    together. `network_port` is the application's port inside; the runtime publishes it on 127.0.0.1.
+    """
+
+    instance_id: str
+    owner_id: str
+    environment: str
+    image: str
+    network_port: int
+    memory_bytes: int
+    cpus: float
+    pids_limit: int
+    user: str = ""
+    groups: Sequence[str] = ()
+    command: Sequence[str] = ()
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    capabilities: Sequence[str] = ()
+    mounts: Sequence[BindMount] = ()
+    hostname: str = ""
+    stop_grace_seconds: int = 10
+
+
+class ContainerState(StrEnum):
+    """`CREATED` was never started, `RUNNING` runs, `EXITED` has ended (and may still have files and an exit code)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the engine says of one of our containers now. `address` is there only while it runs."""
+
+    instance_id: str
+    owner_id: str
+    environment: str
+    state: ContainerState
+    address: Address | None = None
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a running container uses now: memory without the page cache, and CPU time in seconds since its start."""
+
+    memory_bytes: int
+    cpu_seconds: float
+    pids: int
+
+
+@dataclass(frozen=True)
+class RuntimeEvent:
+    """Something happened to one of our containers; ask `find` for the truth."""
+
+    instance_id: str
+    kind: str  # "started", "ended", "out-of-memory"
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image that the engine has. `references` are its tags, `labels` its own labels."""
+
+    id: str
+    references: tuple[str, ...]
+    labels: Mapping[str, str]
+    size_bytes: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of long work, for people. `fraction` from 0 to 1 where it is known."""
+
+    text: str
+    fraction: float | None = None
+
+
+class Runtime(Protocol):
+    """Every method raises EngineUnavailable when the engine does not answer; other errors stand with each method."""
+
+    async def host(self) -> HostFacts:
+        """Asks the engine about its host; also the proof that the engine answers."""
+        ...
+
+    async def ensure_network(self) -> None:
+        """Makes the instances' network if it is not there; inter-container communication is off in it.
+
+        Raises:
+            NetworkUnavailable: it cannot be made (address pools used up), or one of that name exists that lets
+                containers talk to each other.
+        """
+        ...
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        """Creates and starts the container of an instance, and answers when the engine has started it.
+
+        Idempotent: when the instance's container is already running it is returned as it is; one left in state
+        CREATED or EXITED is removed and made anew. The engine itself chooses a free port of the range on 127.0.0.1; a
+        port that a foreign process holds is passed over. When it fails nothing is left behind.
+
+        Raises:
+            ImageMissing: the engine does not have `spec.image` (it is never pulled here).
+            EngineRefused: anything else the engine refuses, such as no free port or a bad mount.
+        """
+        ...
+
+    async def find(self, instance_id: str) -> Container | None:
+        """The instance's container in whatever state, or None when there is none."""
+        ...
+
+    async def list_containers(self) -> list[Container]:
+        """Every container of this deployment, in every state."""
+        ...
+
+    async def stop(self, instance_id: str, grace_seconds: int) -> None:
+        """Asks the application to end (SIGTERM), waits up to `grace_seconds`, kills it then; the container stays.
+
+        No error when it has ended already or does not exist.
+        """
+        ...
+
+    async def remove(self, instance_id: str) -> None:
+        """Removes the container, killing it if it runs; no error when there is none. Mounted directories stay."""
+        ...
+
+    async def usage(self, instance_id: str) -> Usage | None:
+        """What a running container uses; None when it does not run."""
+        ...
+
+    async def log_tail(self, instance_id: str, lines: int = 100) -> str:
+        """The last lines the container printed, for administrators; empty when there is no container."""
+        ...
+
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        """What happens to this deployment's containers from now on; ends or raises when the engine goes away."""
+        ...
+
+    async def image_exists(self, reference: str) -> bool: ...
+
+    async def list_images(self, label: str | None = None) -> list[ImageInfo]:
+        """Images the engine has, those with a label of that name if one is given, newest first."""
+        ...
+
+    def pull_image(self, reference: str) -> AsyncIterator[Progress]:
+        """Fetches an image.
+
+        Raises:
+            ImageMissing: the registry does not know it.
+            EngineRefused: no registry answers, or it refuses.
+        """
+        ...
+
+    def build_image(
+        self, *, context_tar: Path, tag: str, build_args: Mapping[str, str], labels: Mapping[str, str]
+    ) -> AsyncIterator[Progress]:
+        """Builds an image from a tar with a Dockerfile at its top; yields what the build prints, line by line.
+
+        Raises:
+            EngineRefused: a step failed; the text has the step's last lines.
+        """
+        ...
+
+    def import_image(
+        self, *, rootfs_tar: Path, tag: str, changes: Sequence[str], labels: Mapping[str, str]
+    ) -> AsyncIterator[Progress]:
+        """Makes an image of a root file system, with Dockerfile instructions (`ENV …`, `CMD …`) in `changes`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Gives back connections. No other method may be called afterwards."""
+        ...

@@ -1,0 +1,358 @@
+"""All settings: one frozen, typed class, read from one TOML file and overridden by variables.
+
+This module is the only reader of the settings file and of `LAUNCHPAD_…` variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    EmailStr,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .domain.environments import Prefix
+from .domain.sizes import format_bytes, parse_bytes
+from .settings_catalogue import with_shipped_environments
+
+DEFAULT_CONFIG = Path("/etc/launchpad/launchpad.toml")
+VARIABLE_PREFIX = "LAUNCHPAD_"
+_PLACEHOLDERS = {"change-me", "changeme", "change_me", "secret", "password", "placeholder", "example", "xxx", "todo"}
+
+
+def _size(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+def _real_secret(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().strip().lower().strip("<>") in _PLACEHOLDERS:
+        raise ValueError("this is still the placeholder of an example; put the real secret here")
+    return value
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write it like https://lab.example.org or http://localhost:8080")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+        raise ValueError("only scheme, host name and port belong here, no path")
+    if parts.port == 0:
+        raise ValueError("port 0 cannot be reached")
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _domain(value: str) -> str:
+    domain = value.strip().lower().removeprefix("@")
+    if "." not in domain or not domain.isascii() or any(sign in domain for sign in "@*/ "):
+        raise ValueError("write the part behind the @, exactly and in ASCII, like institute.edu")
+    return domain
+
+
+Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_bytes), Field(gt=0)]
+Secret = Annotated[SecretStr, AfterValidator(_real_secret)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Domain = Annotated[str, AfterValidator(_domain)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00]*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SignInSettings(_Section):
+    """Who may sign in by e-mail, and how often a code may be asked for or tried."""
+
+    allowed_domains: tuple[Domain, ...] = Field(
+        (), description="Domains whose addresses may sign in, compared exactly. Empty: any domain."
+    )
+    code_minutes: int = Field(10, ge=1, le=60, description="How long a code works.")
+    code_attempts: int = Field(5, ge=1, le=20, description="Wrong tries after which a code is dead.")
+    sends_per_hour_per_address: int = Field(5, ge=1, description="Codes sent to one address in an hour.")
+    sends_per_day_per_address: int = Field(20, ge=1, description="Codes sent to one address in a day.")
+    sends_per_hour_per_client: int = Field(20, ge=1, description="Codes asked for by one client address in an hour.")
+    verifications_per_hour_per_client: int = Field(30, ge=1, description="Codes tried by one client in an hour.")
+    failures_per_hour_total: int = Field(
+        200, ge=1, description="Wrong codes an hour, over all clients, after which new codes are long ones."
+    )
+    login_hours: int = Field(24, ge=1, description="How long a login lasts when “remember me” is off.")
+    login_idle_hours: int = Field(12, ge=1, description="A login unused for so long ends, when “remember me” is off.")
+    remember_days: int = Field(7, ge=1, le=90, description="How long a login lasts when “remember me” is on.")
+
+
+class MailSettings(_Section):
+    """The mail server. Without `host`, mails go to the outbox: `<state_dir>/outbox/*.eml` and the terminal."""
+
+    host: str = Field("", description="Name of the SMTP server; empty: no mail leaves, codes go to the outbox.")
+    port: int = Field(587, ge=1, le=65535, description="587 for STARTTLS, 465 for implicit TLS, 25 for a relay.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the connection is protected; `none` only towards a relay on a trusted network."
+    )
+    username: str = Field("", description="Log-in at the mail server, where it wants one.")
+    password: Secret | None = Field(None, description="Its password. For Amazon SES: the SMTP password, not the key.")
+    from_address: EmailStr = Field("launchpad@localhost.localdomain", description="Sender of every mail.")
+    from_name: str = Field("Data-Science Launchpad", description="The sender's name as people see it.")
+    timeout_seconds: float = Field(10, gt=0, le=120, description="Patience with the mail server for one step.")
+    ca_file: Path | None = Field(None, description="CA certificates to trust for the mail server, beyond the system's.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.username and self.password is None:
+            raise ValueError("username is set, but password is not")
+        return self
+
+
+class HomesSettings(_Section):
+    """Where users' files live."""
+
+    root: Path = Field(Path("/home"), description="Directory that holds one home a user.")
+    driver: Literal["auto", "plain", "btrfs", "project-quota"] = Field(
+        "auto", description="How storage limits are enforced; `auto` picks what the file system offers."
+    )
+    uid_base: int = Field(200_000, ge=1000, le=2**31 - 100_000, description="First uid given to users.")
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("write the whole path, from / on")
+        return value
+
+
+class MountSettings(_Section):
+    """Shared data that instances see besides the home."""
+
+    name: Name = Field(description="A short name, shown to administrators.")
+    source: AbsolutePath = Field(description="Directory on the server.")
+    target: AbsolutePath = Field(description="Where instances see it, for example /data.")
+    mode: Literal["ro", "rw"] = Field("ro", description="Read-only, or writable as far as file permissions allow.")
+    labs: tuple[str, ...] = Field((), description="Labs whose members get it. Empty: everyone.")
+
+
+class EngineSettings(_Section):
+    """The container engine."""
+
+    host: str = Field("unix:///var/run/docker.sock", description="Docker's socket, as in DOCKER_HOST.")
+    network: str = Field("launchpad", description="The instances' network; made at first use, without inter-container traffic.")
+    port_range: str = Field(
+        "20000-29999", pattern=r"^\d{2,5}-\d{2,5}$", description="Loopback ports the engine publishes instances on."
+    )
+    runtime: Literal["engine", "swarm", "fake"] = Field(
+        "engine", description="`engine`: one Docker Engine. `fake`: nothing is started; for looking around."
+    )
+    oci_runtime: str = Field("", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default.")
+    log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
+
+    @field_validator("port_range")
+    @classmethod
+    def _ascending(cls, value: str) -> str:
+        first, last = map(int, value.split("-"))
+        if not 1024 <= first <= last <= 65535:
+            raise ValueError("give two ports between 1024 and 65535, the smaller first")
+        return value
+
+
+class ImageSettings(_Section):
+    """Images that the program builds itself, and the certificates every image must trust."""
+
+    recipes: Path | None = Field(None, description="Another directory of recipes than the one that ships.")
+    extra_ca_certificates: tuple[Path, ...] = Field(
+        (),
+        description="PEM files of CAs that image builds and instances must trust, such as a TLS-inspecting proxy's. "
+        "CAs that were added to this server (/usr/local/share/ca-certificates) are always included.",
+    )
+
+
+class CapacitySettings(_Section):
+    """What the server may promise to all instances together."""
+
+    memory: Literal["auto"] | Size = Field("auto", description="Memory; `auto` is the host's less `reserve`.")
+    cpus: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="Cores; `auto` is the host's times `cpu_overcommit`."
+    )
+    cpu_overcommit: float = Field(4.0, ge=1, le=64, description="Promised cores for each real one, with cpus = auto.")
+    max_instances: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="Instances at once; `auto` leaves it to memory and cores."
+    )
+    reserve: Literal["auto"] | Size = Field(
+        "auto", description="Memory kept for the system; `auto` is a tenth of it, 1 to 16 GB."
+    )
+
+
+class LimitsSettings(_Section):
+    """The choices and defaults offered at launch, until an administrator changes them in the console."""
+
+    memory: Literal["auto"] | tuple[Size, ...] = Field("auto", description="Choices; `auto`: 1g, 2g, 4g … as far as the server goes.")
+    cpus: Literal["auto"] | tuple[Annotated[float, Field(gt=0)], ...] = Field("auto", description="Choices; `auto`: 1, 2, 4 … up to 16.")
+    storage: tuple[Size, ...] = Field(
+        tuple(map(parse_bytes, ("16g", "64g", "256g"))), description="Choices of the home's size."
+    )
+    days: tuple[Annotated[int, Field(ge=1, le=366)], ...] = Field((1, 2, 7), description="Choices of an instance's duration.")
+    default_memory: Literal["auto"] | Size = Field("auto", description="Offered first; `auto`: an eighth of the server, at most 8g.")
+    default_cpus: Literal["auto"] | Annotated[float, Field(gt=0)] = Field("auto", description="Offered first; `auto`: 1, on large servers 2.")
+    default_storage: Size = Field(parse_bytes("64g"), description="Offered first.")
+    default_days: int = Field(1, ge=1, description="Offered first.")
+    instances_per_user: int = Field(2, ge=0, description="Live instances of a user whose quota says nothing else.")
+    instances_per_environment: int = Field(
+        1, ge=1, description="Of these, how many of one environment. With 1, another click on Launch finds the running one."
+    )
+
+
+class OfferSettings(_Section):
+    """Choices of one environment that differ from `[limits]`; what is left out is taken from there."""
+
+    memory: tuple[Size, ...] | None = None
+    cpus: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    storage: tuple[Size, ...] | None = None
+    days: tuple[Annotated[int, Field(ge=1, le=366)], ...] | None = None
+    default_memory: Size | None = None
+    default_cpus: Annotated[float, Field(gt=0)] | None = None
+    default_storage: Size | None = None
+    default_days: Annotated[int, Field(ge=1)] | None = None
+
+
+class EnvironmentSettings(_Section):
+    """One entry of the catalogue. Texts may hold {root_path}, {token}, {username}, {uid} and {home}."""
+
+    name: Name = Field(description="Stable name, used in the API.")
+    title: str = Field(min_length=1, max_length=60, description="As users see it.")
+    description: str = Field("", max_length=200, description="One line for the launch card.")
+    enabled: bool = Field(True, description="Offered on the dashboard.")
+    image: str = Field(min_length=1, description="Image with its tag.")
+    build: str | None = Field(None, description="Recipe of images/ used where `image` cannot be had.")
+    port: int = Field(ge=1, le=65535, description="Port the application listens on in the container.")
+    home: AbsolutePath = Field(description="Where the user's home is mounted; also mounted at /home/<username>.")
+    prefix: Prefix = Field(
+        Prefix.STRIP, description="`keep` /i/<id> in requests for applications with a base path, or `strip` it."
+    )
+    health_path: AbsolutePath | Annotated[str, Field(pattern=r"^\{root_path\}")] = Field(
+        "/", description="Path, as the application sees it, that answers below 400 when it is usable."
+    )
+    start_path: AbsolutePath = Field("/", description="Path below the instance that Open leads to.")
+    user: str = Field("", pattern=r"^([0-9]+|\{uid\})?(:([0-9]+|\{uid\}))?$", description="uid:gid the container runs as; empty: as the image says.")
+    groups: tuple[str, ...] = Field((), description="Additional groups of the container's user.")
+    command: tuple[str, ...] = Field((), description="Command; empty: the image's own.")
+    env_vars: dict[str, str] = Field(default_factory=dict, description="Variables. The user can read them: no secrets of yours.")
+    request_headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")], str] = Field(
+        default_factory=dict, description="Headers nginx sets on every request to the instance."
+    )
+    capabilities: tuple[Annotated[str, Field(pattern=r"^[A-Z_]+$")], ...] = Field((), description="Linux capabilities kept; all others are dropped.")
+    pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
+    stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
+    start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer has failed.")
+    offer: OfferSettings = Field(default_factory=OfferSettings, description="Choices that differ from [limits].")
+
+
+class WebSettings(_Section):
+    """How nginx and the portal find each other."""
+
+    socket: Path | None = Field(None, description="Unix socket of the portal; <state_dir>/run/portal.sock by default.")
+    sweep_seconds: int = Field(
+        0, ge=0, description="The portal itself sweeps this often; 0 leaves it to the systemd timer."
+    )
+    metrics_token: Secret | None = Field(None, description="With it, /metrics answers to `Authorization: Bearer …` from anywhere.")
+
+
+class TlsSettings(_Section):
+    """The certificate, when public_url is https and this nginx ends TLS."""
+
+    certificate: Path | None = Field(None, description="PEM file with the certificate chain.")
+    key: Path | None = Field(None, description="PEM file with its private key.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Read it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=VARIABLE_PREFIX, env_nested_delimiter="__", validate_default=True
+    )
+
+    public_url: Origin = Field("http://localhost:8080", description="Where people find the portal.")
+    instances_url: Origin = Field("http://localhost:8081", description="Where instances are reached: another port or host name than public_url.")
+    state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
+    database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
+    admin_emails: tuple[EmailStr, ...] = Field((), description="Become administrators when they first sign in.")
+    sign_in: SignInSettings = Field(default_factory=SignInSettings)
+    mail: MailSettings = Field(default_factory=MailSettings)
+    homes: HomesSettings = Field(default_factory=HomesSettings)
+    mounts: tuple[MountSettings, ...] = Field((), description="Shared data.")
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    images: ImageSettings = Field(default_factory=ImageSettings)
+    capacity: CapacitySettings = Field(default_factory=CapacitySettings)
+    limits: LimitsSettings = Field(default_factory=LimitsSettings)
+    environments: tuple[EnvironmentSettings, ...] = Field((), description="The catalogue.")
+    web: WebSettings = Field(default_factory=WebSettings)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+
+    @field_validator("environments", mode="before")
+    @classmethod
+    def _with_shipped(cls, value: object) -> object:
+        return with_shipped_environments(value)
+
+    @field_validator("state_dir")
+    @classmethod
+    def _whole_path(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("admin_emails")
+    @classmethod
+    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(address.lower() for address in value)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if urlsplit(self.public_url).scheme != urlsplit(self.instances_url).scheme:
+            raise ValueError("public_url and instances_url must both be https, or both http")
+        if bool(self.tls.certificate) != bool(self.tls.key):
+            raise ValueError("tls.certificate and tls.key belong together; one of them is missing")
+        return self
+
+    @property
+    def is_https(self) -> bool:
+        return self.public_url.startswith("https:")
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'launchpad.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # a variable beats the file, whose tables arrive as arguments
+
+
+def load_settings(config: Path | None = None, *, variables: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from `config`, else `LAUNCHPAD_CONFIG`, else `/etc/launchpad/launchpad.toml` where it exists.
+
+    Raises:
+        SettingsError: a file that is named but missing, a syntax error, an unknown key, a value that does not fit;
+            the text names the file, the line and the key, or the variable.
+    """
+    from . import settings_file  # the reader needs this module's classes
+
+    return settings_file.load(config, variables)
+
+
+def tables(data: Mapping[str, Any]) -> Settings:
+    """Settings from tables as a TOML file would give them; variables still win."""
+    return Settings(**data)

@@ -1,0 +1,55 @@
+"""The contract of home storage. One suite, `tests/contract/test_storage.py`, holds every implementation to it.
+
+A home is a directory `<root>/<username>`, owned by its user's uid. Nothing here ever walks into a home: what lies in
+it is under its user's control, and we run as root.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class HomeUse:
+    """Bytes used and allowed; None where this storage cannot tell (`used_bytes`) or does not enforce (`limit_bytes`)."""
+
+    used_bytes: int | None
+    limit_bytes: int | None
+
+
+class Homes(Protocol):
+    """Every method is blocking-free for the event loop: file system work happens in a thread."""
+
+    enforces_limits: bool
+
+    def path_of(self, username: str) -> Path:
+        """Where the home is or would be."""
+        ...
+
+    async def exists(self, username: str) -> bool:
+        """Whether anything, of whatever kind and owner, has that name below the root."""
+        ...
+
+    async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
+        """The home, made if it is missing (mode 0700, owned by `uid`:`uid`), with its limit in force where enforced.
+
+        Idempotent. An existing home is used only when it is a real directory owned by `uid`: no symbolic link, no
+        other owner; its content is not touched and its owner not changed.
+
+        Raises:
+            HomeUnavailable: the root is missing or cannot be written, the disk is full, or the name is taken by
+                something that is not this user's home.
+        """
+        ...
+
+    async def use(self, username: str) -> HomeUse: ...
+
+    async def check(self) -> None:
+        """Proves that homes can be made: the root exists, is a directory and can be written.
+
+        Raises:
+            HomeUnavailable: it cannot; the text names the root and what is wrong.
+        """
+        ...
