@@ -1,12 +1,10 @@
-"""An entry of the catalogue: which image, how it is started, how it is reached, what is offered for it."""
+"""An entry of the catalogue: which image, how it is started, how it is reached."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-
-from .limits import Offer
 
 
 class Prefix(StrEnum):
@@ -60,7 +58,6 @@ class Environment:
     prefix: Prefix
     health_path: str
     start_path: str
-    offer: Offer
     user: str = ""
     groups: tuple[str, ...] = ()
     command: tuple[str, ...] = ()

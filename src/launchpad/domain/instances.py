@@ -1,6 +1,6 @@
 """An instance's life: its states, which may follow which, and what time alone makes of one.
 
-    queued → starting → running → stopping → stopped | expired | failed
+queued → starting → running → stopping → stopped | expired | failed
 """
 
 from __future__ import annotations

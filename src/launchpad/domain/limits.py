@@ -120,9 +120,7 @@ class Capacity:
 
     def has_room(self, promised: Use, limits: Limits) -> bool:
         after = promised.plus(limits)
-        return (
-            after.memory_bytes <= self.memory_bytes and after.cpus <= self.cpus and after.instances <= self.instances
-        )
+        return after.memory_bytes <= self.memory_bytes and after.cpus <= self.cpus and after.instances <= self.instances
 
 
 def quota_problems(quota: Quota, default_instances: int, use: Use, limits: Limits) -> dict[str, str]:
@@ -143,7 +141,9 @@ def quota_problems(quota: Quota, default_instances: int, use: Use, limits: Limit
         left = max(0, quota.memory_bytes - use.memory_bytes)
         over["memory"] = f"your quota is {describe_bytes(quota.memory_bytes)}, of which {describe_bytes(left)} are left"
     if quota.cpus is not None and after.cpus > quota.cpus:
-        over["cpus"] = f"your quota is {describe_cpus(quota.cpus)}, of which {max(0.0, quota.cpus - use.cpus):g} are left"
+        over["cpus"] = (
+            f"your quota is {describe_cpus(quota.cpus)}, of which {max(0.0, quota.cpus - use.cpus):g} are left"
+        )
     if quota.storage_bytes is not None and limits.storage_bytes > quota.storage_bytes:
         over["storage"] = f"your quota is {describe_bytes(quota.storage_bytes)}"
     return over

@@ -1,0 +1,324 @@
+"""Carries out what was decided: starts and ends containers, and brings rows and engine together again.
+
+Every intent is a row in the database (`starting`, `stopping`) that names the process carrying it out. When that
+process dies, another one sees it at once and takes over; each step may be done twice without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from ..domain.environments import Environment
+from ..domain.instances import Instance, Stage, State
+from ..errors import EngineUnavailable, LaunchpadError
+from ..runtime.base import Container, ContainerState, Runtime
+from ..storage.base import Homes
+from ..store import instances, users
+from ..store.database import Database
+from ..store.statedir import CarrierMark
+from .changes import Changes
+from .images import ImageService, ResolvedImage
+from .launching import Launcher, why_ended
+
+log = structlog.get_logger(__name__)
+
+Now = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One thing that was done, and why, for the sweep's report."""
+
+    instance_id: str
+    action: str
+    reason: str
+
+
+class Carrier:
+    """`now` is a function here, since carrying out takes time and the end of it has to be recorded."""
+
+    def __init__(
+        self,
+        database: Database,
+        runtime: Runtime,
+        homes: Homes,
+        images: ImageService,
+        launcher: Launcher,
+        catalogue: Mapping[str, Environment],
+        mark: CarrierMark,
+        now: Now = utc_now,
+    ) -> None:
+        self._database = database
+        self._runtime = runtime
+        self._homes = homes
+        self._images = images
+        self._launcher = launcher
+        self._catalogue = catalogue
+        self._mark = mark
+        self._now = now
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.changes = Changes()
+        self.after_end: Callable[[], Coroutine[Any, Any, object]] | None = None
+
+    @property
+    def id(self) -> str:
+        return self._mark.id
+
+    async def image_for(self, environment: Environment) -> ResolvedImage:
+        """Raises ImageMissing or EngineUnavailable."""
+        return await self._images.resolve(environment)
+
+    def start(self, instance_id: str) -> None:
+        """Carries out a launch whose intent is committed, in the background."""
+        self._spawn(instance_id, self._carry_start(instance_id))
+
+    async def end(self, instance: Instance, as_state: State, reason: str, now: datetime) -> bool:
+        """Commits the end of a live instance and carries it out in the background; False when it was ending already."""
+        if instance.state is State.QUEUED:
+            async with self._database.transaction() as db:
+                moved = await instances.move(db, instance.id, State.QUEUED, as_state, reason=reason, ended_at=now)
+            self.changes.tell(instance.id)
+            return moved or await self._end_started(instance.id, as_state, reason)
+        return await self._end_started(instance.id, as_state, reason)
+
+    async def _end_started(self, instance_id: str, as_state: State, reason: str) -> bool:
+        async with self._database.transaction() as db:
+            row = await instances.by_id(db, instance_id)
+            if row is None or row.state not in (State.STARTING, State.RUNNING):
+                return False
+            await instances.move(
+                db,
+                instance_id,
+                row.state,
+                State.STOPPING,
+                ending_as=as_state,
+                reason=reason,
+                stage=Stage.SAVING,
+                carrier=self.id,
+            )
+        self.changes.tell(instance_id)
+        self._spawn(instance_id, self._carry_end(instance_id), instead=True)
+        return True
+
+    async def wait(self) -> None:
+        """Waits until everything under way in this process is done."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Drops what is under way; the rows keep the intents, and the next process takes them over."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._launcher.aclose()
+
+    def _spawn(self, instance_id: str, work: Coroutine[Any, Any, None], *, instead: bool = False) -> None:
+        before = self._tasks.get(instance_id)
+        if before is not None and not before.done():
+            if not instead:
+                work.close()
+                return
+            before.cancel()
+
+        async def run() -> None:
+            if before is not None:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({before})
+            await work
+
+        task = asyncio.create_task(run(), name=f"carry {instance_id}")
+        self._tasks[instance_id] = task
+
+        def forget(done: asyncio.Task[None]) -> None:
+            if self._tasks.get(instance_id) is done:
+                del self._tasks[instance_id]
+            if not done.cancelled() and (error := done.exception()) is not None:
+                # A start ends as failed; an end keeps its intent and is taken up again by the next sweep.
+                log.error("carrier.fault", instance=instance_id, exc_info=error)
+                self._spawn(instance_id, self._fail(instance_id, "something went wrong on our side; it was recorded"))
+
+        task.add_done_callback(forget)
+
+    async def _carry_start(self, instance_id: str) -> None:
+        async with self._database.reading() as db:
+            instance = await instances.by_id(db, instance_id)
+            owner = await users.by_id(db, instance.owner_id) if instance else None
+        if instance is None or owner is None or instance.state is not State.STARTING:
+            return
+        environment = self._catalogue.get(instance.environment)
+        try:
+            if environment is None:
+                raise EngineUnavailable("this environment was taken out of the catalogue")
+            await self._stage(instance_id, Stage.HOME)
+            home = await self._homes.prepare(owner.username, owner.uid, instance.limits.storage_bytes)
+            await self._stage(instance_id, Stage.IMAGE)
+            image = await self._images.resolve(environment)
+            await self._stage(instance_id, Stage.CONTAINER, image=image.reference, stand_in=image.stand_in)
+            await self._runtime.ensure_network()
+            specification = self._launcher.specification(instance, owner, environment, image.reference, home)
+            container = await self._runtime.start(specification)
+            if container.address is None:
+                raise EngineUnavailable("the engine gave the instance no port")
+            await self._stage(instance_id, Stage.STARTING)
+            await self._launcher.wait_until_usable(instance, environment, container.address)
+        except LaunchpadError as error:
+            log.warning("launch.failed", instance=instance_id, error=error.code, detail=error.detail)
+            await self._fail(instance_id, error.detail)
+            return
+        now = self._now()
+        async with self._database.transaction() as db:
+            await instances.move(
+                db,
+                instance_id,
+                State.STARTING,
+                State.RUNNING,
+                stage=Stage.READY,
+                started_at=now,
+                host=container.address.host,
+                port=container.address.port,
+                carrier=None,
+            )
+        self.changes.tell(instance_id)
+
+    async def _stage(self, instance_id: str, stage: Stage, **values: Any) -> None:
+        async with self._database.transaction() as db:
+            await instances.note(db, instance_id, stage=stage, **values)
+        self.changes.tell(instance_id)
+
+    async def _fail(self, instance_id: str, reason: str) -> None:
+        with suppress(EngineUnavailable):  # a container left behind now is removed by the next sweep
+            await self._runtime.remove(instance_id)
+        await self._ended(instance_id, State.STARTING, State.FAILED, reason)
+
+    async def _carry_end(self, instance_id: str) -> None:
+        async with self._database.reading() as db:
+            instance = await instances.by_id(db, instance_id)
+        if instance is None or instance.state is not State.STOPPING:
+            return
+        environment = self._catalogue.get(instance.environment)
+        grace_seconds = environment.stop_grace_seconds if environment else 10
+        try:
+            await self._runtime.stop(instance_id, grace_seconds)
+            await self._runtime.remove(instance_id)
+        except EngineUnavailable:
+            log.warning("stop.postponed", instance=instance_id)
+            return  # the intent stays; the sweep takes it up again
+        await self._ended(
+            instance_id, State.STOPPING, instance.ending_as or State.STOPPED, instance.reason or "stopped"
+        )
+
+    async def _ended(self, instance_id: str, before: State, after: State, reason: str) -> None:
+        async with self._database.transaction() as db:
+            await instances.move(db, instance_id, before, after, reason=reason, ended_at=self._now())
+        self.changes.tell(instance_id)
+        if self.after_end is not None:
+            await self.after_end()
+
+    # -- bringing rows and engine together ---------------------------------------------------------------------------
+
+    async def reconcile_one(self, instance_id: str) -> Outcome | None:
+        """Compares one row with the engine; what differs is put right.
+
+        Raises:
+            EngineUnavailable: nothing can be said, and nothing was changed.
+        """
+        async with self._database.reading() as db:
+            instance = await instances.by_id(db, instance_id)
+        if instance is None:
+            return None
+        return await self._reconcile(instance, await self._runtime.find(instance_id))
+
+    async def reconcile_all(self) -> list[Outcome]:
+        """Compares every live row with the engine, and removes containers of instances that have ended.
+
+        Raises:
+            EngineUnavailable: nothing can be said, and nothing was changed.
+        """
+        containers = {container.instance_id: container for container in await self._runtime.list_containers()}
+        async with self._database.reading() as db:
+            live = await instances.in_states(db, State.STARTING, State.RUNNING, State.STOPPING)
+        outcomes = []
+        for instance in live:
+            try:
+                outcome = await self._reconcile(instance, containers.get(instance.id))
+            except EngineUnavailable:
+                raise
+            except LaunchpadError as error:
+                outcome = Outcome(instance.id, "left as it is", error.detail)
+            if outcome is not None:
+                outcomes.append(outcome)
+        known = {instance.id for instance in live}
+        for container in containers.values():
+            if container.instance_id not in known:
+                outcomes += await self._reconcile_stray(container)
+        return outcomes
+
+    async def _reconcile_stray(self, container: Container) -> list[Outcome]:
+        """A container without a live row: removed when its instance has ended; left alone when nobody knows it."""
+        async with self._database.reading() as db:
+            row = await instances.by_id(db, container.instance_id)
+        if row is None:
+            log.warning("reconcile.unknown_container", instance=container.instance_id, state=container.state)
+            return [Outcome(container.instance_id, "left alone", "a container of this deployment that no record names")]
+        if row.is_live:  # launched since the list was made
+            return []
+        await self._runtime.remove(container.instance_id)
+        return [Outcome(container.instance_id, "removed", "its instance had ended")]
+
+    async def _reconcile(self, instance: Instance, container: Container | None) -> Outcome | None:
+        if instance.id in self._tasks:
+            return None  # this process is at it
+        if instance.state is State.RUNNING:
+            return await self._reconcile_running(instance, container)
+        if self._mark.is_alive(instance.carrier) and instance.carrier != self.id:
+            return None  # another process is at it
+        if instance.state is State.STARTING:
+            await self._adopt(instance)
+            self.start(instance.id)
+            return Outcome(instance.id, "start taken over", "the process that carried it out is gone")
+        if instance.state is State.STOPPING:
+            await self._adopt(instance)
+            self._spawn(instance.id, self._carry_end(instance.id))
+            return Outcome(instance.id, "stop taken over", "the process that carried it out is gone")
+        return None
+
+    async def _adopt(self, instance: Instance) -> None:
+        async with self._database.transaction() as db:
+            await instances.note(db, instance.id, carrier=self.id)
+
+    async def _reconcile_running(self, instance: Instance, container: Container | None) -> Outcome | None:
+        if container is not None and container.state is ContainerState.RUNNING:
+            if container.address == instance.address or container.address is None:
+                return None
+            async with self._database.transaction() as db:
+                await instances.note(db, instance.id, host=container.address.host, port=container.address.port)
+            return Outcome(instance.id, "address renewed", f"it is reached at {container.address} now")
+        environment = self._catalogue.get(instance.environment)
+        reason = why_ended(environment.title if environment else instance.environment, instance, container)
+        by_itself = container is not None and container.exit_code == 0 and not container.out_of_memory
+        state = State.STOPPED if by_itself else State.FAILED
+        async with self._database.transaction() as db:
+            moved = await instances.move(
+                db,
+                instance.id,
+                State.RUNNING,
+                State.STOPPING,
+                ending_as=state,
+                reason=reason,
+                stage=Stage.SAVING,
+                carrier=self.id,
+            )
+        if moved:
+            self._spawn(instance.id, self._carry_end(instance.id))
+        return Outcome(instance.id, f"recorded as {state}", reason)

@@ -1,0 +1,190 @@
+"""Who may reach an instance: one-time tickets, instance cookies, and the decision on every request nginx asks about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from urllib.parse import quote, urlencode
+
+from ..domain.environments import Environment
+from ..domain.instances import Instance, State
+from ..domain.signin import Login, new_secret, secret_digest
+from ..domain.users import UserStatus
+from ..errors import Conflict, NotFound
+from ..settings import Settings
+from ..store import gate, logins
+from ..store.database import Database
+from .launching import Launcher, root_path
+from .signin import SEEN_AGAIN_AFTER
+
+TICKET_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class GateRequest:
+    """What nginx tells about a request to the instances origin. `instance_id` is what nginx captured, never the raw URI.
+
+    `uri` is the raw one; it only serves to build the address to come back to.
+    """
+
+    instance_id: str
+    uri: str
+    method: str
+    cookie_header: str
+    origin: str
+    is_upgrade: bool
+    fetch_mode: str
+    fetch_site: str
+    accept: str
+
+    @property
+    def is_page_load(self) -> bool:
+        if self.method != "GET" or self.is_upgrade:
+            return False
+        return self.fetch_mode == "navigate" if self.fetch_mode else "text/html" in self.accept
+
+
+@dataclass(frozen=True)
+class Decision:
+    """204 lets it through; 401 (with a `location` for page loads), 403 and 404 do not."""
+
+    status: int
+    location: str | None = None
+    upstream: str | None = None
+    prefix: str | None = None
+    cookie: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class GateService:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        launcher: Launcher,
+        catalogue: Mapping[str, Environment],
+        cookie_name: str,
+        own_cookie_names: frozenset[str],
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._launcher = launcher
+        self._catalogue = catalogue
+        self.cookie_name = cookie_name
+        self._own_cookie_names = own_cookie_names
+
+    async def ticket(self, instance: Instance, login: Login, next_path: str | None, now: datetime) -> str:
+        """The address on the instances origin that lets this browser in, once, within TICKET_SECONDS.
+
+        Args:
+            next_path: a path inside the instance (`/lab/tree/a.ipynb?x=1`); None for the environment's start page.
+
+        Raises:
+            Conflict: the instance does not run.
+        """
+        if instance.state is not State.RUNNING:
+            raise Conflict("It does not run (yet); wait until it is ready.")
+        secret = new_secret()
+        ticket = gate.Ticket(instance.id, login.id, now + timedelta(seconds=TICKET_SECONDS))
+        async with self._database.transaction() as db:
+            await gate.add_ticket(db, secret_digest(secret), ticket)
+        environment = self._catalogue.get(instance.environment)
+        start_path = environment.start_path if environment else "/"
+        query = urlencode({"ticket": secret, "next": inside(next_path or start_path)})
+        return f"{self._settings.instances_url}/enter?{query}"
+
+    async def enter(self, secret: str, now: datetime) -> tuple[str, str]:
+        """Takes a ticket; the instance's id and the value of the cookie that opens it from now on.
+
+        Raises:
+            NotFound: the ticket was used, is too old, or never was.
+        """
+        cookie = new_secret()
+        async with self._database.transaction() as db:
+            ticket = await gate.take_ticket(db, secret_digest(secret))
+            if ticket is None or now >= ticket.expires_at or await logins.by_id(db, ticket.login_id) is None:
+                raise NotFound("This link was used already or is too old. Open the instance from your dashboard.")
+            await gate.add_grant(db, secret_digest(cookie), ticket.instance_id, ticket.login_id, now)
+        return ticket.instance_id, cookie
+
+    async def decide(self, request: GateRequest, now: datetime) -> Decision:
+        """Whether a request may reach the instance that nginx captured, and how it is passed on."""
+        cookies, passed_on = self._split_cookies(request.cookie_header)
+        secret = cookies.get(self.cookie_name)
+        row = None
+        if secret:
+            async with self._database.reading() as db:
+                row = await gate.decide(db, secret_digest(secret), request.instance_id)
+        if row is None or not self._login_is_live(row, now):
+            return await self._nobody(request)
+        if row.login_user_id != row.owner_id:
+            return Decision(404)
+        if not self._origin_is_ours(request):
+            return Decision(403)
+        environment = self._catalogue.get(row.environment)
+        if row.instance_state != State.RUNNING or row.host is None or environment is None:
+            return Decision(404)
+        if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
+            async with self._database.transaction() as db:
+                await logins.seen(db, row.login_id, now)
+        values = self._launcher.placeholders(environment, request.instance_id, row.username, row.uid)
+        return Decision(
+            204,
+            upstream=f"{row.host}:{row.port}",
+            prefix=environment.prefix,
+            cookie=passed_on,
+            headers={name: values.fill(text) for name, text in environment.request_headers.items()},
+        )
+
+    def _login_is_live(self, row: gate.GateRow, now: datetime) -> bool:
+        idle = timedelta(hours=self._settings.sign_in.login_idle_hours)
+        rested = row.login_remembered or now - row.login_last_seen_at < idle
+        return now < row.login_expires_at and rested and row.user_status == UserStatus.ACTIVE
+
+    async def _nobody(self, request: GateRequest) -> Decision:
+        """Without a valid cookie a page load is sent to the portal, and everything else refused.
+
+        A guessed id gets the same answer as a real one: whether an instance exists is its owner's business.
+        """
+        if not request.is_page_load:
+            return Decision(401)
+        rest = request.uri.removeprefix(root_path(request.instance_id))
+        back = f"?next={quote(rest, safe='')}" if rest.startswith("/") else ""
+        return Decision(401, location=f"{self._settings.public_url}/instances/{request.instance_id}/open{back}")
+
+    def _origin_is_ours(self, request: GateRequest) -> bool:
+        """WebSockets and changes are only taken from the instances' own pages.
+
+        nginx injects log-ins, which switches off the applications' own checks, so the check has to be here.
+        """
+        changes = request.method not in ("GET", "HEAD", "OPTIONS")
+        if not (request.is_upgrade or changes):
+            return True
+        if request.origin:
+            return request.origin.lower() == self._settings.instances_url
+        return request.fetch_site in ("", "same-origin", "none")
+
+    def _split_cookies(self, header: str) -> tuple[dict[str, str], str]:
+        """The platform's cookies, and the header without them, to be passed on. Others are passed on as they came."""
+        own: dict[str, str] = {}
+        others: list[str] = []
+        for pair in header.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name in self._own_cookie_names:
+                own.setdefault(name, value)
+            elif pair.strip():
+                others.append(pair.strip())
+        return own, "; ".join(others)
+
+
+def inside(path: str) -> str:
+    """A path that stays inside the instance: it begins with one slash and names no other host.
+
+    Raises:
+        NotFound: it does not.
+    """
+    unprintable = any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in path)
+    if not path.startswith("/") or path.startswith(("//", "/\\")) or unprintable:
+        raise NotFound("That is no path inside the instance.")
+    return path

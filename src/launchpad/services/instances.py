@@ -1,0 +1,252 @@
+"""What users and administrators do with instances: launch, look, stop, extend, forget.
+
+Here intents are committed; `carrier.py` carries them out. No transaction waits for the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ..domain.environments import Environment
+from ..domain.instances import ENDED, LIVE, Instance, Stage, State, extended_until
+from ..domain.limits import Capacity, Limits, Use, quota_problems
+from ..domain.naming import new_id
+from ..domain.sizes import describe_bytes, describe_cpus
+from ..domain.users import User
+from ..errors import Conflict, InvalidInput, NotFound, QuotaExceeded
+from ..settings import Settings
+from ..store import audit, instances
+from ..store.database import AsyncConnection, Database
+from .audit import Actor
+from .carrier import Carrier
+from .offers import OfferService
+
+STOPPED_BY_OWNER = "stopped by you"
+STOPPED_BY_ADMIN = "stopped by an administrator"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a launch asks for; what is left out takes the default."""
+
+    environment: str
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    storage_bytes: int | None = None
+    days: int | None = None
+
+
+class InstanceService:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        offers: OfferService,
+        carrier: Carrier,
+        catalogue: Mapping[str, Environment],
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._offers = offers
+        self._carrier = carrier
+        self._catalogue = catalogue
+
+    async def launch(self, owner: User, wish: Wish, actor: Actor, now: datetime) -> Instance:
+        """Commits a launch and returns at once; the instance is `starting`, or `queued` when there is no room now.
+
+        Clicked twice it is one instance: as long as the owner has as many live ones of that environment as
+        `limits.instances_per_environment` allows, the newest of them is the answer.
+
+        Raises:
+            InvalidInput: the environment does not exist, or a size is not offered; with the fields.
+            QuotaExceeded: it goes over the owner's quota, or beyond what the server has at all.
+            Conflict: one is there already, but of another size than asked for.
+            EngineUnavailable, ImageMissing: nothing could be started now; nothing was recorded.
+        """
+        environment = self._catalogue.get(wish.environment)
+        if environment is None:
+            known = ", ".join(self._catalogue)
+            raise InvalidInput(
+                f"There is no environment “{wish.environment[:60]}”. Choose one of: {known}.",
+                fields={"environment": f"choose one of {known}"},
+            )
+        offer = await self._offers.for_environment(environment.name)
+        limits, refused = offer.choose(wish.memory_bytes, wish.cpus, wish.storage_bytes, wish.days)
+        if refused:
+            raise InvalidInput("That size is not offered.", fields=refused)
+        capacity = await self._offers.capacity()
+        image = await self._carrier.image_for(environment)
+        async with self._database.transaction() as db:
+            live = await instances.of_owner(db, owner.id, states=LIVE - {State.STOPPING})
+            same = [instance for instance in live if instance.environment == environment.name]
+            if len(same) >= self._settings.limits.instances_per_environment:
+                return _the_one_there_is(same[0], environment, wish)
+            starts_now = await self._admit(db, owner, limits, capacity)
+            instance = Instance(
+                id=new_id(),
+                owner_id=owner.id,
+                environment=environment.name,
+                state=State.STARTING if starts_now else State.QUEUED,
+                stage=Stage.HOME if starts_now else Stage.WAITING,
+                reason=None,
+                limits=limits,
+                created_at=now,
+                expires_at=now + timedelta(days=limits.days),
+                stand_in=image.stand_in,
+                carrier=self._carrier.id if starts_now else None,
+            )
+            await instances.add(db, instance)
+            await audit.add(
+                db,
+                at=now,
+                actor=actor.name,
+                client=actor.client,
+                action="instance.launched",
+                subject=instance.id,
+                details={
+                    "environment": environment.name,
+                    "memory": describe_bytes(limits.memory_bytes),
+                    "cpus": limits.cpus,
+                    "days": limits.days,
+                    "state": instance.state,
+                },
+            )
+        if starts_now:
+            self._carrier.start(instance.id)
+        return instance
+
+    async def _admit(self, db: AsyncConnection, owner: User, limits: Limits, capacity: Capacity) -> bool:
+        """True when it may start now, False when it has to queue."""
+        if not capacity.has_room(Use(), limits):
+            raise QuotaExceeded(
+                f"This server can promise {describe_bytes(capacity.memory_bytes)} and "
+                f"{describe_cpus(capacity.cpus)} in all; choose a smaller size."
+            )
+        allowed = (await self._offers.limits_in(db, capacity)).instances_per_user
+        over = quota_problems(owner.quota, allowed, await instances.promised(db, owner.id), limits)
+        if over:
+            text = "; ".join(f"{field}: {problem}" for field, problem in over.items())
+            raise QuotaExceeded(f"That is more than you may use at once. {text[:1].upper()}{text[1:]}.", fields=over)
+        if await instances.in_states(db, State.QUEUED):
+            return False  # those who wait longer go first
+        return capacity.has_room(await instances.promised(db), limits)
+
+    async def of_owner(
+        self, owner: User, *, with_ended: bool = False, limit: int = 100, before: datetime | None = None
+    ) -> list[Instance]:
+        """Newest first."""
+        async with self._database.reading() as db:
+            states = LIVE | ENDED if with_ended else LIVE
+            return await instances.of_owner(db, owner.id, states=states, limit=limit, before=before)
+
+    async def of_everyone(
+        self, *, with_ended: bool = False, limit: int = 100, before: datetime | None = None
+    ) -> list[Instance]:
+        async with self._database.reading() as db:
+            return await instances.page(db, states=LIVE | ENDED if with_ended else LIVE, limit=limit, before=before)
+
+    async def get(self, instance_id: str, owner: User) -> Instance:
+        """Raises NotFound for somebody else's as for one that never was."""
+        async with self._database.reading() as db:
+            return _found(await instances.owned(db, instance_id, owner.id))
+
+    async def get_any(self, instance_id: str) -> Instance:
+        """Anybody's, for administrators."""
+        async with self._database.reading() as db:
+            return _found(await instances.by_id(db, instance_id))
+
+    async def queue_position(self, instance: Instance) -> int | None:
+        """1 for the next to start; None when it does not queue."""
+        if instance.state is not State.QUEUED:
+            return None
+        async with self._database.reading() as db:
+            return await instances.queue_position(db, instance)
+
+    async def stop(self, instance_id: str, owner: User, actor: Actor, now: datetime) -> Instance:
+        """Ends an instance, giving the application its time to save. Stopping an ended one changes nothing."""
+        return await self._stop(await self.get(instance_id, owner), STOPPED_BY_OWNER, actor, now)
+
+    async def stop_any(self, instance_id: str, actor: Actor, now: datetime) -> Instance:
+        return await self._stop(await self.get_any(instance_id), STOPPED_BY_ADMIN, actor, now)
+
+    async def stop_all_of(self, owner: User, reason: str, actor: Actor, now: datetime) -> None:
+        for instance in await self.of_owner(owner):
+            await self._stop(instance, reason, actor, now)
+
+    async def _stop(self, instance: Instance, reason: str, actor: Actor, now: datetime) -> Instance:
+        stopped = await self._carrier.end(instance, State.STOPPED, reason, now)
+        if stopped:
+            async with self._database.transaction() as db:
+                await audit.add(
+                    db,
+                    at=now,
+                    actor=actor.name,
+                    client=actor.client,
+                    action="instance.stopped",
+                    subject=instance.id,
+                    details={"reason": reason},
+                )
+        return await self.get_any(instance.id)
+
+    async def extend(self, instance_id: str, owner: User, days: int, actor: Actor, now: datetime) -> Instance:
+        """Adds days, up to the longest duration offered, counted from now.
+
+        Raises:
+            InvalidInput: `days` is not one of the choices.
+            Conflict: it has ended, or runs as long as it may already.
+        """
+        return await self._extend(await self.get(instance_id, owner), days, actor, now)
+
+    async def extend_any(self, instance_id: str, days: int, actor: Actor, now: datetime) -> Instance:
+        return await self._extend(await self.get_any(instance_id), days, actor, now)
+
+    async def _extend(self, instance: Instance, days: int, actor: Actor, now: datetime) -> Instance:
+        if instance.state not in (State.STARTING, State.RUNNING):
+            raise Conflict("Only an instance that runs can be extended.")
+        offer = await self._offers.for_environment(instance.environment)
+        if days not in offer.days:
+            _, refused = offer.choose(days=days)
+            raise InvalidInput("That duration is not offered.", fields=refused)
+        until = extended_until(instance, days, max(offer.days), now)
+        if until <= instance.expires_at:
+            raise Conflict(f"It already runs until {instance.expires_at:%-d %B at %H:%M} UTC, the longest allowed.")
+        async with self._database.transaction() as db:
+            await instances.note(db, instance.id, expires_at=until)
+            await audit.add(
+                db,
+                at=now,
+                actor=actor.name,
+                client=actor.client,
+                action="instance.extended",
+                subject=instance.id,
+                details={"until": until.isoformat()},
+            )
+        self._carrier.changes.tell(instance.id)
+        return replace(instance, expires_at=until)
+
+    async def forget(self, instance_id: str, owner: User) -> None:
+        """Takes an ended instance off the list; the home stays. Raises Conflict while it lives."""
+        instance = await self.get(instance_id, owner)
+        if instance.is_live:
+            raise Conflict("Stop it first; only an ended instance can be taken off the list.")
+        async with self._database.transaction() as db:
+            await instances.forget(db, instance_id, owner.id)
+
+
+def _found(instance: Instance | None) -> Instance:
+    if instance is None:
+        raise NotFound("There is no such instance.")
+    return instance
+
+
+def _the_one_there_is(instance: Instance, environment: Environment, wish: Wish) -> Instance:
+    asked = (wish.memory_bytes, wish.cpus, wish.storage_bytes)
+    has = (instance.limits.memory_bytes, instance.limits.cpus, instance.limits.storage_bytes)
+    if any(want is not None and want != have for want, have in zip(asked, has, strict=True)):
+        raise Conflict(
+            f"You have a {environment.title} already, with {describe_bytes(instance.limits.memory_bytes)} and "
+            f"{describe_cpus(instance.limits.cpus)}. Stop it first to launch one of another size."
+        )
+    return instance

@@ -1,0 +1,152 @@
+"""From an instance to a container that answers: the container's specification, and the wait until it is usable."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from pathlib import Path
+from time import monotonic
+
+import aiohttp
+
+from ..domain.environments import Environment, Placeholders, Prefix
+from ..domain.instances import Address, Instance
+from ..domain.sizes import describe_bytes
+from ..domain.users import User
+from ..errors import StartFailed
+from ..runtime.base import BindMount, Container, ContainerSpec, ContainerState, Runtime
+from ..settings import Settings
+
+FIRST_LOOK_SECONDS = 0.02
+LONGEST_LOOK_SECONDS = 0.5
+CONTAINER_LOOK_SECONDS = 1.0
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
+
+
+def root_path(instance_id: str) -> str:
+    """The path below the instances origin under which an instance lives, without a slash at its end."""
+    return f"/i/{instance_id}"
+
+
+class Launcher:
+    """Knows how instances are put together; keeps no state of its own."""
+
+    def __init__(self, settings: Settings, runtime: Runtime, token_key: bytes, ca_bundle: Path | None = None) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._token_key = token_key
+        self._ca_bundle = ca_bundle
+        self._http: aiohttp.ClientSession | None = None
+
+    def placeholders(self, environment: Environment, instance_id: str, username: str, uid: int) -> Placeholders:
+        return Placeholders(
+            root_path=root_path(instance_id),
+            token=self.token(instance_id),
+            username=username,
+            uid=uid,
+            home=environment.home,
+        )
+
+    def token(self, instance_id: str) -> str:
+        """What an application with a log-in of its own accepts from nginx; derived, so that it is stored nowhere."""
+        return hmac.new(self._token_key, instance_id.encode(), hashlib.sha256).hexdigest()
+
+    def specification(
+        self, instance: Instance, owner: User, environment: Environment, image: str, home: Path
+    ) -> ContainerSpec:
+        values = self.placeholders(environment, instance.id, owner.username, owner.uid)
+        env_vars = {name: values.fill(text) for name, text in environment.env_vars.items()}
+        mounts = [BindMount(home, environment.home)]
+        named_home = f"/home/{owner.username}"
+        if named_home != environment.home:
+            # The same files under the same path in every environment, so that a script may name /home/<username>.
+            mounts.append(BindMount(home, named_home))
+        for shared in self._settings.mounts:
+            if not shared.labs or owner.lab in shared.labs:
+                mounts.append(BindMount(Path(shared.source), shared.target, read_only=shared.mode == "ro"))
+        if self._ca_bundle is not None:
+            mounts.append(BindMount(self._ca_bundle, CA_BUNDLE, read_only=True))
+            env_vars = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) | env_vars
+        return ContainerSpec(
+            instance_id=instance.id,
+            owner_id=owner.id,
+            environment=environment.name,
+            image=image,
+            network_port=environment.port,
+            memory_bytes=instance.limits.memory_bytes,
+            cpus=instance.limits.cpus,
+            pids_limit=environment.pids_limit,
+            user=values.fill(environment.user),
+            groups=environment.groups,
+            command=tuple(values.fill(word) for word in environment.command),
+            env_vars=env_vars,
+            capabilities=environment.capabilities,
+            mounts=tuple(mounts),
+            hostname=environment.name,
+            stop_grace_seconds=environment.stop_grace_seconds,
+        )
+
+    async def wait_until_usable(self, instance: Instance, environment: Environment, address: Address) -> None:
+        """Returns as soon as the health URL answers below 400.
+
+        Raises:
+            StartFailed: the container ended, or the time is up; the text is for the owner.
+        """
+        values = self.placeholders(environment, instance.id, "", 0)
+        path = values.fill(environment.health_path)
+        url = f"http://{address}{path if path.startswith('/') else '/' + path}"
+        started = looked_at_container = monotonic()
+        pause = FIRST_LOOK_SECONDS
+        while not await self._answers(url):
+            now = monotonic()
+            if now - started > environment.start_timeout_seconds:
+                raise StartFailed(
+                    f"{environment.title} did not answer within {environment.start_timeout_seconds} seconds. "
+                    "Try again; if it happens twice, tell your administrator."
+                )
+            if now - looked_at_container > CONTAINER_LOOK_SECONDS:
+                looked_at_container = now
+                container = await self._runtime.find(instance.id)
+                if container is None or container.state is not ContainerState.RUNNING:
+                    raise StartFailed(why_ended(environment.title, instance, container))
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.25, LONGEST_LOOK_SECONDS)
+
+    async def answers(self, instance: Instance, environment: Environment, address: Address) -> bool:
+        """Whether the instance's health URL answers now."""
+        path = self.placeholders(environment, instance.id, "", 0).fill(environment.health_path)
+        return await self._answers(f"http://{address}{path}")
+
+    async def _answers(self, url: str) -> bool:
+        if self._http is None:
+            # A new connection each time: the engine's port forwarder accepts before the application listens.
+            connector = aiohttp.TCPConnector(force_close=True, limit=0)
+            self._http = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5))
+        try:
+            async with self._http.get(url, allow_redirects=False) as response:
+                return response.status < 400
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    async def aclose(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+
+def base_path_is_kept(environment: Environment) -> bool:
+    return environment.prefix is Prefix.KEEP
+
+
+def why_ended(title: str, instance: Instance, container: Container | None) -> str:
+    """The reason, in the owner's words, for a container that is not running although nobody stopped it."""
+    if container is None:
+        return "its container is gone; it was removed from outside the platform"
+    if container.out_of_memory:
+        return f"out of memory at {describe_bytes(instance.limits.memory_bytes)}"
+    if container.exit_code == 0:
+        return f"{title} was shut down from inside"
+    if container.exit_code in (137, 143):
+        return f"{title} was killed (exit code {container.exit_code}); the server or its engine may have restarted"
+    return f"{title} ended by itself with exit code {container.exit_code}"

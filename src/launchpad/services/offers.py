@@ -1,0 +1,255 @@
+"""What is offered and what the server can promise: settings, the console's changes, and the host's own size."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ..domain.environments import Environment
+from ..domain.limits import Capacity, Limits, Offer, Use
+from ..domain.sizes import describe_bytes, format_bytes, parse_bytes
+from ..errors import EngineUnavailable, InvalidInput
+from ..runtime.base import HostFacts, Runtime
+from ..settings import EnvironmentSettings, Settings
+from ..store import audit, instances, kv
+from ..store.database import AsyncConnection, Database
+from .audit import Actor
+
+GB = 1024**3
+_KEY = "limits"
+
+
+@dataclass(frozen=True)
+class OfferedLimits:
+    """What holds for everybody: the choices and the number of instances."""
+
+    offer: Offer
+    instances_per_user: int
+
+
+@dataclass(frozen=True)
+class CapacityUse:
+    """The server's capacity, what is promised of it, and how many instances wait."""
+
+    capacity: Capacity
+    promised: Use
+    queued: int
+    host: HostFacts
+
+
+class OfferService:
+    """Answers what may be asked for. The host's facts are asked of the engine once and kept; a host does not grow."""
+
+    def __init__(self, database: Database, settings: Settings, runtime: Runtime) -> None:
+        self._database = database
+        self._settings = settings
+        self._runtime = runtime
+        self._host: HostFacts | None = None
+        self._asking = asyncio.Lock()
+
+    async def host(self) -> HostFacts:
+        """Raises EngineUnavailable when the engine has not answered once yet."""
+        if self._host is None:
+            async with self._asking:
+                self._host = self._host or await self._runtime.host()
+        return self._host
+
+    async def capacity(self) -> Capacity:
+        return capacity_of(self._settings, await self.host())
+
+    async def limits(self) -> OfferedLimits:
+        """What the console says, else what the settings say."""
+        async with self._database.reading() as db:
+            return await self.limits_in(db, await self._capacity_or_none())
+
+    async def limits_in(self, db: AsyncConnection, capacity: Capacity | None) -> OfferedLimits:
+        """As `limits`, inside a transaction (which must not wait for the engine, so the capacity comes along)."""
+        changed = await kv.get(db, _KEY)
+        return _parse(changed) if changed else offered_by_settings(self._settings, capacity)
+
+    async def for_environment(self, environment: str) -> Offer:
+        """The choices for one environment: its own where its settings name them, else everybody's."""
+        limits = await self.limits()
+        own = next(entry for entry in self._settings.environments if entry.name == environment)
+        return narrowed(limits.offer, own)
+
+    async def set_limits(self, limits: OfferedLimits, actor: Actor, now: datetime) -> None:
+        """Replaces the choices and defaults for everybody.
+
+        Raises:
+            InvalidInput: with the offending fields.
+        """
+        problems = limits.offer.problems()
+        capacity = await self._capacity_or_none()
+        if capacity and limits.offer.memory_bytes and max(limits.offer.memory_bytes) > capacity.memory_bytes:
+            problems.setdefault("memory", f"this server can promise {describe_bytes(capacity.memory_bytes)} in all")
+        if limits.instances_per_user < 0:
+            problems["instances_per_user"] = "a number from 0 on"
+        if problems:
+            raise InvalidInput("These choices cannot be offered.", fields=problems)
+        async with self._database.transaction() as db:
+            before = await self.limits_in(db, capacity)
+            await kv.put(db, _KEY, _serialise(limits), now)
+            await audit.add(
+                db,
+                at=now,
+                actor=actor.name,
+                client=actor.client,
+                action="limits.changed",
+                subject="limits",
+                details={"before": str(_serialise(before)), "after": str(_serialise(limits))},
+            )
+
+    async def use(self) -> CapacityUse:
+        """Raises EngineUnavailable."""
+        host = await self.host()
+        async with self._database.reading() as db:
+            promised = await instances.promised(db)
+            waiting = await instances.count_by_state(db)
+        return CapacityUse(capacity_of(self._settings, host), promised, waiting.get(instances.State.QUEUED, 0), host)
+
+    async def _capacity_or_none(self) -> Capacity | None:
+        try:
+            return await self.capacity()
+        except EngineUnavailable:
+            return None
+
+
+def capacity_of(settings: Settings, host: HostFacts) -> Capacity:
+    """What may be promised on such a host. Memory is never promised twice; cores may be (`cpu_overcommit`)."""
+    wanted = settings.capacity
+    reserve = wanted.reserve if wanted.reserve != "auto" else min(max(host.memory_bytes // 10, GB), 16 * GB)
+    memory = wanted.memory if wanted.memory != "auto" else max(host.memory_bytes - reserve, 0)
+    cpus = wanted.cpus if wanted.cpus != "auto" else host.cpus * wanted.cpu_overcommit
+    most = wanted.max_instances if wanted.max_instances != "auto" else 10_000
+    return Capacity(memory_bytes=memory, cpus=float(cpus), instances=most)
+
+
+def offered_by_settings(settings: Settings, capacity: Capacity | None) -> OfferedLimits:
+    """The choices of the settings, with `auto` filled in for a server of that capacity (or a small one if unknown)."""
+    wanted = settings.limits
+    memory_bytes = capacity.memory_bytes if capacity else 4 * GB
+    cores = capacity.cpus / settings.capacity.cpu_overcommit if capacity else 1.0
+    memory = wanted.memory if wanted.memory != "auto" else _ladder(GB, memory_bytes, 128 * GB)
+    cpus = wanted.cpus if wanted.cpus != "auto" else tuple(float(step) for step in _ladder(1, int(cores), 16))
+    default_memory = wanted.default_memory
+    if default_memory == "auto":
+        default_memory = _largest_within(memory, min(memory_bytes // 8, 8 * GB))
+    default_cpus = wanted.default_cpus
+    if default_cpus == "auto":
+        default_cpus = _largest_within(cpus, min(max(cores / 16, 1), 2))
+    offer = Offer(
+        memory_bytes=tuple(memory),
+        cpus=tuple(cpus),
+        storage_bytes=wanted.storage,
+        days=wanted.days,
+        defaults=Limits(int(default_memory), float(default_cpus), wanted.default_storage, wanted.default_days),
+    )
+    return OfferedLimits(_with_possible_defaults(offer), wanted.instances_per_user)
+
+
+def narrowed(offer: Offer, own: EnvironmentSettings) -> Offer:
+    """`offer` with an environment's own choices put in place of everybody's."""
+    given = own.offer
+    merged = Offer(
+        memory_bytes=given.memory or offer.memory_bytes,
+        cpus=given.cpus or offer.cpus,
+        storage_bytes=given.storage or offer.storage_bytes,
+        days=given.days or offer.days,
+        defaults=Limits(
+            memory_bytes=given.default_memory or offer.defaults.memory_bytes,
+            cpus=given.default_cpus or offer.defaults.cpus,
+            storage_bytes=given.default_storage or offer.defaults.storage_bytes,
+            days=given.default_days or offer.defaults.days,
+        ),
+    )
+    return _with_possible_defaults(merged)
+
+
+def environment_of(settings: EnvironmentSettings) -> Environment:
+    """The domain's view of one entry of the catalogue; its offer is asked of `OfferService`."""
+    return Environment(
+        name=settings.name,
+        title=settings.title,
+        description=settings.description,
+        image=settings.image,
+        build=settings.build,
+        port=settings.port,
+        home=settings.home,
+        prefix=settings.prefix,
+        health_path=settings.health_path,
+        start_path=settings.start_path,
+        user=settings.user,
+        groups=settings.groups,
+        command=settings.command,
+        env_vars=settings.env_vars,
+        request_headers=settings.request_headers,
+        capabilities=settings.capabilities,
+        pids_limit=settings.pids_limit,
+        stop_grace_seconds=settings.stop_grace_seconds,
+        start_timeout_seconds=settings.start_timeout_seconds,
+    )
+
+
+def _ladder(step: int, most: int, ceiling: int) -> tuple[int, ...]:
+    """Doublings of `step` up to `most` and `ceiling`; at least one."""
+    rungs = []
+    while step <= min(most, ceiling) or not rungs:
+        rungs.append(step)
+        step *= 2
+    return tuple(rungs)
+
+
+def _largest_within(choices: Sequence[float], most: float) -> float:
+    return max((choice for choice in choices if choice <= most), default=min(choices))
+
+
+def _with_possible_defaults(offer: Offer) -> Offer:
+    """A default that is not (or no longer) among the choices becomes the nearest smaller choice."""
+    wrong = offer.problems()
+    defaults = offer.defaults
+    if "memory" in wrong:
+        defaults = replace(defaults, memory_bytes=int(_largest_within(offer.memory_bytes, defaults.memory_bytes)))
+    if "cpus" in wrong:
+        defaults = replace(defaults, cpus=_largest_within(offer.cpus, defaults.cpus))
+    if "storage" in wrong:
+        defaults = replace(defaults, storage_bytes=int(_largest_within(offer.storage_bytes, defaults.storage_bytes)))
+    if "days" in wrong:
+        defaults = replace(defaults, days=int(_largest_within(offer.days, defaults.days)))
+    return replace(offer, defaults=defaults)
+
+
+def _serialise(limits: OfferedLimits) -> dict[str, Any]:
+    offer = limits.offer
+    return {
+        "memory": [format_bytes(size) for size in offer.memory_bytes],
+        "cpus": list(offer.cpus),
+        "storage": [format_bytes(size) for size in offer.storage_bytes],
+        "days": list(offer.days),
+        "defaults": {
+            "memory": format_bytes(offer.defaults.memory_bytes),
+            "cpus": offer.defaults.cpus,
+            "storage": format_bytes(offer.defaults.storage_bytes),
+            "days": offer.defaults.days,
+        },
+        "instances_per_user": limits.instances_per_user,
+    }
+
+
+def _parse(stored: dict[str, Any]) -> OfferedLimits:
+    defaults = stored["defaults"]
+    return OfferedLimits(
+        Offer(
+            memory_bytes=tuple(map(parse_bytes, stored["memory"])),
+            cpus=tuple(stored["cpus"]),
+            storage_bytes=tuple(map(parse_bytes, stored["storage"])),
+            days=tuple(stored["days"]),
+            defaults=Limits(
+                parse_bytes(defaults["memory"]), defaults["cpus"], parse_bytes(defaults["storage"]), defaults["days"]
+            ),
+        ),
+        stored["instances_per_user"],
+    )

@@ -1,0 +1,351 @@
+"""Sign-in by e-mail code: challenges, codes, registration, logins."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from ..domain.naming import new_id, username_candidates
+from ..domain.signin import (
+    Login,
+    SignInChallenge,
+    code_digest,
+    domain_allowed,
+    new_code,
+    new_secret,
+    normalise_address,
+    normalise_code,
+    secret_digest,
+)
+from ..domain.users import Role, User, UserStatus
+from ..errors import InvalidInput, NotFound, TooManyRequests, WrongCode
+from ..mail.messages import sign_in_code
+from ..settings import Settings
+from ..storage.base import Homes
+from ..store import audit, challenges, logins, users
+from ..store.database import AsyncConnection, Database
+from .mailing import MailQueue
+
+log = structlog.get_logger(__name__)
+
+HOUR = timedelta(hours=1)
+SEEN_AGAIN_AFTER = timedelta(seconds=60)  # how stale `last_seen_at` may be, to spare a write a request
+FAILURES_BEFORE_LONG_CODES = 20
+_LONG_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+LONG_CODE_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class Client:
+    """Where a request came from: the network address nginx saw and the browser's own words about itself."""
+
+    address: str
+    user_agent: str = ""
+
+
+@dataclass(frozen=True)
+class AskedChallenge:
+    """What the browser keeps: `cookie` goes into the challenge cookie and nowhere else."""
+
+    id: str
+    expires_at: datetime
+    cookie: str
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """`secret` goes into the login cookie and is not kept anywhere."""
+
+    user: User
+    login: Login
+    secret: str
+
+
+class SignInService:
+    def __init__(
+        self, database: Database, settings: Settings, mail: MailQueue, homes: Homes, code_key: bytes, csrf_key: bytes
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._rules = settings.sign_in
+        self._mail = mail
+        self._homes = homes
+        self._code_key = code_key
+        self._csrf_key = csrf_key
+
+    async def ask(self, address_text: str, client: Client, now: datetime) -> AskedChallenge:
+        """Makes a challenge and, where the address may sign in, sends a code. The answer does not tell which.
+
+        Raises:
+            InvalidInput: it is no e-mail address.
+            TooManyRequests: this address or client has asked too often.
+        """
+        try:
+            address = normalise_address(address_text)
+        except ValueError as error:
+            raise InvalidInput(f"{str(error)[:1].upper()}{str(error)[1:]}.", fields={"email": str(error)}) from None
+        cookie = new_secret()
+        async with self._database.transaction() as db:
+            await self._check_sends(db, address, client, now)
+            user = await users.by_email(db, address)
+            may = user.is_active if user else domain_allowed(address, self._rules.allowed_domains)
+            code = await self._code(db, address, now)
+            challenge_id = new_id()
+            # A refused address gets a challenge that no code opens: the same work, the same answer.
+            digest = code_digest(self._code_key, challenge_id, code if may else new_secret())
+            challenge = SignInChallenge(
+                id=challenge_id,
+                address=address,
+                cookie_digest=secret_digest(cookie),
+                code_digest=digest,
+                attempts=0,
+                created_at=now,
+                expires_at=now + timedelta(minutes=self._rules.code_minutes),
+            )
+            await challenges.add(db, challenge, client.address)
+            action = "sign-in.asked" if may else "sign-in.refused"
+            await audit.add(
+                db, at=now, actor=address, client=client.address, action=action, subject=address, details={}
+            )
+        if may:
+            self._mail.put(
+                sign_in_code(
+                    to=address,
+                    code=code,
+                    minutes=self._rules.code_minutes,
+                    public_url=self._settings.public_url,
+                    from_name=self._settings.mail.from_name,
+                    from_address=self._settings.mail.from_address,
+                    client_description=describe_user_agent(client.user_agent),
+                    asked_at=now,
+                )
+            )
+        return AskedChallenge(challenge_id, challenge.expires_at, cookie)
+
+    async def address_of(self, cookie: str | None, now: datetime) -> str | None:
+        """The address a browser's live challenge was made for, to show it on the code page."""
+        if not cookie:
+            return None
+        async with self._database.reading() as db:
+            challenge = await challenges.by_cookie(db, secret_digest(cookie))
+        return challenge.address if challenge and challenge.used_at is None and challenge.expires_at > now else None
+
+    async def verify(
+        self, cookie: str | None, code_text: str, remember: bool, client: Client, now: datetime
+    ) -> SignedIn:
+        """Signs in, registering the user at the first time.
+
+        Raises:
+            WrongCode: wrong, expired, used, out of tries, or another browser's code.
+            TooManyRequests: this client has tried too often.
+        """
+        code = normalise_code(code_text)
+        signed_in: SignedIn | None = None
+        free_on_disk: list[str] | None = None
+        while signed_in is None:
+            async with self._database.transaction() as db:
+                challenge = await self._evaluate(db, cookie, code, client, now, recount=free_on_disk is None)
+                if challenge is not None:
+                    user = await users.by_email(db, challenge.address)
+                    if user is None and free_on_disk is not None:
+                        user = await self._register(db, challenge.address, free_on_disk, client, now)
+                    if user is not None:
+                        signed_in = await self._sign_in(db, challenge, user, remember, client, now)
+            if challenge is None:
+                raise WrongCode(
+                    "That code is wrong or no longer works. Check the newest mail, or ask for another code.",
+                    fields={"code": "wrong or no longer valid"},
+                )
+            if signed_in is None:  # a new user: look at the disk, which no transaction may wait for
+                free_on_disk = [
+                    name for name in username_candidates(challenge.address) if not await self._homes.exists(name)
+                ]
+        return signed_in
+
+    async def _evaluate(
+        self, db: AsyncConnection, cookie: str | None, code: str, client: Client, now: datetime, *, recount: bool
+    ) -> SignInChallenge | None:
+        """The challenge that cookie and code open; a try is counted unless this is the second look at the same one."""
+        if recount:
+            tried = await challenges.count_verifications(db, since=now - HOUR, client=client.address)
+            if tried >= self._rules.verifications_per_hour_per_client:
+                raise TooManyRequests("Too many codes were tried from here. Wait an hour.", retry_after_seconds=3600)
+        challenge = await challenges.by_cookie(db, secret_digest(cookie)) if cookie else None
+        if challenge is None:
+            return None
+        if recount and not await challenges.spend_attempt(db, challenge.id, self._rules.code_attempts, now):
+            return None
+        right = hmac.compare_digest(code_digest(self._code_key, challenge.id, code), challenge.code_digest)
+        right = right and challenge.used_at is None
+        if recount:
+            await challenges.record_verification(db, client.address, challenge.address, right, now)
+            if not right:
+                await audit.add(
+                    db,
+                    at=now,
+                    actor=challenge.address,
+                    client=client.address,
+                    action="sign-in.wrong-code",
+                    subject=challenge.address,
+                    details={},
+                )
+        return challenge if right else None
+
+    async def _register(
+        self, db: AsyncConnection, address: str, free_on_disk: list[str], client: Client, now: datetime
+    ) -> User:
+        taken = await users.usernames_taken(db, free_on_disk)
+        username = next((name for name in free_on_disk if name not in taken), f"u-{new_id()[:12]}")
+        highest = await users.highest_uid(db)
+        user = User(
+            id=new_id(),
+            email=address,
+            username=username,
+            uid=max((highest or 0) + 1, self._settings.homes.uid_base),
+            role=Role.ADMIN if address in self._settings.admin_emails else Role.USER,
+            status=UserStatus.ACTIVE,
+            lab=None,
+            created_at=now,
+        )
+        await users.add(db, user)
+        await audit.add(
+            db,
+            at=now,
+            actor=address,
+            client=client.address,
+            action="user.registered",
+            subject=address,
+            details={"username": username, "uid": user.uid, "role": user.role},
+        )
+        return user
+
+    async def _sign_in(
+        self,
+        db: AsyncConnection,
+        challenge: SignInChallenge,
+        user: User,
+        remember: bool,
+        client: Client,
+        now: datetime,
+    ) -> SignedIn | None:
+        if not user.is_active or not await challenges.use(db, challenge.id, now):
+            raise WrongCode("That code no longer works. Ask for another one.")
+        lasts = timedelta(days=self._rules.remember_days) if remember else timedelta(hours=self._rules.login_hours)
+        secret = new_secret()
+        login = Login(
+            id=new_id(),
+            user_id=user.id,
+            created_at=now,
+            last_seen_at=now,
+            expires_at=now + lasts,
+            remembered=remember,
+            client=client.address,
+            user_agent=client.user_agent[:200],
+        )
+        await logins.add(db, login, secret_digest(secret))
+        await users.seen(db, user.id, now)
+        await audit.add(
+            db,
+            at=now,
+            actor=user.email,
+            client=client.address,
+            action="sign-in.succeeded",
+            subject=user.email,
+            details={},
+        )
+        return SignedIn(replace(user, last_seen_at=now), login, secret)
+
+    async def authenticate(self, secret: str | None, now: datetime) -> tuple[User, Login] | None:
+        """Whose browser it is, or None. Counts as use of the login."""
+        if not secret:
+            return None
+        digest = secret_digest(secret)
+        async with self._database.reading() as db:
+            login = await logins.by_secret(db, digest)
+            user = await users.by_id(db, login.user_id) if login else None
+        if login is None or user is None or not user.is_active or not login_is_live(login, self._settings, now):
+            return None
+        if now - login.last_seen_at > SEEN_AGAIN_AFTER:
+            async with self._database.transaction() as db:
+                await logins.seen(db, login.id, now)
+                await users.seen(db, user.id, now)
+        return user, login
+
+    async def sign_out(self, user: User, login: Login, client: Client, now: datetime) -> None:
+        async with self._database.transaction() as db:
+            await logins.end(db, login.id, user.id)
+            await audit.add(
+                db,
+                at=now,
+                actor=user.email,
+                client=client.address,
+                action="sign-out",
+                subject=user.email,
+                details={},
+            )
+
+    async def logins_of(self, user: User, now: datetime) -> list[Login]:
+        """The browsers where the user is signed in, the latest used first."""
+        async with self._database.reading() as db:
+            return [login for login in await logins.of_user(db, user.id) if login_is_live(login, self._settings, now)]
+
+    async def end_login(self, user: User, login_id: str) -> None:
+        """Raises NotFound when it is not one of the user's logins."""
+        async with self._database.transaction() as db:
+            if not await logins.end(db, login_id, user.id):
+                raise NotFound("That browser is not signed in any more.")
+
+    def csrf_token(self, login: Login) -> str:
+        """What a page must send along with every change; bound to the login."""
+        return hmac.new(self._csrf_key, login.id.encode(), hashlib.sha256).hexdigest()
+
+    def csrf_matches(self, login: Login, token: str | None) -> bool:
+        return token is not None and hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
+
+    async def _check_sends(self, db: AsyncConnection, address: str, client: Client, now: datetime) -> None:
+        rules = self._rules
+        for allowed, since, who in (
+            (rules.sends_per_hour_per_address, now - HOUR, {"address": address}),
+            (rules.sends_per_day_per_address, now - 24 * HOUR, {"address": address}),
+            (rules.sends_per_hour_per_client, now - HOUR, {"client": client.address}),
+        ):
+            if await challenges.count_sends(db, since=since, **who) >= allowed:
+                raise TooManyRequests(
+                    "Too many codes were asked for. Use the newest one you have, or try again later.",
+                    retry_after_seconds=3600,
+                )
+
+    async def _code(self, db: AsyncConnection, address: str, now: datetime) -> str:
+        """Six digits, or ten characters where guessing is going on; nobody is locked out by a stranger."""
+        failures = await challenges.count_verifications(db, since=now - HOUR, failed_only=True)
+        in_a_row = await challenges.failures_in_a_row(db, address)
+        if failures >= self._rules.failures_per_hour_total or in_a_row >= FAILURES_BEFORE_LONG_CODES:
+            return "".join(secrets.choice(_LONG_CODE_ALPHABET) for _ in range(LONG_CODE_LENGTH))
+        return new_code()
+
+
+def login_is_live(login: Login, settings: Settings, now: datetime) -> bool:
+    """Neither expired nor, where it is not to be remembered, unused for too long."""
+    idle = timedelta(hours=settings.sign_in.login_idle_hours)
+    return now < login.expires_at and (login.remembered or now - login.last_seen_at < idle)
+
+
+def describe_user_agent(user_agent: str) -> str:
+    """ "Firefox on Linux", or "a browser" when it says nothing we know."""
+    browsers = {"Edg/": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
+    systems = {
+        "Android": "Android",
+        "iPhone": "iPhone",
+        "iPad": "iPad",
+        "Windows": "Windows",
+        "Mac OS X": "macOS",
+        "Linux": "Linux",
+    }
+    browser = next((name for mark, name in browsers.items() if mark in user_agent), "a browser")
+    system = next((name for mark, name in systems.items() if mark in user_agent), None)
+    return f"{browser} on {system}" if system else browser

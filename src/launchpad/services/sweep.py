@@ -1,0 +1,104 @@
+"""The periodic pass over all instances. Idempotent; two at once, or one that dies midway, do no harm."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from ..domain.instances import Instance, Stage, State, next_transition
+from ..errors import EngineUnavailable, LaunchpadError
+from ..store import audit, challenges, gate, instances, logins
+from ..store.database import Database
+from .carrier import Carrier, Outcome
+from .offers import OfferService
+
+log = structlog.get_logger(__name__)
+
+KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, which counts a day
+
+
+class SweepService:
+    def __init__(self, database: Database, carrier: Carrier, offers: OfferService) -> None:
+        self._database = database
+        self._carrier = carrier
+        self._offers = offers
+
+    async def sweep(self, now: datetime) -> list[Outcome]:
+        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is old.
+
+        Returns what was done and why. What takes time (saving, stopping) goes on in the background; `Carrier.wait`
+        waits for it. An engine that does not answer is an outcome of its own, and nothing is decided without it.
+        """
+        outcomes: list[Outcome] = []
+        try:
+            outcomes += await self._carrier.reconcile_all()
+        except EngineUnavailable as error:
+            log.warning("sweep.engine_unavailable", detail=error.detail)
+            outcomes.append(Outcome("-", "engine not asked", error.detail))
+        outcomes += await self._expire(now)
+        outcomes += await self.start_waiting(now)
+        await self._prune(now)
+        return outcomes
+
+    async def _expire(self, now: datetime) -> list[Outcome]:
+        async with self._database.reading() as db:
+            live = await instances.in_states(db, State.QUEUED, State.STARTING, State.RUNNING)
+        outcomes = []
+        for instance in live:
+            due = next_transition(instance, now)
+            if due is None:
+                continue
+            try:
+                outcomes += await self._end(instance, *due, now)
+            except LaunchpadError as error:  # one that fails never stops the rest
+                log.warning("sweep.item_failed", instance=instance.id, detail=error.detail)
+                outcomes.append(Outcome(instance.id, "left as it is", error.detail))
+        return outcomes
+
+    async def _end(self, instance: Instance, state: State, reason: str, now: datetime) -> list[Outcome]:
+        if not await self._carrier.end(instance, state, reason, now):
+            return []
+        async with self._database.transaction() as db:
+            await audit.add(
+                db,
+                at=now,
+                actor="sweep",
+                client="local",
+                action=f"instance.{state}",
+                subject=instance.id,
+                details={"reason": reason},
+            )
+        return [Outcome(instance.id, str(state), reason)]
+
+    async def start_waiting(self, now: datetime) -> list[Outcome]:
+        """Starts queued instances, the longest waiting first, until one does not fit."""
+        try:
+            capacity = await self._offers.capacity()
+        except EngineUnavailable:
+            return []
+        started: list[Instance] = []
+        async with self._database.transaction() as db:
+            for instance in await instances.in_states(db, State.QUEUED):
+                if not capacity.has_room(await instances.promised(db), instance.limits):
+                    break
+                expires_at = now + timedelta(days=instance.limits.days)
+                await instances.move(
+                    db,
+                    instance.id,
+                    State.QUEUED,
+                    State.STARTING,
+                    stage=Stage.HOME,
+                    expires_at=expires_at,
+                    carrier=self._carrier.id,
+                )
+                started.append(instance)
+        for instance in started:
+            self._carrier.start(instance.id)
+        return [Outcome(instance.id, "started", "there is room for it now") for instance in started]
+
+    async def _prune(self, now: datetime) -> None:
+        async with self._database.transaction() as db:
+            await challenges.prune(db, now - KEEP_CHALLENGES)
+            await logins.prune(db, now)
+            await gate.prune(db, now)

@@ -1,0 +1,111 @@
+"""Administrators' view of users: role, status, lab, quota."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ..domain.limits import Quota
+from ..domain.users import Role, User, UserStatus
+from ..errors import Conflict, NotFound
+from ..store import audit, logins, users
+from ..store.database import Database
+from .audit import Actor
+from .instances import InstanceService
+
+
+class Unchanged:
+    """Stands for a field that a change leaves alone (None is a value of its own: no lab, no cap)."""
+
+
+UNCHANGED = Unchanged()
+
+
+@dataclass(frozen=True)
+class UserChange:
+    """What an administrator changes; fields left out stay."""
+
+    role: Role | Unchanged = UNCHANGED
+    status: UserStatus | Unchanged = UNCHANGED
+    lab: str | Unchanged | None = UNCHANGED
+    quota: Quota | Unchanged = UNCHANGED
+
+
+class UserService:
+    def __init__(self, database: Database, instances: InstanceService) -> None:
+        self._database = database
+        self._instances = instances
+
+    async def page(self, *, search: str = "", limit: int = 50, after: str | None = None) -> list[User]:
+        """Users by e-mail address; `after` is the last address of the page before."""
+        async with self._database.reading() as db:
+            return await users.page(db, search=search, limit=limit, after=after)
+
+    async def count(self) -> int:
+        async with self._database.reading() as db:
+            return await users.count(db)
+
+    async def get(self, user_id: str) -> User:
+        async with self._database.reading() as db:
+            user = await users.by_id(db, user_id)
+        if user is None:
+            raise NotFound("There is no such user.")
+        return user
+
+    async def by_email(self, email: str) -> User:
+        async with self._database.reading() as db:
+            user = await users.by_email(db, email.strip().lower())
+        if user is None:
+            raise NotFound(f"Nobody with the address {email} has signed in yet.")
+        return user
+
+    async def by_ids(self, user_ids: set[str]) -> dict[str, User]:
+        async with self._database.reading() as db:
+            return await users.by_ids(db, user_ids)
+
+    async def change(self, user_id: str, change: UserChange, actor: Actor, now: datetime) -> User:
+        """Applies a change; suspending somebody ends their logins at once and stops their instances.
+
+        Raises:
+            NotFound: no such user.
+            Conflict: it would leave the platform without an active administrator.
+        """
+        async with self._database.transaction() as db:
+            before = await users.by_id(db, user_id)
+            if before is None:
+                raise NotFound("There is no such user.")
+            after = before
+            if not isinstance(change.role, Unchanged):
+                after = replace(after, role=change.role)
+            if not isinstance(change.status, Unchanged):
+                after = replace(after, status=change.status)
+            if not isinstance(change.lab, Unchanged):
+                after = replace(after, lab=change.lab or None)
+            if not isinstance(change.quota, Unchanged):
+                after = replace(after, quota=change.quota)
+            was_admin = before.is_admin and before.is_active
+            if was_admin and not (after.is_admin and after.is_active) and await users.count_active_admins(db) == 1:
+                raise Conflict("This is the last active administrator. Make somebody else administrator first.")
+            await users.save(db, after)
+            if not after.is_active:
+                await logins.end_all(db, user_id)
+            await audit.add(
+                db,
+                at=now,
+                actor=actor.name,
+                client=actor.client,
+                action="user.changed",
+                subject=after.email,
+                details=_differences(before, after),
+            )
+        if before.is_active and not after.is_active:
+            await self._instances.stop_all_of(after, "stopped, since your account was suspended", actor, now)
+        return after
+
+
+def _differences(before: User, after: User) -> dict[str, str]:
+    return {
+        name: f"{getattr(before, name)} → {getattr(after, name)}"
+        for name in ("role", "status", "lab", "quota")
+        if getattr(before, name) != getattr(after, name)
+    }

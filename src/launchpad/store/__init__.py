@@ -1,0 +1,1 @@
+"""What is kept: one module a table. Nothing outside this package writes SQL."""

@@ -1,0 +1,77 @@
+"""Table `audit`: who did what to what, from where. Rows are only ever added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index, Integer, String, Table, Text, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .database import Instant, metadata
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """`actor` is an e-mail address, "sweep", "cli" or "unknown"; `details` holds no secret and no code."""
+
+    id: int
+    at: datetime
+    actor: str
+    client: str
+    action: str
+    subject: str
+    details: Mapping[str, Any]
+
+
+table = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", String(254), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("action", String(60), nullable=False),
+    Column("subject", String(254), nullable=False),
+    Column("details", Text, nullable=False),
+    Index("ix_audit_at", "at"),
+)
+
+
+async def add(
+    db: AsyncConnection,
+    *,
+    at: datetime,
+    actor: str,
+    client: str,
+    action: str,
+    subject: str,
+    details: Mapping[str, Any],
+) -> None:
+    await db.execute(
+        insert(table).values(
+            at=at, actor=actor, client=client, action=action, subject=subject, details=json.dumps(dict(details))
+        )
+    )
+
+
+async def page(
+    db: AsyncConnection, *, limit: int = 100, before_id: int | None = None, search: str = ""
+) -> list[AuditRecord]:
+    """Newest first, from before the record `before_id`; `search` looks in actor, action and subject."""
+    query = select(table).order_by(table.c.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(table.c.id < before_id)
+    if search:
+        query = query.where(
+            table.c.actor.contains(search, autoescape=True)
+            | table.c.action.contains(search, autoescape=True)
+            | table.c.subject.contains(search, autoescape=True)
+        )
+    return [
+        AuditRecord(row.id, row.at, row.actor, row.client, row.action, row.subject, json.loads(row.details))
+        for row in await db.execute(query)
+    ]

@@ -1,0 +1,143 @@
+"""Tables `challenges` (codes that were sent) and `verifications` (tries, for the limits)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Boolean, Column, Index, Integer, Row, String, Table, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..domain.signin import SignInChallenge
+from .database import Instant, metadata
+
+table = Table(
+    "challenges",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("address", String(254), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("cookie_digest", String(64), nullable=False, unique=True),
+    Column("code_digest", String(64), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    Index("ix_challenges_address_created_at", "address", "created_at"),
+    Index("ix_challenges_client_created_at", "client", "created_at"),
+    Index("ix_challenges_created_at", "created_at"),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("client", String(64), nullable=False),
+    Column("address", String(254), nullable=False),
+    Column("succeeded", Boolean, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("ix_verifications_client_at", "client", "at"),
+    Index("ix_verifications_at", "at"),
+)
+
+
+def _challenge(row: Row[Any]) -> SignInChallenge:
+    return SignInChallenge(
+        id=row.id,
+        address=row.address,
+        cookie_digest=row.cookie_digest,
+        code_digest=row.code_digest,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        used_at=row.used_at,
+    )
+
+
+async def add(db: AsyncConnection, challenge: SignInChallenge, client: str) -> None:
+    await db.execute(
+        insert(table).values(
+            id=challenge.id,
+            address=challenge.address,
+            client=client,
+            cookie_digest=challenge.cookie_digest,
+            code_digest=challenge.code_digest,
+            attempts=challenge.attempts,
+            created_at=challenge.created_at,
+            expires_at=challenge.expires_at,
+        )
+    )
+
+
+async def by_cookie(db: AsyncConnection, cookie_digest: str) -> SignInChallenge | None:
+    row = (await db.execute(select(table).where(table.c.cookie_digest == cookie_digest))).first()
+    return _challenge(row) if row else None
+
+
+async def spend_attempt(db: AsyncConnection, challenge_id: str, allowed: int, now: datetime) -> bool:
+    """Counts one try, atomically; False when the challenge is dead: used, expired or out of tries."""
+    result = await db.execute(
+        update(table)
+        .where(
+            table.c.id == challenge_id,
+            table.c.attempts < allowed,
+            table.c.used_at.is_(None),
+            table.c.expires_at > now,
+        )
+        .values(attempts=table.c.attempts + 1)
+    )
+    return result.rowcount == 1
+
+
+async def use(db: AsyncConnection, challenge_id: str, now: datetime) -> bool:
+    """Marks the challenge as used; True for exactly one caller."""
+    query = update(table).where(table.c.id == challenge_id, table.c.used_at.is_(None)).values(used_at=now)
+    return (await db.execute(query)).rowcount == 1
+
+
+async def count_sends(
+    db: AsyncConnection, *, since: datetime, address: str | None = None, client: str | None = None
+) -> int:
+    query = select(func.count()).select_from(table).where(table.c.created_at > since)
+    if address is not None:
+        query = query.where(table.c.address == address)
+    if client is not None:
+        query = query.where(table.c.client == client)
+    return (await db.execute(query)).scalar_one()
+
+
+async def record_verification(db: AsyncConnection, client: str, address: str, succeeded: bool, now: datetime) -> None:
+    await db.execute(insert(verifications).values(client=client, address=address, succeeded=succeeded, at=now))
+
+
+async def count_verifications(
+    db: AsyncConnection, *, since: datetime, client: str | None = None, failed_only: bool = False
+) -> int:
+    query = select(func.count()).select_from(verifications).where(verifications.c.at > since)
+    if client is not None:
+        query = query.where(verifications.c.client == client)
+    if failed_only:
+        query = query.where(verifications.c.succeeded.is_(False))
+    return (await db.execute(query)).scalar_one()
+
+
+async def failures_in_a_row(db: AsyncConnection, address: str) -> int:
+    """Failed tries on an address since its last success."""
+    last_success = (
+        select(func.max(verifications.c.id))
+        .where(verifications.c.address == address, verifications.c.succeeded.is_(True))
+        .scalar_subquery()
+    )
+    query = (
+        select(func.count())
+        .select_from(verifications)
+        .where(verifications.c.address == address, verifications.c.succeeded.is_(False))
+        .where(verifications.c.id > func.coalesce(last_success, 0))
+    )
+    return (await db.execute(query)).scalar_one()
+
+
+async def prune(db: AsyncConnection, before: datetime) -> int:
+    """Forgets challenges and tries from before that instant; returns how many."""
+    gone = (await db.execute(delete(table).where(table.c.created_at < before))).rowcount
+    return gone + (await db.execute(delete(verifications).where(verifications.c.at < before))).rowcount

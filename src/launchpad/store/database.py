@@ -1,0 +1,169 @@
+"""The engine, its PRAGMAs, and the two ways in: `reading()` and `transaction()`."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.types import TypeDecorator
+
+from ..errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 10  # how long a writer waits for another process before the answer is 503
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime. SQLite keeps no zone, so it is taken off on the way in and put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("instants are aware; this one has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Database:
+    """One per process. `transaction()` commits on leaving and rolls back on an error.
+
+    On SQLite a transaction takes the write lock at its start (BEGIN IMMEDIATE), so that what it reads is still true
+    when it writes; within the process writers queue on a lock, which is fairer and quicker than SQLite's busy loop.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._write_lock = asyncio.Lock() if self._is_sqlite else nullcontext()
+        if self._is_sqlite:
+            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A consistent view of the data.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        with _translated():
+            async with self._engine.connect() as db, db.begin():
+                yield db
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """All or nothing. No engine or mail call may be awaited inside.
+
+        Raises:
+            StoreUnavailable: the database does not answer, is locked for longer than BUSY_SECONDS, or its disk is
+                full. Nothing was written.
+        """
+        with _translated():
+            async with self._write_lock, self._engine.connect() as db:
+                await db.execution_options(launchpad_write=True)
+                async with db.begin():
+                    yield db
+
+    async def migrate(self) -> None:
+        """Brings the tables to this version's state; safe when several processes do it at once.
+
+        Raises:
+            StoreUnavailable: the database cannot be opened, or was written by a newer version of the program.
+        """
+        async with self.transaction() as db:
+            await db.run_sync(_upgrade)
+
+    async def ping(self) -> None:
+        async with self.reading() as db:
+            await db.execute(text("SELECT 1"))
+
+    async def aclose(self) -> None:
+        await self._engine.dispose()
+
+
+class _translated:  # noqa: N801 - a context manager that reads like a function
+    """Turns the driver's errors into StoreUnavailable; programming errors pass through as they are."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OperationalError | PoolTimeoutError | sqlite3.OperationalError | OSError) or (
+            isinstance(error, DBAPIError) and error.connection_invalidated
+        ):
+            log.error("store.unavailable", error=str(error))
+            raise StoreUnavailable(
+                "The database is not available right now. Nothing was changed; please try again in a moment.",
+                retry_after_seconds=5,
+            ) from error
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not open transactions of its own; see _begin_sqlite
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {BUSY_SECONDS * 1000}",
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("launchpad_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _alembic_config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _alembic_config(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    present = MigrationContext.configure(connection).get_current_revision()
+    if present is not None and present not in known:
+        raise StoreUnavailable(
+            "The database was written by a newer version of this program. Install that version, or restore a backup."
+        )
+    command.upgrade(config, "head")

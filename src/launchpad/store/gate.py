@@ -1,0 +1,117 @@
+"""Tables `tickets` (one-time ways into an instance) and `grants` (what a ticket became: an instance cookie)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Column, ForeignKey, String, Table, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from . import instances, logins, users
+from .database import Instant, metadata
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("secret_digest", String(64), primary_key=True),
+    Column("instance_id", ForeignKey("instances.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("login_id", ForeignKey("logins.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("expires_at", Instant, nullable=False),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("secret_digest", String(64), primary_key=True),
+    Column("instance_id", ForeignKey("instances.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("login_id", ForeignKey("logins.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    instance_id: str
+    login_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """All that one request's decision needs, from one query."""
+
+    instance_state: str
+    environment: str
+    host: str | None
+    port: int | None
+    owner_id: str
+    username: str
+    uid: int
+    user_status: str
+    login_id: str
+    login_user_id: str
+    login_expires_at: datetime
+    login_last_seen_at: datetime
+    login_remembered: bool
+
+
+async def add_ticket(db: AsyncConnection, secret_digest: str, ticket: Ticket) -> None:
+    await db.execute(insert(tickets).values(secret_digest=secret_digest, **vars(ticket)))
+
+
+async def take_ticket(db: AsyncConnection, secret_digest: str) -> Ticket | None:
+    """The ticket, which is gone afterwards: of two who come with it, one gets it."""
+    row = (
+        await db.execute(
+            delete(tickets)
+            .where(tickets.c.secret_digest == secret_digest)
+            .returning(tickets.c.instance_id, tickets.c.login_id, tickets.c.expires_at)
+        )
+    ).first()
+    return Ticket(row.instance_id, row.login_id, row.expires_at) if row else None
+
+
+async def add_grant(
+    db: AsyncConnection, secret_digest: str, instance_id: str, login_id: str, created_at: datetime
+) -> None:
+    """A login has one grant an instance; an older one stops working."""
+    await db.execute(delete(grants).where(grants.c.instance_id == instance_id, grants.c.login_id == login_id))
+    await db.execute(
+        insert(grants).values(
+            secret_digest=secret_digest, instance_id=instance_id, login_id=login_id, created_at=created_at
+        )
+    )
+
+
+async def decide(db: AsyncConnection, secret_digest: str, instance_id: str) -> GateRow | None:
+    """What the grant and the instance belong to, or None when there is no such grant for that instance."""
+    row = (
+        await db.execute(
+            select(
+                instances.table.c.state,
+                instances.table.c.environment,
+                instances.table.c.host,
+                instances.table.c.port,
+                instances.table.c.owner_id,
+                users.table.c.username,
+                users.table.c.uid,
+                users.table.c.status,
+                logins.table.c.id,
+                logins.table.c.user_id,
+                logins.table.c.expires_at,
+                logins.table.c.last_seen_at,
+                logins.table.c.remembered,
+            )
+            .select_from(grants)
+            .join(instances.table, instances.table.c.id == grants.c.instance_id)
+            .join(logins.table, logins.table.c.id == grants.c.login_id)
+            .join(users.table, users.table.c.id == instances.table.c.owner_id)
+            .where(grants.c.secret_digest == secret_digest, grants.c.instance_id == instance_id)
+        )
+    ).first()
+    return GateRow(*row) if row else None
+
+
+async def prune(db: AsyncConnection, now: datetime) -> int:
+    return (await db.execute(delete(tickets).where(tickets.c.expires_at < now))).rowcount

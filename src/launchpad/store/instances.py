@@ -1,0 +1,194 @@
+"""Table `instances`. Every change of state goes through `move`, which checks the state it started from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..domain.instances import ENDED, LIVE, Address, Instance, Stage, State, may_follow
+from ..domain.limits import Limits, Use
+from .database import Instant, metadata
+
+table = Table(
+    "instances",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("owner_id", ForeignKey("users.id"), nullable=False),
+    Column("environment", String(31), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("stage", String(40), nullable=False),
+    Column("reason", String(500)),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("cpus", Float, nullable=False),
+    Column("storage_bytes", BigInteger, nullable=False),
+    Column("days", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("ended_at", Instant),
+    Column("ending_as", String(16)),
+    Column("host", String(64)),
+    Column("port", Integer),
+    Column("image", String(300)),
+    Column("stand_in", Boolean, nullable=False, default=False),
+    Column("carrier", String(40)),
+    Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
+    Index("ix_instances_state", "state"),
+)
+
+
+def _instance(row: Row[Any]) -> Instance:
+    return Instance(
+        id=row.id,
+        owner_id=row.owner_id,
+        environment=row.environment,
+        state=State(row.state),
+        stage=Stage(row.stage),
+        reason=row.reason,
+        limits=Limits(row.memory_bytes, row.cpus, row.storage_bytes, row.days),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        ending_as=State(row.ending_as) if row.ending_as else None,
+        address=Address(row.host, row.port) if row.port is not None else None,
+        image=row.image,
+        stand_in=row.stand_in,
+        carrier=row.carrier,
+    )
+
+
+async def add(db: AsyncConnection, instance: Instance) -> None:
+    await db.execute(
+        insert(table).values(
+            id=instance.id,
+            owner_id=instance.owner_id,
+            environment=instance.environment,
+            state=instance.state,
+            stage=instance.stage,
+            memory_bytes=instance.limits.memory_bytes,
+            cpus=instance.limits.cpus,
+            storage_bytes=instance.limits.storage_bytes,
+            days=instance.limits.days,
+            created_at=instance.created_at,
+            expires_at=instance.expires_at,
+            carrier=instance.carrier,
+            stand_in=instance.stand_in,
+        )
+    )
+
+
+async def by_id(db: AsyncConnection, instance_id: str) -> Instance | None:
+    """Any owner's; for the carrier, the sweep and administrators. Users' requests go through `owned`."""
+    row = (await db.execute(select(table).where(table.c.id == instance_id))).first()
+    return _instance(row) if row else None
+
+
+async def owned(db: AsyncConnection, instance_id: str, owner_id: str) -> Instance | None:
+    query = select(table).where(table.c.id == instance_id, table.c.owner_id == owner_id)
+    row = (await db.execute(query)).first()
+    return _instance(row) if row else None
+
+
+async def of_owner(
+    db: AsyncConnection,
+    owner_id: str,
+    *,
+    states: Iterable[State] = LIVE,
+    limit: int = 100,
+    before: datetime | None = None,
+) -> list[Instance]:
+    """Newest first."""
+    query = select(table).where(table.c.owner_id == owner_id, table.c.state.in_(list(states)))
+    if before is not None:
+        query = query.where(table.c.created_at < before)
+    query = query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)
+    return [_instance(row) for row in await db.execute(query)]
+
+
+async def page(
+    db: AsyncConnection, *, states: Iterable[State] = LIVE, limit: int = 100, before: datetime | None = None
+) -> list[Instance]:
+    """Everyone's, newest first."""
+    query = select(table).where(table.c.state.in_(list(states)))
+    if before is not None:
+        query = query.where(table.c.created_at < before)
+    query = query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)
+    return [_instance(row) for row in await db.execute(query)]
+
+
+async def in_states(db: AsyncConnection, *states: State) -> list[Instance]:
+    """Everyone's in these states, oldest first."""
+    query = select(table).where(table.c.state.in_(states)).order_by(table.c.created_at, table.c.id)
+    return [_instance(row) for row in await db.execute(query)]
+
+
+async def promised(db: AsyncConnection, owner_id: str | None = None) -> Use:
+    """What live instances are promised: one owner's with those that queue, everyone's without them."""
+    states = LIVE if owner_id is not None else LIVE - {State.QUEUED}
+    query = select(
+        func.coalesce(func.sum(table.c.memory_bytes), 0), func.coalesce(func.sum(table.c.cpus), 0), func.count()
+    ).where(table.c.state.in_(states))
+    if owner_id is not None:
+        query = query.where(table.c.owner_id == owner_id)
+    memory_bytes, cpus, number = (await db.execute(query)).one()
+    return Use(int(memory_bytes), float(cpus), number)
+
+
+async def count_by_state(db: AsyncConnection) -> dict[State, int]:
+    rows = await db.execute(select(table.c.state, func.count()).group_by(table.c.state))
+    return {State(state): number for state, number in rows}
+
+
+async def queue_position(db: AsyncConnection, instance: Instance) -> int:
+    """1 for the next to start."""
+    ahead = select(func.count()).select_from(table)
+    ahead = ahead.where(table.c.state == State.QUEUED, table.c.created_at < instance.created_at)
+    return (await db.execute(ahead)).scalar_one() + 1
+
+
+async def move(db: AsyncConnection, instance_id: str, before: State, after: State, **values: Any) -> bool:
+    """Changes the state if it is still `before`; False when another process was quicker.
+
+    Raises:
+        ValueError: `after` may not follow `before`, which is a fault of the program.
+    """
+    if not may_follow(before, after):
+        raise ValueError(f"an instance cannot go from {before} to {after}")
+    if after in ENDED:
+        values |= {"host": None, "port": None, "stage": Stage.ENDED, "carrier": None}
+    query = update(table).where(table.c.id == instance_id, table.c.state == before).values(state=after, **values)
+    return (await db.execute(query)).rowcount == 1
+
+
+async def note(db: AsyncConnection, instance_id: str, **values: Any) -> None:
+    """Writes columns that do not change the state: stage, image, carrier, expires_at, host, port."""
+    if "state" in values:
+        raise ValueError("the state is changed by move()")
+    await db.execute(update(table).where(table.c.id == instance_id).values(**values))
+
+
+async def forget(db: AsyncConnection, instance_id: str, owner_id: str) -> bool:
+    """Removes the record of an ended instance."""
+    query = delete(table).where(table.c.id == instance_id, table.c.owner_id == owner_id, table.c.state.in_(ENDED))
+    return (await db.execute(query)).rowcount == 1

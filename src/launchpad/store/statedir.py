@@ -1,0 +1,95 @@
+"""The state directory: keys that live outside the database, the deployment's id, and which processes are alive."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from ..domain.naming import new_id
+from ..errors import StoreUnavailable
+
+
+class StateDir:
+    """Opens `path`, making it (0700) and its keys (0600) at the first use.
+
+    Raises:
+        StoreUnavailable: it cannot be made, read or written; the text names the path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ("run", "run/carriers", "outbox"):
+                (path / name).mkdir(mode=0o700, exist_ok=True)
+            self._key = bytes.fromhex(_read_or_make(path / "secret.key", secrets.token_hex(32)))
+            self.deployment_id = _read_or_make(path / "deployment-id", new_id()[:8])
+        except (OSError, ValueError) as error:
+            raise StoreUnavailable(f"The state directory {path} cannot be used: {error}") from error
+
+    def key(self, purpose: str) -> bytes:
+        """A 256-bit key for one purpose, derived from the deployment's secret."""
+        return hmac.new(self._key, purpose.encode(), hashlib.sha256).digest()
+
+    @property
+    def outbox(self) -> Path:
+        return self.path / "outbox"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+
+def _read_or_make(path: Path, value: str) -> str:
+    """The file's text; of processes that start at once, one makes it and all read the same."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    if not path.exists():
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(value)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+    return path.read_text(encoding="ascii").strip()
+
+
+class CarrierMark:
+    """Says that this process is alive, to every other one on this machine.
+
+    Intents in the database name the process that carries them out. The mark is a locked file: the kernel lets go of the
+    lock at the instant the process dies, however it dies, so nobody has to wait for a lease to run out.
+    """
+
+    def __init__(self, state: StateDir) -> None:
+        self._folder = state.run / "carriers"
+        self.id = new_id()
+        self._path = self._folder / self.id
+        self._file = self._path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def is_alive(self, carrier_id: str | None) -> bool:
+        """Whether the process of that mark is still there."""
+        if carrier_id is None:
+            return False
+        if carrier_id == self.id:
+            return True
+        try:
+            with (self._folder / carrier_id).open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        (self._folder / carrier_id).unlink(missing_ok=True)
+        return False
+
+    def close(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._file.close()

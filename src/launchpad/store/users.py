@@ -1,0 +1,139 @@
+"""Table `users`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Float, Integer, Row, String, Table, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..domain.limits import Quota
+from ..domain.users import Role, User, UserStatus
+from .database import Instant, metadata
+
+table = Table(
+    "users",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("email", String(254), nullable=False, unique=True),
+    Column("username", String(32), nullable=False, unique=True),
+    Column("uid", BigInteger, nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("lab", String(100)),
+    Column("quota_memory_bytes", BigInteger),
+    Column("quota_cpus", Float),
+    Column("quota_storage_bytes", BigInteger),
+    Column("quota_instances", Integer),
+    Column("created_at", Instant, nullable=False),
+    Column("last_seen_at", Instant),
+)
+
+
+def _user(row: Row[Any]) -> User:
+    return User(
+        id=row.id,
+        email=row.email,
+        username=row.username,
+        uid=row.uid,
+        role=Role(row.role),
+        status=UserStatus(row.status),
+        lab=row.lab,
+        created_at=row.created_at,
+        last_seen_at=row.last_seen_at,
+        quota=Quota(
+            memory_bytes=row.quota_memory_bytes,
+            cpus=row.quota_cpus,
+            storage_bytes=row.quota_storage_bytes,
+            instances=row.quota_instances,
+        ),
+    )
+
+
+async def by_id(db: AsyncConnection, user_id: str) -> User | None:
+    row = (await db.execute(select(table).where(table.c.id == user_id))).first()
+    return _user(row) if row else None
+
+
+async def by_email(db: AsyncConnection, email: str) -> User | None:
+    row = (await db.execute(select(table).where(table.c.email == email))).first()
+    return _user(row) if row else None
+
+
+async def by_ids(db: AsyncConnection, user_ids: set[str]) -> dict[str, User]:
+    rows = await db.execute(select(table).where(table.c.id.in_(user_ids)))
+    return {row.id: _user(row) for row in rows}
+
+
+async def page(db: AsyncConnection, *, search: str = "", limit: int = 50, after: str | None = None) -> list[User]:
+    """Users by e-mail address, from behind the address `after`; `search` looks in address, username and lab."""
+    query = select(table).order_by(table.c.email).limit(limit)
+    if after is not None:
+        query = query.where(table.c.email > after)
+    if search:
+        wanted = search.lower()
+        columns = (table.c.email, table.c.username, table.c.lab)
+        query = query.where(or_(*(func.lower(column).contains(wanted, autoescape=True) for column in columns)))
+    return [_user(row) for row in await db.execute(query)]
+
+
+async def usernames_taken(db: AsyncConnection, candidates: list[str]) -> set[str]:
+    rows = await db.execute(select(table.c.username).where(table.c.username.in_(candidates)))
+    return {row.username for row in rows}
+
+
+async def highest_uid(db: AsyncConnection) -> int | None:
+    return (await db.execute(select(func.max(table.c.uid)))).scalar_one()
+
+
+async def count(db: AsyncConnection) -> int:
+    return (await db.execute(select(func.count()).select_from(table))).scalar_one()
+
+
+async def count_active_admins(db: AsyncConnection) -> int:
+    query = select(func.count()).select_from(table)
+    query = query.where(table.c.role == Role.ADMIN, table.c.status == UserStatus.ACTIVE)
+    return (await db.execute(query)).scalar_one()
+
+
+async def add(db: AsyncConnection, user: User) -> None:
+    await db.execute(
+        insert(table).values(
+            id=user.id,
+            email=user.email,
+            username=user.username,
+            uid=user.uid,
+            role=user.role,
+            status=user.status,
+            lab=user.lab,
+            created_at=user.created_at,
+            last_seen_at=user.last_seen_at,
+            **_quota_columns(user.quota),
+        )
+    )
+
+
+async def save(db: AsyncConnection, user: User) -> None:
+    """Writes what an administrator may change: role, status, lab, quota."""
+    values: Mapping[str, Any] = {
+        "role": user.role,
+        "status": user.status,
+        "lab": user.lab,
+        **_quota_columns(user.quota),
+    }
+    await db.execute(update(table).where(table.c.id == user.id).values(**values))
+
+
+async def seen(db: AsyncConnection, user_id: str, at: datetime) -> None:
+    await db.execute(update(table).where(table.c.id == user_id).values(last_seen_at=at))
+
+
+def _quota_columns(quota: Quota) -> dict[str, Any]:
+    return {
+        "quota_memory_bytes": quota.memory_bytes,
+        "quota_cpus": quota.cpus,
+        "quota_storage_bytes": quota.storage_bytes,
+        "quota_instances": quota.instances,
+    }
