@@ -147,14 +147,18 @@ class EngineSettings(_Section):
     """The container engine."""
 
     host: str = Field("unix:///var/run/docker.sock", description="Docker's socket, as in DOCKER_HOST.")
-    network: str = Field("launchpad", description="The instances' network; made at first use, without inter-container traffic.")
+    network: str = Field(
+        "launchpad", description="The instances' network; made at first use, without inter-container traffic."
+    )
     port_range: str = Field(
         "20000-29999", pattern=r"^\d{2,5}-\d{2,5}$", description="Loopback ports the engine publishes instances on."
     )
     runtime: Literal["engine", "swarm", "fake"] = Field(
         "engine", description="`engine`: one Docker Engine. `fake`: nothing is started; for looking around."
     )
-    oci_runtime: str = Field("", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default.")
+    oci_runtime: str = Field(
+        "", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default."
+    )
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
 
     @field_validator("port_range")
@@ -196,19 +200,31 @@ class CapacitySettings(_Section):
 class LimitsSettings(_Section):
     """The choices and defaults offered at launch, until an administrator changes them in the console."""
 
-    memory: Literal["auto"] | tuple[Size, ...] = Field("auto", description="Choices; `auto`: 1g, 2g, 4g … as far as the server goes.")
-    cpus: Literal["auto"] | tuple[Annotated[float, Field(gt=0)], ...] = Field("auto", description="Choices; `auto`: 1, 2, 4 … up to 16.")
+    memory: Literal["auto"] | tuple[Size, ...] = Field(
+        "auto", description="Choices; `auto`: 1g, 2g, 4g … as far as the server goes."
+    )
+    cpus: Literal["auto"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        "auto", description="Choices; `auto`: 1, 2, 4 … up to 16."
+    )
     storage: tuple[Size, ...] = Field(
         tuple(map(parse_bytes, ("16g", "64g", "256g"))), description="Choices of the home's size."
     )
-    days: tuple[Annotated[int, Field(ge=1, le=366)], ...] = Field((1, 2, 7), description="Choices of an instance's duration.")
-    default_memory: Literal["auto"] | Size = Field("auto", description="Offered first; `auto`: an eighth of the server, at most 8g.")
-    default_cpus: Literal["auto"] | Annotated[float, Field(gt=0)] = Field("auto", description="Offered first; `auto`: 1, on large servers 2.")
+    days: tuple[Annotated[int, Field(ge=1, le=366)], ...] = Field(
+        (1, 2, 7), description="Choices of an instance's duration."
+    )
+    default_memory: Literal["auto"] | Size = Field(
+        "auto", description="Offered first; `auto`: an eighth of the server, at most 8g."
+    )
+    default_cpus: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="Offered first; `auto`: 1, on large servers 2."
+    )
     default_storage: Size = Field(parse_bytes("64g"), description="Offered first.")
     default_days: int = Field(1, ge=1, description="Offered first.")
     instances_per_user: int = Field(2, ge=0, description="Live instances of a user whose quota says nothing else.")
     instances_per_environment: int = Field(
-        1, ge=1, description="Of these, how many of one environment. With 1, another click on Launch finds the running one."
+        1,
+        ge=1,
+        description="Of these, how many of one environment. With 1, another click on Launch finds the running one.",
     )
 
 
@@ -243,14 +259,22 @@ class EnvironmentSettings(_Section):
         "/", description="Path, as the application sees it, that answers below 400 when it is usable."
     )
     start_path: AbsolutePath = Field("/", description="Path below the instance that Open leads to.")
-    user: str = Field("", pattern=r"^([0-9]+|\{uid\})?(:([0-9]+|\{uid\}))?$", description="uid:gid the container runs as; empty: as the image says.")
+    user: str = Field(
+        "",
+        pattern=r"^([0-9]+|\{uid\})?(:([0-9]+|\{uid\}))?$",
+        description="uid:gid the container runs as; empty: as the image says.",
+    )
     groups: tuple[str, ...] = Field((), description="Additional groups of the container's user.")
     command: tuple[str, ...] = Field((), description="Command; empty: the image's own.")
-    env_vars: dict[str, str] = Field(default_factory=dict, description="Variables. The user can read them: no secrets of yours.")
+    env_vars: dict[str, str] = Field(
+        default_factory=dict, description="Variables. The user can read them: no secrets of yours."
+    )
     request_headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")], str] = Field(
         default_factory=dict, description="Headers nginx sets on every request to the instance."
     )
-    capabilities: tuple[Annotated[str, Field(pattern=r"^[A-Z_]+$")], ...] = Field((), description="Linux capabilities kept; all others are dropped.")
+    capabilities: tuple[Annotated[str, Field(pattern=r"^[A-Z_]+$")], ...] = Field(
+        (), description="Linux capabilities kept; all others are dropped."
+    )
     pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
     start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer has failed.")
@@ -264,7 +288,9 @@ class WebSettings(_Section):
     sweep_seconds: int = Field(
         0, ge=0, description="The portal itself sweeps this often; 0 leaves it to the systemd timer."
     )
-    metrics_token: Secret | None = Field(None, description="With it, /metrics answers to `Authorization: Bearer …` from anywhere.")
+    metrics_token: Secret | None = Field(
+        None, description="With it, /metrics answers to `Authorization: Bearer …` from anywhere."
+    )
 
 
 class TlsSettings(_Section):
@@ -282,7 +308,9 @@ class Settings(BaseSettings):
     )
 
     public_url: Origin = Field("http://localhost:8080", description="Where people find the portal.")
-    instances_url: Origin = Field("http://localhost:8081", description="Where instances are reached: another port or host name than public_url.")
+    instances_url: Origin = Field(
+        "http://localhost:8081", description="Where instances are reached: another port or host name than public_url."
+    )
     state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
     database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
     admin_emails: tuple[EmailStr, ...] = Field((), description="Become administrators when they first sign in.")

@@ -90,7 +90,9 @@ def _describe(path: Path | None, text: str, problem: Any, data: dict[str, Any], 
 
 def _is_union_member(part: object) -> bool:
     """Pydantic names the member of a union it tried ("constrained-int", "tuple[…]"); that is no key of the file."""
-    return isinstance(part, str) and (part in {"int", "float", "str", "literal['auto']"} or bool(re.search(r"[\[(\-]", part)))
+    return isinstance(part, str) and (
+        part in {"int", "float", "str", "literal['auto']"} or bool(re.search(r"[\[(\-]", part))
+    )
 
 
 def _key_text(location: Sequence[object]) -> str:
@@ -111,7 +113,7 @@ def _did_you_mean(location: Sequence[object]) -> str:
 
 
 def line_of(text: str, location: Sequence[object], data: dict[str, Any]) -> int | None:
-    """The line, from 1, of a key in a TOML text; of the nearest table above it when the key itself does not stand there.
+    """The line, from 1, of a key in a TOML text; where the key does not stand there, that of the nearest table above.
 
     Args:
         location: keys and list indices from the top, as Pydantic reports them. An index into `environments` counts

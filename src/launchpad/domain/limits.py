@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -69,7 +69,7 @@ class Offer:
         return chosen, refused
 
 
-_DESCRIBE = {
+_DESCRIBE: dict[str, Callable[[float], str]] = {
     "memory": lambda value: describe_bytes(int(value)),
     "cpus": describe_cpus,
     "storage": lambda value: describe_bytes(int(value)),
@@ -141,9 +141,8 @@ def quota_problems(quota: Quota, default_instances: int, use: Use, limits: Limit
         left = max(0, quota.memory_bytes - use.memory_bytes)
         over["memory"] = f"your quota is {describe_bytes(quota.memory_bytes)}, of which {describe_bytes(left)} are left"
     if quota.cpus is not None and after.cpus > quota.cpus:
-        over["cpus"] = (
-            f"your quota is {describe_cpus(quota.cpus)}, of which {max(0.0, quota.cpus - use.cpus):g} are left"
-        )
+        left_cpus = max(0.0, quota.cpus - use.cpus)
+        over["cpus"] = f"your quota is {describe_cpus(quota.cpus)}, of which {left_cpus:g} are left"
     if quota.storage_bytes is not None and limits.storage_bytes > quota.storage_bytes:
         over["storage"] = f"your quota is {describe_bytes(quota.storage_bytes)}"
     return over

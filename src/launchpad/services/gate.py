@@ -23,9 +23,9 @@ TICKET_SECONDS = 30
 
 @dataclass(frozen=True)
 class GateRequest:
-    """What nginx tells about a request to the instances origin. `instance_id` is what nginx captured, never the raw URI.
+    """What nginx tells about a request to the instances origin.
 
-    `uri` is the raw one; it only serves to build the address to come back to.
+    `instance_id` is what nginx captured; `uri` is the raw one, which only serves to build the address to come back to.
     """
 
     instance_id: str

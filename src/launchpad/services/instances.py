@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from ..domain.environments import Environment
 from ..domain.instances import ENDED, LIVE, Instance, Stage, State, extended_until
 from ..domain.limits import Capacity, Limits, Use, quota_problems
@@ -18,7 +20,7 @@ from ..domain.users import User
 from ..errors import Conflict, InvalidInput, NotFound, QuotaExceeded
 from ..settings import Settings
 from ..store import audit, instances
-from ..store.database import AsyncConnection, Database
+from ..store.database import Database
 from .audit import Actor
 from .carrier import Carrier
 from .offers import OfferService

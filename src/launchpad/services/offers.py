@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from ..domain.environments import Environment
+from ..domain.instances import State
 from ..domain.limits import Capacity, Limits, Offer, Use
 from ..domain.sizes import describe_bytes, format_bytes, parse_bytes
 from ..errors import EngineUnavailable, InvalidInput
 from ..runtime.base import HostFacts, Runtime
 from ..settings import EnvironmentSettings, Settings
 from ..store import audit, instances, kv
-from ..store.database import AsyncConnection, Database
+from ..store.database import Database
 from .audit import Actor
 
 GB = 1024**3
@@ -109,7 +112,7 @@ class OfferService:
         async with self._database.reading() as db:
             promised = await instances.promised(db)
             waiting = await instances.count_by_state(db)
-        return CapacityUse(capacity_of(self._settings, host), promised, waiting.get(instances.State.QUEUED, 0), host)
+        return CapacityUse(capacity_of(self._settings, host), promised, waiting.get(State.QUEUED, 0), host)
 
     async def _capacity_or_none(self) -> Capacity | None:
         try:
@@ -135,12 +138,14 @@ def offered_by_settings(settings: Settings, capacity: Capacity | None) -> Offere
     cores = capacity.cpus / settings.capacity.cpu_overcommit if capacity else 1.0
     memory = wanted.memory if wanted.memory != "auto" else _ladder(GB, memory_bytes, 128 * GB)
     cpus = wanted.cpus if wanted.cpus != "auto" else tuple(float(step) for step in _ladder(1, int(cores), 16))
-    default_memory = wanted.default_memory
-    if default_memory == "auto":
-        default_memory = _largest_within(memory, min(memory_bytes // 8, 8 * GB))
-    default_cpus = wanted.default_cpus
-    if default_cpus == "auto":
-        default_cpus = _largest_within(cpus, min(max(cores / 16, 1), 2))
+    default_memory: float = (
+        wanted.default_memory
+        if wanted.default_memory != "auto"
+        else _largest_within(memory, min(memory_bytes // 8, 8 * GB))
+    )
+    default_cpus = (
+        wanted.default_cpus if wanted.default_cpus != "auto" else _largest_within(cpus, min(max(cores / 16, 1), 2))
+    )
     offer = Offer(
         memory_bytes=tuple(memory),
         cpus=tuple(cpus),
@@ -196,7 +201,7 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
 
 def _ladder(step: int, most: int, ceiling: int) -> tuple[int, ...]:
     """Doublings of `step` up to `most` and `ceiling`; at least one."""
-    rungs = []
+    rungs: list[int] = []
     while step <= min(most, ceiling) or not rungs:
         rungs.append(step)
         step *= 2

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.naming import new_id, username_candidates
 from ..domain.signin import (
@@ -28,7 +29,7 @@ from ..mail.messages import sign_in_code
 from ..settings import Settings
 from ..storage.base import Homes
 from ..store import audit, challenges, logins, users
-from ..store.database import AsyncConnection, Database
+from ..store.database import Database
 from .mailing import MailQueue
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class HomeUse:
-    """Bytes used and allowed; None where this storage cannot tell (`used_bytes`) or does not enforce (`limit_bytes`)."""
+    """Bytes used and allowed; None where this storage cannot tell (used) or does not enforce (limit)."""
 
     used_bytes: int | None
     limit_bytes: int | None

@@ -110,7 +110,7 @@ async def decide(db: AsyncConnection, secret_digest: str, instance_id: str) -> G
             .where(grants.c.secret_digest == secret_digest, grants.c.instance_id == instance_id)
         )
     ).first()
-    return GateRow(*row) if row else None
+    return GateRow(*tuple(row)) if row else None
 
 
 async def prune(db: AsyncConnection, now: datetime) -> int:

@@ -85,7 +85,8 @@ async def usernames_taken(db: AsyncConnection, candidates: list[str]) -> set[str
 
 
 async def highest_uid(db: AsyncConnection) -> int | None:
-    return (await db.execute(select(func.max(table.c.uid)))).scalar_one()
+    highest: int | None = (await db.execute(select(func.max(table.c.uid)))).scalar_one()
+    return highest
 
 
 async def count(db: AsyncConnection) -> int:

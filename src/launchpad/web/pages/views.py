@@ -1,0 +1,247 @@
+"""What the templates are given: the domain's values with the labels, meters and choices that a page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ...domain.environments import Environment
+from ...domain.instances import Instance, Stage, State, extended_until
+from ...domain.limits import Limits, Offer, Quota, Use
+from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
+
+_LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
+_STATE_WORDS = {
+    State.QUEUED: ("Waiting for room", "busy"),
+    State.STARTING: ("Starting", "busy"),
+    State.RUNNING: ("Running", "good"),
+    State.STOPPING: ("Stopping", "busy"),
+    State.STOPPED: ("Stopped", "quiet"),
+    State.EXPIRED: ("Expired", "quiet"),
+    State.FAILED: ("Failed", "bad"),
+}
+_HIGH, _FULL = 0.8, 0.95
+
+
+@dataclass(frozen=True)
+class Meter:
+    """A bar and its words. `total` None: there is no cap, so no bar is drawn."""
+
+    label: str
+    text: str
+    used: float = 0
+    total: float | None = None
+
+    @property
+    def level(self) -> str:
+        share = self.used / self.total if self.total else 0.0
+        return "full" if share >= _FULL else "high" if share >= _HIGH else "ok"
+
+
+def bytes_meter(label: str, used_bytes: int, total_bytes: int | None) -> Meter:
+    if total_bytes is None:
+        return Meter(label, describe_bytes(used_bytes), used_bytes)
+    return Meter(label, f"{describe_bytes(used_bytes)} of {describe_bytes(total_bytes)}", used_bytes, total_bytes)
+
+
+def number_meter(label: str, used: float, total: float | None) -> Meter:
+    if total is None:
+        return Meter(label, f"{used:g}", used)
+    return Meter(label, f"{used:g} of {total:g}", used, total)
+
+
+def allowance_meters(quota: Quota, use: Use, default_instances: int) -> list[Meter]:
+    """What of the quota live instances are promised; memory and cores only where the quota caps them."""
+    cap = quota.instances if quota.instances is not None else default_instances
+    meters = [number_meter("Instances", use.instances, cap)]
+    if quota.memory_bytes is not None:
+        meters.append(bytes_meter("Memory", use.memory_bytes, quota.memory_bytes))
+    if quota.cpus is not None:
+        meters.append(number_meter("Cores", use.cpus, quota.cpus))
+    return meters
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One option. `note` says more about it; `refused` why this user cannot have it."""
+
+    value: str
+    label: str
+    note: str | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options of one field and the one that is chosen now."""
+
+    field: str
+    legend: str
+    options: tuple[Choice, ...]
+    chosen: str
+
+
+def offer_choices(offer: Offer, quota: Quota, asked: Mapping[str, str] | None = None) -> tuple[Choices, ...]:
+    """The four fields of a launch: memory, cpus, storage, days. `asked` keeps what a refused form had chosen."""
+    asked = asked or {}
+    over = "over your quota"
+
+    def one(name: str, legend: str, options: Sequence[Choice], default: str) -> Choices:
+        allowed = [option.value for option in options if option.refused is None]
+        chosen = asked.get(name, default)
+        if chosen not in allowed:
+            chosen = default if default in allowed or not allowed else allowed[-1]
+        return Choices(name, legend, tuple(options), chosen)
+
+    def fits(value: float, cap: float | None) -> str | None:
+        return None if cap is None or value <= cap else over
+
+    memory = [
+        Choice(format_bytes(size), describe_bytes(size), refused=fits(size, quota.memory_bytes))
+        for size in offer.memory_bytes
+    ]
+    cpus = [Choice(f"{count:g}", describe_cpus(count), refused=fits(count, quota.cpus)) for count in offer.cpus]
+    storage = [
+        Choice(format_bytes(size), describe_bytes(size), refused=fits(size, quota.storage_bytes))
+        for size in offer.storage_bytes
+    ]
+    days = [Choice(str(count), describe_days(count)) for count in offer.days]
+    defaults = offer.defaults
+    return (
+        one("memory", "Memory", memory, format_bytes(defaults.memory_bytes)),
+        one("cpus", "Cores", cpus, f"{defaults.cpus:g}"),
+        one("storage", "Space in your Home", storage, format_bytes(defaults.storage_bytes)),
+        one("days", "For how long", days, str(defaults.days)),
+    )
+
+
+@dataclass(frozen=True)
+class LaunchCard:
+    """One environment on the dashboard.
+
+    Attributes:
+        unavailable: why it cannot be launched now, in the user's words.
+        stand_in_for: the image that this server could not have, when its stand-in is what will start.
+        live_id: the user's live instance of this environment, when another launch would only find that one.
+        errors: what was wrong with the last form, by field; the key "" is about the launch as a whole.
+    """
+
+    name: str
+    title: str
+    description: str
+    choices: tuple[Choices, ...]
+    unavailable: str | None = None
+    stand_in_for: str | None = None
+    live_id: str | None = None
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size_choices(self) -> tuple[Choices, ...]:
+        return tuple(choices for choices in self.choices if choices.field != "days")
+
+    @property
+    def days_choices(self) -> Choices:
+        return next(choices for choices in self.choices if choices.field == "days")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a launch on the progress list; `status` is done, current or ahead."""
+
+    stage: str
+    label: str
+    status: str
+
+
+@dataclass(frozen=True)
+class InstanceView:
+    """An instance as its owner, or an administrator, sees it."""
+
+    id: str
+    environment: str
+    title: str
+    state: str
+    stage: str
+    state_label: str
+    tone: str
+    reason: str | None
+    is_live: bool
+    limits_text: str
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    steps: tuple[Step, ...]
+    extend: tuple[Choice, ...] = ()
+    memory: Meter | None = None
+    queue_position: int | None = None
+    stand_in_for: str | None = None
+    owner_email: str | None = None
+    owner_id: str | None = None
+
+
+def limits_in_words(limits: Limits) -> str:
+    return f"{describe_bytes(limits.memory_bytes)} memory · {describe_cpus(limits.cpus)}"
+
+
+def steps_of(state: State, stage: Stage) -> tuple[Step, ...]:
+    """The progress list; empty unless the instance is on its way to running."""
+    if state not in (State.QUEUED, State.STARTING):
+        return ()
+    stages = (Stage.WAITING, *_LAUNCH_STAGES) if stage is Stage.WAITING else _LAUNCH_STAGES
+    at = stages.index(stage) if stage in stages else 0
+    return tuple(
+        Step(one.value, one.value.capitalize(), "done" if i < at else "current" if i == at else "ahead")
+        for i, one in enumerate(stages)
+    )
+
+
+def extension_choices(instance: Instance, offer: Offer, now: datetime) -> tuple[Choice, ...]:
+    """The durations that would move the end at all, each with the end it leads to; one choice for each end."""
+    if instance.state not in (State.QUEUED, State.STARTING, State.RUNNING) or not offer.days:
+        return ()
+    choices: dict[datetime, Choice] = {}
+    for days in offer.days:
+        until = extended_until(instance, days, offer.days[-1], now)
+        if until - instance.expires_at >= timedelta(minutes=1):
+            label = f"{describe_days(days)} more"
+            choices.setdefault(until, Choice(str(days), label, note=f"until {until:%a %-d %B, %H:%M} UTC"))
+    return tuple(choices.values())
+
+
+def instance_view(
+    instance: Instance,
+    environment: Environment | None,
+    now: datetime,
+    *,
+    memory_used_bytes: int | None = None,
+    queue_position: int | None = None,
+    owner_email: str | None = None,
+) -> InstanceView:
+    """`environment` is None when the catalogue no longer has it: the name stands in for the title."""
+    label, tone = _STATE_WORDS[instance.state]
+    memory = None
+    if instance.state is State.RUNNING and memory_used_bytes is not None:
+        memory = bytes_meter("Memory in use", memory_used_bytes, instance.limits.memory_bytes)
+    return InstanceView(
+        id=instance.id,
+        environment=instance.environment,
+        title=environment.title if environment else instance.environment,
+        state=instance.state.value,
+        stage=instance.stage.value,
+        state_label=label,
+        tone=tone,
+        reason=instance.reason,
+        is_live=instance.is_live,
+        limits_text=limits_in_words(instance.limits),
+        created_at=instance.created_at,
+        expires_at=instance.expires_at,
+        ended_at=instance.ended_at,
+        steps=steps_of(instance.state, instance.stage),
+        extend=extension_choices(instance, environment.offer, now) if environment else (),
+        memory=memory,
+        queue_position=queue_position,
+        stand_in_for=(environment.image if environment else "its image") if instance.stand_in else None,
+        owner_email=owner_email,
+        owner_id=instance.owner_id,
+    )

@@ -1,0 +1,67 @@
+"""Moments, spans and devices in words. `static/times.js` says the same spans in the browser."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def span_in_words(span: timedelta) -> str:
+    """The two largest units of a span: "6 h 20 min", "1 day 3 h"; below a minute "less than a minute"."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < _MINUTE:
+        return "less than a minute"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < _DAY:
+        hours, minutes = divmod(seconds // _MINUTE, 60)
+        return f"{hours} h" + (f" {minutes} min" if minutes else "")
+    days, hours = divmod(seconds // _HOUR, 24)
+    return f"{days} day" + ("" if days == 1 else "s") + (f" {hours} h" if hours else "")
+
+
+def left_in_words(until: datetime, now: datetime) -> str:
+    return "time is up" if until <= now else f"{span_in_words(until - now)} left"
+
+
+def ago_in_words(then: datetime, now: datetime) -> str:
+    """ "just now", "5 min ago", "3 days ago": the largest unit alone, since older things need less precision."""
+    seconds = (now - then).total_seconds()
+    if seconds < _MINUTE:
+        return "just now"
+    unit = _MINUTE if seconds < _HOUR else _HOUR if seconds < _DAY else _DAY
+    return f"{span_in_words(timedelta(seconds=seconds // unit * unit))} ago"
+
+
+def exact(moment: datetime) -> str:
+    """The whole moment for a server that does not know the reader's time zone; the browser rewrites it in theirs."""
+    return f"{moment:%A, %-d %B %Y, %H:%M} UTC"
+
+
+_BROWSERS = (
+    ("Edg/", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+    ("curl/", "curl"),
+)
+_SYSTEMS = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
+
+
+def device_in_words(user_agent: str) -> str:
+    """ "Firefox on Linux" from a User-Agent header; "an unknown device" where it tells nothing."""
+    browser = next((name for sign, name in _BROWSERS if sign in user_agent), None)
+    system = next((name for sign, name in _SYSTEMS if sign in user_agent), None)
+    if browser and system:
+        return f"{browser} on {system}"
+    return browser or system or "an unknown device"

@@ -1,0 +1,12 @@
+// The pages work without any of this; it makes them livelier.
+import { startThemes } from "./themes.js";
+import { startTimes } from "./times.js";
+import { startForms } from "./forms.js";
+import { startLive } from "./live.js";
+import { startRegions } from "./regions.js";
+
+startThemes();
+startTimes();
+startRegions();
+startForms();
+startLive();

@@ -1,0 +1,105 @@
+// Forms without a change of page: sent in the background, the parts that changed are replaced.
+import { adopt, announce } from "./regions.js";
+
+function busy(form, on) {
+  for (const button of form.querySelectorAll("button[type=submit]")) {
+    button.disabled = on;
+    button.setAttribute("aria-busy", String(on));
+  }
+}
+
+function showProblem() {
+  const field = document.querySelector("main [aria-invalid=true]");
+  (field ?? document.querySelector("main [role=alert]"))?.scrollIntoView({ block: "center" });
+  field?.focus();
+}
+
+async function send(form, submitter) {
+  busy(form, true);
+  let response;
+  try {
+    response = await fetch(form.action, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(form, submitter)),
+      headers: { Accept: "text/html" },
+    });
+  } catch {
+    busy(form, false);
+    announce("");
+    announce("The server did not answer. Please try again.");
+    return say("bad", "The server did not answer. Please try again.");
+  }
+  const target = new URL(response.url);
+  const isHere = target.pathname === location.pathname || !response.redirected;
+  const text = await response.text();
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const knows = [...document.querySelectorAll("[data-region]")].some((it) => it.id !== "flash" && page.getElementById(it.id));
+  if (!isHere || !knows) {
+    if (response.redirected) return location.assign(response.url);
+    if (!knows) {
+      busy(form, false);
+      return say("bad", page.querySelector("main .lede")?.textContent ?? "That did not work. Please try again.");
+    }
+  }
+  for (const open of document.querySelectorAll(":popover-open")) open.hidePopover();
+  adopt(text, true);
+  if (target.hash) document.getElementById(target.hash.slice(1))?.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  if (!response.ok) showProblem();
+  if (form.isConnected) busy(form, false);
+}
+
+function say(kind, text) {
+  for (const open of document.querySelectorAll(":popover-open")) open.hidePopover();
+  const line = document.createElement("p");
+  line.className = "flash";
+  line.dataset.kind = kind;
+  line.textContent = text;
+  document.getElementById("flash").replaceChildren(line);
+  line.scrollIntoView({ block: "nearest" });
+}
+
+// The size on a launch card's folded line follows what is chosen below it.
+function tellSize(form) {
+  for (const place of form.querySelectorAll("[data-now]")) {
+    const field = form.elements[place.dataset.now];
+    const chosen = form.querySelector(`input[name="${place.dataset.now}"]:checked`);
+    const label = chosen ? chosen.nextElementSibling.firstChild.textContent : field?.selectedOptions?.[0]?.textContent;
+    if (label) place.textContent = label.trim();
+  }
+}
+
+async function copy(button) {
+  const field = document.getElementById(button.dataset.copy);
+  field.select();
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    document.execCommand("copy"); // plain http: the clipboard interface is for secure origins
+  }
+  button.querySelector("span").textContent = "Copied";
+  announce("Copied");
+}
+
+export function startForms() {
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.matches("[data-enhance]")) {
+      event.preventDefault();
+      send(form, event.submitter);
+    } else if (form.matches("[data-once]")) {
+      setTimeout(() => busy(form, true)); // after the browser has taken the form's values
+    }
+  });
+  document.addEventListener("change", (event) => {
+    const launch = event.target.closest?.("form[data-launch]");
+    if (launch) tellSize(launch);
+    if (event.target.matches?.("form[data-filter] select")) event.target.form.requestSubmit();
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (button) copy(button);
+  });
+  document.querySelectorAll("form[data-launch]").forEach(tellSize);
+  // A page that comes back from the browser's memory must not keep its buttons off.
+  addEventListener("pageshow", (event) => event.persisted && document.querySelectorAll("form").forEach((form) => busy(form, false)));
+}

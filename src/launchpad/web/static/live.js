@@ -1,0 +1,90 @@
+// Live instances: stages, states and use as the server tells them (server-sent events), while the page is looked at.
+import { announce, refresh } from "./regions.js";
+
+const streams = new Map(); // instance id → EventSource
+
+function cardOf(id) {
+  return document.querySelector(`[data-instance="${id}"][data-live]`);
+}
+
+function showStage(id, stage) {
+  const steps = [...(cardOf(id)?.querySelectorAll(".step") ?? [])];
+  const at = steps.findIndex((step) => step.dataset.stage === stage);
+  if (at < 0) return;
+  steps.forEach((step, i) => {
+    step.dataset.status = i < at ? "done" : i === at ? "current" : "ahead";
+    if (i === at) step.setAttribute("aria-current", "step");
+    else step.removeAttribute("aria-current");
+  });
+  announce(stage);
+}
+
+function describeBytes(count) {
+  const units = ["bytes", "KB", "MB", "GB", "TB"];
+  const at = count < 1024 ? 0 : Math.min(4, Math.floor(Math.log2(count) / 10));
+  return `${(count / 1024 ** at).toFixed(1).replace(/\.0$/, "")} ${units[at]}`;
+}
+
+function showUsage(id, usage) {
+  const bar = cardOf(id)?.querySelector("meter");
+  if (!bar) return refresh(); // the first numbers: the server draws the bar
+  if (typeof usage.memory_bytes !== "number") return undefined;
+  const share = usage.memory_bytes / bar.max;
+  const box = bar.closest(".meter");
+  bar.value = usage.memory_bytes;
+  box.dataset.level = share >= 0.95 ? "full" : share >= 0.8 ? "high" : "ok";
+  box.querySelector("[data-meter-text]").textContent = `${describeBytes(usage.memory_bytes)} of ${describeBytes(bar.max)}`;
+  return undefined;
+}
+
+function showState(id, state) {
+  const card = cardOf(id);
+  if (!card || card.dataset.state === state) return;
+  announce(`${card.querySelector("h1, h3")?.textContent.trim() ?? "The instance"}: ${state}`);
+  if (state === "running" && card.dataset.continue) location.replace(card.dataset.continue);
+  else refresh();
+}
+
+function read(event) {
+  try {
+    return JSON.parse(event.data);
+  } catch {
+    return {};
+  }
+}
+
+function listen(id) {
+  const stream = new EventSource(`/api/v1/instances/${id}/events`);
+  stream.addEventListener("stage", (event) => showStage(id, read(event).stage));
+  stream.addEventListener("state", (event) => showState(id, read(event).state));
+  stream.addEventListener("usage", (event) => showUsage(id, read(event)));
+  stream.addEventListener("error", () => {
+    // The browser itself tries again after a lost connection; a stream that was refused or ended stays closed.
+    if (stream.readyState !== EventSource.CLOSED) return;
+    streams.delete(id);
+    setTimeout(() => refresh().then(follow), 3000);
+  });
+  streams.set(id, stream);
+}
+
+// One stream for each live instance on the page, none for a page in the background: a browser has few connections.
+function follow() {
+  const wanted = document.hidden
+    ? new Set()
+    : new Set([...document.querySelectorAll("[data-instance][data-live]")].map((card) => card.dataset.instance));
+  for (const [id, stream] of streams) {
+    if (wanted.has(id)) continue;
+    stream.close();
+    streams.delete(id);
+  }
+  for (const id of wanted) if (!streams.has(id)) listen(id);
+}
+
+export function startLive() {
+  follow();
+  document.addEventListener("launchpad:replaced", follow);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && document.querySelector("[data-live]")) refresh();
+    follow();
+  });
+}
