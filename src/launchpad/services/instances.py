@@ -159,6 +159,10 @@ class InstanceService:
         async with self._database.reading() as db:
             return _found(await instances.by_id(db, instance_id))
 
+    async def count_by_state(self) -> dict[State, int]:
+        async with self._database.reading() as db:
+            return await instances.count_by_state(db)
+
     async def queue_position(self, instance: Instance) -> int | None:
         """1 for the next to start; None when it does not queue."""
         if instance.state is not State.QUEUED:

@@ -1,0 +1,5 @@
+"""`python -m launchpad` is the program `launchpad`."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,196 @@
+"""`launchpad user|instance|limits|audit`: the administrator's console in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ..domain.sizes import describe_bytes
+from ..domain.users import Role, User, UserStatus
+from ..services.audit import CLI
+from ..services.platform import Platform
+from ..services.users import UserChange
+from ..web.schemas import LimitsBody, LimitsView
+from .context import ConfigOption, JsonOption, with_platform
+from .output import out, show_json, show_table
+
+users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True)
+instances = typer.Typer(help="Everyone's instances: list, stop, extend.", no_args_is_help=True)
+limits = typer.Typer(help="The choices and defaults offered at launch.", no_args_is_help=True)
+
+Email = Annotated[str, typer.Argument(help="The user's e-mail address.")]
+InstanceId = Annotated[str, typer.Argument(help="The instance's id.")]
+MANY = 10_000
+
+
+def _user_row(user: User) -> Mapping[str, Any]:
+    return {
+        "email": user.email,
+        "username": user.username,
+        "uid": user.uid,
+        "role": user.role.value,
+        "status": user.status.value,
+        "lab": user.lab,
+        "last_seen": user.last_seen_at,
+        "id": user.id,
+    }
+
+
+@users.command("list")
+def list_users(
+    search: Annotated[str, typer.Option(help="Part of an address, a username or a lab.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the users."""
+
+    async def work(platform: Platform) -> list[User]:
+        return await platform.users.page(search=search, limit=MANY)
+
+    rows = [_user_row(user) for user in with_platform(config, work)]
+    columns = ("email", "username", "uid", "role", "status", "lab", "last_seen")
+    show_table(rows, columns, as_json=as_json, empty="Nobody has signed in yet.")
+
+
+def _change(config: Any, email: str, change: UserChange) -> None:
+    async def work(platform: Platform) -> User:
+        user = await platform.users.by_email(email)
+        changed = await platform.users.change(user.id, change, CLI, platform.now())
+        await platform.carrier.wait()
+        return changed
+
+    user = with_platform(config, work)
+    out.print(f"{user.email}: role {user.role}, {user.status}", markup=False)
+
+
+@users.command("role")
+def set_role(email: Email, role: Role, config: ConfigOption = None) -> None:
+    """Make somebody an administrator, or a user again."""
+    _change(config, email, UserChange(role=role))
+
+
+@users.command("suspend")
+def suspend(email: Email, config: ConfigOption = None) -> None:
+    """End somebody's logins and instances and let them in no more; their files stay."""
+    _change(config, email, UserChange(status=UserStatus.SUSPENDED))
+
+
+@users.command("activate")
+def activate(email: Email, config: ConfigOption = None) -> None:
+    """Let a suspended user in again."""
+    _change(config, email, UserChange(status=UserStatus.ACTIVE))
+
+
+@instances.command("list")
+def list_instances(
+    with_ended: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everyone's instances."""
+
+    async def work(platform: Platform) -> list[Mapping[str, Any]]:
+        found = await platform.instances.of_everyone(with_ended=with_ended, limit=MANY)
+        owners = await platform.users.by_ids({instance.owner_id for instance in found})
+        return [
+            {
+                "id": instance.id,
+                "owner": owners[instance.owner_id].email,
+                "environment": instance.environment,
+                "state": instance.state.value,
+                "memory": describe_bytes(instance.limits.memory_bytes),
+                "cpus": instance.limits.cpus,
+                "expires": instance.expires_at,
+                "reason": instance.reason,
+            }
+            for instance in found
+        ]
+
+    rows = with_platform(config, work)
+    columns = ("id", "owner", "environment", "state", "memory", "cpus", "expires", "reason")
+    show_table(rows, columns, as_json=as_json, empty="No instances.")
+
+
+@instances.command("stop")
+def stop_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
+    """Stop an instance, giving it its time to save."""
+
+    async def work(platform: Platform) -> str:
+        await platform.instances.stop_any(instance_id, CLI, platform.now())
+        await platform.carrier.wait()
+        instance = await platform.instances.get_any(instance_id)
+        return f"{instance.state}: {instance.reason}"
+
+    out.print(with_platform(config, work), markup=False)
+
+
+@instances.command("extend")
+def extend_instance(
+    instance_id: InstanceId, days: Annotated[int, typer.Argument(help="Days to add.")], config: ConfigOption = None
+) -> None:
+    """Let an instance live longer."""
+
+    async def work(platform: Platform) -> str:
+        instance = await platform.instances.extend_any(instance_id, days, CLI, platform.now())
+        return f"runs until {instance.expires_at:%Y-%m-%d %H:%M} UTC"
+
+    out.print(with_platform(config, work), markup=False)
+
+
+@limits.command("show")
+def show_limits(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the choices and defaults."""
+
+    async def work(platform: Platform) -> LimitsView:
+        return LimitsView.of_limits(await platform.offers.limits())
+
+    view = with_platform(config, work)
+    if as_json:
+        show_json(view.model_dump(mode="json"))
+        return
+    defaults = view.defaults.model_dump()
+    rows = [
+        {"choice": name, "offered": ", ".join(str(item) for item in getattr(view, name)), "default": defaults[name]}
+        for name in ("memory", "cpus", "storage", "days")
+    ]
+    show_table(rows, ("choice", "offered", "default"), as_json=False, empty="")
+    out.print(f"instances a user: {view.instances_per_user}")
+
+
+@limits.command("set")
+def set_limits(
+    document: Annotated[str, typer.Argument(help="JSON as `limits show --json` prints it.")],
+    config: ConfigOption = None,
+) -> None:
+    """Replace the choices and defaults."""
+    try:
+        body = LimitsBody.model_validate_json(document)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    async def work(platform: Platform) -> None:
+        wanted = body.limits(await platform.offers.limits())
+        await platform.offers.set_limits(wanted, CLI, platform.now())
+
+    with_platform(config, work)
+    out.print("The choices were replaced.")
+
+
+def audit(
+    search: Annotated[str, typer.Option(help="Part of an actor, an action or a subject.")] = "",
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who did what, newest first."""
+
+    async def work(platform: Platform) -> list[Mapping[str, Any]]:
+        return [vars(record) for record in await platform.audit.page(limit=limit, search=search)]
+
+    rows = with_platform(config, work)
+    columns = ("at", "actor", "client", "action", "subject", "details")
+    show_table(rows, columns, as_json=as_json, empty="Nothing recorded.")
+
+

@@ -1,0 +1,50 @@
+"""`launchpad images …`: what environments are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..services.platform import Platform
+from .context import ConfigOption, JsonOption, with_platform
+from .output import out, show_table
+
+app = typer.Typer(help="Images of the environments.", no_args_is_help=True)
+
+
+@app.command("build")
+def build(
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes; all of them when none is named.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Build images from their recipes, for servers that cannot pull. One whose recipe is unchanged is reused."""
+
+    async def work(platform: Platform) -> None:
+        async for progress in platform.images.build(names or None):
+            out.print(progress.text, markup=False)
+
+    with_platform(config, work)
+
+
+@app.command("pull")
+def pull(config: ConfigOption = None) -> None:
+    """Fetch the images that the settings name."""
+
+    async def work(platform: Platform) -> None:
+        references = [environment.image for environment in platform.catalogue.values()]
+        async for progress in platform.images.pull(references):
+            out.print(progress.text, markup=False)
+
+    with_platform(config, work)
+
+
+@app.command("list")
+def list_images(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show which image each environment uses, and which are built."""
+
+    async def work(platform: Platform) -> list[dict[str, object]]:
+        return [vars(row) for row in await platform.images.list(list(platform.catalogue.values()))]
+
+    rows = with_platform(config, work)
+    show_table(rows, tuple(rows[0]) if rows else (), as_json=as_json, empty="No images.")

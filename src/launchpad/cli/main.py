@@ -1,0 +1,36 @@
+"""The commands of `launchpad`."""
+
+from __future__ import annotations
+
+import typer
+
+from .. import __version__
+from . import admin_commands, image_commands, nginx_commands, quickstart, serve_command, sweep_command
+from .output import out
+
+app = typer.Typer(
+    name="launchpad",
+    help="RStudio and JupyterLab for everyone on your own server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("serve")(serve_command.serve)
+app.command("sweep")(sweep_command.sweep)
+app.command("quickstart", hidden=True)(quickstart.quickstart)
+app.add_typer(nginx_commands.app, name="nginx")
+app.add_typer(image_commands.app, name="images")
+app.add_typer(admin_commands.users, name="user")
+app.add_typer(admin_commands.instances, name="instance")
+app.add_typer(admin_commands.limits, name="limits")
+app.command("audit")(admin_commands.audit)
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    out.print(__version__)
+
+
+def main() -> None:
+    app()

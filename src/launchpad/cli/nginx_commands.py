@@ -1,0 +1,64 @@
+"""`launchpad nginx render`: the one source of nginx's configuration."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..errors import LaunchpadError
+from ..services.nginx.render import render
+from ..settings import Settings
+from ..store.statedir import StateDir
+from .context import ConfigOption, settings_or_exit
+from .output import err, fail
+from .serve_command import socket_path
+
+app = typer.Typer(help="nginx's configuration.", no_args_is_help=True)
+
+
+def has_ipv6_loopback() -> bool:
+    """Whether a server on this machine can listen on ::1."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def rendered(settings: Settings, state: StateDir, form: Literal["full", "site"]) -> str:
+    path = socket_path(settings, state)
+    return render(
+        settings, socket=path, runtime_dir=path.parent / "nginx", form=form, ipv6_loopback=has_ipv6_loopback()
+    )
+
+
+@app.callback()
+def group() -> None:
+    """nginx's configuration."""
+
+
+@app.command("render")
+def render_command(
+    config: ConfigOption = None,
+    form: Annotated[
+        str, typer.Option(help="full: a whole nginx.conf; site: for sites-enabled of an nginx you have.")
+    ] = "full",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+) -> None:
+    """Write the complete configuration."""
+    if form not in ("full", "site"):
+        raise typer.BadParameter("choose full or site", param_hint="--form")
+    settings = settings_or_exit(config)
+    try:
+        text = rendered(settings, StateDir(settings.state_dir), "site" if form == "site" else "full")
+    except LaunchpadError as error:
+        fail(error)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+        err.print(f"Written to {output}; check it with: nginx -t -c {output}", markup=False)

@@ -1,0 +1,80 @@
+"""How commands speak: tables for people, JSON for programs, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+import structlog
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import LaunchpadError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def configure_logging(*, quiet: bool = False) -> None:
+    """Log lines go to standard error, so that a command's output can be piped. Quiet: only warnings."""
+    level = 30 if quiet else 20
+    human = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if human else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """Prints rows as a table with these columns, or all of their fields as JSON."""
+    if as_json:
+        print(json.dumps([dict(row) for row in rows], indent=2, default=_plain))
+        return
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    out.print(table)
+
+
+def show_json(value: object) -> None:
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def fail(error: LaunchpadError) -> NoReturn:
+    """Ends the command with an error's text, one line for each field."""
+    err.print(f"[bold red]{error.title}[/]", markup=True)
+    err.print(error.detail, markup=False)
+    for field, message in error.fields.items():
+        if message not in error.detail:
+            err.print(f"  {field}: {message}", markup=False)
+    sys.exit(1)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M} UTC"
+    return str(value)

@@ -1,0 +1,218 @@
+"""Renders nginx's configuration from the settings. Pure: reads nothing of the machine and writes nothing.
+
+Why the configuration is as it is stands in `templates/`; what is decided here is where it listens, which names it
+answers to, and which request headers it sets or clears.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ...domain.naming import ID_PATTERN
+from ...errors import SettingsError, Unavailable
+from ...settings import Settings
+from .headers import CLEARED, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
+
+Form = Literal["full", "site"]
+
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_PATH = re.compile(r"/[^\"\\$\x00-\x1f\x7f]*")
+_WORKER_USER = re.compile(r"[a-z_][a-z0-9_-]*( [a-z_][a-z0-9_-]*)?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNIX_SOCKET_PATH_MAX = 107  # bytes; sun_path of unix(7) less its end
+_TOKEN_MAX = 4000  # nginx reads a parameter into a buffer of 4096 bytes
+
+
+@dataclass(frozen=True)
+class _Origin:
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        return self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression for an absolute address at this origin, with either scheme, up to the path."""
+        port = f":{self.port}"
+        explicit = f"(?:{port})?" if self.authority == self.host else port
+        return f"https?://{re.escape(self.host)}{explicit}"
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """A port, with the addresses it is opened on and the origin that requests with an unknown Host are sent to."""
+
+    port: int
+    addresses: tuple[str, ...]
+    origin: _Origin
+
+    @property
+    def listens(self) -> list[str]:
+        return [f"{address}:{self.port}" if address else str(self.port) for address in self.addresses]
+
+
+@dataclass(frozen=True)
+class _Header:
+    name: str
+    variable: str
+
+    @property
+    def gate_name(self) -> str:
+        """The name of nginx's variable for the gate's answer."""
+        return "upstream_http_x_gate_header_" + self.name.lower().replace("-", "_")
+
+
+def render(
+    settings: Settings,
+    *,
+    socket: Path,
+    runtime_dir: Path,
+    form: Form,
+    ipv6_loopback: bool = False,
+    worker_user: str | None = None,
+) -> str:
+    """The text of the configuration.
+
+    Args:
+        socket: the portal's Unix socket.
+        runtime_dir: an existing directory; the access log and, in the full form, the pid and temporary files go there.
+        form: `full` is a whole nginx.conf for a process of its own, which logs errors to stderr; `site` is for
+            /etc/nginx/sites-enabled, and its error log goes to `runtime_dir` too.
+        ipv6_loopback: whether the machine has ::1; if so nginx listens on IPv6 as well.
+        worker_user: `name` or `name group` the worker processes run as, in the full form started by root.
+
+    Raises:
+        SettingsError: the URLs, the certificate or an environment's headers cannot be served.
+    """
+    portal, instances = _origin("public_url", settings.public_url), _origin("instances_url", settings.instances_url)
+    if settings.is_https and not (settings.tls.certificate and settings.tls.key):
+        raise SettingsError("public_url is https, so nginx needs tls.certificate and tls.key.")
+    if worker_user is not None and not _WORKER_USER.fullmatch(worker_user):
+        raise ValueError(f"{worker_user!r} is no user of this machine")
+    if len(bytes(socket)) > _UNIX_SOCKET_PATH_MAX:
+        raise SettingsError(f"web.socket: {socket} is longer than the {_UNIX_SOCKET_PATH_MAX} bytes a socket may have.")
+    template = _templates().get_template("nginx.conf.j2")
+    return template.render(
+        form=form,
+        portal=portal,
+        instances=instances,
+        same_origin=portal == instances,
+        listeners=_listeners(portal, instances, ipv6_loopback),
+        redirect_port_80=form == "site" and settings.is_https and 80 not in (portal.port, instances.port),
+        ipv6_loopback=ipv6_loopback,
+        tls={"certificate": _path(settings.tls.certificate), "key": _path(settings.tls.key)} if settings.is_https else None,
+        socket=_path(socket),
+        runtime_dir=_path(runtime_dir),
+        worker_user=worker_user,
+        id_pattern=ID_PATTERN,
+        instance_headers=(headers := _instance_headers(settings)),
+        cleared=_without(CLEARED, {header.name for header in headers}),
+        cleared_towards_portal=CLEARED_TOWARDS_PORTAL,
+        unavailable=Unavailable,
+    )
+
+
+def _templates() -> Environment:
+    # The configuration is no HTML; the pages in it are, and are escaped as such.
+    templates = Environment(
+        loader=PackageLoader(__package__ or __name__),
+        autoescape=lambda name: name is not None and ".html." in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters["quoted"] = _quoted
+    templates.filters["regex"] = re.escape
+    return templates
+
+
+def _quoted(text: str) -> str:
+    """`text` as one parameter of nginx.
+
+    Raises:
+        ValueError: it holds a `$`, which nginx cannot escape, or is longer than nginx reads.
+    """
+    text = str(text).strip().replace("\\", "\\\\").replace('"', '\\"')
+    if "$" in text or len(text.encode()) > _TOKEN_MAX:
+        raise ValueError("too long for a parameter of nginx, or with a $ in it")
+    return f'"{text}"'
+
+
+def _origin(key: str, url: str) -> _Origin:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    address = _address(host)
+    if isinstance(address, IPv6Address):
+        host = f"[{address}]"
+    elif not _HOST_NAME.fullmatch(host):
+        raise SettingsError(f"{key}: nginx cannot serve {url}; write a host name of letters, digits, dots and hyphens.")
+    return _Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme])
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+def _listeners(portal: _Origin, instances: _Origin, ipv6_loopback: bool) -> list[_Listener]:
+    if portal.port != instances.port:
+        return [_Listener(origin.port, _addresses([origin.host], ipv6_loopback), origin) for origin in (portal, instances)]
+    return [_Listener(portal.port, _addresses([portal.host, instances.host], ipv6_loopback), portal)]
+
+
+def _addresses(hosts: list[str], ipv6_loopback: bool) -> tuple[str, ...]:
+    """Where a port is opened for `hosts`, as nginx writes it; "" are all addresses of IPv4.
+
+    nginx prefers the more specific address over all of them, so a port is never opened on both.
+    """
+    addresses: list[str] = []
+    for host in hosts:
+        address = _address(host)
+        if address is not None and address.is_loopback:
+            addresses.append(f"[{address}]" if address.version == 6 else str(address))
+        elif host == "localhost" or host.endswith(".localhost"):
+            addresses += ["127.0.0.1", "[::1]"] if ipv6_loopback else ["127.0.0.1"]
+        else:
+            return ("", "[::]") if ipv6_loopback else ("",)
+    return tuple(dict.fromkeys(addresses))
+
+
+def _instance_headers(settings: Settings) -> list[_Header]:
+    """The request headers that only the gate may set: every name any environment uses, and Authorization always."""
+    names: dict[str, str] = {"authorization": "Authorization"}
+    for environment in settings.environments:
+        for name in environment.request_headers:
+            if name.lower() in SET_BY_NGINX or name.lower().startswith("x-gate-"):
+                raise SettingsError(f"environments.{environment.name}.request_headers: nginx itself sets {name}.")
+            names.setdefault(name.lower(), name)
+    # Numbers, since nginx's tables have no room for long names.
+    return [_Header(names[key], f"launchpad_header_{number}") for number, key in enumerate(sorted(names))]
+
+
+def _without(names: tuple[str, ...], taken: set[str]) -> list[str]:
+    lower = {name.lower() for name in taken}
+    return [name for name in names if name.lower() not in lower]
+
+
+def _path(path: Path | None) -> str:
+    text = str(path)
+    if not _PATH.fullmatch(text):
+        raise SettingsError(f"nginx needs a whole path without quotation marks, backslashes or $: {text}")
+    return text

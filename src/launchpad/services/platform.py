@@ -1,0 +1,59 @@
+"""The whole platform in one typed value: what `wiring` builds and `web` and `cli` work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..domain.environments import Environment
+from ..runtime.base import Runtime
+from ..settings import Settings
+from ..storage.base import Homes
+from ..store.database import Database
+from ..store.statedir import StateDir
+from .audit import AuditService
+from .carrier import Carrier
+from .gate import GateService
+from .images import ImageService
+from .instances import InstanceService
+from .mailing import MailQueue
+from .observer import Observer
+from .offers import OfferService
+from .signin import SignInService
+from .sweep import SweepService
+from .tokens import TokenService
+from .users import UserService
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything a process of the platform holds. `now` is the clock: aware UTC."""
+
+    settings: Settings
+    state: StateDir
+    now: Callable[[], datetime]
+    catalogue: Mapping[str, Environment]
+    database: Database
+    runtime: Runtime
+    homes: Homes
+    mail: MailQueue
+    images: ImageService
+    audit: AuditService
+    carrier: Carrier
+    observer: Observer
+    gate: GateService
+    instances: InstanceService
+    offers: OfferService
+    sign_in: SignInService
+    sweep: SweepService
+    tokens: TokenService
+    users: UserService
+
+    async def aclose(self) -> None:
+        """Gives everything back, in the order that lets what is under way end well."""
+        await self.observer.aclose()
+        await self.carrier.aclose()
+        await self.mail.aclose()
+        await self.runtime.aclose()
+        await self.database.aclose()

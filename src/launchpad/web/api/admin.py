@@ -1,0 +1,127 @@
+"""What administrators see and change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fastapi import APIRouter, Response
+
+from ...services.users import UNCHANGED, UserChange
+from ..deps import CurrentAdmin, Here
+from ..schemas import (
+    AdminInstanceView,
+    AdminUserView,
+    AuditView,
+    CapacityView,
+    ExtendBody,
+    LimitsBody,
+    LimitsView,
+    UserPatchBody,
+)
+from .instances import Limit
+
+router = APIRouter(prefix="/admin", tags=["admin"])
+
+
+@router.get("/users")
+async def list_users(
+    visitor: CurrentAdmin,
+    platform: Here,
+    response: Response,
+    search: str = "",
+    limit: Limit = 100,
+    cursor: str | None = None,
+) -> list[AdminUserView]:
+    """Users by e-mail address. `X-Next-Cursor` continues a long list."""
+    found = await platform.users.page(search=search, limit=limit, after=cursor)
+    if len(found) == limit:
+        response.headers["X-Next-Cursor"] = found[-1].email
+    return [AdminUserView.of(user) for user in found]
+
+
+@router.patch("/users/{user_id}")
+async def change_user(user_id: str, body: UserPatchBody, visitor: CurrentAdmin, platform: Here) -> AdminUserView:
+    """Changes what is given: role, status, lab, quota (as a whole). Suspending ends logins and instances at once."""
+    given = body.model_fields_set
+    change = UserChange(
+        role=body.role if body.role is not None else UNCHANGED,
+        status=body.status if body.status is not None else UNCHANGED,
+        lab=body.lab if "lab" in given else UNCHANGED,
+        quota=body.quota.quota() if body.quota is not None else UNCHANGED,
+    )
+    return AdminUserView.of(await platform.users.change(user_id, change, visitor.actor, visitor.now))
+
+
+@router.get("/instances")
+async def list_instances(
+    visitor: CurrentAdmin,
+    platform: Here,
+    response: Response,
+    all: bool = False,
+    limit: Limit = 100,
+    cursor: datetime | None = None,
+) -> list[AdminInstanceView]:
+    """Everyone's, newest first."""
+    found = await platform.instances.of_everyone(with_ended=all, limit=limit, before=cursor)
+    if len(found) == limit:
+        response.headers["X-Next-Cursor"] = found[-1].created_at.isoformat()
+    owners = await platform.users.by_ids({instance.owner_id for instance in found})
+    url = platform.settings.instances_url
+    return [
+        AdminInstanceView.of_owner(
+            instance, url, owners.get(instance.owner_id), await platform.instances.queue_position(instance)
+        )
+        for instance in found
+    ]
+
+
+@router.post("/instances/{instance_id}/stop", status_code=202)
+async def stop_instance(instance_id: str, visitor: CurrentAdmin, platform: Here) -> AdminInstanceView:
+    instance = await platform.instances.stop_any(instance_id, visitor.actor, visitor.now)
+    owner = await platform.users.get(instance.owner_id)
+    return AdminInstanceView.of_owner(instance, platform.settings.instances_url, owner)
+
+
+@router.post("/instances/{instance_id}/extend")
+async def extend_instance(
+    instance_id: str, body: ExtendBody, visitor: CurrentAdmin, platform: Here
+) -> AdminInstanceView:
+    instance = await platform.instances.extend_any(instance_id, body.days, visitor.actor, visitor.now)
+    owner = await platform.users.get(instance.owner_id)
+    return AdminInstanceView.of_owner(instance, platform.settings.instances_url, owner)
+
+
+@router.get("/limits")
+async def get_limits(visitor: CurrentAdmin, platform: Here) -> LimitsView:
+    """The choices and defaults offered to everybody."""
+    return LimitsView.of_limits(await platform.offers.limits())
+
+
+@router.put("/limits")
+async def set_limits(body: LimitsBody, visitor: CurrentAdmin, platform: Here) -> LimitsView:
+    """Replaces the choices and defaults; running instances keep theirs."""
+    limits = body.limits(await platform.offers.limits())
+    await platform.offers.set_limits(limits, visitor.actor, visitor.now)
+    return LimitsView.of_limits(limits)
+
+
+@router.get("/capacity")
+async def capacity(visitor: CurrentAdmin, platform: Here) -> CapacityView:
+    """What the server can promise and has promised."""
+    return CapacityView.of(await platform.offers.use())
+
+
+@router.get("/audit")
+async def audit(
+    visitor: CurrentAdmin,
+    platform: Here,
+    response: Response,
+    search: str = "",
+    limit: Limit = 100,
+    cursor: int | None = None,
+) -> list[AuditView]:
+    """Who did what, newest first."""
+    found = await platform.audit.page(limit=limit, before_id=cursor, search=search)
+    if len(found) == limit:
+        response.headers["X-Next-Cursor"] = str(found[-1].id)
+    return [AuditView.of(record) for record in found]

@@ -1,0 +1,51 @@
+"""Sign-in, sign-out and who I am."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from ...errors import WrongCode
+from ..cookies import CookieNames, drop_cookie, set_cookie
+from ..deps import CurrentUser, FromClient, FromOwnPages, Here, Public
+from ..schemas import Asked, Me, SignedInView, SignInBody, VerifyBody
+
+router = APIRouter(tags=["sign-in"])
+
+
+@router.post("/sign-in", status_code=202, dependencies=[Public, FromOwnPages])
+async def ask_for_code(body: SignInBody, response: Response, platform: Here, client: FromClient) -> Asked:
+    """Sends a code, where the address may sign in. The answer is the same for every address."""
+    asked = await platform.sign_in.ask(body.email, client, platform.now())
+    names = CookieNames.of(platform.settings)
+    set_cookie(response, platform.settings, names.challenge, asked.cookie, until=asked.expires_at)
+    return Asked(challenge_id=asked.id, expires_at=asked.expires_at)
+
+
+@router.post("/sign-in/verify", dependencies=[Public, FromOwnPages])
+async def verify(
+    body: VerifyBody, request: Request, response: Response, platform: Here, client: FromClient
+) -> SignedInView:
+    """Signs in with the code. Needs the challenge cookie of the call before."""
+    names = CookieNames.of(platform.settings)
+    cookie = request.cookies.get(names.challenge)
+    if not cookie:
+        raise WrongCode("This browser has not asked for a code, or that was too long ago. Ask for one first.")
+    signed_in = await platform.sign_in.verify(cookie, body.code, body.remember, client, platform.now())
+    until = signed_in.login.expires_at if body.remember else None
+    set_cookie(response, platform.settings, names.login, signed_in.secret, until=until)
+    drop_cookie(response, platform.settings, names.challenge)
+    return SignedInView(user=Me.of(signed_in.user, platform.sign_in.csrf_token(signed_in.login)))
+
+
+@router.post("/sign-out", status_code=204)
+async def sign_out(visitor: CurrentUser, response: Response, platform: Here) -> None:
+    """Ends this browser's login, and with it its way into instances."""
+    if visitor.login is not None:
+        await platform.sign_in.sign_out(visitor.user, visitor.login, visitor.client, visitor.now)
+    drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)
+
+
+@router.get("/me")
+async def me(visitor: CurrentUser, platform: Here) -> Me:
+    csrf_token = platform.sign_in.csrf_token(visitor.login) if visitor.login else None
+    return Me.of(visitor.user, csrf_token)

@@ -1,0 +1,27 @@
+"""Personal API tokens."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from ..deps import CurrentUser, Here
+from ..schemas import NewTokenView, TokenBody, TokenView
+
+router = APIRouter(prefix="/tokens", tags=["tokens"])
+
+
+@router.get("")
+async def list_tokens(visitor: CurrentUser, platform: Here) -> list[TokenView]:
+    return [TokenView.of(token) for token in await platform.tokens.of_user(visitor.user)]
+
+
+@router.post("", status_code=201)
+async def create_token(body: TokenBody, visitor: CurrentUser, platform: Here) -> NewTokenView:
+    """Makes a token; its secret is in this answer and nowhere else."""
+    token, secret = await platform.tokens.create(visitor.user, body.name, visitor.actor, visitor.now)
+    return NewTokenView(**TokenView.of(token).model_dump(), token=secret)
+
+
+@router.delete("/{token_id}", status_code=204)
+async def revoke_token(token_id: str, visitor: CurrentUser, platform: Here) -> None:
+    await platform.tokens.revoke(visitor.user, token_id, visitor.actor, visitor.now)

@@ -1,0 +1,107 @@
+"""The web application: routes, errors, headers, and what opens and closes with the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from .. import __version__
+from ..errors import LaunchpadError
+from ..services.platform import Platform
+from . import api, gate, health, pages, problems
+from .deps import Public
+
+log = structlog.get_logger(__name__)
+
+OPENAPI_PATH = "/api/v1/openapi.json"
+
+
+def create_app(platform: Platform) -> FastAPI:
+    """The app over a platform that is wired but not started; its lifespan starts and closes the platform."""
+    app = FastAPI(
+        title="Data-Science Launchpad",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.platform = platform
+    app.include_router(health.router)
+    app.include_router(gate.router)
+    app.include_router(api.router())
+    pages.install(app)
+    problems.install(app)
+    app.middleware("http")(_with_headers(platform))
+
+    @app.get(OPENAPI_PATH, include_in_schema=False, dependencies=[Public])
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    platform: Platform = app.state.platform
+    await platform.database.migrate()
+    await platform.mail.start()
+    await platform.observer.start()  # its first act is to bring rows and engine together
+    sweeper = asyncio.create_task(_sweep_for_ever(platform)) if platform.settings.web.sweep_seconds else None
+    try:
+        yield
+    finally:
+        if sweeper is not None:
+            sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeper
+        await platform.aclose()
+
+
+async def _sweep_for_ever(platform: Platform) -> None:
+    while True:
+        await asyncio.sleep(platform.settings.web.sweep_seconds)
+        try:
+            for outcome in await platform.sweep.sweep(platform.now()):
+                log.info("sweep", instance=outcome.instance_id, action=outcome.action, reason=outcome.reason)
+        except LaunchpadError as error:
+            log.warning("sweep.failed", detail=error.detail)
+
+
+def _with_headers(
+    platform: Platform,
+) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+    """Nothing from elsewhere runs in our pages, nobody frames them, nothing personal is cached."""
+    instances_url = platform.settings.instances_url
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances_url}; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    )
+    always = {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    }
+    if platform.settings.is_https:
+        always["Strict-Transport-Security"] = "max-age=31536000"
+
+    async def add(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        if request.url.path.startswith("/gate/"):
+            return response
+        for name, value in always.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return add

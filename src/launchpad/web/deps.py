@@ -1,0 +1,131 @@
+"""What routes depend on: the platform, who is there, and what they may. Every route names one of the three accesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from ..domain.signin import Login
+from ..domain.users import User
+from ..errors import Forbidden, NotSignedIn
+from ..services.audit import Actor
+from ..services.platform import Platform
+from ..services.signin import Client
+from .cookies import CookieNames
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CSRF_HEADER = "X-CSRF-Token"
+CSRF_FIELD = "csrf_token"
+
+
+def get_platform(request: Request) -> Platform:
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+Here = Annotated[Platform, Depends(get_platform)]
+
+
+def get_client(request: Request) -> Client:
+    """Where the request came from. nginx alone reaches the Unix socket, and sets the address from the connection."""
+    if request.client is None:
+        address = request.headers.get("X-Forwarded-For", "unknown")
+    else:
+        address = request.client.host
+    return Client(address[:64], request.headers.get("User-Agent", "")[:400])
+
+
+FromClient = Annotated[Client, Depends(get_client)]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody who is signed in: by a browser's login, or (then `login` is None) by a personal token."""
+
+    user: User
+    login: Login | None
+    client: Client
+    now: datetime
+
+    @property
+    def actor(self) -> Actor:
+        return Actor.of(self.user, self.client.address)
+
+
+async def find_visitor(request: Request, platform: Here, client: FromClient) -> Visitor | None:
+    """Who is there, without demanding that somebody is."""
+    now = platform.now()
+    authorization = request.headers.get("Authorization", "")
+    if authorization:
+        scheme, _, secret = authorization.partition(" ")
+        user = await platform.tokens.authenticate(secret.strip(), now) if scheme.lower() == "bearer" else None
+        return Visitor(user, None, client, now) if user else None
+    names = CookieNames.of(platform.settings)
+    found = await platform.sign_in.authenticate(request.cookies.get(names.login), now)
+    return Visitor(found[0], found[1], client, now) if found else None
+
+
+MaybeVisitor = Annotated[Visitor | None, Depends(find_visitor)]
+
+
+def allow_public() -> None:
+    """Access `public`: anybody. A marker that the test of all routes looks for."""
+
+
+async def require_user(request: Request, platform: Here, visitor: MaybeVisitor) -> Visitor:
+    """Access `user`: somebody signed in; with a cookie, every change also carries the CSRF token.
+
+    Raises:
+        NotSignedIn: nobody is.
+        Forbidden: the CSRF token is missing or wrong.
+    """
+    if visitor is None:
+        raise NotSignedIn("Sign in first.")
+    if visitor.login is not None and request.method not in SAFE_METHODS:
+        token = request.headers.get(CSRF_HEADER)
+        content_type = request.headers.get("Content-Type", "")
+        if token is None and content_type.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
+            field = (await request.form()).get(CSRF_FIELD)
+            token = field if isinstance(field, str) else None
+        if not platform.sign_in.csrf_matches(visitor.login, token):
+            raise Forbidden(f"This change came without its {CSRF_HEADER}. Reload the page and try again.")
+    return visitor
+
+
+async def require_admin(visitor: Annotated[Visitor, Depends(require_user)]) -> Visitor:
+    """Access `admin`: an administrator. Raises Forbidden for everybody else."""
+    if not visitor.user.is_admin:
+        raise Forbidden("Only administrators may do this.")
+    return visitor
+
+
+CurrentUser = Annotated[Visitor, Depends(require_user)]
+CurrentAdmin = Annotated[Visitor, Depends(require_admin)]
+Public = Depends(allow_public)
+
+
+def require_own_origin(request: Request, platform: Here) -> None:
+    """For the calls that come before there is a login: a browser must send them from the portal's own pages.
+
+    Raises:
+        Forbidden: another site's page sent it.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        if _normal(origin) != platform.settings.public_url:
+            raise Forbidden("This must be sent from the platform's own pages.")
+    elif request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        raise Forbidden("This must be sent from the platform's own pages.")
+
+
+FromOwnPages = Depends(require_own_origin)
+
+
+def _normal(origin: str) -> str:
+    parts = urlsplit(origin)
+    default = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc.removesuffix(default)}".lower()

@@ -1,0 +1,69 @@
+"""What nginx asks about every request to the instances origin. Reached over the portal's Unix socket only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from ..services.gate import GateRequest, inside
+from ..services.launching import root_path
+from .cookies import set_cookie
+from .deps import Here, Public
+
+router = APIRouter(prefix="/gate", include_in_schema=False, dependencies=[Public])
+
+
+@router.get("/authorize")
+async def authorize(
+    request: Request,
+    platform: Here,
+    x_gate_instance: Annotated[str, Header()] = "",
+    x_gate_uri: Annotated[str, Header()] = "",
+    x_gate_method: Annotated[str, Header()] = "GET",
+    x_gate_upgrade: Annotated[str, Header()] = "",
+) -> Response:
+    """204 with where to and how to pass the request on; 401 (with X-Gate-Location for page loads), 403 or 404."""
+    headers = request.headers
+    decision = await platform.gate.decide(
+        GateRequest(
+            instance_id=x_gate_instance,
+            uri=x_gate_uri,
+            method=x_gate_method.upper(),
+            cookie_header="; ".join(headers.getlist("Cookie")),
+            origin=headers.get("Origin", ""),
+            is_upgrade=bool(x_gate_upgrade),
+            fetch_mode=headers.get("Sec-Fetch-Mode", ""),
+            fetch_site=headers.get("Sec-Fetch-Site", ""),
+            accept=headers.get("Accept", ""),
+        ),
+        platform.now(),
+    )
+    answer = Response(status_code=decision.status)
+    if decision.location:
+        answer.headers["X-Gate-Location"] = decision.location
+    if decision.upstream and decision.prefix:
+        answer.headers["X-Gate-Upstream"] = decision.upstream
+        answer.headers["X-Gate-Prefix"] = decision.prefix
+        answer.headers["X-Gate-Cookie"] = decision.cookie
+        for name, value in decision.headers.items():
+            answer.headers[f"X-Gate-Header-{name}"] = value
+    return answer
+
+
+@router.get("/enter")
+async def enter(
+    platform: Here,
+    ticket: Annotated[str, Query(max_length=200)],
+    next: Annotated[str, Query(max_length=4000)] = "/",
+) -> RedirectResponse:
+    """Turns a one-time ticket into the instance's cookie."""
+    path = inside(next)
+    instance_id, cookie = await platform.gate.enter(ticket, platform.now())
+    root = root_path(instance_id)
+    answer = RedirectResponse(f"{platform.settings.instances_url}{root}{path}", status_code=303)
+    set_cookie(answer, platform.settings, platform.gate.cookie_name, cookie, path=f"{root}/")
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    return answer

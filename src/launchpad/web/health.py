@@ -1,0 +1,79 @@
+"""Whether it lives, whether it can work, and how it fares."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from ..errors import EngineUnavailable, LaunchpadError, NotSignedIn
+from ..services.platform import Platform
+from .deps import FromClient, Here, Public
+
+router = APIRouter(include_in_schema=False, dependencies=[Public])
+
+PATIENCE_SECONDS = 5.0
+_LOOPBACK = {"127.0.0.1", "::1"}
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(platform: Here) -> JSONResponse:
+    """Store and engine answer: 200, else 503 and which does not."""
+    checks = {"store": platform.database.ping(), "engine": platform.runtime.host()}
+    results: dict[str, str] = {}
+    for name, check in checks.items():
+        try:
+            await asyncio.wait_for(check, PATIENCE_SECONDS)
+            results[name] = "ok"
+        except (LaunchpadError, TimeoutError):
+            results[name] = "not answering"
+    ready = all(result == "ok" for result in results.values())
+    return JSONResponse(results | {"status": "ok" if ready else "unavailable"}, status_code=200 if ready else 503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request, platform: Here, client: FromClient) -> Response:
+    """Prometheus' text format; from this machine, or with `web.metrics_token`."""
+    _check_access(request, platform, client.address)
+    return Response(generate_latest(await _measure(platform)), media_type=CONTENT_TYPE_LATEST)
+
+
+def _check_access(request: Request, platform: Platform, address: str) -> None:
+    token = platform.settings.web.metrics_token
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token is not None and hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+        return
+    if address not in _LOOPBACK:
+        raise NotSignedIn("Metrics are for this machine, or for the token in web.metrics_token.")
+
+
+async def _measure(platform: Platform) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    by_state = Gauge("launchpad_instances", "Instances by state", ["state"], registry=registry)
+    for state, number in (await platform.instances.count_by_state()).items():
+        by_state.labels(state.value).set(number)
+    Gauge("launchpad_users", "Registered users", registry=registry).set(await platform.users.count())
+    failing = Gauge("launchpad_mail_failing", "1 when the last mail could not be handed over", registry=registry)
+    failing.set(platform.mail.failing)
+    up = Gauge("launchpad_engine_up", "1 when the container engine answers", registry=registry)
+    total = Gauge("launchpad_capacity_bytes", "Memory that can be promised", registry=registry)
+    promised = Gauge("launchpad_promised_bytes", "Memory that is promised", registry=registry)
+    try:
+        await platform.runtime.host()
+        use = await platform.offers.use()
+    except EngineUnavailable:
+        up.set(0)
+    else:
+        up.set(1)
+        total.set(use.capacity.memory_bytes)
+        promised.set(use.promised.memory_bytes)
+    return registry

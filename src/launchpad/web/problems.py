@@ -1,0 +1,94 @@
+"""Every error as `application/problem+json` (RFC 9457) for programs, and as a page for people."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from ..errors import InvalidInput, LaunchpadError, NotFound, NotSignedIn
+from .pages.errors import error_page
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_BODY_PLACES = {"body", "query", "path", "header", "cookie"}
+
+
+def problem(error: LaunchpadError) -> dict[str, Any]:
+    """The body of RFC 9457, with `errors` (field → what is wrong) for bad input."""
+    body: dict[str, Any] = {
+        "type": f"about:blank#{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+    }
+    if error.fields:
+        body["errors"] = [{"field": field, "message": message} for field, message in error.fields.items()]
+    return body
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app answer in one of the two forms."""
+
+    @app.exception_handler(LaunchpadError)
+    async def on_error(request: Request, error: LaunchpadError) -> Response:
+        if error.status >= 500:
+            log.warning("request.failed", path=request.url.path, error=error.code, detail=error.detail)
+        return await _respond(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_bad_input(request: Request, error: RequestValidationError) -> Response:
+        fields = {}
+        for found in error.errors():
+            place = [str(part) for part in found["loc"] if part not in _BODY_PLACES]
+            fields[".".join(place) or "body"] = str(found["msg"]).removeprefix("Value error, ")
+        text = "; ".join(f"{field}: {message}" for field, message in fields.items())
+        return await _respond(request, InvalidInput(f"That input cannot be used. {text}.", fields=fields))
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return await _respond(request, NotFound("There is nothing at this address."))
+        other = LaunchpadError(str(error.detail))
+        other.status, other.title, other.code = error.status_code, str(error.detail), "http"
+        response = await _respond(request, other)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def on_fault(request: Request, error: Exception) -> Response:
+        log.error("request.fault", path=request.url.path, exc_info=error)
+        return await _respond(request, LaunchpadError("This is our fault, not yours; it was recorded. Try again."))
+
+
+async def _respond(request: Request, error: LaunchpadError) -> Response:
+    if _wants_page(request):
+        if isinstance(error, NotSignedIn) and request.method == "GET":
+            return RedirectResponse(sign_in_address(request), status_code=303)
+        response = await error_page(request, error)
+    else:
+        response = JSONResponse(problem(error), status_code=error.status, media_type=MEDIA_TYPE)
+        if error.status == 401:
+            response.headers["WWW-Authenticate"] = 'Bearer realm="launchpad"'
+    if error.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
+
+
+def sign_in_address(request: Request) -> str:
+    """The sign-in page, which comes back to this address afterwards."""
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return f"/sign-in?next={quote(path, safe='')}"
+
+
+def _wants_page(request: Request) -> bool:
+    if request.url.path.startswith(("/api/", "/gate/", "/metrics", "/healthz", "/readyz")):
+        return False
+    return "text/html" in request.headers.get("Accept", "")

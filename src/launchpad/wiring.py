@@ -1,0 +1,102 @@
+"""Builds the real parts from the settings; tests pass others in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from .domain.environments import Environment
+from .mail.base import Mailer
+from .mail.outbox import Outbox
+from .mail.smtp import SmtpMailer
+from .runtime.base import Runtime
+from .runtime.engine import EngineRuntime
+from .runtime.fake import FakeRuntime
+from .services.audit import AuditService
+from .services.carrier import Carrier, utc_now
+from .services.gate import GateService
+from .services.images import ImageService
+from .services.instances import InstanceService
+from .services.launching import Launcher
+from .services.mailing import MailQueue
+from .services.observer import Observer
+from .services.offers import OfferService, environment_of
+from .services.platform import Platform
+from .services.signin import SignInService
+from .services.sweep import SweepService
+from .services.tokens import TokenService
+from .services.users import UserService
+from .settings import Settings
+from .storage.base import Homes
+from .storage.choose import choose_driver
+from .store.database import Database
+from .store.statedir import CarrierMark, StateDir
+from .web.cookies import CookieNames
+
+
+def catalogue_of(settings: Settings) -> dict[str, Environment]:
+    """The environments that are offered, by name."""
+    return {entry.name: environment_of(entry) for entry in settings.environments if entry.enabled}
+
+
+def runtime_of(settings: Settings, deployment_id: str) -> Runtime:
+    if settings.engine.runtime == "fake":
+        return FakeRuntime(deployment_id)
+    return EngineRuntime(settings.engine, deployment_id)
+
+
+def mailer_of(settings: Settings, state: StateDir) -> Mailer:
+    """SMTP where a server is named, else the outbox."""
+    return SmtpMailer(settings.mail) if settings.mail.host else Outbox(state.outbox)
+
+
+def build_platform(
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    runtime: Runtime | None = None,
+    homes: Homes | None = None,
+    mailer: Mailer | None = None,
+) -> Platform:
+    """Puts the platform together; nothing is opened but the state directory.
+
+    Raises:
+        StoreUnavailable: the state directory cannot be used.
+        SettingsError: a driver that cannot be had on this machine.
+    """
+    state = StateDir(settings.state_dir)
+    database = Database(settings.resolved_database_url)
+    runtime = runtime or runtime_of(settings, state.deployment_id)
+    homes = homes or choose_driver(settings.homes)
+    mail = MailQueue(mailer or mailer_of(settings, state))
+    catalogue = catalogue_of(settings)
+    images = ImageService(runtime, settings.images)
+    launcher = Launcher(settings, runtime, state.key("instance-token"))
+    mark = CarrierMark(state)
+    carrier = Carrier(database, runtime, homes, images, launcher, catalogue, mark, now)
+    offers = OfferService(database, settings, runtime)
+    instances = InstanceService(database, settings, offers, carrier, catalogue)
+    sweep = SweepService(database, carrier, offers)
+    carrier.after_end = lambda: sweep.start_waiting(now())
+    names = CookieNames.of(settings)
+    return Platform(
+        settings=settings,
+        state=state,
+        now=now,
+        catalogue=catalogue,
+        database=database,
+        runtime=runtime,
+        homes=homes,
+        mail=mail,
+        images=images,
+        audit=AuditService(database),
+        carrier=carrier,
+        observer=Observer(runtime, carrier),
+        gate=GateService(database, settings, launcher, catalogue, names.instance, names.all),
+        instances=instances,
+        offers=offers,
+        sign_in=SignInService(database, settings, mail, homes, state.key("codes"), state.key("csrf")),
+        sweep=sweep,
+        tokens=TokenService(database),
+        users=UserService(database, instances),
+    )
