@@ -192,5 +192,3 @@ def audit(
     rows = with_platform(config, work)
     columns = ("at", "actor", "client", "action", "subject", "details")
     show_table(rows, columns, as_json=as_json, empty="Nothing recorded.")
-
-

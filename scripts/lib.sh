@@ -1,0 +1,84 @@
+# shellcheck shell=bash
+# Shared by quickstart and scripts/*: what a fresh machine lacks, installed once. Sourced, not run.
+
+say() { printf '\033[1m·\033[0m %s\n' "$*"; }
+die() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# As root, or again through sudo with the caller's variables.
+become_root() {
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "Run this as root: it installs packages, makes homes and talks to the engine."
+    exec sudo --preserve-env "$@"
+  fi
+}
+
+# install_packages COMMAND=PACKAGE…: installs the packages whose command (or, with a slash, whose file) is not there.
+install_packages() {
+  local missing=() pair need
+  for pair in "$@"; do
+    need=${pair%%=*}
+    case $need in
+      */*) [ -e "$need" ] || missing+=("${pair#*=}") ;;
+      *) command -v "$need" >/dev/null || missing+=("${pair#*=}") ;;
+    esac
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "Please install: ${missing[*]} (only Debian and Ubuntu are done automatically)."
+  say "Installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  local log
+  log=$(mktemp)
+  # A policy that starts no services: the platform starts what it needs itself, and an nginx of the distribution
+  # would take port 80.
+  local policy=/usr/sbin/policy-rc.d made_policy=
+  if [ ! -e $policy ] && [ ! -d /run/systemd/system ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made_policy=1
+  fi
+  if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    [ -z "$made_policy" ] || rm -f $policy
+    die "The packages could not be installed; see above."
+  fi
+  [ -z "$made_policy" ] || rm -f $policy
+  rm -f "$log"
+}
+
+# The first Python from 3.11 on that can make virtual environments; installs one if there is none.
+find_python() {
+  local candidate
+  for candidate in python3.13 python3.12 python3.11 python3; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+need_python() {
+  PYTHON=$(find_python) && return
+  install_packages /nonexistent/python3-venv=python3-venv
+  PYTHON=$(find_python) && return
+  install_packages /nonexistent/python3.11-venv=python3.11-venv # Ubuntu 22.04, whose python3 is 3.10
+  PYTHON=$(find_python) || die "Python 3.11 or newer with the venv module is needed."
+}
+
+# make_venv FOLDER LOCK: a virtual environment with exactly what the lock file names; done again when that changes.
+make_venv() {
+  local venv=$1 lock=$2 stamp
+  stamp="$(sha256sum "$lock" pyproject.toml | cut -d' ' -f1 | tr '\n' ' ')$PYTHON $PWD"
+  if [ "$(cat "$venv/.made-from" 2>/dev/null)" = "$stamp" ]; then
+    return
+  fi
+  say "Installing Python packages into $venv (about a minute)"
+  rm -rf "$venv"
+  "$PYTHON" -m venv "$venv"
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet)
+  "${pip[@]}" install --require-hashes -r "$lock"
+  "${pip[@]}" install --no-deps --no-build-isolation --editable .
+  printf '%s' "$stamp" >"$venv/.made-from"
+}
