@@ -161,5 +161,6 @@ _APPLICATIONS = (
     "X-RStudio-Username",
 )
 
-CLEARED_TOWARDS_PORTAL = (*_ADDRESSES, *_IDENTITIES, *_GATE)
-CLEARED = (*CLEARED_TOWARDS_PORTAL, *_APPLICATIONS)
+# The portal believes nothing but what nginx sets; these are kept from it for good measure.
+CLEARED_TOWARDS_PORTAL = ("Forwarded", "Proxy", "X-Forwarded-Prefix", "X-Original-URI", "X-Real-IP", *_GATE)
+CLEARED_TOWARDS_INSTANCES = (*_ADDRESSES, *_IDENTITIES, *_GATE, *_APPLICATIONS)

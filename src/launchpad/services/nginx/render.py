@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from ...domain.naming import ID_PATTERN
 from ...errors import SettingsError, Unavailable
 from ...settings import Settings
-from .headers import CLEARED, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
+from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
 
 Form = Literal["full", "site"]
 
@@ -83,7 +83,7 @@ def render(
     runtime_dir: Path,
     form: Form,
     ipv6_loopback: bool = False,
-    worker_user: str | None = None,
+    worker_user: str | None = "www-data",
 ) -> str:
     """The text of the configuration.
 
@@ -93,14 +93,13 @@ def render(
         form: `full` is a whole nginx.conf for a process of its own, which logs errors to stderr; `site` is for
             /etc/nginx/sites-enabled, and its error log goes to `runtime_dir` too.
         ipv6_loopback: whether the machine has ::1; if so nginx listens on IPv6 as well.
-        worker_user: `name` or `name group` the worker processes run as, in the full form started by root.
+        worker_user: `name` or `name group` the worker processes run as, in the full form when root starts it; None
+            where somebody else does (nginx would warn).
 
     Raises:
         SettingsError: the URLs, the certificate or an environment's headers cannot be served.
     """
     portal, instances = _origin("public_url", settings.public_url), _origin("instances_url", settings.instances_url)
-    if settings.is_https and not (settings.tls.certificate and settings.tls.key):
-        raise SettingsError("public_url is https, so nginx needs tls.certificate and tls.key.")
     if worker_user is not None and not _WORKER_USER.fullmatch(worker_user):
         raise ValueError(f"{worker_user!r} is no user of this machine")
     if len(bytes(socket)) > _UNIX_SOCKET_PATH_MAX:
@@ -111,26 +110,35 @@ def render(
         portal=portal,
         instances=instances,
         same_origin=portal == instances,
-        listeners=_listeners(portal, instances, ipv6_loopback),
-        redirect_port_80=form == "site" and settings.is_https and 80 not in (portal.port, instances.port),
-        ipv6_loopback=ipv6_loopback,
-        tls={"certificate": _path(settings.tls.certificate), "key": _path(settings.tls.key)} if settings.is_https else None,
+        listeners=(listeners := _listeners(portal, instances, ipv6_loopback)),
+        portal_listens=listeners[0].listens,
+        instances_listens=listeners[-1].listens,
+        listens_80=_plain_listens(portal, instances, ipv6_loopback) if form == "site" and settings.is_https else [],
+        tls=_tls(settings),
         socket=_path(socket),
         runtime_dir=_path(runtime_dir),
         worker_user=worker_user,
         id_pattern=ID_PATTERN,
         instance_headers=(headers := _instance_headers(settings)),
-        cleared=_without(CLEARED, {header.name for header in headers}),
+        cleared=_without(CLEARED_TOWARDS_INSTANCES, {header.name for header in headers}),
         cleared_towards_portal=CLEARED_TOWARDS_PORTAL,
         unavailable=Unavailable,
     )
+
+
+def _tls(settings: Settings) -> dict[str, str] | None:
+    if not settings.is_https:
+        return None
+    if settings.tls.certificate is None or settings.tls.key is None:
+        raise SettingsError("public_url is https, so nginx needs tls.certificate and tls.key.")
+    return {"certificate": _path(settings.tls.certificate), "key": _path(settings.tls.key)}
 
 
 def _templates() -> Environment:
     # The configuration is no HTML; the pages in it are, and are escaped as such.
     templates = Environment(
         loader=PackageLoader(__package__ or __name__),
-        autoescape=lambda name: name is not None and ".html." in name,
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -172,9 +180,17 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _listeners(portal: _Origin, instances: _Origin, ipv6_loopback: bool) -> list[_Listener]:
-    if portal.port != instances.port:
-        return [_Listener(origin.port, _addresses([origin.host], ipv6_loopback), origin) for origin in (portal, instances)]
-    return [_Listener(portal.port, _addresses([portal.host, instances.host], ipv6_loopback), portal)]
+    if portal.port == instances.port:
+        return [_Listener(portal.port, _addresses([portal.host, instances.host], ipv6_loopback), portal)]
+    both = (portal, instances)
+    return [_Listener(origin.port, _addresses([origin.host], ipv6_loopback), origin) for origin in both]
+
+
+def _plain_listens(portal: _Origin, instances: _Origin, ipv6_loopback: bool) -> list[str]:
+    """Where https is answered for on port 80, by redirects; nowhere when that port is an origin's own."""
+    if 80 in (portal.port, instances.port):
+        return []
+    return _Listener(80, _addresses([portal.host, instances.host], ipv6_loopback), portal).listens
 
 
 def _addresses(hosts: list[str], ipv6_loopback: bool) -> tuple[str, ...]:
@@ -211,7 +227,7 @@ def _without(names: tuple[str, ...], taken: set[str]) -> list[str]:
     return [name for name in names if name.lower() not in lower]
 
 
-def _path(path: Path | None) -> str:
+def _path(path: Path) -> str:
     text = str(path)
     if not _PATH.fullmatch(text):
         raise SettingsError(f"nginx needs a whole path without quotation marks, backslashes or $: {text}")
