@@ -1,0 +1,68 @@
+"""Real parts for the tests of this folder: one SMTP server and one browser, platforms on demand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from support.live import LivePlatform, StartPlatform
+from support.smtp import MailServer
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def mail() -> Iterator[MailServer]:
+    server = MailServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def start_platform(tmp_path: Path, mail: MailServer) -> AsyncIterator[StartPlatform]:
+    """Starts a platform with these tables over the settings; it is stopped, with its instances, after the test."""
+    started: list[LivePlatform] = []
+
+    async def start(tables: Mapping[str, Any] | None = None) -> LivePlatform:
+        folder = tmp_path / f"platform-{len(started)}"
+        folder.mkdir()
+        live = LivePlatform(folder, mail, tables)
+        started.append(live)
+        await live.start()
+        return live
+
+    yield start
+    for live in started:
+        await live.stop()
+
+
+@pytest.fixture(scope="session")
+async def shared_platform(tmp_path_factory: pytest.TempPathFactory, mail: MailServer) -> AsyncIterator[LivePlatform]:
+    """One platform for the tests that leave it as they found it; every test uses users of its own."""
+    live = LivePlatform(tmp_path_factory.mktemp("shared"), mail)
+    await live.start()
+    yield live
+    await live.stop()
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        await browser.close()

@@ -1,0 +1,260 @@
+"""A whole platform of real parts: the portal as a process of its own, nginx, Docker Engine, an SMTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from .smtp import MailServer
+
+LABEL_DEPLOYMENT = "org.launchpad.deployment"
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on right now."""
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def docker(*arguments: str) -> str:
+    """Output of the docker command; an assertion when it fails."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class LivePlatform:
+    """`tables` are put over the settings: LivePlatform(folder, {"limits": {"instances_per_user": 3}})."""
+
+    def __init__(self, folder: Path, mail: MailServer, tables: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.mail = mail
+        portal_port, instances_port = free_ports(2)
+        self.public_url = f"http://localhost:{portal_port}"
+        self.instances_url = f"http://localhost:{instances_port}"
+        self.homes = folder / "homes"
+        self.homes.mkdir()
+        self.state = folder / "state"
+        self.network = f"launchpad-test-{secrets.token_hex(4)}"
+        self.config = folder / "launchpad.toml"
+        first_port = 30000 + secrets.randbelow(200) * 100
+        self.tables: dict[str, Any] = {
+            "public_url": self.public_url,
+            "instances_url": self.instances_url,
+            "state_dir": str(self.state),
+            "admin_emails": ["admin@example.org"],
+            "sign_in": {"sends_per_hour_per_client": 1000, "verifications_per_hour_per_client": 1000},
+            "mail": {"host": "127.0.0.1", "port": mail.port, "security": "none", "from_address": "lp@example.org"},
+            "homes": {"root": str(self.homes), "driver": "plain"},
+            "engine": {"network": self.network, "port_range": f"{first_port}-{first_port + 99}"},
+            "capacity": {"memory": "64g", "cpus": 64},
+        }
+        for name, table in (tables or {}).items():
+            before = self.tables.get(name)
+            both = isinstance(table, dict) and isinstance(before, dict)
+            self.tables[name] = {**before, **table} if both else table  # type: ignore[dict-item]
+        self.portal: asyncio.subprocess.Process | None = None
+        self.nginx: asyncio.subprocess.Process | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """For commands of the program against this platform: every setting as a variable."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("LAUNCHPAD_")}
+        for name, value in self.tables.items():
+            if isinstance(value, dict):
+                for key, inner in value.items():
+                    clean[f"LAUNCHPAD_{name}__{key}".upper()] = _text(inner)
+            else:
+                clean[f"LAUNCHPAD_{name}".upper()] = _text(value)
+        return clean
+
+    @property
+    def deployment_id(self) -> str:
+        return (self.state / "deployment-id").read_text().strip()
+
+    async def start(self) -> None:
+        await self.start_portal(wait=False)
+        await self.start_nginx()
+        await self.wait_until_ready()
+
+    async def start_portal(self, *, wait: bool = True) -> None:
+        log = (self.folder / "portal.log").open("ab")
+        self.portal = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "launchpad", "serve", env=self.variables, stdout=log, stderr=log
+        )
+        log.close()
+        if wait:
+            await self.wait_until_ready()
+
+    async def start_nginx(self) -> None:
+        configuration = self.folder / "nginx.conf"
+        self.command("nginx", "render", "-o", str(configuration))
+        run = Path(f"/run/launchpad-{self.deployment_id}")
+        (run / "nginx").mkdir(parents=True, exist_ok=True)
+        log = (self.folder / "nginx.log").open("ab")
+        self.nginx = await asyncio.create_subprocess_exec(
+            "nginx", "-c", str(configuration), "-g", "daemon off;", stdout=log, stderr=log
+        )
+        log.close()
+
+    async def wait_until_ready(self, patience_seconds: float = 30.0) -> None:
+        deadline = monotonic() + patience_seconds
+        async with httpx.AsyncClient(base_url=self.public_url) as http:
+            while True:
+                try:
+                    answer = await http.get("/readyz")
+                    if answer.status_code == 200:
+                        return
+                    what = answer.text
+                except httpx.HTTPError as error:
+                    what = repr(error)
+                assert monotonic() < deadline, f"not ready: {what}\n{self.log()}"
+                await asyncio.sleep(0.05)
+
+    def log(self) -> str:
+        """What portal and nginx printed, for the message of a failing test."""
+        logs = (self.folder / name for name in ("portal.log", "nginx.log"))
+        return "\n".join(log.read_text()[-4000:] for log in logs if log.exists())
+
+    async def kill_portal(self) -> None:
+        """As the kernel would: no chance to say goodbye."""
+        assert self.portal is not None
+        self.portal.send_signal(signal.SIGKILL)
+        await self.portal.wait()
+
+    def command(self, *arguments: str, ok: bool = True) -> str:
+        """Output of a command of the program against this platform."""
+        done = subprocess.run(
+            [sys.executable, "-m", "launchpad", *arguments],
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (done.returncode == 0) is ok, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    async def stop(self) -> None:
+        for process in (self.portal, self.nginx):
+            if process is not None and process.returncode is None:
+                process.terminate()
+                await process.wait()
+        if (self.state / "deployment-id").exists():
+            for container in self.containers():
+                docker("rm", "-f", container)
+            shutil.rmtree(f"/run/launchpad-{self.deployment_id}", ignore_errors=True)
+        subprocess.run(["docker", "network", "rm", self.network], capture_output=True, check=False)
+
+    def containers(self) -> list[str]:
+        """Ids of the deployment's containers, in every state."""
+        return docker("ps", "-aq", "--filter", f"label={LABEL_DEPLOYMENT}={self.deployment_id}").split()
+
+    def container_of(self, instance_id: str) -> dict[str, Any]:
+        """What the engine says of an instance's container."""
+        name = docker("ps", "-aq", "--filter", f"label=org.launchpad.instance={instance_id}")
+        found: dict[str, Any] = json.loads(docker("inspect", name))[0]
+        return found
+
+    @asynccontextmanager
+    async def person(self, email: str) -> AsyncIterator[Person]:
+        """Somebody who has signed in over SMTP, with a client that sends cookies and the CSRF token."""
+        async with httpx.AsyncClient(base_url=self.public_url, timeout=60) as http:
+            person = Person(self, http, email)
+            await person.sign_in()
+            yield person
+
+
+StartPlatform = Callable[..., Awaitable[LivePlatform]]
+
+
+class Person:
+    """A signed-in client of the API."""
+
+    def __init__(self, live: LivePlatform, http: httpx.AsyncClient, email: str) -> None:
+        self.live = live
+        self.http = http
+        self.email = email
+        self.me: dict[str, Any] = {}
+
+    async def sign_in(self) -> None:
+        seen = len(self.live.mail.mails_to(self.email))
+        asked = await self.http.post("/api/v1/sign-in", json={"email": self.email})
+        assert asked.status_code == 202, asked.text
+        code = await self.live.mail.code_for(self.email, seen=seen)
+        answer = await self.http.post("/api/v1/sign-in/verify", json={"code": code, "remember": False})
+        assert answer.status_code == 200, answer.text
+        self.me = (await self.http.get("/api/v1/me")).json()
+        self.http.headers["X-CSRF-Token"] = self.me["csrf_token"]
+
+    async def launch(self, environment: str, **wish: Any) -> dict[str, Any]:
+        answer = await self.http.post("/api/v1/instances", json={"environment": environment, **wish})
+        assert answer.status_code == 202, answer.text
+        instance: dict[str, Any] = answer.json()
+        return instance
+
+    async def get(self, instance_id: str) -> dict[str, Any]:
+        answer = await self.http.get(f"/api/v1/instances/{instance_id}")
+        assert answer.status_code == 200, answer.text
+        instance: dict[str, Any] = answer.json()
+        return instance
+
+    async def wait_for(self, instance_id: str, *states: str, patience_seconds: float = 90.0) -> dict[str, Any]:
+        """The instance once it is in one of these states."""
+        deadline = monotonic() + patience_seconds
+        while True:
+            instance = await self.get(instance_id)
+            if instance["state"] in states:
+                return instance
+            assert instance["state"] not in ("failed", "stopped", "expired"), f"{instance}\n{self.live.log()}"
+            assert monotonic() < deadline, f"still {instance['state']}, {instance['stage']}\n{self.live.log()}"
+            await asyncio.sleep(0.05)
+
+    async def launch_and_wait(self, environment: str, **wish: Any) -> dict[str, Any]:
+        instance = await self.launch(environment, **wish)
+        return await self.wait_for(instance["id"], "running")
+
+    async def stop(self, instance_id: str) -> dict[str, Any]:
+        answer = await self.http.post(f"/api/v1/instances/{instance_id}/stop")
+        assert answer.status_code == 202, answer.text
+        return await self.wait_for(instance_id, "stopped")
+
+    async def open(self, instance_id: str) -> httpx.Response:
+        """Follows Open through the ticket to the instance's first page; the client has the instance cookie then."""
+        answer = await self.http.get(f"/api/v1/instances/{instance_id}/open", follow_redirects=False)
+        assert answer.status_code == 303, answer.text
+        entered = await self.http.get(answer.headers["location"], follow_redirects=False)
+        assert entered.status_code == 303, entered.text
+        return await self.http.get(entered.headers["location"], follow_redirects=True, headers=BROWSER)
+
+    def instance_url(self, instance_id: str, path: str = "/") -> str:
+        return f"{self.live.instances_url}/i/{instance_id}{path}"
+
+
+BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36",
+    "Accept": "text/html,*/*;q=0.8",
+}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

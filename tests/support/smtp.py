@@ -1,0 +1,75 @@
+"""A real SMTP server on loopback that keeps what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from email import message_from_bytes
+from email.message import Message
+from time import monotonic
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import Session as SmtpSession
+
+
+class _Keeper:
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, Message]] = []
+
+    async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
+        assert len(envelope.rcpt_tos) == 1, "one request, one recipient"
+        content = envelope.content
+        assert isinstance(content, bytes)
+        self.mails.append((envelope.rcpt_tos[0], message_from_bytes(content)))
+        return "250 kept"
+
+
+class MailServer:
+    """`codes` waits for a mail and reads the code out of it, as a person would."""
+
+    def __init__(self) -> None:
+        self._keeper = _Keeper()
+        self._controller = Controller(self._keeper, hostname="127.0.0.1", port=0)
+
+    def start(self) -> None:
+        self._controller.start()
+
+    def stop(self) -> None:
+        self._controller.stop()
+
+    @property
+    def port(self) -> int:
+        server = self._controller.server
+        assert isinstance(server, asyncio.Server)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+    def mails_to(self, address: str) -> list[Message]:
+        return [mail for recipient, mail in self._keeper.mails if recipient == address]
+
+    async def code_for(self, address: str, *, seen: int = 0, patience_seconds: float = 10.0) -> str:
+        """The code in the newest mail to `address`, once there are more than `seen` of them."""
+        deadline = monotonic() + patience_seconds
+        while monotonic() < deadline:
+            mails = self.mails_to(address)
+            if len(mails) > seen:
+                return code_in(mails[-1])
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"no mail came for {address}")
+
+
+def text_of(mail: Message) -> str:
+    """The plain text part."""
+    for part in mail.walk():
+        if part.get_content_type() == "text/plain":
+            payload = part.get_payload(decode=True)
+            assert isinstance(payload, bytes)
+            return payload.decode(part.get_content_charset() or "utf-8")
+    raise AssertionError("the mail has no plain text")
+
+
+def code_in(mail: Message) -> str:
+    found = re.search(r"^\s*([0-9]{3} ?[0-9]{3}|[A-Z2-9]{10})\s*$", text_of(mail), re.MULTILINE)
+    assert found, f"no code in:\n{text_of(mail)}"
+    return found[1].replace(" ", "")
