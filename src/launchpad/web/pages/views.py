@@ -13,7 +13,7 @@ from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
 _STATE_WORDS = {
-    State.QUEUED: ("Waiting for room", "busy"),
+    State.QUEUED: ("Waiting", "busy"),
     State.STARTING: ("Starting", "busy"),
     State.RUNNING: ("Running", "good"),
     State.STOPPING: ("Stopping", "busy"),
@@ -21,7 +21,14 @@ _STATE_WORDS = {
     State.EXPIRED: ("Expired", "quiet"),
     State.FAILED: ("Failed", "bad"),
 }
-_HIGH, _FULL = 0.8, 0.95
+_HIGH, _FULL = 80, 95  # percent
+
+
+class Problems(dict[str, str]):
+    """What is wrong with a form, by field; the key "" is about the form as a whole. A field that is fine gives ""."""
+
+    def __missing__(self, field: str) -> str:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,13 @@ class Meter:
     total: float | None = None
 
     @property
+    def percent(self) -> float:
+        """How much of the bar is filled. Nothing of nothing is a full bar: there is nothing left."""
+        return round(min(100.0, 100 * self.used / self.total), 1) if self.total else 100.0
+
+    @property
     def level(self) -> str:
-        share = self.used / self.total if self.total else 0.0
-        return "full" if share >= _FULL else "high" if share >= _HIGH else "ok"
+        return "full" if self.percent >= _FULL else "high" if self.percent >= _HIGH else "ok"
 
 
 def bytes_meter(label: str, used_bytes: int, total_bytes: int | None) -> Meter:
@@ -134,7 +145,7 @@ class LaunchCard:
     unavailable: str | None = None
     stand_in_for: str | None = None
     live_id: str | None = None
-    errors: Mapping[str, str] = field(default_factory=dict)
+    errors: Problems = field(default_factory=Problems)
 
     @property
     def size_choices(self) -> tuple[Choices, ...]:
@@ -198,7 +209,7 @@ def steps_of(state: State, stage: Stage) -> tuple[Step, ...]:
 
 def extension_choices(instance: Instance, offer: Offer, now: datetime) -> tuple[Choice, ...]:
     """The durations that would move the end at all, each with the end it leads to; one choice for each end."""
-    if instance.state not in (State.QUEUED, State.STARTING, State.RUNNING) or not offer.days:
+    if instance.state not in (State.STARTING, State.RUNNING) or not offer.days:
         return ()
     choices: dict[datetime, Choice] = {}
     for days in offer.days:
@@ -214,11 +225,16 @@ def instance_view(
     environment: Environment | None,
     now: datetime,
     *,
+    offer: Offer | None = None,
     memory_used_bytes: int | None = None,
     queue_position: int | None = None,
     owner_email: str | None = None,
 ) -> InstanceView:
-    """`environment` is None when the catalogue no longer has it: the name stands in for the title."""
+    """`environment` is None when the catalogue no longer has it: the name stands in for the title.
+
+    Args:
+        offer: what is offered for that environment; without it no extension is.
+    """
     label, tone = _STATE_WORDS[instance.state]
     memory = None
     if instance.state is State.RUNNING and memory_used_bytes is not None:
@@ -238,7 +254,7 @@ def instance_view(
         expires_at=instance.expires_at,
         ended_at=instance.ended_at,
         steps=steps_of(instance.state, instance.stage),
-        extend=extension_choices(instance, environment.offer, now) if environment else (),
+        extend=extension_choices(instance, offer, now) if offer else (),
         memory=memory,
         queue_position=queue_position,
         stand_in_for=(environment.image if environment else "its image") if instance.stand_in else None,

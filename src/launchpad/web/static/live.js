@@ -2,6 +2,7 @@
 import { announce, refresh } from "./regions.js";
 
 const streams = new Map(); // instance id → EventSource
+const asked = new Set(); // ids whose bar the server was asked to draw
 
 function cardOf(id) {
   return document.querySelector(`[data-instance="${id}"][data-live]`);
@@ -26,15 +27,23 @@ function describeBytes(count) {
 }
 
 function showUsage(id, usage) {
-  const bar = cardOf(id)?.querySelector("meter");
-  if (!bar) return refresh(); // the first numbers: the server draws the bar
-  if (typeof usage.memory_bytes !== "number") return undefined;
-  const share = usage.memory_bytes / bar.max;
+  const bar = cardOf(id)?.querySelector("[role=meter]");
+  if (typeof usage.memory_bytes !== "number") return;
+  if (!bar) {
+    // The first numbers of this instance: the server draws the bar.
+    if (!asked.has(id)) refresh();
+    asked.add(id);
+    return;
+  }
+  const total = Number(bar.getAttribute("aria-valuemax"));
+  const percent = Math.min(100, (100 * usage.memory_bytes) / total);
   const box = bar.closest(".meter");
-  bar.value = usage.memory_bytes;
-  box.dataset.level = share >= 0.95 ? "full" : share >= 0.8 ? "high" : "ok";
-  box.querySelector("[data-meter-text]").textContent = `${describeBytes(usage.memory_bytes)} of ${describeBytes(bar.max)}`;
-  return undefined;
+  const text = `${describeBytes(usage.memory_bytes)} of ${describeBytes(total)}`;
+  bar.setAttribute("aria-valuenow", usage.memory_bytes);
+  bar.setAttribute("aria-valuetext", text);
+  bar.querySelector("rect").setAttribute("width", percent);
+  box.dataset.level = percent >= 95 ? "full" : percent >= 80 ? "high" : "ok";
+  box.querySelector("[data-meter-text]").textContent = text;
 }
 
 function showState(id, state) {
