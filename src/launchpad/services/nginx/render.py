@@ -27,6 +27,7 @@ _PATH = re.compile(r"/[^\"\\$\x00-\x1f\x7f]*")
 _WORKER_USER = re.compile(r"[a-z_][a-z0-9_-]*( [a-z_][a-z0-9_-]*)?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNIX_SOCKET_PATH_MAX = 107  # bytes; sun_path of unix(7) less its end
+_HASHED_NAME_MAX = 46  # what nginx's table of server names takes unasked, with 64-byte buckets
 _TOKEN_MAX = 4000  # nginx reads a parameter into a buffer of 4096 bytes
 
 
@@ -118,6 +119,7 @@ def render(
         socket=_path(socket),
         runtime_dir=_path(runtime_dir),
         worker_user=worker_user,
+        wide_names=form == "full" or max(len(portal.host), len(instances.host)) > _HASHED_NAME_MAX,
         id_pattern=ID_PATTERN,
         instance_headers=(headers := _instance_headers(settings)),
         cleared=_without(CLEARED_TOWARDS_INSTANCES, {header.name for header in headers}),
