@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import jinja2
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
+from ...domain.sizes import describe_bytes, describe_cpus, describe_days
+from ...services.platform import Platform
+from ...settings import Settings
+from ..deps import Visitor, get_platform
+from ..schemas import Me
 from . import words
 
 WEB = Path(__file__).resolve().parent.parent
@@ -36,6 +45,7 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
+@cache
 def environment() -> jinja2.Environment:
     """A name that a template uses and nobody passed raises, rather than showing an empty place."""
     env = jinja2.Environment(
@@ -47,7 +57,6 @@ def environment() -> jinja2.Environment:
     )
     env.filters |= {
         "size": describe_bytes,
-        "size_value": format_bytes,
         "cores": describe_cpus,
         "days": describe_days,
         "left": words.left_in_words,
@@ -58,3 +67,79 @@ def environment() -> jinja2.Environment:
     }
     env.globals |= {"static": static_url}
     return env
+
+
+@dataclass(frozen=True)
+class PublicSettings:
+    """What of the settings every visitor may see."""
+
+    public_url: str
+    host: str
+    remember_days: int
+    code_minutes: int
+    allowed_domains: tuple[str, ...]
+    semi_trusted: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> PublicSettings:
+        return cls(
+            public_url=settings.public_url,
+            host=urlsplit(settings.public_url).netloc,
+            remember_days=settings.sign_in.remember_days,
+            code_minutes=settings.sign_in.code_minutes,
+            allowed_domains=settings.sign_in.allowed_domains,
+            semi_trusted=settings.public_url == settings.instances_url,
+        )
+
+
+# What a redirect says on the page it leads to, as `?said=…`: a code, so that no link can put words into our mouth.
+SAID = {
+    "launched": ("done", "It is on its way. You can follow it here, or let it open by itself."),
+    "stopping": ("done", "It is stopping. Your files stay in your Home."),
+    "extended": ("done", "It runs longer now."),
+    "forgotten": ("done", "Taken off the list."),
+    "signed-out": ("done", "You are signed out."),
+    "expired": ("info", "That sign-in took too long, or began in another browser. Ask for a new code."),
+    "sent": ("done", "A new code is on its way. Only the newest one works."),
+    "revoked": ("done", "The token is revoked."),
+    "ended-login": ("done", "That browser is signed out."),
+    "saved": ("done", "Saved."),
+    "admin-stopping": ("done", "It is stopping. Its owner is told that an administrator stopped it."),
+}
+
+
+def me_of(platform: Platform, visitor: Visitor) -> Me:
+    return Me.of(visitor.user, platform.sign_in.csrf_token(visitor.login) if visitor.login else None)
+
+
+def page(
+    request: Request, template: str, visitor: Visitor | None, *, status: int = 200, **context: Any
+) -> HTMLResponse:
+    """A template as a response, with what every page gets: `me`, `settings_public`, `flash`, `now`."""
+    platform = get_platform(request)
+    said = SAID.get(request.query_params.get("said", ""))
+    text = (
+        environment()
+        .get_template(template)
+        .render(
+            me=me_of(platform, visitor) if visitor else None,
+            settings_public=PublicSettings.of(platform.settings),
+            flash=[{"kind": said[0], "text": said[1]}] if said else [],
+            now=visitor.now if visitor else platform.now(),
+            **context,
+        )
+    )
+    return HTMLResponse(text, status)
+
+
+def see_other(path: str) -> RedirectResponse:
+    """After a form: the browser gets the next page with a GET, so that reloading sends nothing twice."""
+    return RedirectResponse(path, status_code=303)
+
+
+def local_path(text: str, default: str = "/dashboard") -> str:
+    """`text` when it is a path of the portal itself, else `default`: nobody is sent elsewhere after sign-in."""
+    unprintable = any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in text)
+    if len(text) > 4000 or unprintable or "\\" in text or not text.startswith("/") or text.startswith("//"):
+        return default
+    return text

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
+from fastapi import APIRouter, Request, Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
+from ..deps import Public
 from .rendering import STATIC, static_version
 
+router = APIRouter(dependencies=[Public])
+_files = StaticFiles(directory=STATIC)
 
-class VersionedStaticFiles(StaticFiles):
-    """Serves `<version>/<file>`; another version than the present one gets today's file, to be checked again."""
 
-    def __init__(self) -> None:
-        super().__init__(directory=STATIC)
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        version, _, name = path.partition("/")
-        response = await super().get_response(name, scope)
-        lasting = version == static_version()
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+@router.api_route("/static/{version}/{name:path}", methods=["GET", "HEAD"])
+async def static(version: str, name: str, request: Request) -> Response:
+    """A file; asked for under another version than the present one, today's, to be checked again next time."""
+    response = await _files.get_response(name, request.scope)
+    lasting = version == static_version()
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"
+    return response

@@ -10,6 +10,7 @@ from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
+from ...domain.users import User
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
 _STATE_WORDS = {
@@ -261,3 +262,49 @@ def instance_view(
         owner_email=owner_email,
         owner_id=instance.owner_id,
     )
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A personal API token at the one moment its secret is shown."""
+
+    name: str
+    secret: str
+
+
+@dataclass(frozen=True)
+class UserRow:
+    """A user on the administrators' list, and how many live instances they have."""
+
+    user: User
+    live_instances: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number on the overview, and the page that lists what it counts."""
+
+    number: int
+    label: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something for an administrator's attention; `tone` is bad, warn or info."""
+
+    tone: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """A record of the audit with its details in words."""
+
+    at: datetime
+    actor: str
+    client: str
+    action: str
+    subject: str
+    detail: str

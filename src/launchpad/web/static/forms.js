@@ -25,10 +25,9 @@ async function send(form, submitter) {
     });
   } catch {
     busy(form, false);
-    announce("");
-    announce("The server did not answer. Please try again.");
     return say("bad", "The server did not answer. Please try again.");
   }
+  if (response.status === 401) return location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
   const target = new URL(response.url);
   const isHere = target.pathname === location.pathname || !response.redirected;
   const text = await response.text();
@@ -43,8 +42,8 @@ async function send(form, submitter) {
   }
   for (const open of document.querySelectorAll(":popover-open")) open.hidePopover();
   adopt(text, true);
-  if (target.hash) document.getElementById(target.hash.slice(1))?.scrollIntoView({ block: "nearest", behavior: "smooth" });
-  if (!response.ok) showProblem();
+  if (response.ok) document.getElementById("flash").scrollIntoView({ block: "nearest" });
+  else showProblem();
   if (form.isConnected) busy(form, false);
 }
 

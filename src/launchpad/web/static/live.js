@@ -8,16 +8,19 @@ function cardOf(id) {
   return document.querySelector(`[data-instance="${id}"][data-live]`);
 }
 
-function showStage(id, stage) {
-  const steps = [...(cardOf(id)?.querySelectorAll(".step") ?? [])];
+function showStage(id, { stage, queue_position: place }) {
+  const card = cardOf(id);
+  if (!card) return undefined;
+  if (card.dataset.queue && String(place ?? "") !== card.dataset.queue) return refresh();
+  const steps = [...card.querySelectorAll(".step")];
   const at = steps.findIndex((step) => step.dataset.stage === stage);
-  if (at < 0) return;
+  if (at < 0) return undefined;
   steps.forEach((step, i) => {
     step.dataset.status = i < at ? "done" : i === at ? "current" : "ahead";
     if (i === at) step.setAttribute("aria-current", "step");
     else step.removeAttribute("aria-current");
   });
-  announce(stage);
+  return announce(stage);
 }
 
 function describeBytes(count) {
@@ -46,9 +49,14 @@ function showUsage(id, usage) {
   box.querySelector("[data-meter-text]").textContent = text;
 }
 
-function showState(id, state) {
+function showState(id, { state, expires_at: expires }) {
   const card = cardOf(id);
-  if (!card || card.dataset.state === state) return;
+  if (!card || !state) return;
+  if (card.dataset.state === state) {
+    // Extended, perhaps from another page. The page tells whole seconds.
+    if (Math.abs(Date.parse(expires) - Date.parse(card.dataset.expires)) > 1500) refresh();
+    return;
+  }
   announce(`${card.querySelector("h1, h3")?.textContent.trim() ?? "The instance"}: ${state}`);
   if (state === "running" && card.dataset.continue) location.replace(card.dataset.continue);
   else refresh();
@@ -64,8 +72,8 @@ function read(event) {
 
 function listen(id) {
   const stream = new EventSource(`/api/v1/instances/${id}/events`);
-  stream.addEventListener("stage", (event) => showStage(id, read(event).stage));
-  stream.addEventListener("state", (event) => showState(id, read(event).state));
+  stream.addEventListener("stage", (event) => showStage(id, read(event)));
+  stream.addEventListener("state", (event) => showState(id, read(event)));
   stream.addEventListener("usage", (event) => showUsage(id, read(event)));
   stream.addEventListener("error", () => {
     // The browser itself tries again after a lost connection; a stream that was refused or ended stays closed.

@@ -55,10 +55,11 @@ export function refresh() {
   pending ??= new Promise((done) => setTimeout(done, 150))
     .then(() => {
       pending = null;
-      return fetch(location.href, { headers: { Accept: "text/html" } });
+      return fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
     })
     .then(async (response) => {
-      if (response.redirected && new URL(response.url).pathname !== location.pathname) location.assign(response.url);
+      // Elsewhere now: to the instance that became ready, or to the sign-in. The browser itself must go there.
+      if (response.type === "opaqueredirect") location.reload();
       else if (response.ok) adopt(await response.text());
     })
     .catch(() => {}); // The server is away; the next event or the next round tries again.
@@ -66,6 +67,12 @@ export function refresh() {
 }
 
 export function startRegions() {
+  const address = new URL(location.href);
+  if (address.searchParams.has("said")) {
+    // What was said is on the page; reloading must not say it again.
+    address.searchParams.delete("said");
+    history.replaceState(history.state, "", address);
+  }
   for (const region of document.querySelectorAll("[data-region]")) served.set(region, region.outerHTML);
   document.addEventListener("toggle", (event) => {
     if (event.newState === "closed" && waiting.size) {

@@ -41,8 +41,8 @@ export function tellTimes(root = document) {
       : left <= 0 ? "time is up" : `${spanInWords(left)} left`;
     if (element.textContent !== text) element.textContent = text;
   }
-  for (const button of root.querySelectorAll("button[data-available-at]")) {
-    const wait = Math.ceil((Date.parse(button.dataset.availableAt) - now) / 1000);
+  for (const button of root.querySelectorAll("button[data-wait-seconds]")) {
+    const wait = Math.ceil(Number(button.dataset.waitSeconds) - performance.now() / 1000); // since the page was loaded
     const label = (button.dataset.label ??= button.lastChild.textContent);
     button.disabled = wait > 0;
     button.lastChild.textContent = wait > 0 ? `${label} in ${wait} s` : label;
@@ -51,7 +51,7 @@ export function tellTimes(root = document) {
 
 export function startTimes() {
   tellTimes();
-  const fast = document.querySelector("button[data-available-at]") !== null;
+  const fast = document.querySelector("button[data-wait-seconds]") !== null;
   setInterval(() => document.hidden || tellTimes(), fast ? 1000 : 20_000);
   document.addEventListener("visibilitychange", () => document.hidden || tellTimes());
 }

@@ -1,0 +1,76 @@
+"""What the platform knows of the signed-in user: who they are, where they are signed in, their API tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+
+from ...errors import Conflict, InvalidInput, LaunchpadError, NotFound
+from ...services.platform import Platform
+from ..deps import CurrentUser, Here, Visitor
+from .dashboard import allowance, home_meter, home_path
+from .rendering import page, see_other
+from .views import NewToken, Problems
+
+router = APIRouter(prefix="/account")
+
+
+@router.get("")
+async def account(request: Request, visitor: CurrentUser, platform: Here) -> Response:
+    return await _account(request, visitor, platform)
+
+
+async def _account(
+    request: Request,
+    visitor: Visitor,
+    platform: Platform,
+    *,
+    new_token: NewToken | None = None,
+    token_name: str = "",
+    error: LaunchpadError | None = None,
+) -> Response:
+    live = await platform.instances.of_owner(visitor.user)
+    return page(
+        request,
+        "account.html",
+        visitor,
+        status=error.status if error else 200,
+        home_path=home_path(visitor),
+        home_meter=await home_meter(platform, visitor),
+        allowance=await allowance(platform, visitor, live),
+        logins=await platform.sign_in.logins_of(visitor.user, visitor.now),
+        this_login_id=visitor.login.id if visitor.login else None,
+        tokens=await platform.tokens.of_user(visitor.user),
+        new_token=new_token,
+        token_name=token_name,
+        errors=Problems({"name": error.detail}) if error else Problems(),
+    )
+
+
+@router.post("/tokens")
+async def create_token(
+    request: Request, visitor: CurrentUser, platform: Here, name: Annotated[str, Form()] = ""
+) -> Response:
+    """Answers with the page itself, no redirect: the secret is shown this once and kept nowhere."""
+    try:
+        token, secret = await platform.tokens.create(visitor.user, name, visitor.actor, visitor.now)
+    except (InvalidInput, Conflict) as error:
+        return await _account(request, visitor, platform, token_name=name[:200], error=error)
+    return await _account(request, visitor, platform, new_token=NewToken(token.name, secret))
+
+
+@router.post("/tokens/{token_id}/revoke")
+async def revoke_token(token_id: str, visitor: CurrentUser, platform: Here) -> Response:
+    await platform.tokens.revoke(visitor.user, token_id, visitor.actor, visitor.now)
+    return see_other("/account?said=revoked")
+
+
+@router.post("/logins/{login_id}/end")
+async def end_login(login_id: str, visitor: CurrentUser, platform: Here) -> Response:
+    """Signs another browser out; one that is not signed in any more is no error."""
+    try:
+        await platform.sign_in.end_login(visitor.user, login_id)
+    except NotFound:
+        return see_other("/account")
+    return see_other("/account?said=ended-login")

@@ -1,0 +1,122 @@
+"""The administrators' overview and the record of who did what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+
+from ...domain.instances import LIVE, State
+from ...errors import EngineUnavailable, ImageMissing
+from ...services.platform import Platform
+from ..deps import CurrentAdmin, Here
+from .rendering import PublicSettings, page
+from .views import AuditEntry, Count, Meter, Notice, bytes_meter, number_meter
+
+router = APIRouter(prefix="/admin")
+
+PATIENCE_SECONDS = 3.0
+UNLIMITED_INSTANCES = 10_000  # what capacity says when only memory and cores count
+PAGE = 50
+
+
+@router.get("")
+async def overview(request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+    """What is promised of the server, how many use it, and what needs attention."""
+    engine_answers = await _engine_answers(platform)
+    states = await platform.instances.count_by_state()
+    live = sum(number for state, number in states.items() if state in LIVE)
+    return page(
+        request,
+        "admin/overview.html",
+        visitor,
+        warnings=await _warnings(platform, engine_answers),
+        capacity=await _capacity(platform),
+        counts=[
+            Count(live, "live instance" if live == 1 else "live instances", "/admin/instances"),
+            Count(states.get(State.QUEUED, 0), "waiting for room", "/admin/instances?state=queued"),
+            Count(await platform.users.count(), "users", "/admin/users"),
+        ],
+    )
+
+
+async def _engine_answers(platform: Platform) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await platform.runtime.host()
+    except (EngineUnavailable, TimeoutError):
+        return False
+    return True
+
+
+async def _capacity(platform: Platform) -> list[Meter]:
+    """Empty when the engine has never said what the host has."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            use = await platform.offers.use()
+    except (EngineUnavailable, TimeoutError):
+        return []
+    promised, capacity = use.promised, use.capacity
+    most = capacity.instances if capacity.instances < UNLIMITED_INSTANCES else None
+    return [
+        bytes_meter("Memory", promised.memory_bytes, capacity.memory_bytes),
+        number_meter("Cores", promised.cpus, capacity.cpus),
+        number_meter("Instances", promised.instances, most),
+    ]
+
+
+async def _warnings(platform: Platform, engine_answers: bool) -> list[Notice]:
+    """What needs attention, the most urgent first."""
+    found = []
+    if not engine_answers:
+        text = (
+            "Nothing can be launched or stopped until it does; what runs goes on running. Look at the docker service."
+        )
+        found.append(Notice("bad", "The container engine does not answer", text))
+    if platform.mail.failing:
+        text = "The last mail could not be handed over, so people may wait for their codes. See [mail] in the settings."
+        found.append(Notice("bad", "The mail server refuses or does not answer", text))
+    stand_ins = []
+    for environment in platform.catalogue.values() if engine_answers else ():
+        try:
+            if (await platform.images.resolve(environment)).stand_in:
+                stand_ins.append(f"{environment.title} ({environment.image})")
+        except ImageMissing as missing:
+            found.append(Notice("warn", f"{environment.title} cannot be launched", missing.detail))
+        except EngineUnavailable:
+            break
+    if PublicSettings.of(platform.settings).semi_trusted:
+        text = (
+            "This is the semi-trusted mode: what runs in an instance could act here in the name of its user. "
+            "Set instances_url to another port or host name."
+        )
+        found.append(Notice("warn", "Portal and instances share one origin", text))
+    if stand_ins:
+        text = f"This server could not fetch {', '.join(stand_ins)}. `launchpad images pull` tries again."
+        found.append(Notice("info", "Stand-ins are offered", text))
+    if not platform.homes.enforces_limits:
+        text = "The file system below the homes has no quotas the platform can set; sizes of Homes are for guidance."
+        found.append(Notice("info", "The size of Homes is not enforced", text))
+    return found
+
+
+@router.get("/audit")
+async def audit(
+    request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", before: int | None = None
+) -> Response:
+    """Who did what, newest first."""
+    found = await platform.audit.page(limit=PAGE, before_id=before, search=q.strip())
+    entries = [
+        AuditEntry(record.at, record.actor, record.client, record.action, record.subject, _in_words(record.details))
+        for record in found
+    ]
+    more = urlencode({"q": q, "before": found[-1].id}) if len(found) == PAGE else None
+    next_page = f"/admin/audit?{more}" if more else None
+    return page(request, "admin/audit.html", visitor, entries=entries, next_page=next_page, query={"q": q})
+
+
+def _in_words(details: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in details.items() if value is not None)

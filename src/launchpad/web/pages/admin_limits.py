@@ -1,0 +1,130 @@
+"""Administrators' page about what is offered at launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+
+from ...domain.limits import Limits, Offer
+from ...domain.sizes import format_bytes
+from ...errors import InvalidInput
+from ...services.offers import OfferedLimits
+from ...services.platform import Platform
+from ..deps import CurrentAdmin, Here, Visitor
+from .forms import FormReader, count, number, size
+from .rendering import page, see_other
+from .views import Problems
+
+router = APIRouter(prefix="/admin/limits")
+
+Text = Annotated[str, Form()]
+
+
+@router.get("")
+async def limits(request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+    """The choices and defaults offered to everybody."""
+    return _page(request, visitor, platform, _form_of(await platform.offers.limits()))
+
+
+def _page(
+    request: Request,
+    visitor: Visitor,
+    platform: Platform,
+    form: Mapping[str, str],
+    error: InvalidInput | None = None,
+) -> Response:
+    return page(
+        request,
+        "admin/limits.html",
+        visitor,
+        status=error.status if error else 200,
+        form=form,
+        errors=_at_fields(error) if error else Problems(),
+        storage_enforced=platform.homes.enforces_limits,
+        own_choices=[
+            entry.title
+            for entry in platform.settings.environments
+            if entry.enabled and entry.offer.model_dump(exclude_none=True)
+        ],
+    )
+
+
+def _at_fields(error: InvalidInput) -> Problems:
+    """What is wrong with a default stands at the default's field, not at the choices."""
+    problems = Problems()
+    for field, text in error.fields.items():
+        problems[f"default_{field}" if text.startswith("the default") else field] = text
+    if not problems:
+        problems[""] = error.detail
+    return problems
+
+
+def _form_of(limits: OfferedLimits) -> dict[str, str]:
+    offer, defaults = limits.offer, limits.offer.defaults
+    return {
+        "memory": ", ".join(map(format_bytes, offer.memory_bytes)),
+        "default_memory": format_bytes(defaults.memory_bytes),
+        "cpus": ", ".join(f"{count:g}" for count in offer.cpus),
+        "default_cpus": f"{defaults.cpus:g}",
+        "storage": ", ".join(map(format_bytes, offer.storage_bytes)),
+        "default_storage": format_bytes(defaults.storage_bytes),
+        "days": ", ".join(map(str, offer.days)),
+        "default_days": str(defaults.days),
+        "instances_per_user": str(limits.instances_per_user),
+    }
+
+
+@router.post("")
+async def change_limits(
+    request: Request,
+    visitor: CurrentAdmin,
+    platform: Here,
+    memory: Text = "",
+    default_memory: Text = "",
+    cpus: Text = "",
+    default_cpus: Text = "",
+    storage: Text = "",
+    default_storage: Text = "",
+    days: Text = "",
+    default_days: Text = "",
+    instances_per_user: Text = "",
+) -> Response:
+    """Replaces what is offered; running instances keep what they have."""
+    form = {
+        "memory": memory,
+        "default_memory": default_memory,
+        "cpus": cpus,
+        "default_cpus": default_cpus,
+        "storage": storage,
+        "default_storage": default_storage,
+        "days": days,
+        "default_days": default_days,
+        "instances_per_user": instances_per_user,
+    }
+    try:
+        await platform.offers.set_limits(_read(form), visitor.actor, visitor.now)
+    except InvalidInput as error:
+        return _page(request, visitor, platform, form, error)
+    return see_other("/admin/limits?said=saved")
+
+
+def _read(form: Mapping[str, str]) -> OfferedLimits:
+    """Raises InvalidInput with the fields that cannot be read."""
+    reader = FormReader(form)
+    offer = Offer(
+        memory_bytes=reader.several("memory", size),
+        cpus=reader.several("cpus", number),
+        storage_bytes=reader.several("storage", size),
+        days=reader.several("days", count),
+        defaults=Limits(
+            memory_bytes=reader.required("default_memory", size, 0),
+            cpus=reader.required("default_cpus", number, 0.0),
+            storage_bytes=reader.required("default_storage", size, 0),
+            days=reader.required("default_days", count, 0),
+        ),
+    )
+    limits = OfferedLimits(offer, reader.required("instances_per_user", count, 0))
+    reader.check()
+    return limits

@@ -1,0 +1,142 @@
+"""Administrators' pages about users."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Request, Response
+
+from ...domain.limits import Quota
+from ...domain.sizes import format_bytes
+from ...domain.users import Role, User, UserStatus
+from ...errors import Conflict, InvalidInput, LaunchpadError
+from ...services.platform import Platform
+from ...services.users import UserChange
+from ..deps import CurrentAdmin, Here, Visitor
+from . import views
+from .forms import FormReader, count, number, size
+from .rendering import page, see_other
+
+router = APIRouter(prefix="/admin/users")
+
+PAGE = 50
+LIVE_COUNTED = 5000  # more than any server this is for can run
+LAB_MAX = 100
+Text = Annotated[str, Form()]
+
+
+@router.get("")
+async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", after: str = "") -> Response:
+    """Everybody who has signed in, by e-mail address."""
+    found = await platform.users.page(search=q.strip(), limit=PAGE, after=after or None)
+    running = Counter(one.owner_id for one in await platform.instances.of_everyone(limit=LIVE_COUNTED))
+    more = urlencode({"q": q, "after": found[-1].email}) if len(found) == PAGE else None
+    return page(
+        request,
+        "admin/users.html",
+        visitor,
+        users=[views.UserRow(user, running[user.id]) for user in found],
+        next_page=f"/admin/users?{more}" if more else None,
+        query={"q": q},
+    )
+
+
+@router.get("/{user_id}")
+async def user(user_id: str, request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+    one = await platform.users.get(user_id)
+    return await _user(request, visitor, platform, one, _form_of(one))
+
+
+async def _user(
+    request: Request,
+    visitor: Visitor,
+    platform: Platform,
+    one: User,
+    form: Mapping[str, str],
+    error: LaunchpadError | None = None,
+) -> Response:
+    problems = views.Problems(error.fields) if error else views.Problems()
+    if error and not error.fields:
+        problems[""] = error.detail
+    return page(
+        request,
+        "admin/user.html",
+        visitor,
+        status=error.status if error else 200,
+        user=one,
+        form=form,
+        errors=problems,
+        default_instances=(await platform.offers.limits()).instances_per_user,
+        instances=[
+            views.instance_view(instance, platform.catalogue.get(instance.environment), visitor.now)
+            for instance in await platform.instances.of_owner(one)
+        ],
+    )
+
+
+def _form_of(one: User) -> dict[str, str]:
+    quota = one.quota
+    return {
+        "role": one.role.value,
+        "status": one.status.value,
+        "lab": one.lab or "",
+        "memory": "" if quota.memory_bytes is None else format_bytes(quota.memory_bytes),
+        "cpus": "" if quota.cpus is None else f"{quota.cpus:g}",
+        "storage": "" if quota.storage_bytes is None else format_bytes(quota.storage_bytes),
+        "instances": "" if quota.instances is None else str(quota.instances),
+    }
+
+
+@router.post("/{user_id}")
+async def change_user(
+    user_id: str,
+    request: Request,
+    visitor: CurrentAdmin,
+    platform: Here,
+    role: Text = "",
+    status: Text = "",
+    lab: Text = "",
+    memory: Text = "",
+    cpus: Text = "",
+    storage: Text = "",
+    instances: Text = "",
+) -> Response:
+    """Saves the whole form; suspending ends logins and instances at once."""
+    form = {
+        "role": role,
+        "status": status,
+        "lab": lab,
+        "memory": memory,
+        "cpus": cpus,
+        "storage": storage,
+        "instances": instances,
+    }
+    before = await platform.users.get(user_id)
+    try:
+        await platform.users.change(user_id, _change(form), visitor.actor, visitor.now)
+    except (InvalidInput, Conflict) as error:
+        return await _user(request, visitor, platform, before, form, error)
+    return see_other(f"/admin/users/{user_id}?said=saved")
+
+
+def _change(form: Mapping[str, str]) -> UserChange:
+    """Raises InvalidInput with the fields that cannot be used."""
+    reader = FormReader(form)
+    if len(reader.text("lab")) > LAB_MAX:
+        reader.problems["lab"] = f"at most {LAB_MAX} characters"
+    change = UserChange(
+        role=reader.required("role", Role, Role.USER),
+        status=reader.required("status", UserStatus, UserStatus.ACTIVE),
+        lab=reader.text("lab") or None,
+        quota=Quota(
+            memory_bytes=reader.maybe("memory", size),
+            cpus=reader.maybe("cpus", number),
+            storage_bytes=reader.maybe("storage", size),
+            instances=reader.maybe("instances", count),
+        ),
+    )
+    reader.check()
+    return change
