@@ -1,0 +1,231 @@
+"""A runtime without containers, for looking around and for tests. It keeps the contract, faults included.
+
+Each instance is a small HTTP server on the loopback interface that answers every request with its own id, so that
+health checks, the gate and nginx have something real to talk to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..domain.instances import Address
+from ..errors import EngineRefused, EngineUnavailable, ImageMissing
+from .base import Container, ContainerSpec, ContainerState, HostFacts, ImageInfo, Progress, RuntimeEvent, Usage
+
+GB = 1024**3
+KILLED = 137  # 128 + SIGKILL, as the engine reports it
+
+
+@dataclass
+class _Running:
+    spec: ContainerSpec
+    container: Container
+    server: asyncio.Server | None
+
+
+class FakeRuntime:
+    """See `base.Runtime`. The fault injectors are plain methods: `go_down`, `come_back`, `hold_starts`, `kill`.
+
+    Args:
+        missing_images: references that this engine does not have; it has every other one.
+    """
+
+    def __init__(
+        self,
+        deployment_id: str,
+        *,
+        cpus: int = 8,
+        memory_bytes: int = 32 * GB,
+        missing_images: frozenset[str] = frozenset(),
+    ) -> None:
+        self._deployment_id = deployment_id
+        self._host = HostFacts(cpus, memory_bytes, "fake")
+        self.missing_images = set(missing_images)
+        self._made: dict[str, ImageInfo] = {}
+        self._running: dict[str, _Running] = {}
+        self._listeners: set[asyncio.Queue[RuntimeEvent | None]] = set()
+        self._down = False
+        self._starts_may_go_on = asyncio.Event()
+        self._starts_may_go_on.set()
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def go_down(self) -> None:
+        """From now on the engine does not answer; what runs goes on."""
+        self._down = True
+        for listener in self._listeners:
+            listener.put_nowait(None)
+
+    def come_back(self) -> None:
+        self._down = False
+
+    def hold_starts(self) -> None:
+        """Starts hang, as on a busy engine, until `release_starts`."""
+        self._starts_may_go_on.clear()
+
+    def release_starts(self) -> None:
+        self._starts_may_go_on.set()
+
+    async def kill(self, instance_id: str, *, exit_code: int = KILLED, out_of_memory: bool = False) -> None:
+        """The container ends although nobody stopped it."""
+        await self._end(instance_id, exit_code, out_of_memory)
+
+    # -- the contract ------------------------------------------------------------------------------------------------
+
+    async def host(self) -> HostFacts:
+        self._check()
+        return self._host
+
+    async def ensure_network(self) -> None:
+        self._check()
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        self._check()
+        await self._starts_may_go_on.wait()
+        self._check()
+        there = self._running.get(spec.instance_id)
+        if there is not None and there.container.state is ContainerState.RUNNING:
+            return there.container
+        if not await self.image_exists(spec.image):
+            raise ImageMissing(f"The image {spec.image} is not on this server.")
+        for mount in spec.mounts:
+            if not await asyncio.to_thread(mount.source.exists):
+                raise EngineRefused("The container engine could not create the instance.")
+        server = await asyncio.start_server(_answer_with(spec.instance_id), "127.0.0.1", 0)
+        port = int(server.sockets[0].getsockname()[1])
+        container = Container(
+            instance_id=spec.instance_id,
+            owner_id=spec.owner_id,
+            environment=spec.environment,
+            state=ContainerState.RUNNING,
+            address=Address("127.0.0.1", port),
+            started_at=datetime.now(UTC),
+        )
+        self._running[spec.instance_id] = _Running(spec, container, server)
+        self._tell(RuntimeEvent(spec.instance_id, "started"))
+        return container
+
+    async def find(self, instance_id: str) -> Container | None:
+        self._check()
+        there = self._running.get(instance_id)
+        return there.container if there else None
+
+    async def list_containers(self) -> list[Container]:
+        self._check()
+        return [one.container for one in self._running.values()]
+
+    async def stop(self, instance_id: str, grace_seconds: int) -> None:
+        self._check()
+        await self._end(instance_id, 0, out_of_memory=False)
+
+    async def remove(self, instance_id: str) -> None:
+        self._check()
+        await self._end(instance_id, KILLED, out_of_memory=False)
+        self._running.pop(instance_id, None)
+
+    async def usage(self, instance_id: str) -> Usage | None:
+        self._check()
+        there = self._running.get(instance_id)
+        if there is None or there.container.state is not ContainerState.RUNNING:
+            return None
+        return Usage(memory_bytes=there.spec.memory_bytes // 4, cpu_seconds=1.0, pids=3)
+
+    async def log_tail(self, instance_id: str, lines: int = 100) -> str:
+        self._check()
+        return "a fake instance prints nothing\n" if instance_id in self._running else ""
+
+    async def events(self) -> AsyncIterator[RuntimeEvent]:
+        self._check()
+        listener: asyncio.Queue[RuntimeEvent | None] = asyncio.Queue()
+        self._listeners.add(listener)
+        try:
+            while (event := await listener.get()) is not None:
+                yield event
+            raise EngineUnavailable("The container engine went away.")
+        finally:
+            self._listeners.discard(listener)
+
+    async def image_exists(self, reference: str) -> bool:
+        self._check()
+        return reference not in self.missing_images
+
+    async def list_images(self, label: str | None = None) -> list[ImageInfo]:
+        self._check()
+        return [image for image in self._made.values() if label is None or label in image.labels]
+
+    async def pull_image(self, reference: str) -> AsyncIterator[Progress]:
+        self._check()
+        yield Progress(f"{reference}: pulled", 1.0)
+        self.missing_images.discard(reference)
+
+    async def build_image(
+        self, *, context_tar: Path, tag: str, build_args: Mapping[str, str], labels: Mapping[str, str]
+    ) -> AsyncIterator[Progress]:
+        self._check()
+        yield Progress(f"{tag}: built", 1.0)
+        self._make(tag, labels)
+
+    async def import_image(
+        self, *, rootfs_tar: Path, tag: str, changes: Sequence[str], labels: Mapping[str, str]
+    ) -> AsyncIterator[Progress]:
+        self._check()
+        yield Progress(f"{tag}: imported", 1.0)
+        self._make(tag, labels)
+
+    async def aclose(self) -> None:
+        for instance_id in list(self._running):
+            await self._end(instance_id, 0, out_of_memory=False)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._down:
+            raise EngineUnavailable("The container engine does not answer. Please try again in a minute.")
+
+    def _make(self, tag: str, labels: Mapping[str, str]) -> None:
+        self.missing_images.discard(tag)
+        self._made[tag] = ImageInfo(f"sha256:{tag}", (tag,), dict(labels), 0, datetime.now(UTC))
+
+    async def _end(self, instance_id: str, exit_code: int, out_of_memory: bool) -> None:
+        there = self._running.get(instance_id)
+        if there is None or there.container.state is not ContainerState.RUNNING:
+            return
+        if there.server is not None:
+            there.server.close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(there.server.wait_closed(), 1)
+        there.container = replace(
+            there.container,
+            state=ContainerState.EXITED,
+            address=None,
+            exit_code=exit_code,
+            out_of_memory=out_of_memory,
+        )
+        if out_of_memory:
+            self._tell(RuntimeEvent(instance_id, "out-of-memory"))
+        self._tell(RuntimeEvent(instance_id, "ended"))
+
+    def _tell(self, event: RuntimeEvent) -> None:
+        for listener in self._listeners:
+            listener.put_nowait(event)
+
+
+def _answer_with(text: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+    """A connection handler that answers any request with `text`."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            body = text.encode()
+            head = ("HTTP/1.1 200 OK", "Content-Type: text/plain", f"Content-Length: {len(body)}", "Connection: close")
+            writer.write("\r\n".join((*head, "", "")).encode() + body)
+            await writer.drain()
+        writer.close()
+
+    return answer
