@@ -26,3 +26,18 @@ class Mailer(Protocol):
             MailUnavailable: it does not work.
         """
         ...
+
+
+def check_message(message: EmailMessage) -> None:
+    """One recipient, and nothing in a header that would begin another one.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    recipients = [address for header in message.get_all("To", []) for address in header.addresses]
+    others = [name for name in ("Cc", "Bcc", "Resent-To") if message[name] is not None]
+    if len(recipients) != 1 or others:
+        raise ValueError(f"a message has exactly one recipient; this one has {len(recipients)} and {others}")
+    for name, value in message.items():
+        if "\n" in str(value) or "\r" in str(value):
+            raise ValueError(f"a line break in the header {name}")

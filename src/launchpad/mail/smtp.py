@@ -1,0 +1,70 @@
+"""Mail through an SMTP server: STARTTLS, implicit TLS or none; log-in; every step bounded in time."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from email.message import EmailMessage
+
+import aiosmtplib
+import structlog
+
+from ..errors import MailUnavailable
+from ..settings import MailSettings
+from .base import check_message
+
+log = structlog.get_logger(__name__)
+
+STEPS_IN_ALL = 4  # connecting, TLS, log-in, message: the whole may take as long as four slow steps
+LASTING = range(500, 600)
+
+
+class SmtpMailer:
+    """A connection a message: mails are rare, and a kept connection is one more thing that can be stale."""
+
+    def __init__(self, settings: MailSettings) -> None:
+        self._settings = settings
+
+    async def send(self, message: EmailMessage) -> None:
+        check_message(message)
+        await self._with_server(message)
+
+    async def check(self) -> None:
+        await self._with_server(None)
+
+    async def _with_server(self, message: EmailMessage | None) -> None:
+        settings = self._settings
+        client = aiosmtplib.SMTP(
+            hostname=settings.host,
+            port=settings.port,
+            username=settings.username or None,
+            password=settings.password.get_secret_value() if settings.password else None,
+            timeout=settings.timeout_seconds,
+            use_tls=settings.security == "tls",
+            start_tls=settings.security == "starttls",  # required: a server without it is refused
+            tls_context=self._tls() if settings.security != "none" else None,
+        )
+        try:
+            async with asyncio.timeout(settings.timeout_seconds * STEPS_IN_ALL):
+                async with client:
+                    if message is not None:
+                        await client.send_message(message)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            permanent = _is_permanent(error)
+            log.warning("smtp.failed", host=settings.host, error=repr(error), permanent=permanent)
+            raise MailUnavailable("The mail server did not take the mail.", permanent=permanent) from error
+        finally:
+            client.close()
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self._settings.ca_file is not None:
+            context.load_verify_locations(cafile=self._settings.ca_file)
+        return context
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether the server said 5xx, for good: a refused log-in, sender or recipient."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(refused.code in LASTING for refused in error.recipients)
+    return isinstance(error, aiosmtplib.SMTPResponseException) and error.code in LASTING
