@@ -14,6 +14,7 @@ from .runtime.engine import EngineRuntime
 from .runtime.fake import FakeRuntime
 from .services.audit import AuditService
 from .services.carrier import Carrier, utc_now
+from .services.certificates import site_certificates, write_bundle
 from .services.gate import GateService
 from .services.images import ImageService
 from .services.instances import InstanceService
@@ -71,7 +72,9 @@ def build_platform(
     mail = MailQueue(mailer or mailer_of(settings, state))
     catalogue = catalogue_of(settings)
     images = ImageService(runtime, settings.images)
-    launcher = Launcher(settings, runtime, state.key("instance-token"))
+    certificates = site_certificates(settings.images.extra_ca_certificates)
+    ca_bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
+    launcher = Launcher(settings, runtime, state.key("instance-token"), ca_bundle)
     mark = CarrierMark(state)
     carrier = Carrier(database, runtime, homes, images, launcher, catalogue, mark, now)
     offers = OfferService(database, settings, runtime)

@@ -32,10 +32,8 @@ Here = Annotated[Platform, Depends(get_platform)]
 
 def get_client(request: Request) -> Client:
     """Where the request came from. nginx alone reaches the Unix socket, and sets the address from the connection."""
-    if request.client is None:
-        address = request.headers.get("X-Forwarded-For", "unknown")
-    else:
-        address = request.client.host
+    peer = request.client
+    address = peer.host if peer is not None else request.headers.get("X-Forwarded-For", "unknown")
     return Client(address[:64], request.headers.get("User-Agent", "")[:400])
 
 

@@ -84,7 +84,7 @@ async def get_instance(instance_id: str, visitor: CurrentUser, platform: Here) -
 
 @router.get("/{instance_id}/events", response_class=EventSourceResponse)
 async def events(instance_id: str, visitor: CurrentUser, platform: Here) -> AsyncIterator[ServerSentEvent]:
-    """`state` and `stage` when they change (and once at the start), `usage` every few seconds; ends with the instance."""
+    """`state` and `stage` at the start and when they change, `usage` every few seconds; ends with the instance."""
     instance = await platform.instances.get(instance_id, visitor.user)
     async for event in follow(platform, visitor.user, instance):
         yield event
