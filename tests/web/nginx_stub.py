@@ -6,6 +6,7 @@ The clients write bytes, since an HTTP library would tidy up the very paths and 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -121,6 +122,7 @@ class Stub:
     def __init__(self) -> None:
         self.requests: list[Message] = []
         self.handlers: dict[str, Handler] = {}
+        self.hangs_up_on_reuse = False
         self.port = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -160,8 +162,10 @@ class Stub:
         assert task is not None
         self._connections.add(task)
         try:
-            while True:
+            for number in itertools.count():
                 request = await read_head(reader)
+                if number and self.hangs_up_on_reuse:
+                    break
                 self.requests.append(request)
                 await self.handle(Exchange(request, reader, writer))
                 if (request.get("Connection") or "").lower() == "close":
@@ -318,6 +322,7 @@ class Stage:
         """As at the start: both instances run, and I may reach mine."""
         for stub in (self.portal, self.mine, self.yours):
             stub.requests.clear()
+        self.portal.hangs_up_on_reuse = False
         self.mine.handlers.clear()
         self.portal.handlers = {"/gate/authorize": self.portal.handlers["/gate/authorize"]}
         self.portal.answers = {}

@@ -293,6 +293,14 @@ async def test_a_connection_to_the_gate_that_went_away_is_no_failure(here: Stage
     assert [(await here.instances(f"/i/{here.my_id}/")).status for _ in range(4)] == [200] * 4
 
 
+async def test_a_kept_connection_that_ends_just_when_it_is_used_is_no_failure(here: Stage) -> None:
+    """The other side of keeping connections: the portal may close one at the very moment nginx asks on it."""
+    here.portal.hangs_up_on_reuse = True
+    assert [(await here.instances(f"/i/{here.my_id}/")).status for _ in range(10)] == [200] * 10
+    here.portal.answers[here.my_id] = Answer(404)
+    assert [(await here.instances(f"/i/{here.my_id}/")).status for _ in range(10)] == [404] * 10
+
+
 async def test_a_page_load_without_a_cookie_is_sent_to_sign_in(here: Stage) -> None:
     back = f"{here.settings.public_url}/instances/{here.my_id}/open?next={quote('/x y', safe='')}"
     here.portal.answers[here.my_id] = Answer(401, [("X-Gate-Location", back)])
