@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlencode
 
 from aiodocker.exceptions import DockerError
 
@@ -97,10 +97,13 @@ class EngineImages:
     ) -> AsyncIterator[Progress]:
         repository, _, version = tag.rpartition(":")
         every = [*changes, *(f"LABEL {name}={json.dumps(value)}" for name, value in labels.items())]
-        params: Any = [("fromSrc", "-"), ("repo", repository), ("tag", version), *(("changes", one) for one in every)]
+        # One parameter comes several times, which the client's own parameters cannot say.
+        query = urlencode(
+            [("fromSrc", "-"), ("repo", repository), ("tag", version), *(("changes", one) for one in every)]
+        )
         try:
             async for line in self._client.lines(
-                "images/create", "POST", params=params, data=_read(rootfs_tar), content_type="application/x-tar"
+                f"images/create?{query}", "POST", data=_read(rootfs_tar), content_type="application/x-tar"
             ):
                 if "error" in line:
                     raise _not_built(tag, [str(line["error"])])
