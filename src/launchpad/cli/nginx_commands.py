@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ..errors import LaunchpadError
+from ..services.nginx.machine import has_ipv6_loopback, worker_user
 from ..services.nginx.render import render
 from ..settings import Settings
 from ..store.statedir import StateDir
@@ -19,20 +19,15 @@ from .serve_command import socket_path
 app = typer.Typer(help="nginx's configuration.", no_args_is_help=True)
 
 
-def has_ipv6_loopback() -> bool:
-    """Whether a server on this machine can listen on ::1."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
 def rendered(settings: Settings, state: StateDir, form: Literal["full", "site"]) -> str:
     path = socket_path(settings, state)
     return render(
-        settings, socket=path, runtime_dir=path.parent / "nginx", form=form, ipv6_loopback=has_ipv6_loopback()
+        settings,
+        socket=path,
+        runtime_dir=path.parent / "nginx",
+        form=form,
+        ipv6_loopback=has_ipv6_loopback(),
+        worker_user=worker_user(path.parent),
     )
 
 

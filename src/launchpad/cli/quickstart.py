@@ -22,12 +22,13 @@ import aiohttp
 
 from ..domain.instances import State
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing, LaunchpadError, Unavailable
+from ..services.nginx.machine import has_ipv6_loopback
 from ..services.platform import Platform
 from ..settings import Settings
 from ..wiring import build_platform
 from .children import Child, start_child
 from .context import ConfigOption, settings_or_exit
-from .nginx_commands import has_ipv6_loopback, rendered
+from .nginx_commands import rendered
 from .output import configure_logging, err, fail, out
 from .serve_command import prepare_socket_folder, socket_path
 
