@@ -95,7 +95,7 @@ async def _warnings(platform: Platform, engine_answers: bool) -> list[Notice]:
         )
         found.append(Notice("warn", "Portal and instances share one origin", text))
     if stand_ins:
-        text = f"This server could not fetch {', '.join(stand_ins)}. `launchpad images pull` tries again."
+        text = f"This server could not fetch {', '.join(stand_ins)}. The command “launchpad images pull” tries again."
         found.append(Notice("info", "Stand-ins are offered", text))
     if not platform.homes.enforces_limits:
         text = "The file system below the homes has no quotas the platform can set; sizes of Homes are for guidance."

@@ -42,8 +42,13 @@ async function send(form, submitter) {
   }
   for (const open of document.querySelectorAll(":popover-open")) open.hidePopover();
   adopt(text, true);
-  if (response.ok) document.getElementById("flash").scrollIntoView({ block: "nearest" });
-  else showProblem();
+  const flash = document.getElementById("flash");
+  if (response.ok) {
+    flash.scrollIntoView({ block: "nearest" });
+    announce(flash.textContent.trim());
+    // What was pressed may be gone; the keyboard goes on from the content, not from the top of the page.
+    if (document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
+  } else showProblem();
   if (form.isConnected) busy(form, false);
 }
 

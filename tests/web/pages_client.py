@@ -1,0 +1,264 @@
+"""The whole portal in this process, without engine, mail server or nginx, and a browser that knows no scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from launchpad.domain.instances import Instance, State
+from launchpad.errors import MailUnavailable
+from launchpad.mail.messages import code_of
+from launchpad.runtime.fake import FakeRuntime
+from launchpad.services.platform import Platform
+from launchpad.settings import tables
+from launchpad.storage.base import HomeUse
+from launchpad.web.app import create_app
+from launchpad.wiring import build_platform
+
+PUBLIC_URL = "http://localhost:18080"
+INSTANCES_URL = "http://localhost:18081"
+ADMIN = "admin@example.org"
+PATIENCE_SECONDS = 10
+
+
+class Letters:
+    """A mailer that keeps what it is given; `refusing` stands for a mail server that does not answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[EmailMessage] = []
+        self.refusing = False
+
+    async def send(self, message: EmailMessage) -> None:
+        if self.refusing:
+            raise MailUnavailable("The mail server does not answer.", permanent=True)
+        self.sent.append(message)
+
+    async def check(self) -> None:
+        if self.refusing:
+            raise MailUnavailable("The mail server does not answer.")
+
+    def newest_code(self, address: str) -> str:
+        code = next(code_of(letter) for letter in reversed(self.sent) if letter["To"] == address)
+        assert code is not None
+        return code
+
+
+class DirectoryHomes:
+    """Homes as plain directories that belong to whoever runs the tests."""
+
+    enforces_limits = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.used_bytes: int | None = None
+
+    def path_of(self, username: str) -> Path:
+        return self.root / username
+
+    async def exists(self, username: str) -> bool:
+        return await asyncio.to_thread(self.path_of(username).exists)
+
+    async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
+        await asyncio.to_thread(self.path_of(username).mkdir, parents=True, exist_ok=True)
+        return self.path_of(username)
+
+    async def use(self, username: str) -> HomeUse:
+        return HomeUse(self.used_bytes, None)
+
+    async def check(self) -> None:
+        return None
+
+
+@dataclass
+class Element:
+    """One element of a page: its attributes and the text in it."""
+
+    tag: str
+    attributes: dict[str, str | None]
+    text: str = ""
+
+
+@dataclass
+class Form:
+    """A form as a browser would send it: hidden, filled-in and chosen fields."""
+
+    action: str
+    method: str
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+_WITHIN_WORDS = {"strong", "em", "a", "code"}
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[Element] = []
+        self.forms: list[Form] = []
+        self._form: Form | None = None
+        self._open: list[Element] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, dict(attrs))
+        self.elements.append(element)
+        self._open.append(element)
+        self.handle_data(" " if tag not in _WITHIN_WORDS else "")
+        given = element.attributes
+        if tag == "form":
+            self._form = Form(given.get("action") or "", (given.get("method") or "get").lower())
+            self.forms.append(self._form)
+        elif tag == "input" and self._form and given.get("name") and "disabled" not in given:
+            chosen = given.get("type") not in ("radio", "checkbox") or "checked" in given
+            if chosen:
+                self._form.fields[str(given["name"])] = given.get("value") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._form = None
+        while self._open and self._open.pop().tag != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        for element in self._open:
+            element.text += data
+
+
+@dataclass
+class Page:
+    """A page as it was answered."""
+
+    response: httpx.Response
+    elements: list[Element]
+    forms: list[Form]
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> Page:
+        reader = _Reader()
+        reader.feed(response.text)
+        return cls(response, reader.elements, reader.forms)
+
+    @property
+    def status(self) -> int:
+        return self.response.status_code
+
+    @property
+    def path(self) -> str:
+        return str(self.response.url.raw_path, "ascii")
+
+    @property
+    def words(self) -> str:
+        """The text of the main part, blanks made one."""
+        return " ".join(next(element.text for element in self.elements if element.tag == "main").split())
+
+    def by_id(self, id: str) -> Element:
+        return next(element for element in self.elements if element.attributes.get("id") == id)
+
+    def has(self, id: str) -> bool:
+        return any(element.attributes.get("id") == id for element in self.elements)
+
+    def text_of(self, id: str) -> str:
+        return " ".join(self.by_id(id).text.split())
+
+    def form(self, action: str, **fields: str) -> Form:
+        """The form that is sent to `action`; among several, the one with those fields."""
+        wanted = fields.items()
+        return next(one for one in self.forms if one.action == action and wanted <= one.fields.items())
+
+
+class Person:
+    """Somebody at a browser without scripts: follows redirects, keeps cookies, sends forms as they stand."""
+
+    def __init__(self, portal: Portal, address: str) -> None:
+        self.portal = portal
+        self.address = address
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=portal.app, client=("192.0.2.7", 4711)),
+            base_url=PUBLIC_URL,
+            headers={"Accept": "text/html", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"},
+            follow_redirects=True,
+        )
+
+    async def get(self, path: str) -> Page:
+        return Page.of(await self.http.get(path))
+
+    async def send(self, form: Form, **changes: str) -> Page:
+        """Sends a form of a page, with some fields filled in otherwise."""
+        assert form.method == "post"
+        headers = {"Origin": PUBLIC_URL}
+        return Page.of(await self.http.post(form.action, data={**form.fields, **changes}, headers=headers))
+
+    async def sign_in(self) -> Page:
+        code_page = await self.send((await self.get("/sign-in")).form("/sign-in"), email=self.address)
+        await self.portal.platform.mail.drain()
+        code = self.portal.letters.newest_code(self.address)
+        page = await self.send(code_page.form("/sign-in/code"), code=code)
+        assert page.path == "/dashboard", page.words
+        return page
+
+    async def launch(self, environment: str, **size: str) -> Page:
+        page = await self.get("/dashboard")
+        return await self.send(page.form("/instances", environment=environment), **size)
+
+    async def running(self, environment: str = "jupyterlab") -> Instance:
+        """Launches one and waits until it runs."""
+        page = await self.launch(environment)
+        assert page.status == 200, page.words
+        await self.portal.platform.carrier.wait()
+        instance = (await self.instances())[0]
+        assert instance.state is State.RUNNING, instance.reason
+        return instance
+
+    async def instances(self, *, with_ended: bool = False) -> list[Instance]:
+        user = await self.portal.platform.users.by_email(self.address)
+        return await self.portal.platform.instances.of_owner(user, with_ended=with_ended)
+
+
+@dataclass
+class Portal:
+    platform: Platform
+    app: Any
+    runtime: FakeRuntime
+    letters: Letters
+    homes: DirectoryHomes
+    people: list[Person] = field(default_factory=list)
+
+    def person(self, address: str) -> Person:
+        """Somebody new at a browser of their own, not signed in."""
+        self.people.append(Person(self, address))
+        return self.people[-1]
+
+    async def signed_in(self, address: str) -> Person:
+        somebody = self.person(address)
+        await somebody.sign_in()
+        return somebody
+
+
+@asynccontextmanager
+async def open_portal(folder: Path, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Portal]:
+    """The portal over a new database in `folder`; `settings` are put over those of the tests."""
+    runtime, letters, homes = FakeRuntime("test"), Letters(), DirectoryHomes(folder / "homes")
+    given: dict[str, Any] = {
+        "public_url": PUBLIC_URL,
+        "instances_url": INSTANCES_URL,
+        "state_dir": folder / "state",
+        "admin_emails": [ADMIN],
+        "limits": {"memory": ["1g", "2g", "4g"], "cpus": [1, 2], "default_memory": "2g", "default_cpus": 1},
+    }
+    platform = build_platform(tables({**given, **(settings or {})}), runtime=runtime, homes=homes, mailer=letters)
+    app = create_app(platform)
+    portal = Portal(platform, app, runtime, letters, homes)
+    async with app.router.lifespan_context(app):
+        try:
+            yield portal
+        finally:
+            runtime.release_starts()
+            for person in portal.people:
+                await person.http.aclose()

@@ -1,0 +1,216 @@
+"""Launching, watching and ending instances through the pages, without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from launchpad.domain.instances import State
+from launchpad.domain.limits import Quota
+from launchpad.services.audit import CLI
+from launchpad.services.users import UserChange
+from web.pages_client import INSTANCES_URL, Form, Portal, open_portal
+
+GB = 1024**3
+
+
+@pytest.fixture
+async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
+    async with open_portal(tmp_path) as portal:
+        yield portal
+
+
+async def test_an_empty_dashboard_teaches_and_offers_every_environment_with_its_defaults(portal: Portal) -> None:
+    page = await (await portal.signed_in("ada@example.org")).get("/dashboard")
+    assert "Nothing is running" in page.text_of("instances")
+    for environment in ("rstudio", "jupyterlab"):
+        form = page.form("/instances", environment=environment)
+        assert (form.fields["memory"], form.fields["cpus"], form.fields["days"]) == ("2g", "1", "1")
+    assert "/home/ada" in page.words
+    assert "0 of 2" in page.words
+
+
+async def test_a_launch_shows_its_stages_and_then_the_way_in(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    portal.runtime.hold_starts()
+    page = await person.launch("jupyterlab", memory="4g", days="2")
+    assert page.path.startswith("/dashboard")
+    assert "Starting" in page.text_of("instances")
+    assert "4 GB memory" in page.text_of("instances")
+    instance = (await person.instances())[0]
+    assert instance.limits.days == 2
+    waiting = await person.get(f"/instances/{instance.id}/open")
+    assert "JupyterLab is starting" in waiting.words
+    assert 'http-equiv="refresh"' in waiting.response.text
+    portal.runtime.release_starts()
+    await portal.platform.carrier.wait()
+    page = await person.get("/dashboard")
+    assert page.by_id(f"open-{instance.id}").attributes["href"] == f"/instances/{instance.id}/open"
+    assert "Running" in page.text_of("instances")
+    assert "1 GB of 4 GB" in page.text_of("instances")
+    assert "left" in page.text_of("instances")
+
+
+async def test_opening_a_running_instance_leads_over_a_ticket_to_the_address_inside_it(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await person.running()
+    person.http.follow_redirects = False
+    first = await person.http.get(f"/instances/{instance.id}/open", params={"next": "/lab/tree/a.ipynb?x=1&y=2"})
+    assert first.status_code == 303
+    second = await person.http.get(first.headers["Location"])
+    address = second.headers["Location"]
+    assert address.startswith(f"{INSTANCES_URL}/enter?ticket=")
+    assert address.endswith("next=%2Flab%2Ftree%2Fa.ipynb%3Fx%3D1%26y%3D2")
+
+
+async def test_clicking_launch_twice_is_one_instance_and_its_card_leads_to_it(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    form = (await person.get("/dashboard")).form("/instances", environment="jupyterlab")
+    for _ in range(2):
+        page = await person.send(form)
+    assert len(await person.instances()) == 1
+    assert "You have one already" in page.text_of("launch-jupyterlab")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("memory", "64g", "64 GB is not offered"),
+        ("memory", "much", "“much” is not a size"),
+        ("cpus", "17", "17 cores is not offered"),
+        ("cpus", "nan", "is not a number"),
+        ("storage", "1t", "1 TB is not offered"),
+        ("days", "400", "400 days is not offered"),
+        ("days", "1.5", "is not a whole number"),
+    ],
+)
+async def test_a_size_that_is_not_offered_is_said_at_its_field_and_nothing_starts(
+    portal: Portal, field: str, value: str, words: str
+) -> None:
+    person = await portal.signed_in("ada@example.org")
+    page = await person.launch("rstudio", **{field: value})
+    assert page.status == 422
+    assert words in page.text_of(f"launch-rstudio-{field}-problem")
+    assert not page.has(f"launch-jupyterlab-{field}-problem")
+    assert await person.instances() == []
+
+
+async def test_a_refused_form_keeps_what_was_chosen(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    page = await person.launch("rstudio", memory="4g", cpus="2", days="400")
+    fields = page.form("/instances", environment="rstudio").fields
+    assert (fields["memory"], fields["cpus"], fields["days"]) == ("4g", "2", "1")
+
+
+async def test_choices_beyond_ones_quota_cannot_be_chosen_and_the_default_gives_way(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    user = await portal.platform.users.by_email(person.address)
+    quota = Quota(memory_bytes=GB, instances=1)
+    await portal.platform.users.change(user.id, UserChange(quota=quota), CLI, portal.platform.now())
+    page = await person.get("/dashboard")
+    assert page.form("/instances", environment="rstudio").fields["memory"] == "1g"
+    assert "over your quota" in page.text_of("launch-rstudio")
+    await person.running("jupyterlab")
+    refused = await person.launch("rstudio", memory="1g")
+    assert refused.status == 409
+    assert "you may run 1 at once" in refused.text_of("launch-rstudio").lower()
+    assert "your quota is 1 GB" in refused.text_of("launch-rstudio-memory-problem").replace("Your", "your")
+
+
+async def test_the_dashboard_stays_usable_while_the_engine_does_not_answer(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await person.running()
+    portal.runtime.go_down()
+    page = await person.get("/dashboard")
+    assert page.status == 200
+    assert page.has(f"open-{instance.id}")
+    portal.runtime.come_back()
+
+
+async def test_a_launch_that_the_engine_cannot_take_is_refused_on_its_card(portal: Portal) -> None:
+    portal.runtime.go_down()
+    person = await portal.signed_in("ada@example.org")
+    page = await person.get("/dashboard")
+    assert "does not answer" in page.text_of("launch-rstudio")
+    token = page.form("/sign-out").fields["csrf_token"]
+    form = Form("/instances", "post", {"csrf_token": token, "environment": "rstudio"})
+    refused = await person.send(form)
+    assert refused.status == 503
+    assert "does not answer" in refused.text_of("launch-rstudio")
+    assert await person.instances() == []
+    portal.runtime.come_back()
+
+
+async def test_an_image_that_is_missing_is_said_instead_of_the_launch_button(portal: Portal) -> None:
+    portal.runtime.missing_images.add(portal.platform.catalogue["rstudio"].image)
+    person = await portal.signed_in("ada@example.org")
+    page = await person.get("/dashboard")
+    assert "data-unavailable" in page.by_id("launch-rstudio").attributes
+    assert "Launch RStudio" not in page.text_of("launch-rstudio")
+    assert "Launch JupyterLab" in page.text_of("launch-jupyterlab")
+
+
+async def test_stop_extend_and_forget_work_as_plain_forms(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await person.running()
+    page = await person.get("/dashboard")
+    extended = await person.send(page.form(f"/instances/{instance.id}/extend"))
+    assert "It runs longer now" in extended.words
+    assert (await person.instances())[0].expires_at > instance.expires_at
+    stopped = await person.send(extended.form(f"/instances/{instance.id}/stop"))
+    assert "It is stopping" in stopped.words
+    await portal.platform.carrier.wait()
+    page = await person.get("/dashboard")
+    assert "Stopped by you" in page.text_of("ended")
+    forgotten = await person.send(page.form(f"/instances/{instance.id}/forget"))
+    assert "Taken off the list" in forgotten.words
+    assert await person.instances(with_ended=True) == []
+
+
+async def test_a_duration_that_is_not_offered_is_refused_in_words(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await person.running()
+    form = (await person.get("/dashboard")).form(f"/instances/{instance.id}/extend")
+    page = await person.send(form, days="5")
+    assert page.status == 422
+    assert "5 days is not offered" in page.words
+    assert (await person.instances())[0].expires_at == instance.expires_at
+
+
+async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await person.running()
+    await portal.runtime.kill(instance.id, out_of_memory=True)
+    await portal.platform.carrier.reconcile_one(instance.id)
+    await portal.platform.carrier.wait()
+    assert (await person.instances(with_ended=True))[0].state is State.FAILED
+    page = await person.get(f"/instances/{instance.id}/open")
+    assert "could not go on" in page.words
+    assert "memory" in page.words
+    links = [element.attributes.get("href") for element in page.elements if element.tag == "a"]
+    assert "/dashboard#launch-jupyterlab" in links
+    assert "Failed" in (await person.get("/dashboard")).text_of("ended")
+
+
+async def test_the_home_shows_what_it_holds_once_the_storage_can_tell(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    assert "Files" not in (await person.get("/dashboard")).text_of("side")
+    portal.homes.used_bytes = 3 * GB
+    assert "Files 3 GB" in (await person.get("/dashboard")).text_of("side")
+
+
+async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
+    capacity = {"capacity": {"memory": "2g", "max_instances": 1}}
+    async with open_portal(tmp_path, capacity) as small:
+        first, second = await small.signed_in("ada@example.org"), await small.signed_in("bob@example.org")
+        await first.running("jupyterlab")
+        page = await second.launch("jupyterlab")
+        assert "You are number 1 in the queue" in page.text_of("instances")
+        instance = (await second.instances())[0]
+        waiting = await second.get(f"/instances/{instance.id}/open")
+        assert "waits for room" in waiting.words
+        cancelled = await second.send(waiting.form(f"/instances/{instance.id}/stop"))
+        assert cancelled.path.startswith("/dashboard")
+        assert await second.instances() == []

@@ -1,0 +1,86 @@
+"""Moments, devices and meters in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from launchpad.web.pages.rendering import local_path
+from launchpad.web.pages.views import bytes_meter, number_meter
+from launchpad.web.pages.words import ago_in_words, device_in_words, exact, left_in_words
+
+NOW = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (timedelta(seconds=-1), "time is up"),
+        (timedelta(seconds=59), "less than a minute left"),
+        (timedelta(minutes=42, seconds=59), "42 min left"),
+        (timedelta(hours=6, minutes=20), "6 h 20 min left"),
+        (timedelta(hours=6), "6 h left"),
+        (timedelta(days=1, hours=3, minutes=59), "1 day 3 h left"),
+        (timedelta(days=7), "7 days left"),
+    ],
+)
+def test_time_left_is_told_in_its_two_largest_units(left: timedelta, words: str) -> None:
+    assert left_in_words(NOW + left, NOW) == words
+
+
+@pytest.mark.parametrize(
+    ("since", "words"),
+    [
+        (timedelta(seconds=-5), "just now"),
+        (timedelta(seconds=59), "just now"),
+        (timedelta(minutes=5, seconds=30), "5 min ago"),
+        (timedelta(hours=3, minutes=50), "3 h ago"),
+        (timedelta(days=1, hours=23), "1 day ago"),
+        (timedelta(days=40), "40 days ago"),
+    ],
+)
+def test_the_past_is_told_in_its_largest_unit(since: timedelta, words: str) -> None:
+    assert ago_in_words(NOW - since, NOW) == words
+
+
+def test_the_exact_moment_names_its_time_zone() -> None:
+    assert exact(NOW) == "Wednesday, 4 March 2026, 14:05 UTC"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "words"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1", "Safari on iPhone"),
+        ("Mozilla/5.0 (Linux; Android 16) Chrome/140.0 Mobile Safari/537.36", "Chrome on Android"),
+        ("", "an unknown device"),
+    ],
+)
+def test_a_device_is_named_as_people_call_it(user_agent: str, words: str) -> None:
+    assert device_in_words(user_agent) == words
+
+
+@pytest.mark.parametrize(("used", "level"), [(0, "ok"), (79, "ok"), (80, "high"), (95, "full"), (120, "full")])
+def test_a_meter_warns_before_it_is_full_and_never_overflows(used: int, level: str) -> None:
+    meter = bytes_meter("Memory", used, 100)
+    assert meter.level == level
+    assert meter.percent == min(used, 100)
+
+
+def test_a_meter_without_a_cap_only_tells_what_is_used() -> None:
+    assert number_meter("Cores", 2.5, None).text == "2.5"
+    assert number_meter("Instances", 0, 0).percent == 100
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/instances/x/open?next=%2Flab", "/a?b=http://c"])
+def test_a_path_of_the_portal_is_a_place_to_go_on_to(path: str) -> None:
+    assert local_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path", ["", "x", "//evil", "/\\evil", "https://evil", "/a\r\nSet-Cookie: x", "javascript:x", "/" + "a" * 4001]
+)
+def test_anything_else_is_not(path: str) -> None:
+    assert local_path(path) == "/dashboard"
