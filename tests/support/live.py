@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -19,20 +18,10 @@ from typing import Any
 
 import httpx
 
+from .ports import free_ports
 from .smtp import MailServer
 
 LABEL_DEPLOYMENT = "org.launchpad.deployment"
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on right now."""
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def docker(*arguments: str) -> str:

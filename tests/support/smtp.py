@@ -12,6 +12,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
 
+from .ports import free_ports
+
 
 class _Keeper:
     def __init__(self) -> None:
@@ -30,20 +32,14 @@ class MailServer:
 
     def __init__(self) -> None:
         self._keeper = _Keeper()
-        self._controller = Controller(self._keeper, hostname="127.0.0.1", port=0)
+        self.port = free_ports(1)[0]
+        self._controller = Controller(self._keeper, hostname="127.0.0.1", port=self.port)
 
     def start(self) -> None:
         self._controller.start()
 
     def stop(self) -> None:
         self._controller.stop()
-
-    @property
-    def port(self) -> int:
-        server = self._controller.server
-        assert isinstance(server, asyncio.Server)
-        port: int = server.sockets[0].getsockname()[1]
-        return port
 
     def mails_to(self, address: str) -> list[Message]:
         return [mail for recipient, mail in self._keeper.mails if recipient == address]

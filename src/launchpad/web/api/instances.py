@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -25,6 +25,14 @@ router = APIRouter(prefix="/instances", tags=["instances"])
 LOOK_AGAIN_SECONDS = 1.0
 USAGE_SECONDS = 5.0
 Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+async def own_instance(instance_id: str, visitor: CurrentUser, platform: Here) -> Instance:
+    """The visitor's own instance; a dependency, so that it is looked for before a stream of events begins."""
+    return await platform.instances.get(instance_id, visitor.user)
+
+
+OwnInstance = Annotated[Instance, Depends(own_instance)]
 
 
 async def usage_of(platform: Platform, instance: Instance) -> Usage | None:
@@ -77,15 +85,13 @@ async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> Inst
 
 
 @router.get("/{instance_id}")
-async def get_instance(instance_id: str, visitor: CurrentUser, platform: Here) -> InstanceView:
-    instance = await platform.instances.get(instance_id, visitor.user)
+async def get_instance(instance: OwnInstance, platform: Here) -> InstanceView:
     return await view_of(platform, instance, with_usage=True)
 
 
 @router.get("/{instance_id}/events", response_class=EventSourceResponse)
-async def events(instance_id: str, visitor: CurrentUser, platform: Here) -> AsyncIterator[ServerSentEvent]:
+async def events(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> AsyncIterator[ServerSentEvent]:
     """`state` and `stage` at the start and when they change, `usage` every few seconds; ends with the instance."""
-    instance = await platform.instances.get(instance_id, visitor.user)
     async for event in follow(platform, visitor.user, instance):
         yield event
 
@@ -119,7 +125,7 @@ async def follow(platform: Platform, owner: User, instance: Instance) -> AsyncIt
 
 @router.get("/{instance_id}/open", status_code=303, response_class=RedirectResponse)
 async def open_instance(
-    instance_id: str,
+    instance: OwnInstance,
     visitor: CurrentUser,
     platform: Here,
     next: Annotated[str | None, Query(max_length=4000)] = None,
@@ -127,7 +133,6 @@ async def open_instance(
     """Leads to the instance with a one-time ticket that this browser's login gets a cookie for."""
     if visitor.login is None:
         raise Forbidden("Opening an instance needs a browser that is signed in; a token cannot do it.")
-    instance = await platform.instances.get(instance_id, visitor.user)
     address = await platform.gate.ticket(instance, visitor.login, next, visitor.now)
     return RedirectResponse(address, status_code=303)
 
