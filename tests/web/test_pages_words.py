@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from launchpad.domain.instances import Instance, Stage, State
+from launchpad.domain.limits import Limits, Offer
 from launchpad.web.pages.rendering import local_path
-from launchpad.web.pages.views import bytes_meter, number_meter
+from launchpad.web.pages.views import bytes_meter, extension_choices, number_meter
 from launchpad.web.pages.words import ago_in_words, device_in_words, exact, left_in_words
 
+GB = 1024**3
 NOW = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
 
 
@@ -84,3 +88,26 @@ def test_a_path_of_the_portal_is_a_place_to_go_on_to(path: str) -> None:
 )
 def test_anything_else_is_not(path: str) -> None:
     assert local_path(path) == "/dashboard"
+
+
+def test_an_extension_promises_no_more_than_it_gives() -> None:
+    offer = Offer((GB,), (1.0,), (GB,), (1, 2, 7), Limits(GB, 1.0, GB, 1))
+    instance = Instance(
+        id="i",
+        owner_id="u",
+        environment="rstudio",
+        state=State.RUNNING,
+        stage=Stage.READY,
+        reason=None,
+        limits=offer.defaults,
+        created_at=NOW,
+        expires_at=NOW + timedelta(days=1),
+    )
+    choices = extension_choices(instance, offer, NOW)
+    assert [(choice.label, choice.until) for choice in choices] == [
+        ("1 day more", NOW + timedelta(days=2)),
+        ("2 days more", NOW + timedelta(days=3)),
+        ("As long as is allowed", NOW + timedelta(days=7)),
+    ]
+    longest = replace(instance, expires_at=NOW + timedelta(days=7))
+    assert extension_choices(longest, offer, NOW) == ()

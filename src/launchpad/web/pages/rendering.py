@@ -62,6 +62,7 @@ def environment() -> jinja2.Environment:
         "left": words.left_in_words,
         "ago": words.ago_in_words,
         "exact": words.exact,
+        "short": words.short,
         "iso": _iso,
         "device": words.device_in_words,
     }

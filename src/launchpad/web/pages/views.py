@@ -76,11 +76,11 @@ def allowance_meters(quota: Quota, use: Use, default_instances: int) -> list[Met
 
 @dataclass(frozen=True)
 class Choice:
-    """One option. `note` says more about it; `refused` why this user cannot have it."""
+    """One option. `until` is the end it leads to; `refused` why this user cannot have it."""
 
     value: str
     label: str
-    note: str | None = None
+    until: datetime | None = None
     refused: str | None = None
 
 
@@ -216,8 +216,9 @@ def extension_choices(instance: Instance, offer: Offer, now: datetime) -> tuple[
     for days in offer.days:
         until = extended_until(instance, days, offer.days[-1], now)
         if until - instance.expires_at >= timedelta(minutes=1):
-            label = f"{describe_days(days)} more"
-            choices.setdefault(until, Choice(str(days), label, note=f"until {until:%a %-d %B, %H:%M} UTC"))
+            in_full = until == instance.expires_at + timedelta(days=days)
+            label = f"{describe_days(days)} more" if in_full else "As long as is allowed"
+            choices.setdefault(until, Choice(str(days), label, until=until))
     return tuple(choices.values())
 
 

@@ -39,6 +39,11 @@ def exact(moment: datetime) -> str:
     return f"{moment:%A, %-d %B %Y, %H:%M} UTC"
 
 
+def short(moment: datetime) -> str:
+    """A moment of the coming days, as `exact` for the time zone."""
+    return f"{moment:%a %-d %B, %H:%M} UTC"
+
+
 _BROWSERS = (
     ("Edg/", "Edge"),
     ("OPR/", "Opera"),

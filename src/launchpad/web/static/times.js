@@ -6,6 +6,10 @@ const exactly = new Intl.DateTimeFormat("en-GB", {
   weekday: "long", day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
 });
 
+const shortly = new Intl.DateTimeFormat("en-GB", {
+  weekday: "short", day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+});
+
 function plural(count, word) {
   return `${count} ${word}${count === 1 ? "" : "s"}`;
 }
@@ -37,6 +41,7 @@ export function tellTimes(root = document) {
     const left = Math.floor((moment - now) / 1000);
     const text =
       kind === "exact" ? exactly.format(moment)
+      : kind === "short" ? shortly.format(moment)
       : kind === "ago" ? agoInWords(-left)
       : left <= 0 ? "time is up" : `${spanInWords(left)} left`;
     if (element.textContent !== text) element.textContent = text;
