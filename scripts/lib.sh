@@ -77,8 +77,13 @@ make_venv() {
   say "Installing Python packages into $venv (about a minute)"
   rm -rf "$venv"
   "$PYTHON" -m venv "$venv"
-  local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet)
-  "${pip[@]}" install --require-hashes -r "$lock"
-  "${pip[@]}" install --no-deps --no-build-isolation --editable .
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet) log
+  log=$(mktemp)
+  if ! { "${pip[@]}" install --require-hashes -r "$lock" &&
+    "${pip[@]}" install --no-deps --no-build-isolation --editable .; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    die "The Python packages could not be installed; see above."
+  fi
+  rm -f "$log"
   printf '%s' "$stamp" >"$venv/.made-from"
 }

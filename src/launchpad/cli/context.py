@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -31,9 +32,9 @@ def settings_or_exit(config: Path | None) -> Settings:
         fail(error)
 
 
-def with_platform(config: Path | None, work: Callable[[Platform], Awaitable[T]], *, quiet: bool = True) -> T:
+def with_platform(config: Path | None, work: Callable[[Platform], Awaitable[T]]) -> T:
     """Runs `work` on a platform of the settings, migrated and closed again; our errors end the command politely."""
-    configure_logging(quiet=quiet)
+    configure_logging(logging.WARNING)
     settings = settings_or_exit(config)
 
     async def run() -> T:

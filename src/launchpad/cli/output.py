@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,9 +19,8 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def configure_logging(*, quiet: bool = False) -> None:
-    """Log lines go to standard error, so that a command's output can be piped. Quiet: only warnings."""
-    level = 30 if quiet else 20
+def configure_logging(level: int = logging.INFO) -> None:
+    """Log lines go to standard error, so that a command's output can be piped."""
     human = sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
     structlog.configure(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 import aiohttp
+from rich.markup import escape
 
 from ..domain.instances import State
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing, LaunchpadError, Unavailable
@@ -53,7 +55,7 @@ class PortTaken(Unavailable):
 
 def quickstart(config: ConfigOption = None) -> None:
     """Run the whole platform on this machine, in the foreground."""
-    configure_logging(quiet=True)
+    configure_logging(logging.ERROR)  # what goes wrong is told as a step
     settings = with_quickstart_defaults(settings_or_exit(config))
     try:
         asyncio.run(_run(settings, config))
@@ -73,7 +75,7 @@ def with_quickstart_defaults(settings: Settings) -> Settings:
 
 def say(text: str) -> None:
     """A step, for the one who watches."""
-    out.print(f"[bold]·[/] {text}")
+    out.print(f"[bold]·[/] {escape(text)}", soft_wrap=True)
 
 
 async def _run(settings: Settings, config: Path | None) -> None:
@@ -184,8 +186,8 @@ class Supervisor:
             out.print("  No mail server is set: sign-in codes appear here and in", self._platform.state.outbox)
         if not self._settings.admin_emails:
             hint = "LAUNCHPAD_ADMIN_EMAILS='[\"you@institute.edu\"]'"
-            out.print(f"  To become administrator, start with {hint}", markup=False)
-        out.print(f"Ready: {self._settings.public_url}", markup=False)
+            out.print(f"  To become administrator, start with {hint}", markup=False, soft_wrap=True)
+        out.print(f"Ready: {self._settings.public_url}", markup=False, soft_wrap=True)
 
     async def watch(self) -> None:
         """Until it is told to stop: whoever dies is started again; who dies again and again ends everything."""
@@ -203,7 +205,9 @@ class Supervisor:
                 deaths = [at for at in deaths if monotonic() - at < DEATHS_WITHIN_SECONDS] + [monotonic()]
                 if len(deaths) >= DEATHS_TO_GIVE_UP:
                     raise Unavailable(f"The {name} ended {len(deaths)} times within a minute. {living[name].tail()}")
-                err.print(f"The {name} ended ({living[name].returncode}); it is started again.", markup=False)
+                err.print(
+                    f"The {name} ended ({living[name].returncode}); it is started again.", markup=False, soft_wrap=True
+                )
                 await asyncio.sleep(RESTART_PAUSE_SECONDS)
                 await {"portal": self._start_portal, "nginx": self._start_nginx, "engine": self._start_engine}[name]()
 
@@ -264,7 +268,7 @@ class Supervisor:
             if pulling:
                 try:
                     async for progress in self._platform.images.pull([environment.image]):
-                        out.print(f"    {progress.text}", markup=False)
+                        out.print(f"    {progress.text}", markup=False, soft_wrap=True)
                     continue
                 except EngineRefused as error:
                     pulling = False
@@ -272,10 +276,12 @@ class Supervisor:
                 except ImageMissing as error:
                     say(f"{environment.image} cannot be pulled ({error.detail})")
             if environment.build is None:
-                err.print(f"{environment.title} stays unavailable: its image cannot be had.", markup=False)
+                err.print(
+                    f"{environment.title} stays unavailable: its image cannot be had.", markup=False, soft_wrap=True
+                )
                 continue
             async for progress in self._platform.images.build([environment.build]):
-                out.print(f"    {progress.text}", markup=False)
+                out.print(f"    {progress.text}", markup=False, soft_wrap=True)
 
     async def _start_portal(self) -> None:
         say("Starting the portal")
