@@ -78,6 +78,11 @@ def say(text: str) -> None:
     out.print(f"[bold]·[/] {escape(text)}", soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Something that did not go as it should, and that we can live with."""
+    err.print(f"[bold yellow]![/] {escape(text)}", soft_wrap=True)
+
+
 async def _run(settings: Settings, config: Path | None) -> None:
     platform = build_platform(settings)
     stopping = asyncio.Event()
@@ -334,4 +339,4 @@ class Supervisor:
             await platform.carrier.reconcile_all()  # takes over what the portal had begun
             await asyncio.wait_for(platform.carrier.wait(), STOP_INSTANCES_SECONDS)
         except (LaunchpadError, TimeoutError) as error:
-            err.print(f"Not every instance could be stopped: {error or 'out of time'}", markup=False)
+            warn(f"Not every instance could be stopped: {error or 'out of time'}")
