@@ -1,0 +1,86 @@
+"""The main job, in a browser: JupyterLab from sign-in to the file that is still there after a relaunch."""
+
+from __future__ import annotations
+
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from support.live import LivePlatform
+
+EMAIL = "ines@example.org"
+LAUNCH_SECONDS = 60_000
+CELL = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell"
+
+
+async def test_jupyterlab_from_sign_in_to_relaunch(shared_platform: LivePlatform, browser: Browser) -> None:
+    """Sign in with the mailed code, launch, watch the stages, open, run Python and R, write a file, stop, find it again."""
+    live = shared_platform
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        page = await context.new_page()
+        await sign_in(live, page, EMAIL)
+
+        lab = await launch_and_open(context, page, "JupyterLab")
+        await run_in_new_notebook(
+            lab, "Python 3", "open('answer.txt', 'w').write(str(6 * 7)); print('python says', 6 * 7)", "python says 42"
+        )
+        await run_in_new_notebook(lab, "R", "cat('r says', sum(1:8), '\\n')", "r says 36")
+        written = live.homes / "ines" / "answer.txt"
+        assert written.read_text() == "42"
+        assert written.stat().st_uid == (live.homes / "ines").stat().st_uid >= 200_000
+        await lab.close()
+
+        await stop(page)
+        again = await launch_and_open(context, page, "JupyterLab")
+        await expect(again.get_by_role("listitem", name="answer.txt").first).to_be_visible(timeout=30_000)
+        await again.close()
+        await stop(page)
+    finally:
+        await context.close()
+
+
+async def sign_in(live: LivePlatform, page: Page, email: str) -> None:
+    """As a person does: address, mail, code."""
+    seen = len(live.mail.mails_to(email))
+    await page.goto(live.public_url)
+    await page.get_by_role("link", name="Sign in").first.click()
+    await page.get_by_label("E-mail address").fill(email)
+    await page.get_by_role("button", name="Send me a code").click()
+    await page.get_by_label("Code", exact=True).fill(await live.mail.code_for(email, seen=seen))
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/dashboard")
+
+
+async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Page:
+    """Clicks Launch, sees at least one stage go by, and opens the instance in its own tab."""
+    await page.goto(page.url.split("#")[0])
+    await page.get_by_role("button", name=f"Launch {title}").click()
+    instance = page.locator("article.instance", has_text=title)
+    await expect(instance).to_contain_text("tarting", timeout=10_000)
+    await expect(instance.get_by_text("Running", exact=True)).to_be_visible(timeout=LAUNCH_SECONDS)
+    async with context.expect_page() as opened:
+        await instance.get_by_role("link", name="Open").click()
+    return await opened.value
+
+
+async def stop(page: Page) -> None:
+    instance = page.locator("article.instance").first
+    await instance.get_by_role("button", name="Stop", exact=True).click()
+    await page.get_by_role("button", name="Stop it").click()
+    await expect(page.locator("li.ended").first).to_contain_text("topped by you", timeout=30_000)
+    await expect(page.locator("article.instance")).to_have_count(0)
+
+
+async def run_in_new_notebook(lab: Page, kernel: str, code: str, output: str) -> None:
+    """Makes a notebook from the launcher, runs one cell, and waits for its output."""
+    await lab.wait_for_selector(".jp-LabShell", timeout=30_000)
+    if await lab.locator(".jp-NotebookPanel").count():
+        await lab.locator('[data-command="launcher:create"]').first.click()
+    card = lab.locator(f'.jp-LauncherCard[data-category="Notebook"][title^="{kernel}"]:visible').first
+    await card.click(timeout=30_000)
+    cell = lab.locator(CELL).first
+    await cell.wait_for(timeout=30_000)
+    await lab.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator").wait_for(timeout=30_000)
+    await cell.locator(".cm-content").click()
+    await lab.keyboard.insert_text(code)
+    await lab.keyboard.press("Shift+Enter")
+    await expect(cell.locator(".jp-OutputArea-output")).to_contain_text(output, timeout=60_000)
