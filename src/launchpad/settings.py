@@ -8,66 +8,38 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    EmailStr,
-    Field,
-    PlainSerializer,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, NonNegativeInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .domain.environments import Prefix
-from .domain.sizes import format_bytes, parse_bytes
+from .domain.sizes import parse_bytes
 from .settings_catalogue import with_shipped_environments
+from .settings_values import (
+    AbsolutePath,
+    Address,
+    Capability,
+    CoreNumbers,
+    Cores,
+    DayNumbers,
+    Days,
+    Domain,
+    HeaderName,
+    HealthPath,
+    Ids,
+    Name,
+    Origin,
+    PortRange,
+    Secret,
+    Size,
+    Sizes,
+    WholePath,
+)
 
 DEFAULT_CONFIG = Path("/etc/launchpad/launchpad.toml")
 VARIABLE_PREFIX = "LAUNCHPAD_"
-_PLACEHOLDERS = {"change-me", "changeme", "change_me", "secret", "password", "placeholder", "example", "xxx", "todo"}
-
-
-def _size(value: object) -> object:
-    return parse_bytes(value) if isinstance(value, str) else value
-
-
-def _real_secret(value: SecretStr) -> SecretStr:
-    if value.get_secret_value().strip().lower().strip("<>") in _PLACEHOLDERS:
-        raise ValueError("this is still the placeholder of an example; put the real secret here")
-    return value
-
-
-def _origin(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("write it like https://lab.example.org or http://localhost:8080")
-    if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
-        raise ValueError("only scheme, host name and port belong here, no path")
-    if parts.port == 0:
-        raise ValueError("port 0 cannot be reached")
-    return f"{parts.scheme}://{parts.netloc}".lower()
-
-
-def _domain(value: str) -> str:
-    domain = value.strip().lower().removeprefix("@")
-    if "." not in domain or not domain.isascii() or any(sign in domain for sign in "@*/ "):
-        raise ValueError("write the part behind the @, exactly and in ASCII, like institute.edu")
-    return domain
-
-
-Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_bytes), Field(gt=0)]
-Secret = Annotated[SecretStr, AfterValidator(_real_secret)]
-Origin = Annotated[str, AfterValidator(_origin)]
-Domain = Annotated[str, AfterValidator(_domain)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00]*$")]
 
 
 class _Section(BaseModel):
@@ -119,18 +91,11 @@ class MailSettings(_Section):
 class HomesSettings(_Section):
     """Where users' files live."""
 
-    root: Path = Field(Path("/home"), description="Directory that holds one home a user.")
+    root: WholePath = Field(Path("/home"), description="Directory that holds one home a user.")
     driver: Literal["auto", "plain", "btrfs", "project-quota"] = Field(
         "auto", description="How storage limits are enforced; `auto` picks what the file system offers."
     )
     uid_base: int = Field(200_000, ge=1000, le=2**31 - 100_000, description="First uid given to users.")
-
-    @field_validator("root")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        if not value.is_absolute():
-            raise ValueError("write the whole path, from / on")
-        return value
 
 
 class MountSettings(_Section):
@@ -150,9 +115,7 @@ class EngineSettings(_Section):
     network: str = Field(
         "launchpad", description="The instances' network; made at first use, without inter-container traffic."
     )
-    port_range: str = Field(
-        "20000-29999", pattern=r"^\d{2,5}-\d{2,5}$", description="Loopback ports the engine publishes instances on."
-    )
+    port_range: PortRange = Field("20000-29999", description="Loopback ports the engine publishes instances on.")
     runtime: Literal["engine", "swarm", "fake"] = Field(
         "engine", description="`engine`: one Docker Engine. `fake`: nothing is started; for looking around."
     )
@@ -160,14 +123,6 @@ class EngineSettings(_Section):
         "", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default."
     )
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
-
-    @field_validator("port_range")
-    @classmethod
-    def _ascending(cls, value: str) -> str:
-        first, last = map(int, value.split("-"))
-        if not 1024 <= first <= last <= 65535:
-            raise ValueError("give two ports between 1024 and 65535, the smaller first")
-        return value
 
 
 class ImageSettings(_Section):
@@ -185,11 +140,9 @@ class CapacitySettings(_Section):
     """What the server may promise to all instances together."""
 
     memory: Literal["auto"] | Size = Field("auto", description="Memory; `auto` is the host's less `reserve`.")
-    cpus: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        "auto", description="Cores; `auto` is the host's times `cpu_overcommit`."
-    )
+    cpus: Literal["auto"] | Cores = Field("auto", description="Cores; `auto` is the host's times `cpu_overcommit`.")
     cpu_overcommit: float = Field(4.0, ge=1, le=64, description="Promised cores for each real one, with cpus = auto.")
-    max_instances: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+    max_instances: Literal["auto"] | NonNegativeInt = Field(
         "auto", description="Instances at once; `auto` leaves it to memory and cores."
     )
     reserve: Literal["auto"] | Size = Field(
@@ -200,24 +153,16 @@ class CapacitySettings(_Section):
 class LimitsSettings(_Section):
     """The choices and defaults offered at launch, until an administrator changes them in the console."""
 
-    memory: Literal["auto"] | tuple[Size, ...] = Field(
+    memory: Literal["auto"] | Sizes = Field(
         "auto", description="Choices; `auto`: 1g, 2g, 4g … as far as the server goes."
     )
-    cpus: Literal["auto"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        "auto", description="Choices; `auto`: 1, 2, 4 … up to 16."
-    )
-    storage: tuple[Size, ...] = Field(
-        tuple(map(parse_bytes, ("16g", "64g", "256g"))), description="Choices of the home's size."
-    )
-    days: tuple[Annotated[int, Field(ge=1, le=366)], ...] = Field(
-        (1, 2, 7), description="Choices of an instance's duration."
-    )
+    cpus: Literal["auto"] | CoreNumbers = Field("auto", description="Choices; `auto`: 1, 2, 4 … up to 16.")
+    storage: Sizes = Field(tuple(map(parse_bytes, ("16g", "64g", "256g"))), description="Choices of the home's size.")
+    days: DayNumbers = Field((1, 2, 7), description="Choices of an instance's duration.")
     default_memory: Literal["auto"] | Size = Field(
         "auto", description="Offered first; `auto`: an eighth of the server, at most 8g."
     )
-    default_cpus: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        "auto", description="Offered first; `auto`: 1, on large servers 2."
-    )
+    default_cpus: Literal["auto"] | Cores = Field("auto", description="Offered first; `auto`: 1, on large servers 2.")
     default_storage: Size = Field(parse_bytes("64g"), description="Offered first.")
     default_days: int = Field(1, ge=1, description="Offered first.")
     instances_per_user: int = Field(2, ge=0, description="Live instances of a user whose quota says nothing else.")
@@ -231,14 +176,14 @@ class LimitsSettings(_Section):
 class OfferSettings(_Section):
     """Choices of one environment that differ from `[limits]`; what is left out is taken from there."""
 
-    memory: tuple[Size, ...] | None = None
-    cpus: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    storage: tuple[Size, ...] | None = None
-    days: tuple[Annotated[int, Field(ge=1, le=366)], ...] | None = None
-    default_memory: Size | None = None
-    default_cpus: Annotated[float, Field(gt=0)] | None = None
-    default_storage: Size | None = None
-    default_days: Annotated[int, Field(ge=1)] | None = None
+    memory: Sizes | None = Field(None, description="Choices of memory.")
+    cpus: CoreNumbers | None = Field(None, description="Choices of cores.")
+    storage: Sizes | None = Field(None, description="Choices of the home's size.")
+    days: DayNumbers | None = Field(None, description="Choices of the duration.")
+    default_memory: Size | None = Field(None, description="Offered first.")
+    default_cpus: Cores | None = Field(None, description="Offered first.")
+    default_storage: Size | None = Field(None, description="Offered first.")
+    default_days: Days | None = Field(None, description="Offered first.")
 
 
 class EnvironmentSettings(_Section):
@@ -255,26 +200,20 @@ class EnvironmentSettings(_Section):
     prefix: Prefix = Field(
         Prefix.STRIP, description="`keep` /i/<id> in requests for applications with a base path, or `strip` it."
     )
-    health_path: AbsolutePath | Annotated[str, Field(pattern=r"^\{root_path\}")] = Field(
+    health_path: HealthPath = Field(
         "/", description="Path, as the application sees it, that answers below 400 when it is usable."
     )
     start_path: AbsolutePath = Field("/", description="Path below the instance that Open leads to.")
-    user: str = Field(
-        "",
-        pattern=r"^([0-9]+|\{uid\})?(:([0-9]+|\{uid\}))?$",
-        description="uid:gid the container runs as; empty: as the image says.",
-    )
+    user: Ids = Field("", description="uid:gid the container runs as; empty: as the image says.")
     groups: tuple[str, ...] = Field((), description="Additional groups of the container's user.")
     command: tuple[str, ...] = Field((), description="Command; empty: the image's own.")
     env_vars: dict[str, str] = Field(
         default_factory=dict, description="Variables. The user can read them: no secrets of yours."
     )
-    request_headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")], str] = Field(
+    request_headers: dict[HeaderName, str] = Field(
         default_factory=dict, description="Headers nginx sets on every request to the instance."
     )
-    capabilities: tuple[Annotated[str, Field(pattern=r"^[A-Z_]+$")], ...] = Field(
-        (), description="Linux capabilities kept; all others are dropped."
-    )
+    capabilities: tuple[Capability, ...] = Field((), description="Linux capabilities kept; all others are dropped.")
     pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
     start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer has failed.")
@@ -313,7 +252,7 @@ class Settings(BaseSettings):
     )
     state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
     database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
-    admin_emails: tuple[EmailStr, ...] = Field((), description="Become administrators when they first sign in.")
+    admin_emails: tuple[Address, ...] = Field((), description="Become administrators when they first sign in.")
     sign_in: SignInSettings = Field(default_factory=SignInSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     homes: HomesSettings = Field(default_factory=HomesSettings)
@@ -335,11 +274,6 @@ class Settings(BaseSettings):
     @classmethod
     def _whole_path(cls, value: Path) -> Path:
         return value.expanduser().absolute()
-
-    @field_validator("admin_emails")
-    @classmethod
-    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(address.lower() for address in value)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -366,7 +300,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # a variable beats the file, whose tables arrive as arguments
+        return (init_settings,)  # file and variables arrive merged; see settings_file.py
 
 
 def load_settings(config: Path | None = None, *, variables: Mapping[str, str] = os.environ) -> Settings:
@@ -382,5 +316,11 @@ def load_settings(config: Path | None = None, *, variables: Mapping[str, str] = 
 
 
 def tables(data: Mapping[str, Any]) -> Settings:
-    """Settings from tables as a TOML file would give them; variables still win."""
-    return Settings(**data)
+    """Settings from tables as a TOML file would give them, without a file and without variables.
+
+    Raises:
+        SettingsError: as above; the text names the key.
+    """
+    from . import settings_file
+
+    return settings_file.from_tables(data)

@@ -18,18 +18,25 @@ def with_shipped_environments(value: object) -> object:
 
     A table inside an entry (`env_vars`, `request_headers`, `offer`) is merged key by key. Anything that is not a list
     of tables is handed on as it is, for the validation behind this to refuse.
+
+    Raises:
+        ValueError: two of the given tables have one name.
     """
     if not isinstance(value, list | tuple) or not all(isinstance(table, dict) for table in value):
         return value
     merged = {str(table["name"]): table for table in shipped_environments()}
+    nameless: list[dict[str, Any]] = []
     seen: set[str] = set()
     for table in value:
-        name = str(table.get("name"))
+        name = table.get("name")
+        if not isinstance(name, str):
+            nameless.append(table)
+            continue
         if name in seen:
             raise ValueError(f"two environments are named “{name}”")
         seen.add(name)
         merged[name] = _merge(merged.get(name, {}), table)
-    return list(merged.values())
+    return [*merged.values(), *nameless]
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -1,40 +1,70 @@
-"""Reads the settings file and turns every mistake in it into one clear text: file, line, key, what is wrong."""
+"""Merges the settings file and the variables, and turns every mistake into one clear text: where, which key, what."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import SettingsError as VariableError
+from pydantic_settings import EnvSettingsSource
 
 from .errors import SettingsError
 from .settings import DEFAULT_CONFIG, VARIABLE_PREFIX, Settings
+from .settings_catalogue import with_shipped_environments
 
 _NOT_SETTINGS = {"LAUNCHPAD_CONFIG"}
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-]+)\s*\]\]?")
-_KEY = re.compile(r"^\s*\"?([A-Za-z0-9_\-]+)\"?\s*[.=]")
+_KEY = re.compile(r"^\s*[\"']?([A-Za-z0-9_\-]+)[\"']?\s*[.=]")
+_PLAINER = {
+    "extra_forbidden": "there is no such setting",
+    "missing": "this setting is needed",
+    "tuple_type": "write a list, in [ ]",
+    "dict_type": "write a table",
+    "path_type": "write a path",
+    "model_type": "this is a table; write its keys below a header in [ ]",
+}
 
 
 def load(config: Path | None, variables: Mapping[str, str]) -> Settings:
+    """What `settings.load_settings` promises."""
     path = _config_path(config, variables)
     text = _read(path) if path else ""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: this is not TOML: {error}") from None
-    _refuse_unknown_variables(variables)
+    return _settings(data, _read_variables(variables), _Places(path, text, variables))
+
+
+def from_tables(data: Mapping[str, Any]) -> Settings:
+    """What `settings.tables` promises."""
+    return _settings(dict(data), {}, _Places(None, "", {}))
+
+
+def _settings(data: dict[str, Any], overlay: dict[str, Any], places: _Places) -> Settings:
+    if private := [key for key in data if key.startswith("_")]:  # pydantic-settings would take them as its own options
+        raise SettingsError(places.text(private[:1], "there is no such setting", data, overlay))
+    merged = _over(data, overlay)
     try:
-        return Settings(**data)
+        return Settings(**merged)
     except ValidationError as error:
-        problems = [_describe(path, text, problem, data, variables) for problem in error.errors()]
-        raise SettingsError("\n".join(dict.fromkeys(problems))) from None
-    except VariableError as error:
-        raise SettingsError(f"A variable cannot be read: {error}. Lists and tables are written as JSON.") from None
+        problems = _problems(error, merged)
+        texts = [places.text(location, message, data, overlay) for location, message in problems]
+        raise SettingsError("\n".join(dict.fromkeys(texts))) from None
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with `above` put over it, table by table; lists are replaced whole."""
+    merged = {**below, **above}
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            merged[key] = _over(below[key], value)
+    return merged
 
 
 def _config_path(config: Path | None, variables: Mapping[str, str]) -> Path | None:
@@ -49,81 +79,164 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such settings file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: the settings file cannot be read: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: the settings file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: the settings file is not UTF-8: {error}") from None
 
 
-def _refuse_unknown_variables(variables: Mapping[str, str]) -> None:
-    known = set(_variable_names(Settings, VARIABLE_PREFIX)) | _NOT_SETTINGS
-    for name in variables:
-        if name.startswith(VARIABLE_PREFIX) and name.upper() not in known:
+class _Variables(EnvSettingsSource):
+    """Reads the given variables instead of the process's."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._variables.items()}  # names are compared in lower case
+
+
+def _read_variables(variables: Mapping[str, str]) -> dict[str, Any]:
+    """The tables that `LAUNCHPAD_…` variables stand for."""
+    known = dict(_known_variables(Settings, VARIABLE_PREFIX))
+    for name, value in variables.items():
+        if not name.startswith(VARIABLE_PREFIX) or name in _NOT_SETTINGS:
+            continue
+        if name.upper() not in known:
             close = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise SettingsError(f"The variable {name} is not a setting{hint}")
+        if wanted := known[name.upper()]:
+            try:
+                json.loads(value)
+            except ValueError as error:
+                raise SettingsError(f"{name}: write this {wanted} as JSON: {error}") from None
+    return _Variables(variables)()
 
 
-def _variable_names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _known_variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    """Every variable, with "list" or "table" where its text must be JSON."""
     for name, field in model.model_fields.items():
         variable = prefix + name.upper()
-        yield variable
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _variable_names(field.annotation, variable + "__")
+        kind: Any = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield variable, "table"
+            yield from _known_variables(kind, variable + "__")
+        else:
+            yield variable, "list" if getattr(kind, "__origin__", None) is tuple else ""
 
 
-def _describe(path: Path | None, text: str, problem: Any, data: dict[str, Any], variables: Mapping[str, str]) -> str:
-    location = [part for part in problem["loc"] if not _is_union_member(part)]
-    message = "there is no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
-    message = message.removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message += _did_you_mean(location)
-    key = _key_text(location)
-    for depth in range(len(location), 0, -1):
-        variable = VARIABLE_PREFIX + "__".join(str(part).upper() for part in location[:depth])
-        if variable in variables:
-            return f"{variable}: {key}: {message}"
-    if path is None:
-        return f"{key}: {message}" if key else message
-    line = line_of(text, location, data)
-    where = f"{path}, line {line}" if line else f"{path}"
-    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+def _problems(error: ValidationError, merged: dict[str, Any]) -> list[tuple[list[str | int], str]]:
+    """Where and what, one entry a mistake: Pydantic reports a choice such as "auto" or a size once for each."""
+    environments = merged.get("environments", [])
+    try:
+        whole = {**merged, "environments": with_shipped_environments(environments)}
+    except ValueError:
+        whole = merged
+    found: dict[tuple[str | int, ...], list[Any]] = {}
+    for problem in error.errors():
+        location = tuple(_location(problem["loc"], problem["type"], whole))
+        found.setdefault(location, []).append(problem)
+    for location, problems in list(found.items()):  # "or auto" beside a list of which one entry is wrong
+        deeper = any(other != location and other[: len(location)] == location for other in found)
+        if deeper and all(problem["type"] == "literal_error" for problem in problems):
+            del found[location]
+    return [(list(location), _message(location, problems)) for location, problems in found.items()]
 
 
-def _is_union_member(part: object) -> bool:
-    """Pydantic names the member of a union it tried ("constrained-int", "tuple[…]"); that is no key of the file."""
-    return isinstance(part, str) and (
-        part in {"int", "float", "str", "literal['auto']"} or bool(re.search(r"[\[(\-]", part))
-    )
+def _location(loc: Sequence[str | int], kind: str, data: Any) -> list[str | int]:
+    """`loc` without the names of union members that Pydantic puts in ("function-before[…]", "int").
+
+    An entry of the catalogue goes by its name, since an index would count the entries that ship.
+    """
+    location: list[str | int] = []
+    here = data
+    for depth, part in enumerate(loc):
+        if isinstance(here, dict) and part in here:
+            location.append(part)
+            here = here[part]
+        elif isinstance(here, list | tuple) and isinstance(part, int) and part < len(here):
+            here = here[part]
+            named = location == ["environments"] and isinstance(here, dict) and isinstance(here.get("name"), str)
+            location.append(here["name"] if named else part)
+        elif kind == "missing" and depth == len(loc) - 1:
+            location.append(part)
+    return location
 
 
-def _key_text(location: Sequence[object]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+def _message(location: Sequence[str | int], problems: list[Any]) -> str:
+    """One text for the mistakes found at one place."""
+    literal = next((problem for problem in problems if problem["type"] == "literal_error"), None)
+    others = [problem for problem in problems if problem is not literal]
+    texts = [_PLAINER.get(problem["type"], problem["msg"]).removeprefix("Value error, ") for problem in others]
+    if literal is not None:
+        expected = literal["ctx"]["expected"].replace("'", '"')
+        texts.append(f"or {expected}" if texts else f"choose {expected}")
+    if any(problem["type"] == "extra_forbidden" for problem in problems):
+        texts[-1] += _did_you_mean(location)
+    return ", ".join(dict.fromkeys(texts))
 
 
-def _did_you_mean(location: Sequence[object]) -> str:
+def _did_you_mean(location: Sequence[str | int]) -> str:
     model: type[BaseModel] = Settings
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
-        if field is None:
-            continue
-        inner = field.annotation
-        arguments = getattr(inner, "__args__", (inner,))
-        model = next((a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), model)
-    close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
+        if field is not None:
+            inner: Any = field.annotation
+            kinds = (inner, *get_args(inner))
+            model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    close = difflib.get_close_matches(str(location[-1]).replace("-", "_"), model.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def line_of(text: str, location: Sequence[object], data: dict[str, Any]) -> int | None:
+class _Places:
+    """Says where a key comes from: a variable, or a line of the file."""
+
+    def __init__(self, path: Path | None, text: str, variables: Mapping[str, str]) -> None:
+        self._path = path
+        self._text = text
+        self._variables = {name.upper(): name for name in variables}
+
+    def text(
+        self, location: Sequence[str | int], message: str, data: Mapping[str, Any], overlay: Mapping[str, Any]
+    ) -> str:
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+        told = f"{key}: {message}" if key else message
+        if variable := self._variable(location, overlay):
+            return f"{variable}: {told}"
+        if self._path is None:
+            return told
+        line = line_of(self._text, location, data)
+        return f"{self._path}, line {line}: {told}" if line else f"{self._path}: {told}"
+
+    def _variable(self, location: Sequence[str | int], overlay: Any) -> str | None:
+        here = overlay
+        for part in location:
+            if isinstance(here, list):
+                break  # a list of a variable replaces the file's whole
+            if not isinstance(here, dict) or part not in here:
+                return None
+            here = here[part]
+        for depth in range(len(location), 0, -1):
+            name = VARIABLE_PREFIX + "__".join(str(part).upper() for part in location[:depth])
+            if name in self._variables:
+                return self._variables[name]
+        return None
+
+
+def line_of(text: str, location: Sequence[str | int], data: Mapping[str, Any]) -> int | None:
     """The line, from 1, of a key in a TOML text; where the key does not stand there, that of the nearest table above.
 
     Args:
-        location: keys and list indices from the top, as Pydantic reports them. An index into `environments` counts
-            the merged catalogue, so the entry is found by its name.
+        location: keys and list indices from the top; an entry of `environments` goes by its name.
     """
+    index = _array_index(location, data)
     wanted = [part for part in location if isinstance(part, str)]
+    if index is not None and isinstance(location[1], str):
+        del wanted[1]
     best: int | None = None
     depth = 0
     table: list[str] = []
-    array_index = _array_index(location, data)
     seen_arrays: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
@@ -135,21 +248,20 @@ def line_of(text: str, location: Sequence[object], data: dict[str, Any]) -> int 
             here = [*table, key[1]]
         else:
             continue
-        if array_index is not None and here[0] == wanted[0] and seen_arrays.get(wanted[0]) != array_index:
+        if index is not None and here[0] == wanted[0] and seen_arrays.get(wanted[0], index) != index:
             continue
         if wanted[: len(here)] == here and len(here) > depth:
             best, depth = number, len(here)
     return best
 
 
-def _array_index(location: Sequence[object], data: dict[str, Any]) -> int | None:
-    if len(location) < 2 or not isinstance(location[1], int):
+def _array_index(location: Sequence[str | int], data: Mapping[str, Any]) -> int | None:
+    """Which `[[table]]` of the file a location lies in."""
+    if len(location) < 2:
         return None
-    if location[0] != "environments":
-        return location[1]
-    from .settings_catalogue import with_shipped_environments
-
-    given = data.get("environments", [])
-    merged = with_shipped_environments(given)
-    name = merged[location[1]].get("name") if isinstance(merged, list) else None
-    return next((index for index, table in enumerate(given) if table.get("name") == name), None)
+    if location[0] == "environments":
+        given = data.get("environments", [])
+        names = [table.get("name") if isinstance(table, dict) else None for table in given]
+        name = location[1] if isinstance(location[1], str) else None
+        return names.index(name) if name in names else None
+    return location[1] if isinstance(location[1], int) else None

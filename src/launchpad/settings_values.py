@@ -1,0 +1,100 @@
+"""The kinds of values that settings have: sizes, origins, names … each with a plain text for what does not fit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
+
+from .domain.signin import normalise_address
+from .domain.sizes import format_bytes, parse_bytes
+
+T = TypeVar("T", int, float)
+
+_PLACEHOLDERS = {"change-me", "changeme", "change_me", "secret", "password", "placeholder", "example", "xxx", "todo"}
+
+
+def _size(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+def _real_secret(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().strip().lower().strip("<>") in _PLACEHOLDERS:
+        raise ValueError("this is still the placeholder of an example; put the real secret here")
+    return value
+
+
+def _origin(value: str) -> str:
+    if any(sign in value for sign in "{}*"):
+        raise ValueError("one host name is needed; a pattern with a host name an instance is not served yet")
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write it like https://lab.example.org or http://localhost:8080")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+        raise ValueError("only scheme, host name and port belong here, no path")
+    if parts.port == 0:
+        raise ValueError("port 0 cannot be reached")
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _domain(value: str) -> str:
+    domain = value.strip().lower().removeprefix("@")
+    if "." not in domain or not domain.isascii() or any(sign in domain for sign in "@*/ "):
+        raise ValueError("write the part behind the @, exactly and in ASCII, like institute.edu")
+    return domain
+
+
+def _like(pattern: str, words: str) -> AfterValidator:
+    """A validator for texts that match all of `pattern`; `words` say what is wanted."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value, re.ASCII) is None:
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(check)
+
+
+def _choices(value: tuple[T, ...]) -> tuple[T, ...]:
+    if not value:
+        raise ValueError("offer at least one choice")
+    return tuple(sorted(set(value)))
+
+
+def _ports(value: str) -> str:
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", value, re.ASCII)
+    if match is None or not 1024 <= int(match[1]) <= int(match[2]) <= 65535:
+        raise ValueError("give two ports between 1024 and 65535, the smaller first, like 20000-29999")
+    return value
+
+
+def _whole_path(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("write the whole path, from / on")
+    return value
+
+
+Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_bytes), Field(gt=0)]
+Sizes = Annotated[tuple[Size, ...], AfterValidator(_choices)]
+Cores = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+CoreNumbers = Annotated[tuple[Cores, ...], AfterValidator(_choices)]
+Days = Annotated[int, Field(ge=1, le=366)]
+DayNumbers = Annotated[tuple[Days, ...], AfterValidator(_choices)]
+Secret = Annotated[SecretStr, AfterValidator(_real_secret)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Domain = Annotated[str, AfterValidator(_domain)]
+Address = Annotated[str, AfterValidator(normalise_address)]
+WholePath = Annotated[Path, AfterValidator(_whole_path)]
+PortRange = Annotated[str, AfterValidator(_ports)]
+
+Name = Annotated[
+    str, _like("[a-z][a-z0-9-]{0,30}", "write 1 to 31 lower-case letters, digits and hyphens, a letter first")
+]
+AbsolutePath = Annotated[str, _like(r"/[^\x00-\x1f]*", "write the whole path, from / on")]
+HealthPath = Annotated[str, _like(r"(/|\{root_path\})[^\x00-\x20]*", "write a path that begins with / or {root_path}")]
+Ids = Annotated[str, _like(r"(\d+|\{uid\})?(:(\d+|\{uid\}))?", "write uid:gid as numbers, or {uid} for the owner's")]
+HeaderName = Annotated[str, _like("[A-Za-z][A-Za-z0-9-]*", "a header's name is made of letters, digits and hyphens")]
+Capability = Annotated[str, _like("[A-Z_]+", "write it like CHOWN, without CAP_")]
