@@ -33,7 +33,8 @@ def normalise_address(text: str) -> str:
         valid = validate_email(address, check_deliverability=False, allow_smtputf8=False, allow_quoted_local=False)
     except EmailNotValidError:
         raise ValueError("that does not look like an e-mail address; it should be like name@institute.edu") from None
-    return valid.normalized.lower()
+    # `normalized` would turn an xn-- domain into its look-alike letters; codes are sent to what was checked.
+    return (valid.ascii_email or address).lower()
 
 
 def domain_allowed(address: str, allowed_domains: tuple[str, ...]) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]?)i?b?", re.IGNORECASE | re.ASCII)
 
 
 def parse_bytes(text: str) -> int:
@@ -17,7 +18,7 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"“{text}” is not a size; write it like 512m, 8g or 1.5t")
-    size = int(float(match[1]) * _FACTORS[match[2].lower()])
+    size = int(Decimal(match[1]) * _FACTORS[match[2].lower()])
     if size <= 0:
         raise ValueError(f"“{text}” is not a size above zero")
     return size
