@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from support.live import LivePlatform
@@ -79,8 +81,8 @@ async def run_in_new_notebook(lab: Page, kernel: str, code: str, output: str) ->
     await card.click(timeout=30_000)
     cell = lab.locator(CELL).first
     await cell.wait_for(timeout=30_000)
-    await lab.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator").wait_for(timeout=30_000)
-    await cell.locator(".cm-content").click()
-    await lab.keyboard.insert_text(code)
-    await lab.keyboard.press("Shift+Enter")
+    await lab.get_by_role("button", name=re.compile(rf"^{kernel}.* \| Idle")).wait_for(timeout=30_000)
+    editor = cell.locator(".cm-content")
+    await editor.fill(code)
+    await editor.press("Shift+Enter")
     await expect(cell.locator(".jp-OutputArea-output")).to_contain_text(output, timeout=60_000)
