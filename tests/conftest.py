@@ -1,0 +1,40 @@
+"""Fixtures that more than one folder of tests can use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from launchpad.store.database import Database
+
+
+class Clock:
+    """A clock that stands still until it is moved; call it where the program wants `now`."""
+
+    def __init__(self, start: datetime) -> None:
+        self.now = start
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **by: float) -> datetime:
+        """Moves on by a timedelta's arguments: clock.forward(minutes=10)."""
+        self.now += timedelta(**by)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A migrated database of its own. Its file is `tmp_path / "launchpad.db"`."""
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'launchpad.db'}")
+    await database.migrate()
+    yield database
+    await database.aclose()
