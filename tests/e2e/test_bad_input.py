@@ -16,7 +16,7 @@ from support.ports import free_ports
 
 
 async def test_what_is_not_offered_is_refused_with_its_field(shared_platform: LivePlatform) -> None:
-    """Unknown environment, memory beyond the choices, a size that is none: 422 with the field; no instance, no container."""
+    """Unknown environment, memory beyond the choices, a size that is none: 422 with the field; no instance."""
     async with shared_platform.person("kim@example.org") as kim:
         for wish, field, words in (
             ({"environment": "matlab"}, "environment", "rstudio, jupyterlab"),

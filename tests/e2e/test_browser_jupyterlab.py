@@ -14,7 +14,7 @@ CELL = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell"
 
 
 async def test_jupyterlab_from_sign_in_to_relaunch(shared_platform: LivePlatform, browser: Browser) -> None:
-    """Sign in with the mailed code, launch, watch the stages, open, run Python and R, write a file, stop, find it again."""
+    """Sign in with the mailed code, launch, watch the stages, run Python and R, write a file, stop, find it again."""
     live = shared_platform
     context = await browser.new_context(viewport={"width": 1280, "height": 900})
     try:

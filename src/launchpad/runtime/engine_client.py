@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 30  # for calls that do not wait for a container or an image
 CONNECT_SECONDS = 5
+NOT_CONNECTED = 900  # aiodocker's own status for an engine that cannot be reached
 
 
 class EngineClient:
@@ -70,7 +71,9 @@ def answering() -> Iterator[None]:
     """Raises EngineUnavailable where the engine does not answer; DockerError, its refusal, passes through."""
     try:
         yield
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, DockerError) as error:
+        if isinstance(error, DockerError) and error.status != NOT_CONNECTED:
+            raise
         log.warning("engine.unavailable", error=repr(error))
         raise EngineUnavailable(
             "The container engine does not answer. Your files are safe; please try again in a minute.",
