@@ -103,8 +103,9 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, Any]:
         if not name.startswith(VARIABLE_PREFIX) or name in _NOT_SETTINGS:
             continue
         if name.upper() not in known:
-            close = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            ends = [one.removeprefix(VARIABLE_PREFIX) for one in known]
+            close = difflib.get_close_matches(name.upper().removeprefix(VARIABLE_PREFIX), ends, n=1)
+            hint = f"; did you mean {VARIABLE_PREFIX}{close[0]}?" if close else ""
             raise SettingsError(f"The variable {name} is not a setting{hint}")
         if wanted := known[name.upper()]:
             try:

@@ -1,0 +1,452 @@
+"""The settings: what is read from where, and that every mistake is named by file, line and key, or by variable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launchpad.errors import SettingsError
+from launchpad.settings import Settings, load_settings, tables
+
+GB = 1024**3
+Written = Callable[[str], Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    """Writes a settings file."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "launchpad.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def mistakes(path: Path, **variables: str) -> list[str]:
+    """The lines of what is said about a file, without the folder it lies in."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, variables=variables)
+    return caught.value.detail.replace(f"{path.parent}/", "").splitlines()
+
+
+# -- where settings come from ----------------------------------------------------------------------------------------
+
+
+def test_without_a_file_everything_has_a_default() -> None:
+    settings = tables({})
+    assert settings.public_url == "http://localhost:8080"
+    assert settings.sign_in.code_minutes == 10
+    assert settings.sign_in.code_attempts == 5
+    assert settings.limits.memory == "auto"
+    assert settings.resolved_database_url == "sqlite+aiosqlite:////var/lib/launchpad/launchpad.db"
+    assert [entry.name for entry in settings.environments] == ["rstudio", "jupyterlab"]
+
+
+def test_no_secret_has_a_default() -> None:
+    assert tables({}).mail.password is None
+    assert tables({}).web.metrics_token is None
+
+
+def test_the_file_is_read(written: Written) -> None:
+    path = written(
+        """
+        public_url = "https://Lab.Example.org/"
+        instances_url = "https://lab.example.org:8443"
+        [limits]
+        memory = ["8g", "16g"]
+        [[mounts]]
+        name = "shared"
+        source = "/srv/data"
+        target = "/data"
+        """
+    )
+    settings = load_settings(path, variables={})
+    assert settings.public_url == "https://lab.example.org"
+    assert settings.is_https
+    assert settings.limits.memory == (8 * GB, 16 * GB)
+    assert [mount.mode for mount in settings.mounts] == ["ro"]
+
+
+def test_the_file_may_be_named_by_a_variable(written: Written) -> None:
+    path = written("[sign_in]\ncode_minutes = 3")
+    assert load_settings(variables={"LAUNCHPAD_CONFIG": str(path)}).sign_in.code_minutes == 3
+
+
+def test_the_argument_beats_the_variable_that_names_a_file(written: Written) -> None:
+    path = written("[sign_in]\ncode_minutes = 3")
+    assert load_settings(path, variables={"LAUNCHPAD_CONFIG": "/nowhere"}).sign_in.code_minutes == 3
+
+
+def test_a_variable_beats_the_file_key_by_key(written: Written) -> None:
+    path = written('public_url = "http://a.org"\n[sign_in]\ncode_minutes = 3\ncode_attempts = 4')
+    variables = {"LAUNCHPAD_PUBLIC_URL": "http://b.org", "LAUNCHPAD_SIGN_IN__CODE_MINUTES": "7"}
+    settings = load_settings(path, variables=variables)
+    assert settings.public_url == "http://b.org"
+    assert (settings.sign_in.code_minutes, settings.sign_in.code_attempts) == (7, 4)
+
+
+def test_lists_and_tables_are_written_as_json_in_variables(written: Written) -> None:
+    variables = {
+        "LAUNCHPAD_ADMIN_EMAILS": '["Admin@Example.org"]',
+        "LAUNCHPAD_LIMITS__MEMORY": '["1g", "2g"]',
+        "LAUNCHPAD_LIMITS__DAYS": "[3]",
+        "LAUNCHPAD_CAPACITY__MEMORY": "64g",
+        "LAUNCHPAD_CAPACITY__CPUS": "auto",
+        "LAUNCHPAD_SIGN_IN": '{"code_minutes": 5, "allowed_domains": ["x.edu"]}',
+        "LAUNCHPAD_MOUNTS": '[{"name": "d", "source": "/d", "target": "/d", "mode": "rw"}]',
+        "LAUNCHPAD_MAIL__PASSWORD": "{not json}",
+        "HOME": "/root",
+    }
+    settings = load_settings(written(""), variables=variables)
+    assert settings.admin_emails == ("admin@example.org",)
+    assert settings.limits.memory == (GB, 2 * GB)
+    assert settings.limits.days == (3,)
+    assert settings.capacity.memory == 64 * GB
+    assert settings.capacity.cpus == "auto"
+    assert settings.sign_in.code_minutes == 5
+    assert settings.mounts[0].mode == "rw"
+    assert settings.mail.password is not None
+    assert settings.mail.password.get_secret_value() == "{not json}"
+
+
+def test_a_list_in_a_variable_replaces_the_files(written: Written) -> None:
+    path = written('admin_emails = ["a@x.edu", "b@x.edu"]')
+    assert load_settings(path, variables={"LAUNCHPAD_ADMIN_EMAILS": "[]"}).admin_emails == ()
+
+
+def test_it_can_be_told_which_keys_were_given() -> None:
+    """The quick start puts its own defaults only where nothing was said."""
+    assert "state_dir" not in tables({}).model_fields_set
+    assert "state_dir" in tables({"state_dir": "/srv/lp"}).model_fields_set
+
+
+def test_secrets_do_not_show_when_settings_are_printed() -> None:
+    assert "hunter2" not in repr(tables({"mail": {"password": "hunter2"}, "web": {"metrics_token": "hunter2"}}))
+
+
+# -- mistakes: where ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_named_but_missing(tmp_path: Path) -> None:
+    assert mistakes(tmp_path / "none.toml") == ["none.toml: there is no such settings file"]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    assert mistakes(tmp_path / "folder.toml") == ["folder.toml: the settings file cannot be read: Is a directory"]
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes('[mail]\nfrom_name = "Bücher"'.encode("latin-1"))
+    assert mistakes(tmp_path / "latin.toml")[0].startswith("latin.toml: the settings file is not UTF-8")
+
+
+def test_a_syntax_error_names_its_line(written: Written) -> None:
+    [said] = mistakes(written("[sign_in]\ncode_minutes = = 5\n"))
+    assert said.startswith("launchpad.toml: this is not TOML: ")
+    assert "line 2" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[sign_in]\n\nlogin_hour = 5",
+            "line 3: sign_in.login_hour: there is no such setting; did you mean login_hours?",
+        ),
+        ("[mail]\nfrom-name = 5", "line 2: mail.from-name: there is no such setting; did you mean from_name?"),
+        ("publik_url = 'x'", "line 1: publik_url: there is no such setting; did you mean public_url?"),
+        ("[singin]\nx = 1", "line 1: singin: there is no such setting; did you mean sign_in?"),
+        ("_env_prefix = 'x'", "line 1: _env_prefix: there is no such setting"),
+        ("zzz = 1", "line 1: zzz: there is no such setting"),
+        ("sign_in.code_minutes = 100", "line 1: sign_in.code_minutes: Input should be less than or equal to 60"),
+        ("[engine.host]\nx = 1", "line 1: engine.host: Input should be a valid string"),
+        ("[[mounts]]\nname = 'a'\nsource = '/a'", "line 1: mounts[0].target: this setting is needed"),
+    ],
+)
+def test_a_key_that_does_not_exist_or_is_missing(written: Written, text: str, said: str) -> None:
+    assert mistakes(written(text)) == [f"launchpad.toml, {said}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("sign_in.code_minutes", '"ten"', "Input should be a valid integer, unable to parse string as an integer"),
+        ("sign_in.code_minutes", "0", "Input should be greater than or equal to 1"),
+        ("sign_in.allowed_domains", '"x.edu"', "write a list, in [ ]"),
+        ("mail.port", "70000", "Input should be less than or equal to 65535"),
+        ("mail.security", '"ssl"', 'choose "starttls", "tls" or "none"'),
+        ("mail.password", '"changeme"', "this is still the placeholder of an example; put the real secret here"),
+        ("mail.password", '"<change-me>"', "this is still the placeholder of an example; put the real secret here"),
+        ("web.metrics_token", '"TODO"', "this is still the placeholder of an example; put the real secret here"),
+        ("homes.root", '"home"', "write the whole path, from / on"),
+        ("homes.root", "5", "write a path"),
+        ("engine.port_range", '"20000"', "give two ports between 1024 and 65535, the smaller first, like 20000-29999"),
+        ("engine.port_range", '"80-90"', "give two ports between 1024 and 65535, the smaller first, like 20000-29999"),
+        ("engine.log_bytes", '"10 apples"', "“10 apples” is not a size; write it like 512m, 8g or 1.5t"),
+        ("capacity.memory", '"lots"', '“lots” is not a size; write it like 512m, 8g or 1.5t, or "auto"'),
+        ("capacity.memory", '"0g"', '“0g” is not a size above zero, or "auto"'),
+        ("capacity.cpus", "-1", 'Input should be greater than 0, or "auto"'),
+        ("capacity.max_instances", "-1", 'Input should be greater than or equal to 0, or "auto"'),
+        ("limits.memory", '"lots"', 'write a list, in [ ], or "auto"'),
+        ("limits.memory", "[]", 'offer at least one choice, or "auto"'),
+        ("limits.days", "[]", "offer at least one choice"),
+        ("limits.cpus", "[nan]", "Input should be a finite number"),
+        ("public_url", '"lab.example.org"', "write it like https://lab.example.org or http://localhost:8080"),
+        ("public_url", '"https://lab.example.org/x"', "only scheme, host name and port belong here, no path"),
+        ("public_url", '"https://me@lab.example.org"', "only scheme, host name and port belong here, no path"),
+        ("public_url", '"http://lab.example.org:99999"', "Port out of range 0-65535"),
+        (
+            "admin_emails",
+            '["alice"]',
+            "that does not look like an e-mail address; it should be like name@institute.edu",
+        ),
+        ("limits", "3", "this is a table; write its keys below a header in [ ]"),
+        ("mounts", "{ name = 'x' }", "write a list, in [ ]"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_by_line_and_key(written: Written, key: str, value: str, said: str) -> None:
+    section, _, name = key.rpartition(".")
+    text = f"# a comment\n[{section}]\n{name} = {value}" if section else f"# a comment\n\n{name} = {value}"
+    place = key + ("[0]" if value.startswith("[") and value != "[]" else "")
+    assert mistakes(written(text)) == [f"launchpad.toml, line 3: {place}: {said}"]
+
+
+@pytest.mark.parametrize("value", ["*.edu", "@", "nus", "x.edu/y", "büro.de", "a@b.org"])
+def test_an_allowed_domain_is_written_exactly(written: Written, value: str) -> None:
+    [said] = mistakes(written(f"[sign_in]\nallowed_domains = ['ok.edu', '{value}']"))
+    assert said.startswith("launchpad.toml, line 2: sign_in.allowed_domains[1]: write the part behind the @")
+
+
+def test_every_mistake_is_told_at_once_and_each_only_once(written: Written) -> None:
+    said = mistakes(written('[capacity]\nmemory = "8 apples"\ncpus = -1\nreserve = "x"\n[web]\nsweep_seconds = -1'))
+    assert [line.partition(": ")[0] for line in said] == [f"launchpad.toml, line {number}" for number in (2, 3, 4, 6)]
+
+
+def test_one_wrong_choice_of_a_list_is_named_by_its_place(written: Written) -> None:
+    assert mistakes(written("[limits]\nmemory = ['1g', 'lots']")) == [
+        "launchpad.toml, line 2: limits.memory[1]: “lots” is not a size; write it like 512m, 8g or 1.5t"
+    ]
+
+
+def test_the_right_one_of_several_tables_is_named(written: Written) -> None:
+    text = """[[mounts]]
+name = "a"
+source = "/a"
+target = "/a"
+[[mounts]]
+name = "b"
+source = "b"
+target = "/b"
+"""
+    assert mistakes(written(text)) == ["launchpad.toml, line 7: mounts[1].source: write the whole path, from / on"]
+
+
+def test_a_user_name_without_a_password_is_refused(written: Written) -> None:
+    said = mistakes(written("# mail\n[mail]\nusername = 'lp'"))
+    assert said == ["launchpad.toml, line 2: mail: username is set, but password is not"]
+
+
+def test_settings_that_do_not_fit_together_name_both_keys(written: Written) -> None:
+    assert mistakes(written("public_url = 'https://x.org'")) == [
+        "launchpad.toml: public_url and instances_url must both be https, or both http"
+    ]
+    assert mistakes(written("[tls]\nkey = '/k'")) == [
+        "launchpad.toml: tls.certificate and tls.key belong together; one of them is missing"
+    ]
+
+
+@pytest.mark.parametrize("url", ["https://{instance}.lab.example.org", "https://*.lab.example.org"])
+def test_a_host_name_an_instance_is_refused_clearly(written: Written, url: str) -> None:
+    assert mistakes(written(f"public_url = 'https://lab.example.org'\ninstances_url = '{url}'")) == [
+        "launchpad.toml, line 2: instances_url: one host name is needed; "
+        "a pattern with a host name an instance is not served yet"
+    ]
+
+
+def test_tables_without_a_file_name_the_key() -> None:
+    with pytest.raises(SettingsError, match=r"^sign_in\.code_minutes: Input should be"):
+        tables({"sign_in": {"code_minutes": 0}})
+
+
+# -- mistakes in variables ---------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_name(written: Written) -> None:
+    assert mistakes(written(""), LAUNCHPAD_SIGN_IN__CODE_MINUTS="5") == [
+        "The variable LAUNCHPAD_SIGN_IN__CODE_MINUTS is not a setting; did you mean LAUNCHPAD_SIGN_IN__CODE_MINUTES?"
+    ]
+    assert mistakes(written(""), LAUNCHPAD_ZZZZ="5") == ["The variable LAUNCHPAD_ZZZZ is not a setting"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("LAUNCHPAD_SIGN_IN__CODE_MINUTES", "500", "sign_in.code_minutes: Input should be less than or equal to 60"),
+        ("LAUNCHPAD_CAPACITY__MEMORY", "0g", 'capacity.memory: “0g” is not a size above zero, or "auto"'),
+        ("LAUNCHPAD_LIMITS__MEMORY", "8g", 'limits.memory: write a list, in [ ], or "auto"'),
+        ("LAUNCHPAD_LIMITS__MEMORY", '["1g", "0g"]', "limits.memory[1]: “0g” is not a size above zero"),
+        (
+            "LAUNCHPAD_SIGN_IN",
+            '{"login_hours": "x"}',
+            "sign_in.login_hours: Input should be a valid integer, unable to parse string as an integer",
+        ),
+        ("LAUNCHPAD_SIGN_IN", "[]", "sign_in: this is a table; write its keys below a header in [ ]"),
+        ("LAUNCHPAD_MOUNTS", '[{"name":"a","target":"/a"}]', "mounts[0].source: this setting is needed"),
+        (
+            "LAUNCHPAD_ENVIRONMENTS",
+            '[{"name":"rstudio","home":"x"}]',
+            "environments.rstudio.home: write the whole path, from / on",
+        ),
+    ],
+)
+def test_a_variable_that_does_not_fit_is_named_with_its_key(
+    written: Written, variable: str, value: str, said: str
+) -> None:
+    assert mistakes(written("[sign_in]\ncode_minutes = 5"), **{variable: value}) == [f"{variable}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("LAUNCHPAD_ADMIN_EMAILS", "a@b.org", "write this list as JSON: "),
+        ("LAUNCHPAD_LIMITS__DAYS", "[1,", "write this list as JSON: "),
+        ("LAUNCHPAD_SIGN_IN", "code_minutes=5", "write this table as JSON: "),
+        ("LAUNCHPAD_SIGN_IN__ALLOWED_DOMAINS", "x.edu", "write this list as JSON: "),
+    ],
+)
+def test_a_variable_that_is_no_json_is_named(written: Written, variable: str, value: str, said: str) -> None:
+    assert mistakes(written(""), **{variable: value})[0].startswith(f"{variable}: {said}")
+
+
+def test_a_mistake_in_the_file_is_not_blamed_on_a_variable_of_the_same_section(written: Written) -> None:
+    said = mistakes(written("[sign_in]\nlogin_hours = 0"), LAUNCHPAD_SIGN_IN='{"code_minutes": 5}')
+    assert said == ["launchpad.toml, line 2: sign_in.login_hours: Input should be greater than or equal to 1"]
+
+
+# -- the catalogue -----------------------------------------------------------------------------------------------------
+
+
+def entry(settings: Settings, name: str) -> dict[str, object]:
+    [found] = [one for one in settings.environments if one.name == name]
+    return found.model_dump()
+
+
+def test_one_key_of_a_shipped_entry_changes_and_the_rest_stays() -> None:
+    shipped, changed = tables({}), tables({"environments": [{"name": "rstudio", "image": "rocker/rstudio:5"}]})
+    assert entry(changed, "rstudio") == {**entry(shipped, "rstudio"), "image": "rocker/rstudio:5"}
+    assert entry(changed, "jupyterlab") == entry(shipped, "jupyterlab")
+
+
+def test_tables_inside_a_shipped_entry_are_merged_key_by_key() -> None:
+    settings = tables({"environments": [{"name": "rstudio", "env_vars": {"MINE": "1", "DISABLE_AUTH": "false"}}]})
+    env_vars = entry(settings, "rstudio")["env_vars"]
+    assert isinstance(env_vars, dict)
+    assert env_vars["MINE"] == "1"
+    assert env_vars["DISABLE_AUTH"] == "false"
+    assert env_vars["USERID"] == "{uid}"
+
+
+def test_another_name_adds_an_entry_behind_those_that_ship(written: Written) -> None:
+    path = written(
+        """
+        [[environments]]
+        name = "vscode"
+        title = "VS Code"
+        image = "codercom/code-server:4"
+        port = 8080
+        home = "/home/coder"
+        [environments.offer]
+        memory = ["4g", "2g", "2g"]
+        """
+    )
+    settings = load_settings(path, variables={})
+    assert [one.name for one in settings.environments] == ["rstudio", "jupyterlab", "vscode"]
+    assert settings.environments[2].offer.memory == (2 * GB, 4 * GB), "ascending, each once"
+    assert settings.environments[2].health_path == "/"
+
+
+def test_an_entry_can_be_switched_off() -> None:
+    settings = tables({"environments": [{"name": "jupyterlab", "enabled": False}]})
+    assert [(one.name, one.enabled) for one in settings.environments] == [("rstudio", True), ("jupyterlab", False)]
+
+
+def test_the_catalogue_can_come_from_a_variable(written: Written) -> None:
+    value = json.dumps([{"name": "jupyterlab", "enabled": False}])
+    settings = load_settings(written(""), variables={"LAUNCHPAD_ENVIRONMENTS": value})
+    assert [one.enabled for one in settings.environments] == [True, False]
+
+
+def test_two_entries_of_one_name_are_refused(written: Written) -> None:
+    text = "[[environments]]\nname = 'rstudio'\n[[environments]]\nname = 'rstudio'"
+    assert mistakes(written(text)) == ["launchpad.toml, line 1: environments: two environments are named “rstudio”"]
+
+
+OWN = """[[environments]]
+name = "own"
+title = "Own"
+image = "own:1"
+port = 80
+home = "/home/own"
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "said"),
+    [
+        ("user = 'root'", 7, "user: write uid:gid as numbers, or {uid} for the owner's"),
+        ("health_path = 'x'", 7, "health_path: write a path that begins with / or {root_path}"),
+        ("start_path = 'x'", 7, "start_path: write the whole path, from / on"),
+        ("capabilities = ['sys_admin']", 7, "capabilities[0]: write it like CHOWN, without CAP_"),
+        ("prefix = 'drop'", 7, "prefix: Input should be 'keep' or 'strip'"),
+        ("pids_limit = 1", 7, "pids_limit: Input should be greater than or equal to 16"),
+        ("imaeg = 'y'", 7, "imaeg: there is no such setting; did you mean image?"),
+        (
+            "[environments.offer]\nmemory = ['8 x']",
+            8,
+            "offer.memory[0]: “8 x” is not a size; write it like 512m, 8g or 1.5t",
+        ),
+        ("[environments.offer]\nday = [1]", 8, "offer.day: there is no such setting; did you mean days?"),
+        ("[environments.env_vars]\nA = 1", 8, "env_vars.A: Input should be a valid string"),
+        ("[environments.request_headers]\nX-A = 1", 8, "request_headers.X-A: Input should be a valid string"),
+        (
+            "[environments.request_headers]\nX_A = 'a'",
+            8,
+            "request_headers.X_A: a header's name is made of letters, digits and hyphens",
+        ),
+    ],
+)
+def test_a_mistake_in_an_entry_names_the_entry_and_its_line(written: Written, more: str, line: int, said: str) -> None:
+    """Lines are counted in the file, although the entries that ship come before it."""
+    assert mistakes(written(OWN + more)) == [f"launchpad.toml, line {line}: environments.own.{said}"]
+
+
+def test_a_key_that_an_entry_lacks_is_named_at_its_table(written: Written) -> None:
+    text = "[[environments]]\nname = 'rstudio'\n" + OWN.replace("port = 80\n", "")
+    assert mistakes(written(text)) == ["launchpad.toml, line 3: environments.own.port: this setting is needed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("R Studio", "lower-case letters"), ("-x", "lower-case letters"), ("x" * 32, "1 to 31"), ("x\n", "lower-case")],
+)
+def test_an_entrys_name_fits_urls_and_labels(name: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        tables({"environments": [{"name": name, "title": "X", "image": "x:1", "port": 1, "home": "/h"}]})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("environments = 3", "line 1: environments: write a list, in [ ]"),
+        ("environments = [3]", "line 1: environments[0]: this is a table; write its keys below a header in [ ]"),
+        ("[[environments]]\nenabled = false", "line 1: environments[2].name: this setting is needed"),
+    ],
+)
+def test_a_catalogue_of_another_shape_is_refused(written: Written, text: str, said: str) -> None:
+    assert mistakes(written(text))[0] == f"launchpad.toml, {said}"
