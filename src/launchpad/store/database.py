@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, DateTime, Dialect, MetaData, event, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.types import TypeDecorator
@@ -66,12 +66,12 @@ class Database:
     when it writes; within the process writers queue on a lock, which is fairer and quicker than SQLite's busy loop.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._write_lock = asyncio.Lock() if self._is_sqlite else nullcontext()
         if self._is_sqlite:
-            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self._engine.sync_engine, "connect", _sqlite_preparer(busy_seconds))
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
 
     @asynccontextmanager
@@ -90,7 +90,7 @@ class Database:
         """All or nothing. No engine or mail call may be awaited inside.
 
         Raises:
-            StoreUnavailable: the database does not answer, is locked for longer than BUSY_SECONDS, or its disk is
+            StoreUnavailable: the database does not answer, is locked for longer than `busy_seconds`, or its disk is
                 full. Nothing was written.
         """
         with _translated():
@@ -123,8 +123,10 @@ class _translated:  # noqa: N801 - a context manager that reads like a function
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OperationalError | PoolTimeoutError | sqlite3.OperationalError | OSError) or (
-            isinstance(error, DBAPIError) and error.connection_invalidated
+        if (
+            isinstance(error, OperationalError | PoolTimeoutError | sqlite3.OperationalError | OSError)
+            or type(error) is DatabaseError  # a broken file; the kinds below it are faults of the program
+            or (isinstance(error, DBAPIError) and error.connection_invalidated)
         ):
             log.error("store.unavailable", error=str(error))
             raise StoreUnavailable(
@@ -133,17 +135,20 @@ class _translated:  # noqa: N801 - a context manager that reads like a function
             ) from error
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver must not open transactions of its own; see _begin_sqlite
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {BUSY_SECONDS * 1000}",
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not open transactions of its own; see _begin_sqlite
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {round(busy_seconds * 1000)}",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -45,19 +45,28 @@ class StateDir:
 
 
 def _read_or_make(path: Path, value: str) -> str:
-    """The file's text; of processes that start at once, one makes it and all read the same."""
+    """The file's text; of processes that start at once, one makes it and all read the same.
+
+    Raises:
+        ValueError: the file is shorter than `value`, so it was cut short or emptied.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     if not path.exists():
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(value)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave an empty key behind
         try:
             os.link(temporary, path)
         except FileExistsError:
             pass
         finally:
             temporary.unlink()
-    return path.read_text(encoding="ascii").strip()
+    text = path.read_text(encoding="ascii").strip()
+    if len(text) < len(value):
+        raise ValueError(f"{path.name} is cut short; restore it from a backup")
+    return text
 
 
 class CarrierMark:
