@@ -130,10 +130,8 @@ def test_another_process_is_alive_until_it_is_killed(
 
 def test_programs_that_a_process_starts_do_not_keep_it_alive(state: StateDir) -> None:
     """The lock is not inherited: nginx outlives a killed portal."""
-    code = HOLDS_A_MARK.replace(
-        "sys.stdin.read()",
-        "import subprocess; subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL); sys.stdin.read()",
-    )
+    starts_another = "import subprocess; subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\nprint("
+    code = HOLDS_A_MARK.replace("print(", starts_another)
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(state.path)],
         stdin=subprocess.PIPE,
