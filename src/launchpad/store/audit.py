@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, String, Table, Text, insert, select
+from sqlalchemy import Column, Index, Integer, String, Table, Text, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .database import Instant, metadata
@@ -66,11 +66,9 @@ async def page(
     if before_id is not None:
         query = query.where(table.c.id < before_id)
     if search:
-        query = query.where(
-            table.c.actor.contains(search, autoescape=True)
-            | table.c.action.contains(search, autoescape=True)
-            | table.c.subject.contains(search, autoescape=True)
-        )
+        wanted = search.lower()
+        columns = (table.c.actor, table.c.action, table.c.subject)
+        query = query.where(or_(*(func.lower(column).contains(wanted, autoescape=True) for column in columns)))
     return [
         AuditRecord(row.id, row.at, row.actor, row.client, row.action, row.subject, json.loads(row.details))
         for row in await db.execute(query)
