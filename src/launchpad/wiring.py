@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from .domain.environments import Environment
+from .errors import SettingsError
 from .mail.base import Mailer
 from .mail.outbox import Outbox
 from .mail.smtp import SmtpMailer
@@ -43,6 +44,8 @@ def catalogue_of(settings: Settings) -> dict[str, Environment]:
 def runtime_of(settings: Settings, deployment_id: str) -> Runtime:
     if settings.engine.runtime == "fake":
         return FakeRuntime(deployment_id)
+    if settings.engine.runtime == "swarm":
+        raise SettingsError("engine.runtime: “swarm” is not in this version; use “engine”.")
     return EngineRuntime(settings.engine, deployment_id)
 
 
