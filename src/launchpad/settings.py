@@ -117,7 +117,8 @@ class EngineSettings(_Section):
     )
     port_range: PortRange = Field("20000-29999", description="Loopback ports the engine publishes instances on.")
     runtime: Literal["engine", "swarm", "fake"] = Field(
-        "engine", description="`engine`: one Docker Engine. `fake`: nothing is started; for looking around."
+        "engine",
+        description="`engine`: one Docker Engine. `fake`: nothing is started; for looking around. `swarm` is not in this version.",
     )
     oci_runtime: str = Field(
         "", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default."
@@ -187,7 +188,7 @@ class OfferSettings(_Section):
 
 
 class EnvironmentSettings(_Section):
-    """One entry of the catalogue. Texts may hold {root_path}, {token}, {username}, {uid} and {home}."""
+    """One entry of the catalogue. Texts may hold `{root_path}`, `{token}`, `{username}`, `{uid}`, `{home}`."""
 
     name: Name = Field(description="Stable name, used in the API.")
     title: str = Field(min_length=1, max_length=60, description="As users see it.")
@@ -196,9 +197,9 @@ class EnvironmentSettings(_Section):
     image: str = Field(min_length=1, description="Image with its tag.")
     build: str | None = Field(None, description="Recipe of images/ used where `image` cannot be had.")
     port: int = Field(ge=1, le=65535, description="Port the application listens on in the container.")
-    home: AbsolutePath = Field(description="Where the user's home is mounted; also mounted at /home/<username>.")
+    home: AbsolutePath = Field(description="Where the user's home is mounted; also mounted at `/home/<username>`.")
     prefix: Prefix = Field(
-        Prefix.STRIP, description="`keep` /i/<id> in requests for applications with a base path, or `strip` it."
+        Prefix.STRIP, description="`keep` `/i/<id>` in requests for applications with a base path, or `strip` it."
     )
     health_path: HealthPath = Field(
         "/", description="Path, as the application sees it, that answers below 400 when it is usable."
@@ -223,7 +224,7 @@ class EnvironmentSettings(_Section):
 class WebSettings(_Section):
     """How nginx and the portal find each other."""
 
-    socket: Path | None = Field(None, description="Unix socket of the portal; <state_dir>/run/portal.sock by default.")
+    socket: Path | None = Field(None, description="Unix socket of the portal; empty: `<state_dir>/run/portal.sock`.")
     sweep_seconds: int = Field(
         0, ge=0, description="The portal itself sweeps this often; 0 leaves it to the systemd timer."
     )

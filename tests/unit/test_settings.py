@@ -10,6 +10,7 @@ import pytest
 
 from launchpad.errors import SettingsError
 from launchpad.settings import Settings, load_settings, tables
+from launchpad.wiring import build_platform
 
 GB = 1024**3
 Written = Callable[[str], Path]
@@ -450,3 +451,17 @@ def test_an_entrys_name_fits_urls_and_labels(name: str, said: str) -> None:
 )
 def test_a_catalogue_of_another_shape_is_refused(written: Written, text: str, said: str) -> None:
     assert mistakes(written(text))[0] == f"launchpad.toml, {said}"
+
+
+# -- what this version does not have -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("engine", "runtime", "swarm"), ("homes", "driver", "btrfs"), ("homes", "driver", "project-quota")],
+)
+def test_what_is_not_in_this_version_is_refused_at_the_start_and_not_ignored(
+    tmp_path: Path, section: str, key: str, value: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"^{section}\.{key}: “{value}” is not in this version"):
+        build_platform(tables({"state_dir": tmp_path, section: {key: value}}))
