@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from launchpad.store.database import Database
+
+settings.register_profile("launchpad", deadline=None)  # a busy machine is no failure
+settings.load_profile("launchpad")
 
 
 class Clock:
