@@ -1,0 +1,41 @@
+"""What a person does in a browser, from the landing page to an instance and back."""
+
+from __future__ import annotations
+
+from playwright.async_api import BrowserContext, Page, expect
+
+from .live import LivePlatform
+
+LAUNCH_SECONDS = 60_000
+
+
+async def sign_in(live: LivePlatform, page: Page, email: str) -> None:
+    """As a person does: address, mail, code."""
+    seen = len(live.mail.mails_to(email))
+    await page.goto(live.public_url)
+    await page.get_by_role("link", name="Sign in").first.click()
+    await page.get_by_label("E-mail address").fill(email)
+    await page.get_by_role("button", name="Send me a code").click()
+    await page.get_by_label("Code", exact=True).fill(await live.mail.code_for(email, seen=seen))
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/dashboard")
+
+
+async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Page:
+    """Clicks Launch, sees at least one stage go by, and opens the instance in its own tab."""
+    await page.goto(page.url.split("#")[0])
+    await page.get_by_role("button", name=f"Launch {title}").click()
+    instance = page.locator("article.instance", has_text=title)
+    await expect(instance).to_contain_text("tarting", timeout=10_000)
+    await expect(instance.get_by_text("Running", exact=True)).to_be_visible(timeout=LAUNCH_SECONDS)
+    async with context.expect_page() as opened:
+        await instance.get_by_role("link", name="Open").click()
+    return await opened.value
+
+
+async def stop(page: Page) -> None:
+    instance = page.locator("article.instance").first
+    await instance.get_by_role("button", name="Stop", exact=True).click()
+    await page.get_by_role("button", name="Stop it").click()
+    await expect(page.locator("li.ended").first).to_contain_text("topped by you", timeout=30_000)
+    await expect(page.locator("article.instance")).to_have_count(0)
