@@ -1,4 +1,4 @@
-"""The server's half (rserver): log-in redirects, cookies, CSRF and limits. Runs as a user of its own; R is elsewhere."""
+"""The server's half (rserver): log-in redirects, cookies, CSRF and limits, as a user of its own; R is elsewhere."""
 
 from __future__ import annotations
 
@@ -193,4 +193,4 @@ async def make_app() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(make_app(), host="0.0.0.0", port=PORT, print=None, access_log=None)  # noqa: S104 - the container's own
+    web.run_app(make_app(), host="0.0.0.0", port=PORT, print=None, access_log=None)
