@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import LaunchpadError
@@ -23,7 +25,7 @@ OPENAPI_PATH = "/api/v1/openapi.json"
 
 def create_app(platform: Platform) -> FastAPI:
     """The app over a platform that is wired but not started; its lifespan starts and closes the platform."""
-    app = FastAPI(
+    app = _App(
         title="Data-Science Launchpad",
         version=__version__,
         openapi_url=None,
@@ -37,7 +39,6 @@ def create_app(platform: Platform) -> FastAPI:
     app.include_router(api.router())
     pages.install(app)
     problems.install(app)
-    app.middleware("http")(_with_headers(platform))
 
     @app.get(OPENAPI_PATH, include_in_schema=False, dependencies=[Public])
     async def openapi() -> JSONResponse:
@@ -73,35 +74,47 @@ async def _sweep_for_ever(platform: Platform) -> None:
             log.warning("sweep.failed", detail=error.detail)
 
 
-def _with_headers(
-    platform: Platform,
-) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+class _App(FastAPI):
+    """The headers stand outside everything else, so that an answer to a fault of ours has them too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return _Headers(super().build_middleware_stack(), self.state.platform)
+
+
+class _Headers:
     """Nothing from elsewhere runs in our pages, nobody frames them, nothing personal is cached."""
-    instances_url = platform.settings.instances_url
-    policy = (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances_url}; "
-        "frame-ancestors 'none'; base-uri 'none'"
-    )
-    always = {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "same-origin",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    }
-    if platform.settings.is_https:
-        always["Strict-Transport-Security"] = "max-age=31536000"
 
-    async def add(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
-        if request.url.path.startswith("/gate/"):
-            return response
-        for name, value in always.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+    def __init__(self, app: ASGIApp, platform: Platform) -> None:
+        self._app = app
+        instances_url = platform.settings.instances_url
+        policy = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+            f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances_url}; "
+            "frame-ancestors 'none'; base-uri 'none'"
+        )
+        self._always = {
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+            "Cache-Control": "no-store",
+        }
+        if platform.settings.is_https:
+            self._always["Strict-Transport-Security"] = "max-age=31536000"
 
-    return add
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/gate/"):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._always.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -24,7 +24,11 @@ async def authorize(
     x_gate_method: Annotated[str, Header()] = "GET",
     x_gate_upgrade: Annotated[str, Header()] = "",
 ) -> Response:
-    """204 with where to and how to pass the request on; 401 (with X-Gate-Location for page loads), 403 or 404."""
+    """204 with where to and how to pass the request on; 401 (with X-Gate-Location for page loads) or 403.
+
+    What is not there is a 403 that says `X-Gate-Means: 404`: nginx's auth_request takes nothing but 401 and 403 for an
+    answer, and writes an error into its log for anything else.
+    """
     headers = request.headers
     decision = await platform.gate.decide(
         GateRequest(
@@ -40,7 +44,9 @@ async def authorize(
         ),
         platform.now(),
     )
-    answer = Response(status_code=decision.status)
+    answer = Response(status_code=403 if decision.status == 404 else decision.status)
+    if decision.status == 404:
+        answer.headers["X-Gate-Means"] = "404"
     if decision.location:
         answer.headers["X-Gate-Location"] = decision.location
     if decision.upstream and decision.prefix:
