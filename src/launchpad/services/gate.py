@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from ..domain.environments import Environment
 from ..domain.instances import Instance, State
 from ..domain.signin import Login, new_secret, secret_digest
 from ..domain.users import UserStatus
-from ..errors import Conflict, NotFound
+from ..errors import Conflict, NotFound, StoreUnavailable
 from ..settings import Settings
 from ..store import gate, logins
 from ..store.database import Database
@@ -126,8 +128,9 @@ class GateService:
         if row.instance_state != State.RUNNING or row.host is None or environment is None:
             return Decision(404)
         if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
-            async with self._database.transaction() as db:
-                await logins.seen(db, row.login_id, now)
+            with suppress(StoreUnavailable):  # instances go on while the database's disk is full
+                async with self._database.transaction() as db:
+                    await logins.seen(db, row.login_id, now)
         values = self._launcher.placeholders(environment, request.instance_id, row.username, row.uid)
         return Decision(
             204,
@@ -149,8 +152,8 @@ class GateService:
         """
         if not request.is_page_load:
             return Decision(401)
-        rest = request.uri.removeprefix(root_path(request.instance_id))
-        back = f"?next={quote(rest, safe='')}" if rest.startswith("/") else ""
+        root = root_path(request.instance_id)
+        back = f"?next={quote(request.uri.removeprefix(root), safe='')}" if request.uri.startswith(f"{root}/") else ""
         return Decision(401, location=f"{self._settings.public_url}/instances/{request.instance_id}/open{back}")
 
     def _origin_is_ours(self, request: GateRequest) -> bool:
@@ -179,12 +182,14 @@ class GateService:
 
 
 def inside(path: str) -> str:
-    """A path that stays inside the instance: it begins with one slash and names no other host.
+    """A path that stays inside the instance: it begins with one slash, names no other host and does not climb.
 
     Raises:
         NotFound: it does not.
     """
     unprintable = any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in path)
-    if not path.startswith("/") or path.startswith(("//", "/\\")) or unprintable:
+    # Browsers take a backslash for a slash, and %2e for a dot.
+    steps = unquote(re.split(r"[?#]", path, maxsplit=1)[0]).replace("\\", "/").split("/")
+    if not path.startswith("/") or path.startswith(("//", "/\\")) or unprintable or ".." in steps:
         raise NotFound("That is no path inside the instance.")
     return path

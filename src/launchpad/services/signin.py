@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -24,7 +25,7 @@ from ..domain.signin import (
     secret_digest,
 )
 from ..domain.users import Role, User, UserStatus
-from ..errors import InvalidInput, NotFound, TooManyRequests, WrongCode
+from ..errors import InvalidInput, NotFound, StoreUnavailable, TooManyRequests, WrongCode
 from ..mail.messages import sign_in_code
 from ..settings import Settings
 from ..storage.base import Homes
@@ -272,9 +273,10 @@ class SignInService:
         if login is None or user is None or not user.is_active or not login_is_live(login, self._settings, now):
             return None
         if now - login.last_seen_at > SEEN_AGAIN_AFTER:
-            async with self._database.transaction() as db:
-                await logins.seen(db, login.id, now)
-                await users.seen(db, user.id, now)
+            with suppress(StoreUnavailable):  # a disk that is full for the moment signs nobody out
+                async with self._database.transaction() as db:
+                    await logins.seen(db, login.id, now)
+                    await users.seen(db, user.id, now)
         return user, login
 
     async def sign_out(self, user: User, login: Login, client: Client, now: datetime) -> None:

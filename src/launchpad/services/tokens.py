@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from ..domain.naming import new_id
 from ..domain.signin import new_secret, secret_digest
 from ..domain.users import User
-from ..errors import Conflict, InvalidInput, NotFound
+from ..errors import Conflict, InvalidInput, NotFound, StoreUnavailable
 from ..store import audit, tokens, users
 from ..store.database import Database
 from ..store.tokens import ApiToken
@@ -81,6 +82,7 @@ class TokenService:
         if token is None or user is None or not user.is_active:
             return None
         if token.last_used_at is None or now - token.last_used_at > SEEN_AGAIN_AFTER:
-            async with self._database.transaction() as db:
-                await tokens.used(db, token.id, now)
+            with suppress(StoreUnavailable):  # what can be read still works while nothing can be written
+                async with self._database.transaction() as db:
+                    await tokens.used(db, token.id, now)
         return user
