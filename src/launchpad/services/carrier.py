@@ -17,7 +17,7 @@ import structlog
 
 from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State
-from ..errors import EngineUnavailable, LaunchpadError
+from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
 from ..runtime.base import Container, ContainerState, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
@@ -30,6 +30,9 @@ from .launching import Launcher, why_ended
 log = structlog.get_logger(__name__)
 
 Now = Callable[[], datetime]
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+AGAIN_AFTER_SECONDS = 5.0  # a pause before what went wrong on our side is taken up again
 
 
 def utc_now() -> datetime:
@@ -81,7 +84,7 @@ class Carrier:
 
     def start(self, instance_id: str) -> None:
         """Carries out a launch whose intent is committed, in the background."""
-        self._spawn(instance_id, self._carry_start(instance_id))
+        self._spawn(instance_id, lambda: self._carry_start(instance_id))
 
     async def end(self, instance: Instance, as_state: State, reason: str, now: datetime) -> bool:
         """Commits the end of a live instance and carries it out in the background; False when it was ending already."""
@@ -108,7 +111,7 @@ class Carrier:
                 carrier=self.id,
             )
         self.changes.tell(instance_id)
-        self._spawn(instance_id, self._carry_end(instance_id), instead=True)
+        self._spawn(instance_id, lambda: self._carry_end(instance_id), instead=True)
         return True
 
     async def wait(self) -> None:
@@ -117,25 +120,29 @@ class Carrier:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Drops what is under way; the rows keep the intents, and the next process takes them over."""
+        """Drops what is under way; the rows keep the intents, and another process may take them over from now on."""
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._launcher.aclose()
+        self._mark.close()
 
-    def _spawn(self, instance_id: str, work: Coroutine[Any, Any, None], *, instead: bool = False) -> None:
+    async def room_made(self) -> None:
+        """Lets those start that wait, since something ended."""
+        if self.after_end is not None:
+            await self.after_end()
+
+    def _spawn(self, instance_id: str, work: Work, *, instead: bool = False) -> None:
         before = self._tasks.get(instance_id)
         if before is not None and not before.done():
             if not instead:
-                work.close()
                 return
             before.cancel()
 
         async def run() -> None:
             if before is not None:
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({before})
-            await work
+                await asyncio.wait({before})
+            await work()
 
         task = asyncio.create_task(run(), name=f"carry {instance_id}")
         self._tasks[instance_id] = task
@@ -144,11 +151,16 @@ class Carrier:
             if self._tasks.get(instance_id) is done:
                 del self._tasks[instance_id]
             if not done.cancelled() and (error := done.exception()) is not None:
-                # A start ends as failed; an end keeps its intent and is taken up again by the next sweep.
                 log.error("carrier.fault", instance=instance_id, exc_info=error)
-                self._spawn(instance_id, self._fail(instance_id, "something went wrong on our side; it was recorded"))
+                self._spawn(instance_id, lambda: self._after_fault(instance_id))
 
         task.add_done_callback(forget)
+
+    async def _after_fault(self, instance_id: str) -> None:
+        """A start ends as failed, an end is tried again; when that goes wrong too, this comes back."""
+        await asyncio.sleep(AGAIN_AFTER_SECONDS)
+        await self._fail(instance_id, "something went wrong on our side; it was recorded")
+        await self._carry_end(instance_id)
 
     async def _carry_start(self, instance_id: str) -> None:
         async with self._database.reading() as db:
@@ -178,7 +190,7 @@ class Carrier:
             return
         now = self._now()
         async with self._database.transaction() as db:
-            await instances.move(
+            moved = await instances.move(
                 db,
                 instance_id,
                 State.STARTING,
@@ -189,6 +201,10 @@ class Carrier:
                 port=container.address.port,
                 carrier=None,
             )
+            now_there = None if moved else await instances.by_id(db, instance_id)
+        if not moved and (now_there is None or now_there.state not in (State.STARTING, State.RUNNING)):
+            # Another process ended it meanwhile, and may have looked for the container before there was one.
+            await self._runtime.remove(instance_id)
         self.changes.tell(instance_id)
 
     async def _stage(self, instance_id: str, stage: Stage, **values: Any) -> None:
@@ -197,7 +213,12 @@ class Carrier:
         self.changes.tell(instance_id)
 
     async def _fail(self, instance_id: str, reason: str) -> None:
-        with suppress(EngineUnavailable):  # a container left behind now is removed by the next sweep
+        """Ends a start; anything but a start is left as it is."""
+        async with self._database.reading() as db:
+            instance = await instances.by_id(db, instance_id)
+        if instance is None or instance.state is not State.STARTING:
+            return
+        with suppress(LaunchpadError):  # a container left behind now is removed by the next sweep
             await self._runtime.remove(instance_id)
         await self._ended(instance_id, State.STARTING, State.FAILED, reason)
 
@@ -211,9 +232,11 @@ class Carrier:
         try:
             await self._runtime.stop(instance_id, grace_seconds)
             await self._runtime.remove(instance_id)
-        except EngineUnavailable:
-            log.warning("stop.postponed", instance=instance_id)
-            return  # the intent stays; the sweep takes it up again
+        except (EngineUnavailable, EngineRefused) as error:
+            log.warning("stop.postponed", instance=instance_id, detail=error.detail)
+            async with self._database.transaction() as db:  # the intent stays; whoever sweeps next takes it up again
+                await instances.note(db, instance_id, carrier=None)
+            return
         await self._ended(
             instance_id, State.STOPPING, instance.ending_as or State.STOPPED, instance.reason or "stopped"
         )
@@ -222,8 +245,7 @@ class Carrier:
         async with self._database.transaction() as db:
             await instances.move(db, instance_id, before, after, reason=reason, ended_at=self._now())
         self.changes.tell(instance_id)
-        if self.after_end is not None:
-            await self.after_end()
+        await self.room_made()
 
     # -- bringing rows and engine together ---------------------------------------------------------------------------
 
@@ -248,33 +270,35 @@ class Carrier:
         containers = {container.instance_id: container for container in await self._runtime.list_containers()}
         async with self._database.reading() as db:
             live = await instances.in_states(db, State.STARTING, State.RUNNING, State.STOPPING)
-        outcomes = []
-        for instance in live:
-            try:
-                outcome = await self._reconcile(instance, containers.get(instance.id))
-            except EngineUnavailable:
-                raise
-            except LaunchpadError as error:
-                outcome = Outcome(instance.id, "left as it is", error.detail)
-            if outcome is not None:
-                outcomes.append(outcome)
         known = {instance.id for instance in live}
-        for container in containers.values():
-            if container.instance_id not in known:
-                outcomes += await self._reconcile_stray(container)
-        return outcomes
+        strays = [container for container in containers.values() if container.instance_id not in known]
+        outcomes = [
+            await self._one(instance.id, self._reconcile(instance, containers.get(instance.id))) for instance in live
+        ]
+        outcomes += [await self._one(stray.instance_id, self._reconcile_stray(stray)) for stray in strays]
+        return [outcome for outcome in outcomes if outcome is not None]
 
-    async def _reconcile_stray(self, container: Container) -> list[Outcome]:
+    async def _one(self, instance_id: str, work: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
+        """One item of many: unless the engine is away altogether, its failure is an outcome and stops no other."""
+        try:
+            return await work
+        except EngineUnavailable:
+            raise
+        except LaunchpadError as error:
+            log.warning("reconcile.item_failed", instance=instance_id, detail=error.detail)
+            return Outcome(instance_id, "left as it is", error.detail)
+
+    async def _reconcile_stray(self, container: Container) -> Outcome | None:
         """A container without a live row: removed when its instance has ended; left alone when nobody knows it."""
         async with self._database.reading() as db:
             row = await instances.by_id(db, container.instance_id)
         if row is None:
             log.warning("reconcile.unknown_container", instance=container.instance_id, state=container.state)
-            return [Outcome(container.instance_id, "left alone", "a container of this deployment that no record names")]
+            return Outcome(container.instance_id, "left alone", "a container of this deployment that no record names")
         if row.is_live:  # launched since the list was made
-            return []
+            return None
         await self._runtime.remove(container.instance_id)
-        return [Outcome(container.instance_id, "removed", "its instance had ended")]
+        return Outcome(container.instance_id, "removed", "its instance had ended")
 
     async def _reconcile(self, instance: Instance, container: Container | None) -> Outcome | None:
         if instance.id in self._tasks:
@@ -289,7 +313,7 @@ class Carrier:
             return Outcome(instance.id, "start taken over", "the process that carried it out is gone")
         if instance.state is State.STOPPING:
             await self._adopt(instance)
-            self._spawn(instance.id, self._carry_end(instance.id))
+            self._spawn(instance.id, lambda: self._carry_end(instance.id))
             return Outcome(instance.id, "stop taken over", "the process that carried it out is gone")
         return None
 
@@ -298,6 +322,9 @@ class Carrier:
             await instances.note(db, instance.id, carrier=self.id)
 
     async def _reconcile_running(self, instance: Instance, container: Container | None) -> Outcome | None:
+        if container is None or container.state is not ContainerState.RUNNING:
+            # What was listed may be older than the row: it may have begun to run in between.
+            container = await self._runtime.find(instance.id)
         if container is not None and container.state is ContainerState.RUNNING:
             if container.address == instance.address or container.address is None:
                 return None
@@ -319,6 +346,8 @@ class Carrier:
                 stage=Stage.SAVING,
                 carrier=self.id,
             )
-        if moved:
-            self._spawn(instance.id, self._carry_end(instance.id))
+        if not moved:
+            return None  # somebody else ended it meanwhile
+        self.changes.tell(instance.id)
+        self._spawn(instance.id, lambda: self._carry_end(instance.id))
         return Outcome(instance.id, f"recorded as {state}", reason)

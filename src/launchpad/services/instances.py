@@ -194,6 +194,8 @@ class InstanceService:
                     subject=instance.id,
                     details={"reason": reason},
                 )
+            if instance.state is State.QUEUED:
+                await self._carrier.room_made()  # those behind it in the queue may fit
         return await self.get_any(instance.id)
 
     async def extend(self, instance_id: str, owner: User, days: int, actor: Actor, now: datetime) -> Instance:

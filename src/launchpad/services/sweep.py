@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from ..domain.instances import Instance, Stage, State, next_transition
-from ..errors import EngineUnavailable, LaunchpadError
+from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
 from ..store import audit, challenges, gate, instances, logins
 from ..store.database import Database
 from .carrier import Carrier, Outcome
@@ -33,7 +33,7 @@ class SweepService:
         outcomes: list[Outcome] = []
         try:
             outcomes += await self._carrier.reconcile_all()
-        except EngineUnavailable as error:
+        except (EngineUnavailable, EngineRefused) as error:
             log.warning("sweep.engine_unavailable", detail=error.detail)
             outcomes.append(Outcome("-", "engine not asked", error.detail))
         outcomes += await self._expire(now)
