@@ -8,7 +8,6 @@ import struct
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import aiohttp
 import structlog
 from aiodocker.exceptions import DockerError
 
@@ -25,7 +24,7 @@ from .base import (
     RuntimeEvent,
     Usage,
 )
-from .engine_client import EngineClient, answering, refused
+from .engine_client import EngineClient, refused
 from .engine_images import EngineImages
 from .engine_spec import container_of, create_body
 
@@ -33,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 ICC_OPTION = "com.docker.network.bridge.enable_icc"
 START_TRIES = 20  # each passes over one port that a foreign process holds
-STOP_MARGIN_SECONDS = 15
+START_SECONDS, STOP_MARGIN_SECONDS, REMOVE_SECONDS = 120, 15, 60
 _PORT_WORDS = ("address already in use", "port is already allocated")
 _POOL_WORDS = ("address pool", "non-overlapping ipv4")
 _EVENTS = {"start": "started", "die": "ended", "oom": "out-of-memory"}
@@ -80,7 +79,7 @@ class EngineRuntime(EngineImages):
                 "Labels": {LABEL_DEPLOYMENT: self._deployment_id},
             }
             try:
-                await self._client.json("networks/create", "POST", data=body)
+                made = await self._client.json("networks/create", "POST", data=body)
             except DockerError as error:
                 if error.status == 409:  # another process was quicker
                     return
@@ -91,11 +90,18 @@ class EngineRuntime(EngineImages):
                         "nobody uses, or give the engine larger default-address-pools."
                     ) from error
                 raise NetworkUnavailable("The instances' network could not be made; see the log.") from error
+            await self._leave_one_network(name, str(made["Id"]))
         elif networks[0].get("Options", {}).get(ICC_OPTION) != "false":
             raise NetworkUnavailable(
                 f"The engine's network “{name}” lets containers reach each other. Remove it, so that it is made "
                 "anew, or name another one in engine.network."
             )
+
+    async def _leave_one_network(self, name: str, made: str) -> None:
+        """Several processes can make networks of one name at once; all but the first one take theirs back."""
+        same = sorted((one["Created"], one["Id"]) for one in await self._ask("networks") if one["Name"] == name)
+        if same and same[0][1] != made:
+            await self._client.call(f"networks/{made}", "DELETE")
 
     # -- containers --------------------------------------------------------------------------------------------------
 
@@ -149,10 +155,7 @@ class EngineRuntime(EngineImages):
         return True
 
     async def _client_start(self, name: str) -> None:
-        timeout = aiohttp.ClientTimeout(total=120)
-        with answering():
-            async with self._client.docker._query(f"containers/{name}/start", "POST", timeout=timeout):
-                pass
+        await self._client.call(f"containers/{name}/start", "POST", seconds=START_SECONDS)
 
     async def find(self, instance_id: str) -> Container | None:
         name = container_name(self._deployment_id, instance_id)
@@ -177,26 +180,18 @@ class EngineRuntime(EngineImages):
 
     async def stop(self, instance_id: str, grace_seconds: int) -> None:
         name = container_name(self._deployment_id, instance_id)
-        timeout = aiohttp.ClientTimeout(total=grace_seconds + STOP_MARGIN_SECONDS)
+        seconds = grace_seconds + STOP_MARGIN_SECONDS
         try:
-            with answering():
-                async with self._client.docker._query(
-                    f"containers/{name}/stop", "POST", params={"t": grace_seconds}, timeout=timeout
-                ):
-                    pass
+            await self._client.call(f"containers/{name}/stop", "POST", params={"t": grace_seconds}, seconds=seconds)
         except DockerError as error:
             if error.status not in (304, 404):
                 raise refused(error, "stop the instance") from error
 
     async def remove(self, instance_id: str) -> None:
         name = container_name(self._deployment_id, instance_id)
-        timeout = aiohttp.ClientTimeout(total=60)
+        params = {"force": "true", "v": "true"}
         try:
-            with answering():
-                async with self._client.docker._query(
-                    f"containers/{name}", "DELETE", params={"force": "true", "v": "true"}, timeout=timeout
-                ):
-                    pass
+            await self._client.call(f"containers/{name}", "DELETE", params=params, seconds=REMOVE_SECONDS)
         except DockerError as error:
             if error.status == 409:  # it is being removed already
                 return
@@ -233,9 +228,7 @@ class EngineRuntime(EngineImages):
         name = container_name(self._deployment_id, instance_id)
         params = {"stdout": "true", "stderr": "true", "tail": str(lines)}
         try:
-            with answering():
-                async with self._client.docker._query(f"containers/{name}/logs", params=params) as response:
-                    return _without_frames(await response.read())
+            return _without_frames(await self._client.call(f"containers/{name}/logs", "GET", params=params))
         except DockerError as error:
             if error.status == 404:
                 return ""

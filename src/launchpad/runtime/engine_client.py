@@ -46,6 +46,15 @@ class EngineClient:
         with answering():
             return await self.docker._query_json(path, method, data=data, params=params)
 
+    async def call(
+        self, path: str, method: str, *, params: dict[str, Any] | None = None, seconds: float = ANSWER_SECONDS
+    ) -> bytes:
+        """One call that may take `seconds`; the answer's bytes. DockerError passes through."""
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        with answering():
+            async with self.docker._query(path, method, params=params, timeout=timeout) as response:
+                return await response.read()
+
     async def lines(
         self,
         path: str,
@@ -62,8 +71,11 @@ class EngineClient:
             async with self.docker._query(
                 path, method, params=params, data=data, headers=headers, timeout=timeout
             ) as response:
-                async for line in aiodocker.jsonstream.json_stream_stream(response, raise_on_error=False):
-                    yield line
+                try:
+                    async for line in aiodocker.jsonstream.json_stream_stream(response, raise_on_error=False):
+                        yield line
+                finally:
+                    response.close()  # a reader that goes away early leaves the connection mid-stream
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""The engine's small image, made of this machine's busybox, and the runtimes that the contract is held against."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from launchpad.runtime.base import ContainerSpec, Runtime
+from launchpad.runtime.engine import EngineRuntime
+from launchpad.runtime.fake import FakeRuntime
+from launchpad.settings import EngineSettings
+from support.live import docker
+
+BUSYBOX = Path("/bin/busybox")
+SMALL_IMAGE = "launchpad-test/small:1"
+LISTEN = ("/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/")
+
+
+@pytest.fixture(scope="session")
+def small_image() -> str:
+    """Two megabytes: busybox and links to it."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as tar:
+        tar.add(BUSYBOX, "bin/busybox")
+        for name in ("sh", "nc", "wget", "sleep", "cat", "echo", "touch", "tail"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+        folder = tarfile.TarInfo("tmp")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
+        tar.addfile(folder)
+    subprocess.run(["docker", "import", "-", SMALL_IMAGE], input=held.getvalue(), check=True, capture_output=True)
+    return SMALL_IMAGE
+
+
+def engine_settings(**values: str) -> EngineSettings:
+    """A network and a range of ports of its own."""
+    mark = secrets.token_hex(4)
+    first = 40000 + secrets.randbelow(100) * 50
+    return EngineSettings(
+        network=values.get("network", f"launchpad-test-{mark}"),
+        port_range=values.get("port_range", f"{first}-{first + 49}"),
+        host=values.get("host", "unix:///var/run/docker.sock"),
+    )
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[EngineRuntime]:
+    settings = engine_settings()
+    runtime = EngineRuntime(settings, secrets.token_hex(4))
+    yield runtime
+    for container in await runtime.list_containers():
+        await runtime.remove(container.instance_id)
+    await runtime.aclose()
+    subprocess.run(["docker", "network", "rm", settings.network], capture_output=True, check=False)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeRuntime]:
+    runtime = FakeRuntime(secrets.token_hex(4))
+    runtime.missing_images.add("launchpad-test/none:1")
+    yield runtime
+    await runtime.aclose()
+
+
+@pytest.fixture(params=["fake", "engine"])
+def runtime(request: pytest.FixtureRequest, small_image: str) -> Runtime:
+    """Every implementation in turn."""
+    made: Runtime = request.getfixturevalue(request.param)
+    return made
+
+
+def specification(image: str, instance_id: str = "a" * 16, **values: object) -> ContainerSpec:
+    """A container that listens and does nothing else."""
+    defaults: dict[str, object] = {
+        "instance_id": instance_id,
+        "owner_id": "owner",
+        "environment": "small",
+        "image": image,
+        "network_port": 8080,
+        "memory_bytes": 64 * 1024**2,
+        "cpus": 0.5,
+        "pids_limit": 64,
+        "command": LISTEN,
+    }
+    return ContainerSpec(**(defaults | values))  # type: ignore[arg-type]
+
+
+def created_containers() -> list[str]:
+    """Containers of any deployment that were made and never started."""
+    return docker("ps", "-aq", "--filter", "status=created", "--filter", "label=org.launchpad.instance").split()

@@ -1,0 +1,241 @@
+"""What only a real engine can show: isolation, limits, ports, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import secrets
+import socket
+import subprocess
+import tarfile
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from contract.conftest import created_containers, engine_settings, specification
+from launchpad.errors import EngineRefused, EngineUnavailable, LaunchpadError, NetworkUnavailable
+from launchpad.runtime.base import BindMount
+from launchpad.runtime.engine import EngineRuntime
+from support.live import docker
+
+ID, OTHER = "a" * 16, "b" * 16
+
+
+def _inspect(instance_id: str) -> dict[str, object]:
+    name = docker("ps", "-aq", "--filter", f"label=org.launchpad.instance={instance_id}").split()[0]
+    found: dict[str, object] = json.loads(docker("inspect", name))[0]
+    return found
+
+
+async def test_c1_containers_do_not_reach_each_other(engine: EngineRuntime, small_image: str) -> None:
+    """Neither by address nor through the gateway on the published port; its own port answers."""
+    await engine.ensure_network()
+    one = await engine.start(specification(small_image, ID))
+    other = await engine.start(specification(small_image, OTHER))
+    assert one.address is not None
+    assert other.address is not None
+    inside = _inspect(ID)
+    network = next(iter(_inspect(OTHER)["NetworkSettings"]["Networks"].values()))  # type: ignore[index]
+    for address, port, reached in (
+        (network["IPAddress"], 8080, False),
+        (network["Gateway"], other.address.port, False),
+        (network["Gateway"], one.address.port, False),
+        ("127.0.0.1", 8080, True),
+    ):
+        done = subprocess.run(
+            ["docker", "exec", str(inside["Id"]), "/bin/sh", "-c", f"nc -w 2 {address} {port} </dev/null"],
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode == 0) is reached, (address, port, done.stderr)
+
+
+async def test_c3_everything_not_granted_is_dropped(engine: EngineRuntime, small_image: str) -> None:
+    await engine.ensure_network()
+    await engine.start(specification(small_image, capabilities=("CHOWN",), cpus=1.5, pids_limit=33))
+    host: dict[str, object] = _inspect(ID)["HostConfig"]  # type: ignore[assignment]
+    assert host["Memory"] == host["MemorySwap"] == 64 * 1024**2
+    assert host["NanoCpus"] == 1_500_000_000
+    assert host["PidsLimit"] == 33
+    assert host["CapDrop"] == ["ALL"]
+    assert [name.removeprefix("CAP_") for name in host["CapAdd"]] == ["CHOWN"]  # type: ignore[attr-defined]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["Privileged"] is False
+    assert host["RestartPolicy"]["Name"] == "no"  # type: ignore[index]
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "2", "max-size": "10485760"}}
+    assert not host["PidMode"]
+    assert host["IpcMode"] in ("private", "shareable")
+    assert {binding["HostIp"] for binding in host["PortBindings"]["8080/tcp"]} == {"127.0.0.1"}  # type: ignore[index]
+
+
+async def test_f11_a_port_that_somebody_else_holds_is_passed_over(small_image: str) -> None:
+    """The next one is taken, and nothing is left in state Created; a range that is used up is refused."""
+    first = 46000 + secrets.randbelow(900)
+    settings = engine_settings(port_range=f"{first}-{first + 2}")
+    runtime = EngineRuntime(settings, secrets.token_hex(4))
+    before = set(created_containers())
+    try:
+        await runtime.ensure_network()
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", first))
+            holder.listen()
+            ports = set()
+            for instance_id in (ID, OTHER):
+                address = (await runtime.start(specification(small_image, instance_id))).address
+                assert address is not None
+                ports.add(address.port)
+            assert ports == {first + 1, first + 2}
+            with pytest.raises(EngineRefused):
+                await runtime.start(specification(small_image, "c" * 16))
+        assert set(created_containers()) <= before
+        assert len(await runtime.list_containers()) == 2
+    finally:
+        for instance_id in (ID, OTHER, "c" * 16):
+            await runtime.remove(instance_id)
+        await runtime.aclose()
+        docker("network", "rm", settings.network)
+
+
+async def test_stop_gives_time_to_save_and_not_more(engine: EngineRuntime, small_image: str, tmp_path: Path) -> None:
+    """A program that saves on TERM gets to finish; one that ignores it is killed when the time is up."""
+    await engine.ensure_network()
+    tmp_path.chmod(0o777)
+    saves = "trap 'sleep 1; echo saved > /out/saved; exit 0' TERM; while :; do sleep 0.1; done"
+    await engine.start(
+        specification(small_image, ID, command=("/bin/sh", "-c", saves), mounts=(BindMount(tmp_path, "/out"),))
+    )
+    ignores = "trap '' TERM; while :; do sleep 0.1; done"
+    await engine.start(specification(small_image, OTHER, command=("/bin/sh", "-c", ignores)))
+    await engine.stop(ID, 10)
+    assert (tmp_path / "saved").read_text() == "saved\n"
+    began = monotonic()
+    await engine.stop(OTHER, 1)
+    assert 0.9 < monotonic() - began < 6
+    killed = await engine.find(OTHER)
+    assert killed is not None
+    assert killed.exit_code == 137
+
+
+async def test_out_of_memory_is_told(engine: EngineRuntime, small_image: str) -> None:
+    await engine.ensure_network()
+    hog = ("/bin/sh", "-c", "tail /dev/zero")
+    await engine.start(specification(small_image, command=hog, memory_bytes=16 * 1024**2))
+    for _ in range(200):
+        container = await engine.find(ID)
+        assert container is not None
+        if container.exit_code is not None:
+            break
+        await asyncio.sleep(0.05)
+    assert container is not None
+    assert container.out_of_memory
+
+
+async def test_deployments_do_not_see_each_other(engine: EngineRuntime, small_image: str) -> None:
+    await engine.ensure_network()
+    await engine.start(specification(small_image))
+    stranger = EngineRuntime(engine._settings, secrets.token_hex(4))
+    assert await stranger.list_containers() == []
+    assert await stranger.find(ID) is None
+    await stranger.remove(ID)
+    await stranger.aclose()
+    assert await engine.find(ID) is not None
+
+
+async def test_an_absent_engine_is_told_at_once(tmp_path: Path) -> None:
+    runtime = EngineRuntime(engine_settings(host=f"unix://{tmp_path}/none.sock"), "none")
+    began = monotonic()
+    for ask in (
+        runtime.host(),
+        runtime.ensure_network(),
+        runtime.start(specification("x:1")),
+        runtime.find(ID),
+        runtime.list_containers(),
+        runtime.stop(ID, 1),
+        runtime.remove(ID),
+        runtime.usage(ID),
+        runtime.image_exists("x:1"),
+        runtime.list_images(),
+    ):
+        with pytest.raises(EngineUnavailable):
+            await ask
+    with pytest.raises(EngineUnavailable):
+        async for _ in runtime.events():
+            pass
+    assert monotonic() - began < 5
+    await runtime.aclose()
+
+
+async def test_a_network_that_connects_instances_is_refused() -> None:
+    settings = engine_settings()
+    docker("network", "create", settings.network)
+    runtime = EngineRuntime(settings, "x")
+    with pytest.raises(NetworkUnavailable, match="lets containers reach each other"):
+        await runtime.ensure_network()
+    await runtime.aclose()
+    docker("network", "rm", settings.network)
+
+
+async def test_the_network_is_made_once() -> None:
+    """Also when several processes want it at the same instant; and anew when it was removed underneath."""
+    settings = engine_settings()
+    runtimes = [EngineRuntime(settings, "x") for _ in range(4)]
+    await asyncio.gather(*(runtime.ensure_network() for runtime in runtimes))
+    assert len(docker("network", "ls", "-q", "--filter", f"name={settings.network}").split()) == 1
+    for runtime in runtimes:
+        await runtime.aclose()
+    docker("network", "rm", settings.network)
+
+
+async def test_a_network_removed_underneath_is_made_again(engine: EngineRuntime, small_image: str) -> None:
+    await engine.ensure_network()
+    docker("network", "rm", engine._settings.network)
+    assert (await engine.start(specification(small_image))).address is not None
+
+
+async def test_pull_without_a_registry_fails_soon(engine: EngineRuntime) -> None:
+    began = monotonic()
+    with pytest.raises(LaunchpadError):
+        async for _ in engine.pull_image("localhost:1/none:1"):
+            pass
+    assert monotonic() - began < 10
+
+
+async def test_build_shows_what_it_prints_and_why_it_failed(
+    engine: EngineRuntime, small_image: str, tmp_path: Path
+) -> None:
+    def context(dockerfile: str) -> Path:
+        path = tmp_path / "context.tar"
+        with tarfile.open(path, "w") as tar:
+            member = tarfile.TarInfo("Dockerfile")
+            member.size = len(dockerfile)
+            tar.addfile(member, io.BytesIO(dockerfile.encode()))
+        return path
+
+    tag = f"launchpad-test/built:{secrets.token_hex(4)}"
+    good = f'FROM {small_image}\nARG WORD\nRUN ["/bin/sh", "-c", "echo it says $WORD"]\n'
+    lines = [
+        progress.text
+        async for progress in engine.build_image(
+            context_tar=context(good), tag=tag, build_args={"WORD": "hello"}, labels={"org.launchpad.recipe": "x"}
+        )
+    ]
+    assert any("it says hello" in line for line in lines)
+    assert any(tag in image.references for image in await engine.list_images("org.launchpad.recipe"))
+    docker("rmi", tag)
+    bad = f'FROM {small_image}\nRUN ["/bin/sh", "-c", "echo the cause; exit 3"]\n'
+    with pytest.raises(EngineRefused, match="the cause"):
+        async for _ in engine.build_image(context_tar=context(bad), tag=tag, build_args={}, labels={}):
+            pass
+
+
+async def test_log_tail(engine: EngineRuntime, small_image: str) -> None:
+    await engine.ensure_network()
+    await engine.start(specification(small_image, command=("/bin/sh", "-c", "echo one; echo two >&2; sleep 30")))
+    for _ in range(40):
+        text = await engine.log_tail(ID)
+        if "two" in text:
+            break
+        await asyncio.sleep(0.05)
+    assert sorted(text.split()) == ["one", "two"]

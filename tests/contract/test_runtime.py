@@ -1,0 +1,160 @@
+"""What `runtime/base.py` promises, held against the fake and against Docker Engine alike."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from time import monotonic
+
+import aiohttp
+import pytest
+
+from contract.conftest import specification
+from launchpad.errors import EngineRefused, ImageMissing
+from launchpad.runtime.base import BindMount, ContainerState, Runtime
+
+ID, OTHER = "a" * 16, "b" * 16
+
+
+async def test_host_says_what_the_machine_has(runtime: Runtime) -> None:
+    facts = await runtime.host()
+    assert facts.cpus >= 1
+    assert facts.memory_bytes > 0
+    assert facts.engine_version
+
+
+async def test_started_container_answers_on_loopback(runtime: Runtime, small_image: str) -> None:
+    """It runs, belongs to whom it was started for, and is reached at its address."""
+    await runtime.ensure_network()
+    container = await runtime.start(specification(small_image))
+    assert (container.instance_id, container.owner_id, container.environment) == (ID, "owner", "small")
+    assert container.state is ContainerState.RUNNING
+    assert container.address is not None
+    assert container.address.host == "127.0.0.1"
+    async with aiohttp.ClientSession() as http:
+        for _ in range(100):
+            try:
+                async with http.get(f"http://{container.address}/") as answer:
+                    assert answer.status < 500
+                    break
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.05)
+        else:
+            raise AssertionError("it does not answer")
+
+
+async def test_start_is_idempotent(runtime: Runtime, small_image: str) -> None:
+    """Started twice, also at once, it is one container, and the same."""
+    await runtime.ensure_network()
+    spec = specification(small_image)
+    first = await runtime.start(spec)
+    assert await runtime.start(spec) == first
+    assert [one.instance_id for one in await runtime.list_containers()] == [ID]
+
+
+async def test_an_ended_container_is_made_anew(runtime: Runtime, small_image: str) -> None:
+    await runtime.ensure_network()
+    spec = specification(small_image)
+    await runtime.start(spec)
+    await runtime.stop(ID, 1)
+    ended = await runtime.find(ID)
+    assert ended is not None
+    assert ended.state is ContainerState.EXITED
+    assert ended.address is None
+    assert ended.exit_code is not None
+    again = await runtime.start(spec)
+    assert again.state is ContainerState.RUNNING
+
+
+async def test_missing_image_is_refused_at_once(runtime: Runtime) -> None:
+    """Nothing is pulled, nothing is left behind."""
+    await runtime.ensure_network()
+    began = monotonic()
+    with pytest.raises(ImageMissing):
+        await runtime.start(specification("launchpad-test/none:1"))
+    assert monotonic() - began < 5
+    assert await runtime.find(ID) is None
+    assert await runtime.list_containers() == []
+
+
+async def test_missing_mount_is_refused_and_not_made(runtime: Runtime, small_image: str, tmp_path: Path) -> None:
+    await runtime.ensure_network()
+    missing = tmp_path / "not-there"
+    with pytest.raises(EngineRefused) as refused:
+        await runtime.start(specification(small_image, mounts=(BindMount(missing, "/home/x"),)))
+    assert "not-there" not in refused.value.detail, "the engine's own words reach nobody"
+    assert not missing.exists()
+    assert await runtime.list_containers() == []
+
+
+async def test_unknown_ids_are_no_errors(runtime: Runtime) -> None:
+    """Stop, remove and questions about what is not there."""
+    await runtime.stop(OTHER, 1)
+    await runtime.remove(OTHER)
+    assert await runtime.find(OTHER) is None
+    assert await runtime.usage(OTHER) is None
+    assert await runtime.log_tail(OTHER) == ""
+
+
+async def test_stop_and_remove_twice(runtime: Runtime, small_image: str) -> None:
+    await runtime.ensure_network()
+    await runtime.start(specification(small_image))
+    for _ in range(2):
+        await runtime.stop(ID, 1)
+    for _ in range(2):
+        await runtime.remove(ID)
+    assert await runtime.find(ID) is None
+
+
+async def test_remove_ends_what_runs(runtime: Runtime, small_image: str) -> None:
+    await runtime.ensure_network()
+    await runtime.start(specification(small_image))
+    await runtime.remove(ID)
+    assert await runtime.list_containers() == []
+
+
+async def test_usage_of_what_runs(runtime: Runtime, small_image: str) -> None:
+    await runtime.ensure_network()
+    await runtime.start(specification(small_image))
+    usage = await runtime.usage(ID)
+    assert usage is not None
+    assert 0 < usage.memory_bytes <= 64 * 1024**2
+    assert usage.pids >= 1
+    await runtime.stop(ID, 1)
+    assert await runtime.usage(ID) is None
+
+
+async def test_events_tell_of_starts_and_ends(runtime: Runtime, small_image: str) -> None:
+    await runtime.ensure_network()
+    seen: list[tuple[str, str]] = []
+
+    async def listen() -> None:
+        async for event in runtime.events():
+            seen.append((event.instance_id, event.kind))
+
+    listening = asyncio.create_task(listen())
+    await asyncio.sleep(0.3)
+    await runtime.start(specification(small_image))
+    await runtime.stop(ID, 1)
+    for _ in range(100):
+        if (ID, "ended") in seen:
+            break
+        await asyncio.sleep(0.05)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    assert seen == [(ID, "started"), (ID, "ended")]
+
+
+async def test_many_starts_at_once(runtime: Runtime, small_image: str) -> None:
+    """Twenty: each has an address of its own."""
+    await runtime.ensure_network()
+    specs = [specification(small_image, f"{number:016}") for number in range(20)]
+    started = await asyncio.gather(*(runtime.start(spec) for spec in specs))
+    assert len({str(one.address) for one in started}) == 20
+    assert len(await runtime.list_containers()) == 20
+    await asyncio.gather(*(runtime.remove(spec.instance_id) for spec in specs))
+
+
+async def test_image_exists(runtime: Runtime, small_image: str) -> None:
+    assert await runtime.image_exists(small_image)
+    assert not await runtime.image_exists("launchpad-test/none:1")
