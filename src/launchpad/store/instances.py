@@ -20,7 +20,9 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -163,7 +165,10 @@ async def count_by_state(db: AsyncConnection) -> dict[State, int]:
 async def queue_position(db: AsyncConnection, instance: Instance) -> int:
     """1 for the next to start."""
     ahead = select(func.count()).select_from(table)
-    ahead = ahead.where(table.c.state == State.QUEUED, table.c.created_at < instance.created_at)
+    ahead = ahead.where(
+        table.c.state == State.QUEUED,
+        tuple_(table.c.created_at, table.c.id) < tuple_(literal(instance.created_at, Instant), instance.id),
+    )
     return (await db.execute(ahead)).scalar_one() + 1
 
 
