@@ -1,0 +1,497 @@
+"""Signing in: who gets a code, what a code opens, how often, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from launchpad.domain.users import Role, UserStatus
+from launchpad.errors import InvalidInput, LaunchpadError, NotFound, TooManyRequests, WrongCode
+from launchpad.services.platform import Platform
+from launchpad.services.signin import Client, SignedIn
+from launchpad.services.users import UserChange
+from support.platforms import ACTOR, World, launch, sign_in
+
+HERE = Client("192.0.2.1", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0")
+ALICE = "alice@a.org"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+async def platform(world: World) -> Platform:
+    return await world.open()
+
+
+async def ask(platform: Platform, world: World, address: str, client: Client = HERE) -> tuple[str, str]:
+    """The cookie of a new challenge, and the code that was sent."""
+    asked = await platform.sign_in.ask(address, client, world.clock())
+    await platform.mail.drain()
+    return asked.cookie, world.letters.codes(address)[-1]
+
+
+async def verify(platform: Platform, world: World, cookie: str | None, code: str, client: Client = HERE) -> SignedIn:
+    return await platform.sign_in.verify(cookie, code, False, client, world.clock())
+
+
+def wrong(code: str) -> str:
+    """Another code of the same kind."""
+    return ("1" if code[0] == "0" else "0") + code[1:] if code.isdigit() else code[::-1] + "X"
+
+
+async def test_a_user_is_registered_when_the_code_is_verified_not_when_it_is_asked_for(
+    world: World, platform: Platform
+) -> None:
+    cookie, code = await ask(platform, world, ALICE)
+    assert world.rows("SELECT email FROM users") == []
+    signed_in = await verify(platform, world, cookie, code)
+    assert world.rows("SELECT email FROM users") == [(ALICE,)]
+    assert signed_in.user.email == ALICE
+    assert signed_in.user.role is Role.USER
+    assert not (world.homes_root / signed_in.user.username).exists(), "the home is made at the first launch"
+
+
+async def test_the_first_of_all_is_no_administrator_unless_named_in_the_settings(
+    world: World, platform: Platform
+) -> None:
+    first, _ = await sign_in(platform, world.letters, "somebody@example.org")
+    named, _ = await sign_in(platform, world.letters, "Admin@Example.org".lower())
+    assert (first.role, named.role) == (Role.USER, Role.ADMIN)
+
+
+async def test_naming_somebody_later_makes_no_administrator_and_taking_back_the_role_lasts(world: World) -> None:
+    """`admin_emails` counts at the first sign-in only; afterwards the role is what administrators make of it."""
+    first = await world.open()
+    admin, _ = await sign_in(first, world.letters, "admin@example.org")
+    other, _ = await sign_in(first, world.letters, "second@example.org")
+    await first.users.change(other.id, UserChange(role=Role.ADMIN), ACTOR, world.clock())
+    await first.users.change(admin.id, UserChange(role=Role.USER), ACTOR, world.clock())
+    later, _ = await sign_in(first, world.letters, "later@example.org")
+    world.settings["admin_emails"] = ["admin@example.org", "later@example.org"]
+    second = await world.open()
+    assert (await sign_in(second, world.letters, "admin@example.org"))[0].role is Role.USER
+    assert (await sign_in(second, world.letters, "later@example.org"))[0].role is later.role is Role.USER
+
+
+async def test_known_unknown_suspended_and_refused_addresses_get_the_same_answer(tmp_path: Path) -> None:
+    """The same kind of challenge, expiry and record; only the mail differs, which the one who asks does not see."""
+    world = World(tmp_path, {"sign_in": {"allowed_domains": ["a.org"]}})
+    platform = await world.open()
+    await sign_in(platform, world.letters, "known@a.org")
+    suspended, _ = await sign_in(platform, world.letters, "suspended@a.org")
+    await platform.users.change(suspended.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
+    world.letters.sent.clear()
+    answers = {}
+    addresses = ("known@a.org", "new@a.org", "suspended@a.org", "x@evil-a.org", "x@a.org.evil.org", "x@sub.a.org")
+    for address in addresses:
+        answers[address] = await platform.sign_in.ask(address, HERE, world.clock())
+    await platform.mail.drain()
+    assert {(len(one.id), one.expires_at, len(one.cookie)) for one in answers.values()} == {
+        (16, world.clock() + timedelta(minutes=10), 43)
+    }
+    assert [letter["To"] for letter in world.letters.sent] == ["known@a.org", "new@a.org"]
+    for address in addresses[2:]:
+        assert await platform.sign_in.address_of(answers[address].cookie, world.clock()) == address
+        with pytest.raises(WrongCode) as refused:
+            await verify(platform, world, answers[address].cookie, "000000")
+        with pytest.raises(WrongCode) as usual:
+            await verify(platform, world, answers["new@a.org"].cookie, wrong(world.letters.codes("new@a.org")[-1]))
+        assert (refused.value.detail, refused.value.fields) == (usual.value.detail, usual.value.fields)
+    await world.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@b@a.org",
+        "a@localhost",
+        "\uff21@a.org",
+        "a@\u0430.org",
+        "a@a.org\nBcc: x@x.org",
+        "x" * 300 + "@a.org",
+        "",
+        "a.org",
+    ],
+)
+async def test_what_is_no_address_is_refused_and_nothing_is_recorded(
+    world: World, platform: Platform, address: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await platform.sign_in.ask(address, HERE, world.clock())
+    assert list(refused.value.fields) == ["email"]
+    assert world.rows("SELECT * FROM challenges") == []
+    assert world.letters.sent == []
+
+
+async def test_a_code_stands_nowhere_in_the_files_of_the_database(tmp_path: Path) -> None:
+    """The store keeps an HMAC, under a key that it does not hold; the record of events has no code either."""
+    world = World(tmp_path)
+    platform = await world.open()
+    secrets = []
+    for number in range(5):
+        # One is only asked for, one tried wrongly, the others used.
+        cookie, code = await ask(platform, world, f"person{number}@a.org")
+        secrets += [cookie, code]
+        if number == 1:
+            with pytest.raises(WrongCode):
+                await verify(platform, world, cookie, wrong(code))
+        if number > 1:
+            secrets.append((await verify(platform, world, cookie, code)).secret)
+    digests = {digest for (digest,) in world.rows("SELECT code_digest FROM challenges")}
+    assert all(len(digest) == 64 for digest in digests)
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").glob("launchpad.db*"))
+    for secret in secrets:
+        assert secret.encode() not in stored
+    for letter in world.letters.sent:
+        assert not any(code in str(value) for code in secrets for value in letter.values()), "not in a header"
+    challenge_id, digest = world.rows("SELECT id, code_digest FROM challenges ORDER BY created_at, id")[0]
+    own = hmac.new(platform.state.key("codes"), f"code:{challenge_id}:".encode(), "sha256")
+    codes = [code for number in range(5) for code in world.letters.codes(f"person{number}@a.org")]
+    made = set()
+    for code in codes:
+        copy = own.copy()
+        copy.update(code.encode())
+        made.add(copy.hexdigest())
+    assert digest in made
+    await world.close()
+
+
+@pytest.mark.parametrize("registered", [False, True])
+async def test_fifty_correct_verifications_at_once_are_one_login(
+    world: World, platform: Platform, registered: bool
+) -> None:
+    if registered:
+        await sign_in(platform, world.letters, ALICE)
+    before = len(world.rows("SELECT id FROM logins"))
+    other = await world.open()  # two processes share the work
+    cookie, code = await ask(platform, world, ALICE)
+    results = await asyncio.gather(
+        *(verify((platform, other)[n % 2], world, cookie, code, Client(f"192.0.2.{n}")) for n in range(50)),
+        return_exceptions=True,
+    )
+    assert len([result for result in results if isinstance(result, SignedIn)]) == 1
+    assert all(isinstance(result, SignedIn | WrongCode) for result in results)
+    assert len(world.rows("SELECT id FROM logins")) == before + 1
+    assert len(world.rows("SELECT id FROM users")) == 1
+
+
+async def test_of_two_hundred_wrong_codes_at_once_five_are_evaluated_then_the_right_one_fails_too(
+    world: World, platform: Platform
+) -> None:
+    cookie, code = await ask(platform, world, ALICE)
+    results = await asyncio.gather(
+        *(verify(platform, world, cookie, wrong(code), Client(f"192.0.2.{n}")) for n in range(200)),
+        return_exceptions=True,
+    )
+    assert {type(result) for result in results} == {WrongCode}
+    assert world.rows("SELECT attempts FROM challenges") == [(5,)]
+    assert world.rows("SELECT count(*) FROM verifications") == [(5,)]
+    with pytest.raises(WrongCode):
+        await verify(platform, world, cookie, code)
+    fresh = await ask(platform, world, ALICE)
+    assert (await verify(platform, world, *fresh)).user.email == ALICE
+
+
+async def test_the_number_of_tries_is_a_setting(tmp_path: Path) -> None:
+    world = World(tmp_path, {"sign_in": {"code_attempts": 2}})
+    platform = await world.open()
+    cookie, code = await ask(platform, world, ALICE)
+    for _ in range(2):
+        with pytest.raises(WrongCode):
+            await verify(platform, world, cookie, wrong(code))
+    with pytest.raises(WrongCode):
+        await verify(platform, world, cookie, code)
+    await world.close()
+
+
+async def test_a_code_works_only_in_the_browser_that_asked_for_it(world: World, platform: Platform) -> None:
+    """Another browser's right code fails and costs no try; its own challenge leaves mine alive."""
+    mine, my_code = await ask(platform, world, ALICE)
+    theirs, their_code = await ask(platform, world, ALICE, Client("198.51.100.9"))
+    with pytest.raises(WrongCode):
+        await verify(platform, world, theirs, my_code if my_code != their_code else wrong(my_code))
+    for cookie in (None, "", "guess", "x" * 43):
+        with pytest.raises(WrongCode):
+            await verify(platform, world, cookie, my_code)
+    assert (await verify(platform, world, mine, my_code)).user.email == ALICE
+    tries = world.rows("SELECT attempts FROM challenges ORDER BY attempts")
+    assert tries == [(1,), (1,)], "one wrong try on theirs, the right one on mine"
+
+
+async def test_people_may_type_the_code_with_blanks_and_dashes(world: World, platform: Platform) -> None:
+    cookie, code = await ask(platform, world, ALICE)
+    assert (await verify(platform, world, cookie, f" {code[:3]} - {code[3:]}\n")).user.email == ALICE
+
+
+@pytest.mark.parametrize("minutes", [10, 11, 60 * 24])
+async def test_a_code_expires_by_the_clock(world: World, platform: Platform, minutes: int) -> None:
+    cookie, code = await ask(platform, world, ALICE)
+    world.clock.now += timedelta(minutes=minutes)
+    with pytest.raises(WrongCode):
+        await verify(platform, world, cookie, code)
+    assert await platform.sign_in.address_of(cookie, world.clock()) is None
+
+
+async def test_a_code_works_until_just_before_it_expires(world: World, platform: Platform) -> None:
+    cookie, code = await ask(platform, world, ALICE)
+    world.clock.now += timedelta(minutes=9, seconds=59)
+    assert (await verify(platform, world, cookie, code)).user.email == ALICE
+
+
+@pytest.mark.parametrize("days", [-1, 1, -30, 30])
+async def test_a_clock_that_jumps_makes_no_used_code_live_again(world: World, platform: Platform, days: int) -> None:
+    cookie, code = await ask(platform, world, ALICE)
+    await verify(platform, world, cookie, code)
+    for _ in range(2):  # there, and back again
+        world.clock.now += timedelta(days=days)
+        await platform.sweep.sweep(world.clock())
+        with pytest.raises(WrongCode):
+            await verify(platform, world, cookie, code)
+        days = -days
+
+
+async def test_an_address_gets_five_codes_an_hour_whoever_asks(world: World, platform: Platform) -> None:
+    for number in range(5):
+        await ask(platform, world, ALICE, Client(f"192.0.2.{number}"))
+    with pytest.raises(TooManyRequests) as refused:
+        await ask(platform, world, ALICE, Client("198.51.100.1"))
+    assert refused.value.retry_after_seconds
+    await ask(platform, world, "another@a.org")
+    world.clock.now += timedelta(hours=1)
+    await ask(platform, world, ALICE)
+
+
+async def test_an_address_gets_twenty_codes_a_day(world: World, platform: Platform) -> None:
+    for number in range(20):
+        if number % 5 == 0:
+            world.clock.now += timedelta(hours=1, seconds=1)
+        await ask(platform, world, ALICE, Client(f"192.0.2.{number}"))
+    world.clock.now += timedelta(hours=2)
+    with pytest.raises(TooManyRequests):
+        await ask(platform, world, ALICE)
+    world.clock.now += timedelta(hours=22)
+    await ask(platform, world, ALICE)
+
+
+async def test_a_refused_address_meets_the_same_limits_as_a_known_one(tmp_path: Path) -> None:
+    """Else the limit would tell which addresses may sign in."""
+    world = World(tmp_path, {"sign_in": {"allowed_domains": ["a.org"]}})
+    platform = await world.open()
+    for number in range(5):
+        await platform.sign_in.ask("x@elsewhere.org", Client(f"192.0.2.{number}"), world.clock())
+    with pytest.raises(TooManyRequests):
+        await platform.sign_in.ask("x@elsewhere.org", HERE, world.clock())
+    await world.close()
+
+
+async def test_a_client_may_ask_for_twenty_codes_an_hour(world: World, platform: Platform) -> None:
+    for number in range(20):
+        await ask(platform, world, f"person{number}@a.org")
+    with pytest.raises(TooManyRequests):
+        await ask(platform, world, ALICE)
+    await ask(platform, world, ALICE, Client("198.51.100.1"))
+
+
+async def test_limits_hold_when_many_ask_at_once(world: World, platform: Platform) -> None:
+    other = await world.open()
+    results = await asyncio.gather(
+        *((platform, other)[n % 2].sign_in.ask(ALICE, Client(f"192.0.2.{n}"), world.clock()) for n in range(40)),
+        return_exceptions=True,
+    )
+    assert len([result for result in results if not isinstance(result, LaunchpadError)]) == 5
+    assert world.rows("SELECT count(*) FROM challenges") == [(5,)]
+
+
+async def test_a_client_may_try_thirty_codes_an_hour(world: World, platform: Platform) -> None:
+    for number in range(6):
+        cookie, code = await ask(platform, world, f"person{number}@a.org", Client(f"198.51.100.{number}"))
+        for _ in range(5):
+            with pytest.raises(WrongCode):
+                await verify(platform, world, cookie, wrong(code))
+    mine = await ask(platform, world, ALICE)
+    with pytest.raises(TooManyRequests):
+        await verify(platform, world, *mine)
+    assert world.rows("SELECT attempts FROM challenges WHERE address = ?", ALICE) == [(0,)], "it costs no try"
+    assert (await verify(platform, world, *mine, Client("203.0.113.1"))).user.email == ALICE
+
+
+async def test_after_twenty_failures_in_a_row_an_address_gets_long_codes_and_is_not_locked_out(
+    world: World, platform: Platform
+) -> None:
+    for _ in range(4):
+        cookie, code = await ask(platform, world, ALICE, Client("198.51.100.1"))
+        assert len(code) == 6
+        assert code.isdigit()
+        for _ in range(5):
+            with pytest.raises(WrongCode):
+                await verify(platform, world, cookie, wrong(code), Client("198.51.100.1"))
+    cookie, code = await ask(platform, world, ALICE)
+    assert len(code) == 10
+    assert not code.isdigit()
+    _, others = await ask(platform, world, "bob@a.org")
+    assert len(others) == 6, "others are not concerned"
+    assert (await verify(platform, world, cookie, code.lower())).user.email == ALICE
+    world.clock.now += timedelta(hours=1)
+    assert len((await ask(platform, world, ALICE))[1]) == 6, "a success ends the row"
+
+
+async def test_past_the_limit_of_the_whole_server_new_codes_are_long_for_an_hour(tmp_path: Path) -> None:
+    world = World(tmp_path, {"sign_in": {"failures_per_hour_total": 10}})
+    platform = await world.open()
+    for number in range(2):
+        cookie, code = await ask(platform, world, f"person{number}@a.org")
+        for _ in range(5):
+            with pytest.raises(WrongCode):
+                await verify(platform, world, cookie, wrong(code))
+    cookie, code = await ask(platform, world, ALICE)
+    assert len(code) == 10
+    assert (await verify(platform, world, cookie, code)).user.email == ALICE
+    world.clock.now += timedelta(hours=1, seconds=1)
+    assert len((await ask(platform, world, ALICE))[1]) == 6
+    await world.close()
+
+
+# -- logins ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: World, platform: Platform) -> None:
+    user, secret = await sign_in(platform, world.letters, ALICE)
+    world.clock.now += timedelta(hours=11, minutes=59)
+    found = await platform.sign_in.authenticate(secret, world.clock())
+    assert found is not None
+    assert found[0].id == user.id
+    world.clock.now += timedelta(hours=11)
+    assert await platform.sign_in.authenticate(secret, world.clock())
+    _, idle = await sign_in(platform, world.letters, ALICE)
+    world.clock.now += timedelta(hours=12)
+    assert await platform.sign_in.authenticate(idle, world.clock()) is None
+
+
+async def test_a_login_ends_after_a_day_even_when_it_is_used_all_the_time(world: World, platform: Platform) -> None:
+    _, secret = await sign_in(platform, world.letters, ALICE)
+    for _ in range(23):
+        world.clock.now += timedelta(hours=1)
+        assert await platform.sign_in.authenticate(secret, world.clock())
+    world.clock.now += timedelta(hours=1)
+    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+
+
+async def test_a_remembered_login_lasts_its_days_without_use(world: World, platform: Platform) -> None:
+    _, secret = await sign_in(platform, world.letters, ALICE, remember=True)
+    world.clock.now += timedelta(days=6, hours=23)
+    assert await platform.sign_in.authenticate(secret, world.clock())
+    world.clock.now += timedelta(hours=1)
+    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+
+
+@pytest.mark.parametrize("secret", [None, "", "x" * 43, "' OR 1=1 --"])
+async def test_a_guessed_login_is_nobody(world: World, platform: Platform, secret: str | None) -> None:
+    await sign_in(platform, world.letters, ALICE)
+    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+
+
+async def test_signing_out_ends_this_login_and_no_other(world: World, platform: Platform) -> None:
+    user, here = await sign_in(platform, world.letters, ALICE)
+    _, there = await sign_in(platform, world.letters, ALICE)
+    found = await platform.sign_in.authenticate(here, world.clock())
+    assert found is not None
+    await platform.sign_in.sign_out(user, found[1], HERE, world.clock())
+    assert await platform.sign_in.authenticate(here, world.clock()) is None
+    assert await platform.sign_in.authenticate(there, world.clock())
+
+
+async def test_somebody_can_end_their_other_logins_but_nobody_elses(world: World, platform: Platform) -> None:
+    alice, secret = await sign_in(platform, world.letters, ALICE)
+    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    login = (await platform.sign_in.logins_of(alice, world.clock()))[0]
+    with pytest.raises(NotFound):
+        await platform.sign_in.end_login(bob, login.id)
+    assert await platform.sign_in.authenticate(secret, world.clock())
+    await platform.sign_in.end_login(alice, login.id)
+    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+
+
+async def test_suspension_ends_every_login_and_no_code_opens_until_it_is_lifted(
+    world: World, platform: Platform
+) -> None:
+    user, secret = await sign_in(platform, world.letters, ALICE)
+    cookie, code = await ask(platform, world, ALICE)  # asked for while still active
+    await platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
+    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+    with pytest.raises(WrongCode):
+        await verify(platform, world, cookie, code)
+    sent = len(world.letters.sent)
+    await platform.sign_in.ask(ALICE, HERE, world.clock())
+    await platform.mail.drain()
+    assert len(world.letters.sent) == sent
+    await platform.users.change(user.id, UserChange(status=UserStatus.ACTIVE), ACTOR, world.clock())
+    assert await platform.sign_in.authenticate(secret, world.clock()) is None, "the old login stays ended"
+    assert (await sign_in(platform, world.letters, ALICE))[0].id == user.id
+
+
+async def test_a_csrf_token_belongs_to_one_login(world: World, platform: Platform) -> None:
+    _, one = await sign_in(platform, world.letters, ALICE)
+    _, two = await sign_in(platform, world.letters, ALICE)
+    first = await platform.sign_in.authenticate(one, world.clock())
+    second = await platform.sign_in.authenticate(two, world.clock())
+    assert first is not None
+    assert second is not None
+    token = platform.sign_in.csrf_token(first[1])
+    assert platform.sign_in.csrf_matches(first[1], token)
+    for wrong_token in (None, "", token[:-1], platform.sign_in.csrf_token(second[1]), "ü"):
+        assert not platform.sign_in.csrf_matches(first[1], wrong_token)
+
+
+# -- who is who --------------------------------------------------------------------------------------------------------
+
+
+async def test_two_people_with_one_local_part_get_two_usernames_uids_and_homes(
+    world: World, platform: Platform
+) -> None:
+    one, _ = await sign_in(platform, world.letters, "alice@a.org")
+    two, _ = await sign_in(platform, world.letters, "alice@b.org")
+    assert (one.username, two.username) == ("alice", "alice-2")
+    assert one.uid != two.uid
+    for user in (one, two):
+        await launch(platform, user)
+    await platform.carrier.wait()
+    for user in (one, two):
+        found = (world.homes_root / user.username).stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (user.uid, user.uid, 0o700)
+
+
+async def test_people_who_register_at_once_get_different_names_and_uids(world: World, platform: Platform) -> None:
+    other = await world.open()
+    cookies = [(*await ask(platform, world, f"alice@d{n}.org", Client(f"192.0.2.{n}")), n) for n in range(12)]
+    signed_in = await asyncio.gather(
+        *(verify((platform, other)[n % 2], world, cookie, code) for cookie, code, n in cookies)
+    )
+    assert len({one.user.username for one in signed_in}) == 12
+    assert len({one.user.uid for one in signed_in}) == 12
+
+
+@pytest.mark.parametrize("kind", ["directory", "file", "link"])
+async def test_what_lies_in_the_homes_already_is_not_taken(world: World, platform: Platform, kind: str) -> None:
+    """`/home/alice` may be a system user's, or a former owner's."""
+    there = world.homes_root / "alice"
+    if kind == "directory":
+        there.mkdir()
+        os.chown(there, 12345, 12345)
+    elif kind == "file":
+        there.write_text("keep me", encoding="utf-8")
+    else:
+        there.symlink_to("/nowhere")
+    user, _ = await sign_in(platform, world.letters, ALICE)
+    assert user.username == "alice-2"
+    assert there.lstat().st_uid == (12345 if kind == "directory" else 0)
