@@ -1,0 +1,259 @@
+"""The services over a real database and a fake engine, without a web server; several at once where a test needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+from launchpad.domain.instances import Instance, State
+from launchpad.domain.users import User
+from launchpad.errors import EngineRefused
+from launchpad.mail.base import check_message
+from launchpad.mail.messages import code_of
+from launchpad.runtime.base import Container, ContainerSpec
+from launchpad.runtime.fake import GB, FakeRuntime
+from launchpad.services.audit import Actor
+from launchpad.services.instances import Wish
+from launchpad.services.platform import Platform
+from launchpad.services.signin import Client
+from launchpad.settings import tables
+from launchpad.storage.plain import PlainHomes
+from launchpad.wiring import build_platform
+
+T = TypeVar("T")
+START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+PATIENCE_SECONDS = 20
+ACTOR = Actor("test")
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self.now = start
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Letters:
+    """A mailer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[EmailMessage] = []
+
+    async def send(self, message: EmailMessage) -> None:
+        check_message(message)
+        self.sent.append(message)
+
+    async def check(self) -> None:
+        return None
+
+    def codes(self, address: str) -> list[str]:
+        """The codes sent to an address, oldest first."""
+        return [str(code_of(letter)) for letter in self.sent if letter["To"] == address]
+
+
+class SteppedRuntime(FakeRuntime):
+    """A fake engine that can be held before and after each of its steps, that can refuse, and that counts starts."""
+
+    def __init__(self, *, cpus: int = 8, memory_bytes: int = 32 * GB) -> None:
+        super().__init__("test", cpus=cpus, memory_bytes=memory_bytes)
+        self.gates: dict[str, asyncio.Event] = {}
+        self.reached: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.refusing: set[str] = set()
+        self.starts: list[str] = []
+        self.deaf = False
+
+    def hold(self, step: str) -> None:
+        """Whoever comes to `step`, like "before start", waits there until `release`."""
+        self.gates[step] = asyncio.Event()
+        self.reached[step].clear()
+
+    def release(self) -> None:
+        for gate in self.gates.values():
+            gate.set()
+        self.gates.clear()
+
+    async def at(self, step: str) -> None:
+        self.reached[step].set()
+        if step in self.gates:
+            await self.gates[step].wait()
+
+    def _may(self, verb: str, instance_id: str) -> None:
+        if verb in self.refusing or f"{verb} {instance_id}" in self.refusing:
+            raise EngineRefused("The container engine refused it.")
+
+    async def image_exists(self, reference: str) -> bool:
+        await self.at("before image_exists")
+        return await super().image_exists(reference)
+
+    async def ensure_network(self) -> None:
+        await self.at("before ensure_network")
+        await super().ensure_network()
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        self._may("start", spec.instance_id)
+        await self.at("before start")
+        container = await super().start(spec)
+        if self.deaf:
+            server = self._running[spec.instance_id].server
+            assert server is not None
+            server.close()
+            await server.wait_closed()
+        self.starts.append(spec.instance_id)
+        await self.at("after start")
+        return container
+
+    async def stop(self, instance_id: str, grace_seconds: int) -> None:
+        await self.at("before stop")
+        self._may("stop", instance_id)
+        await super().stop(instance_id, grace_seconds)
+        await self.at("after stop")
+
+    async def remove(self, instance_id: str) -> None:
+        await self.at("before remove")
+        self._may("remove", instance_id)
+        await super().remove(instance_id)
+        await self.at("after remove")
+
+    async def aclose(self) -> None:
+        """The engine outlives the processes that talk to it; `shut_down` ends it."""
+
+    async def shut_down(self) -> None:
+        self.come_back()
+        self.release()
+        self.release_starts()
+        await super().aclose()
+
+
+class SteppedHomes(PlainHomes):
+    """Real homes that can be held before and after they are prepared."""
+
+    def __init__(self, root: Path, runtime: SteppedRuntime) -> None:
+        super().__init__(root)
+        self._runtime = runtime
+
+    async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
+        await self._runtime.at("before home")
+        path = await super().prepare(username, uid, limit_bytes)
+        await self._runtime.at("after home")
+        return path
+
+
+class World:
+    """One state directory, one engine, one clock; `open` is a process of the platform."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None, **engine: int) -> None:
+        self.folder = folder
+        self.homes_root = folder / "homes"
+        self.homes_root.mkdir(exist_ok=True)
+        self.clock = Clock()
+        self.letters = Letters()
+        self.runtime = SteppedRuntime(**engine)
+        self.opened: list[Platform] = []
+        self.settings = {
+            "state_dir": folder / "state",
+            "homes": {"root": str(self.homes_root), "driver": "plain"},
+            "admin_emails": ["admin@example.org"],
+            "limits": {
+                "memory": ["1g", "2g", "4g"],
+                "cpus": [1, 2],
+                "storage": ["16g", "64g"],
+                "days": [1, 2, 7],
+                "default_memory": "1g",
+                "default_cpus": 1,
+            },
+            "capacity": {"cpus": 100, "memory": "32g"},
+            **(settings or {}),
+        }
+
+    @property
+    def database_file(self) -> Path:
+        return self.folder / "state" / "launchpad.db"
+
+    async def open(self, *, mail: bool = True) -> Platform:
+        """A process like the portal's, as far as the database; the observer is started by whoever wants it."""
+        platform = build_platform(
+            tables(self.settings),
+            now=self.clock,
+            runtime=self.runtime,
+            homes=SteppedHomes(self.homes_root, self.runtime),
+            mailer=self.letters,
+        )
+        await platform.database.migrate()
+        if mail:
+            await platform.mail.start()
+        self.opened.append(platform)
+        return platform
+
+    async def crash(self, platform: Platform) -> None:
+        """The process dies: what it did stops where it stands, and the kernel lets go of its lock."""
+        self.opened.remove(platform)
+        carrier = platform.carrier
+        await platform.observer.aclose()
+        for task in list(carrier._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*carrier._tasks.values(), return_exceptions=True)
+        fcntl.flock(carrier._mark._file, fcntl.LOCK_UN)
+        await platform.mail.aclose()
+        await carrier._launcher.aclose()
+        await platform.database.aclose()
+        carrier._mark._file.close()
+
+    async def close(self) -> None:
+        self.runtime.release()
+        self.runtime.release_starts()
+        for platform in self.opened:
+            await platform.aclose()
+        await self.runtime.shut_down()
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """What stands in the database file itself."""
+        database = sqlite3.connect(self.database_file)
+        try:
+            return database.execute(sql, values).fetchall()
+        finally:
+            database.close()
+
+
+async def sign_in(
+    platform: Platform, letters: Letters, address: str, *, client: str = "192.0.2.1", remember: bool = False
+) -> tuple[User, str]:
+    """A user who has signed in, and the secret of the login."""
+    here = Client(client, "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0")
+    asked = await platform.sign_in.ask(address, here, platform.now())
+    await platform.mail.drain()
+    signed_in = await platform.sign_in.verify(asked.cookie, letters.codes(address)[-1], remember, here, platform.now())
+    return signed_in.user, signed_in.secret
+
+
+async def launch(platform: Platform, owner: User, environment: str = "jupyterlab", **size: Any) -> Instance:
+    return await platform.instances.launch(owner, Wish(environment, **size), ACTOR, platform.now())
+
+
+async def reaches(platform: Platform, instance_id: str, *states: State) -> Instance:
+    """The instance as soon as it is in one of the states."""
+
+    async def there() -> Instance | None:
+        instance = await platform.instances.get_any(instance_id)
+        return instance if instance.state in states else None
+
+    return await until(there, lambda: f"{instance_id} does not become {states}")
+
+
+async def until(look: Callable[[], Awaitable[T | None]], words: Callable[[], str] = lambda: "it does not happen") -> T:
+    """What `look` answers as soon as it is something."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not (found := await look()):
+        assert monotonic() < deadline, words()
+        await asyncio.sleep(0.01)
+    return found
