@@ -134,12 +134,21 @@ def _page(name: str) -> web.Response:
     return response
 
 
+async def _session_is_there() -> None:
+    """Waits, within bounds, for a session that is still starting: the server answers before it does."""
+    for _ in range(200):
+        if Path(SESSION_SOCKET).exists():
+            return
+        await asyncio.sleep(0.05)
+
+
 async def _hand_over(request: web.Request) -> web.Response | web.StreamResponse:
     """Passes a request to the session piece by piece, so that an upload of any size needs no memory here."""
     headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
     if request.content_length is not None:
         headers["Content-Length"] = str(request.content_length)
     data = request.content.iter_chunked(1 << 16) if request.can_read_body else None
+    await _session_is_there()
     try:
         async with request.app[SESSION].request(
             request.method, f"http://session{request.raw_path}", headers=headers, data=data, allow_redirects=False
@@ -160,6 +169,7 @@ async def _hand_over(request: web.Request) -> web.Response | web.StreamResponse:
 async def _hand_over_socket(request: web.Request) -> web.StreamResponse:
     outside = web.WebSocketResponse(max_msg_size=0)
     await outside.prepare(request)
+    await _session_is_there()
     async with request.app[SESSION].ws_connect(f"http://session{request.raw_path}", max_msg_size=0) as inside:
 
         async def copy(source: object, target: object) -> None:
