@@ -1,0 +1,126 @@
+"""A machine with neither Docker, nginx, Python nor images: one command, and a researcher works.
+
+The machine is a privileged container of the bare Debian base, with its own network, process table and Docker storage.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from support.live import docker
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_SECONDS = 600
+SECOND_START_SECONDS = 10
+STOP_SECONDS = 15
+
+# Runs on the machine, with nothing but Python: signs in with the code in the outbox, launches both, says what became.
+VISITOR = r"""
+import glob, http.cookiejar, json, re, sys, time, urllib.request
+url = "http://localhost:8080"
+opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+headers = {"Content-Type": "application/json"}
+def call(method, path, body=None):
+    data = json.dumps(body).encode() if body is not None else None
+    with opener.open(urllib.request.Request(url + path, data, headers, method=method), timeout=30) as answer:
+        text = answer.read()
+        return json.loads(text) if text else None
+before = len(glob.glob("var/outbox/*.eml"))
+call("POST", "/api/v1/sign-in", {"email": "first@example.org"})
+while len(glob.glob("var/outbox/*.eml")) == before:
+    time.sleep(0.05)
+code = re.search(r"#(\d{6})", open(sorted(glob.glob("var/outbox/*.eml"))[-1]).read())[1]
+call("POST", "/api/v1/sign-in/verify", {"code": code})
+headers["X-CSRF-Token"] = call("GET", "/api/v1/me")["csrf_token"]
+states = {}
+for environment in sys.argv[1:]:
+    instance = call("POST", "/api/v1/instances", {"environment": environment, "memory": "1g"})
+    while instance["state"] == "starting":
+        time.sleep(0.1)
+        instance = call("GET", "/api/v1/instances/" + instance["id"])
+    states[environment] = [instance["state"], instance["reason"], instance["stand_in"]]
+print(json.dumps(states))
+"""
+
+
+class Machine:
+    """One bare machine."""
+
+    def __init__(self) -> None:
+        self.name = f"launchpad-test-machine-{secrets.token_hex(4)}"
+        base = docker("images", "-q", "--filter", "label=org.launchpad.recipe=base").split()[0]
+        docker(
+            *("run", "-d", "--privileged", "--name", self.name, "-v", "/var/lib/docker", "-w", "/root/launchpad"),
+            *(base, "tini", "--", "sleep", "infinity"),
+        )
+        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+        subprocess.run(
+            ["docker", "exec", "-i", self.name, "tar", "-x", "-C", "/root/launchpad"], input=archive, check=True
+        )
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        done = subprocess.run(["docker", "exec", self.name, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or not ok, done.stdout + done.stderr + self.printed()
+        return done.stdout
+
+    def start(self) -> float:
+        """Starts the quick start; seconds until it says that it is ready."""
+        began = monotonic()
+        self.run("rm", "-f", "/root/log")
+        docker("exec", "-d", self.name, "sh", "-c", './quickstart >/root/log 2>&1; echo "ended $?" >>/root/log')
+        while "Ready: http://localhost:8080" not in self.printed():
+            assert "ended" not in self.printed(), self.printed()
+            assert monotonic() - began < READY_SECONDS, self.printed()
+            sleep(0.2)
+        return monotonic() - began
+
+    def terminate(self) -> float:
+        """SIGTERM; seconds until it has ended."""
+        began = monotonic()
+        self.run("sh", "-c", "kill -TERM $(pgrep -f 'launchpad quickstart' | head -n 1)")
+        while "ended 0" not in self.printed():
+            assert monotonic() - began < 2 * STOP_SECONDS, self.printed()
+            sleep(0.1)
+        return monotonic() - began
+
+    def printed(self) -> str:
+        return subprocess.run(
+            ["docker", "exec", self.name, "cat", "/root/log"], capture_output=True, text=True, check=False
+        ).stdout
+
+    def programs(self) -> str:
+        return self.run("ps", "-eo", "args")
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    made = Machine()
+    yield made
+    docker("rm", "-f", "-v", made.name)
+
+
+@pytest.mark.timeout(1200)
+def test_one_command_on_a_fresh_machine(machine: Machine) -> None:
+    """Ready within ten minutes, with progress; both environments run; SIGTERM ends all; the next start is quick."""
+    for absent in ("dockerd", "nginx", "python3", "debootstrap"):
+        assert machine.run("sh", "-c", f"command -v {absent} || true") == ""
+    seconds = machine.start()
+    print(f"ready after {seconds:.0f} s")
+    for step in ("Installing nginx-light", "Starting the container engine", "base: building", "jupyterlab: built"):
+        assert step in machine.printed(), machine.printed()
+    states = json.loads(machine.run(".venv/bin/python", "-c", VISITOR, "jupyterlab", "rstudio"))
+    assert states == {"jupyterlab": ["running", None, False], "rstudio": ["running", None, True]}
+    assert machine.run("stat", "-c", "%u %a", "/home/first").split() == ["200000", "700"]
+
+    assert machine.terminate() < STOP_SECONDS
+    left = machine.programs()
+    assert not [name for name in ("nginx", "dockerd", "launchpad", "R ", "jupyter") if name in left], left
+    assert machine.start() < SECOND_START_SECONDS
+    machine.terminate()
