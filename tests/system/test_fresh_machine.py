@@ -1,6 +1,7 @@
 """A machine with neither Docker, nginx, Python nor images: one command, and a researcher works.
 
-The machine is a container of the bare Debian base with nearly all rights, with its own network, process table and Docker storage.
+The machine is a container of the bare Debian base with nearly all rights; network, processes and Docker's storage are
+its own.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ READY_SECONDS = 600
 SECOND_START_SECONDS = 10
 STOP_SECONDS = 15
 
-# Everything that a container engine inside needs. Not --privileged, which demands capabilities that the machine that runs
-# the tests may lack itself.
+# Everything that a container engine inside needs. Not --privileged, which demands capabilities that the machine that
+# runs the tests may lack itself.
 _NEARLY_ALL = (
     *("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"),
     *("--security-opt=systempaths=unconfined", "--device-cgroup-rule=a *:* rwm", "--cgroupns=host"),
