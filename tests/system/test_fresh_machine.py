@@ -112,7 +112,8 @@ class Machine:
     def terminate(self) -> float:
         """SIGTERM; seconds until it has ended."""
         began = monotonic()
-        self.run("sh", "-c", "kill -TERM $(pgrep -f 'launchpad quickstart' | head -n 1)")
+        pid = next(pid for pid, words in self.programs().items() if "-m launchpad quickstart" in words)
+        self.run("sh", "-c", f"kill -TERM {pid}")
         while "ended 0" not in self.printed():
             assert monotonic() - began < 2 * STOP_SECONDS, self.printed()
             sleep(0.1)
@@ -123,8 +124,11 @@ class Machine:
             ["docker", "exec", self.name, "cat", "/root/log"], capture_output=True, text=True, check=False
         ).stdout
 
-    def programs(self) -> str:
-        return self.run("ps", "-eo", "args")
+    def programs(self) -> dict[str, str]:
+        """What runs: process id → command line. A bare machine has no ps."""
+        script = 'for p in /proc/[0-9]*; do echo "${p#/proc/} $(tr "\\0" " " <$p/cmdline)"; done 2>/dev/null'
+        lines = (line.partition(" ") for line in self.run("sh", "-c", script).splitlines())
+        return {pid: words for pid, _, words in lines if words.strip()}
 
 
 @pytest.fixture
@@ -148,7 +152,7 @@ def test_one_command_on_a_fresh_machine(machine: Machine) -> None:
     assert machine.run("stat", "-c", "%u %a", "/home/first").split() == ["200000", "700"]
 
     assert machine.terminate() < STOP_SECONDS
-    left = machine.programs()
-    assert not [name for name in ("nginx", "dockerd", "launchpad", "R ", "jupyter") if name in left], left
+    left = " ".join(machine.programs().values())
+    assert not [name for name in ("nginx", "dockerd", "launchpad serve", "exec/R", "jupyter") if name in left], left
     assert machine.start() < SECOND_START_SECONDS
     machine.terminate()

@@ -1,0 +1,68 @@
+"""The administrator's commands, against a platform that runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from support.live import LivePlatform, StartPlatform
+
+
+async def test_users_and_instances_from_the_terminal(start_platform: StartPlatform) -> None:
+    """List, stop, extend, suspend, activate, role: what the commands do is what the portal sees."""
+    live = await start_platform()
+    async with live.person("ulla@example.org") as ulla:
+        instance = await ulla.launch_and_wait("jupyterlab")
+        (user,) = json.loads(live.command("user", "list", "--json"))
+        assert (user["email"], user["role"], user["status"]) == ("ulla@example.org", "user", "active")
+        (row,) = json.loads(live.command("instance", "list", "--json"))
+        assert (row["id"], row["owner"], row["state"]) == (instance["id"], "ulla@example.org", "running")
+        assert "ulla@example.org" in live.command("instance", "list")
+
+        live.command("instance", "extend", instance["id"], "1")
+        assert (await ulla.get(instance["id"]))["expires_at"] > instance["expires_at"]
+        live.command("user", "role", "ulla@example.org", "admin")
+        assert (await ulla.http.get("/api/v1/admin/users")).status_code == 200
+        refused = live.command("user", "suspend", "ulla@example.org", ok=False)
+        assert "last active administrator" in refused
+        live.command("user", "role", "ulla@example.org", "user", ok=False)
+
+        async with live.person("admin@example.org") as admin:
+            assert admin.me["role"] == "admin"
+            live.command("user", "suspend", "ulla@example.org")
+            assert (await ulla.http.get("/api/v1/me")).status_code == 401, "the login ended at once"
+            assert live.containers() == [], "and so did the instance, with its time to save"
+            live.command("user", "activate", "ulla@example.org")
+            actions = [one["action"] for one in json.loads(live.command("audit", "--json"))]
+            assert {"instance.launched", "instance.extended", "user.changed", "sign-in.succeeded"} <= set(actions)
+
+
+async def test_limits_from_the_terminal(start_platform: StartPlatform) -> None:
+    """What `limits show --json` prints, `limits set` takes; what cannot be offered is refused with its field."""
+    live = await start_platform()
+    limits = json.loads(live.command("limits", "show", "--json"))
+    limits["memory"], limits["defaults"]["memory"] = ["1g", "3g"], "3g"
+    live.command("limits", "set", json.dumps(limits))
+    async with live.person("vera@example.org") as vera:
+        (environment, *_) = (await vera.http.get("/api/v1/environments")).json()
+        assert environment["choices"]["memory"] == ["1g", "3g"]
+        assert environment["defaults"]["memory"] == "3g"
+    limits["defaults"]["memory"] = "2g"
+    assert "memory: the default must be one of the choices" in live.command(
+        "limits", "set", json.dumps(limits), ok=False
+    )
+
+
+async def test_images_and_nginx(shared_platform: LivePlatform, tmp_path: Path) -> None:
+    """Which image is used, and that the RStudio here is a stand-in; the whole nginx configuration in both forms."""
+    rows = {one["environment"]: one for one in json.loads(shared_platform.command("images", "list", "--json"))}
+    assert rows["rstudio"]["wanted"].startswith("rocker/rstudio:")
+    assert rows["rstudio"]["uses"].startswith("launchpad/rstudio-standin:")
+    assert rows["rstudio"]["stand_in"] is True
+    assert rows["jupyterlab"]["stand_in"] is False
+    for form in ("full", "site"):
+        target = tmp_path / form
+        shared_platform.command("nginx", "render", "--form", form, "-o", str(target))
+        assert "auth_request" in target.read_text()
+    assert "no registry answers" in shared_platform.command("images", "pull", ok=False)
+    assert "There is no recipe" in shared_platform.command("images", "build", "nonsense", ok=False)

@@ -1,0 +1,146 @@
+"""Recipes, hashes, certificates, and which image an environment gets."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from launchpad.domain.environments import Environment
+from launchpad.errors import EngineRefused, ImageMissing, InvalidInput, SettingsError
+from launchpad.runtime.fake import FakeRuntime
+from launchpad.services import certificates
+from launchpad.services.images import ImageService
+from launchpad.services.offers import environment_of
+from launchpad.services.recipes import LABEL_RECIPE, LABEL_STAND_IN, needed, read_recipes, shipped_folder
+from launchpad.settings import EnvironmentSettings, ImageSettings
+
+PEM = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A base that a script makes, and one image on it."""
+    base, top = tmp_path / "images" / "base", tmp_path / "images" / "top"
+    base.mkdir(parents=True)
+    top.mkdir()
+    (base / "recipe.toml").write_text('title = "Base"\nkind = "rootfs"\nchanges = ["ENV A=1"]\n')
+    (base / "build-rootfs").write_text('#!/bin/sh\necho making; ls "$EXTRA_CA_DIR"; : >"$1"\n')
+    (base / "build-rootfs").chmod(0o755)
+    (top / "recipe.toml").write_text('title = "Top"\nkind = "dockerfile"\nbase = "base"\nstand_in = true\n')
+    (top / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\n")
+    return tmp_path / "images"
+
+
+def environment(image: str = "wanted:1", build: str | None = "top") -> Environment:
+    return environment_of(EnvironmentSettings(name="x", title="X", image=image, build=build, port=80, home="/home/x"))
+
+
+def service(folder: Path, runtime: FakeRuntime) -> ImageService:
+    return ImageService(runtime, ImageSettings(recipes=folder))
+
+
+async def test_built_once_and_reused(folder: Path) -> None:
+    """The base first; a second time nothing is built; a change of one byte builds what depends on it anew."""
+    runtime = FakeRuntime("d")
+    built = read_recipes(folder, [])
+    runtime.missing_images |= {recipe.tag for recipe in built.values()}
+    images = ImageService(runtime, ImageSettings(recipes=folder))
+    site = certificates.site_certificates(())
+    built = read_recipes(folder, site)
+    runtime.missing_images |= {recipe.tag for recipe in built.values()}
+    first = [progress.text async for progress in images.build()]
+    assert [text.split(":")[0] for text in first if " built " in text] == ["base", "top"]
+    assert any("making" in text for text in first)
+    again = [progress.text async for progress in images.build()]
+    assert all("is there already" in text for text in again)
+    (folder / "base" / "build-rootfs").write_text('#!/bin/sh\n: >"$1"\n')
+    changed = read_recipes(folder, site)
+    assert all(changed[name].tag != built[name].tag for name in built)
+
+
+def test_the_hash_counts_content_and_certificates_and_not_the_umask(folder: Path, tmp_path: Path) -> None:
+    before = read_recipes(folder, [])["top"].hash
+    assert read_recipes(folder, [PEM])["top"].hash != before
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for path in copy.rglob("*"):
+        path.chmod(0o700 if path.is_dir() or path.stat().st_mode & 0o100 else 0o600)
+    assert read_recipes(copy, [])["top"].hash == before
+    (copy / "top" / "Dockerfile").chmod(0o755)
+    assert read_recipes(copy, [])["top"].hash != before
+
+
+async def test_a_script_that_fails_shows_its_last_lines(folder: Path) -> None:
+    (folder / "base" / "build-rootfs").write_text("#!/bin/sh\necho the mirror is away; exit 4\n")
+    runtime = FakeRuntime("d")
+    runtime.missing_images |= {one.tag for one in read_recipes(folder, certificates.site_certificates(())).values()}
+    with pytest.raises(EngineRefused, match="the mirror is away"):
+        async for _ in service(folder, runtime).build(["base"]):
+            pass
+
+
+async def test_unknown_recipes_are_refused(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="base, top"):
+        async for _ in service(folder, FakeRuntime("d")).build(["nonsense"]):
+            pass
+    with pytest.raises(SettingsError, match="no recipes"):
+        read_recipes(folder / "top", [])
+    (folder / "top" / "recipe.toml").write_text('base = "gone"\n')
+    with pytest.raises(SettingsError, match="top"):
+        read_recipes(folder, [])
+
+
+async def test_the_configured_image_wins_and_a_stand_in_says_so(folder: Path) -> None:
+    runtime = FakeRuntime("d", missing_images=frozenset({"wanted:1"}))
+    async for _ in runtime.build_image(
+        context_tar=folder,
+        tag="launchpad/top:1",
+        build_args={},
+        labels={LABEL_RECIPE: "top", "org.launchpad.stand-in": "true"},
+    ):
+        pass
+    found = await service(folder, runtime).resolve(environment())
+    assert (found.reference, found.stand_in) == ("launchpad/top:1", True)
+    runtime.missing_images.clear()
+    found = await service(folder, runtime).resolve(environment())
+    assert (found.reference, found.stand_in) == ("wanted:1", False)
+
+
+async def test_neither_is_there(folder: Path) -> None:
+    runtime = FakeRuntime("d", missing_images=frozenset({"wanted:1"}))
+    for build in ("top", None):
+        with pytest.raises(ImageMissing, match="images pull"):
+            await service(folder, runtime).resolve(environment(build=build))
+    rows = await service(folder, runtime).list([environment()])
+    assert [(row.wanted, row.uses) for row in rows] == [("wanted:1", None)]
+
+
+def test_certificates_of_the_site(tmp_path: Path) -> None:
+    """Named ones first, then those added to this server, each once; a bundle holds them beside the system's."""
+    local, named = tmp_path / "local", tmp_path / "named.pem"
+    local.mkdir()
+    other = PEM.replace("QUJD", "REVG")
+    (local / "a.crt").write_text(other + PEM)
+    named.write_text(f"words\n{PEM}")
+    assert certificates.site_certificates((named,), local) == [PEM, other]
+    base = tmp_path / "base.crt"
+    base.write_text(other)
+    bundle = certificates.write_bundle(tmp_path / "bundle.crt", [PEM, other], base)
+    assert bundle is not None
+    assert bundle.read_text() == other + PEM
+    assert bundle.stat().st_mode & 0o777 == 0o644
+    assert certificates.write_bundle(tmp_path / "none.crt", [], base) is None
+    for broken in (tmp_path / "missing.pem", base.parent / "empty.pem"):
+        (tmp_path / "empty.pem").write_text("no certificate")
+        with pytest.raises(SettingsError, match=broken.name):
+            certificates.site_certificates((broken,), local)
+
+
+def test_shipped_recipes_are_whole() -> None:
+    """Three, the stand-in labelled; each names what it is."""
+    recipes = read_recipes(shipped_folder(), [])
+    assert list(recipes) == ["base", "jupyterlab", "rstudio-standin"]
+    assert [name for name, one in recipes.items() if one.stand_in] == ["rstudio-standin"]
+    assert [one.name for one in needed(recipes, ["rstudio-standin"])] == ["base", "rstudio-standin"]
