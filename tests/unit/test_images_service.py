@@ -98,7 +98,7 @@ async def test_the_configured_image_wins_and_a_stand_in_says_so(folder: Path) ->
         context_tar=folder,
         tag="launchpad/top:1",
         build_args={},
-        labels={LABEL_RECIPE: "top", "org.launchpad.stand-in": "true"},
+        labels={LABEL_RECIPE: "top", LABEL_STAND_IN: "true"},
     ):
         pass
     found = await service(folder, runtime).resolve(environment())

@@ -15,7 +15,10 @@ from rich.table import Table
 
 from ..errors import LaunchpadError
 
-out = Console(highlight=False)
+PIPED_WIDTH = 400  # nobody wants a table folded that goes into a file or a pipe
+NEVER_FOLDED = frozenset({"id", "instance", "email", "owner"})  # what people copy
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 
@@ -46,7 +49,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in NEVER_FOLDED)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     out.print(table)
