@@ -1,0 +1,369 @@
+"""The gate: tickets, the instance's cookie, and the decision on every request that nginx asks about."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from launchpad.domain.instances import Instance, State
+from launchpad.domain.signin import Login
+from launchpad.domain.users import User, UserStatus
+from launchpad.errors import StoreUnavailable
+from launchpad.services.platform import Platform
+from launchpad.services.signin import Client
+from launchpad.services.users import UserChange
+from launchpad.settings import tables
+from launchpad.web.app import create_app
+from launchpad.wiring import build_platform
+from support.platforms import ACTOR, World, launch, reaches, sign_in
+
+PUBLIC_URL, INSTANCES_URL = "http://localhost:8080", "http://localhost:8081"
+PAGE_LOAD = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
+
+
+class Door:
+    """What nginx does with the portal, and one user with a running instance."""
+
+    def __init__(self, world: World, platform: Platform) -> None:
+        self.world = world
+        self.platform = platform
+        transport = httpx.ASGITransport(app=create_app(platform))
+        self.http = httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL)
+
+    async def comes(self, address: str) -> tuple[User, Login]:
+        user, secret = await sign_in(self.platform, self.world.letters, address)
+        found = await self.platform.sign_in.authenticate(secret, self.world.clock())
+        assert found is not None
+        return user, found[1]
+
+    async def runs(self, owner: User, environment: str = "jupyterlab") -> Instance:
+        instance = await launch(self.platform, owner, environment)
+        return await reaches(self.platform, instance.id, State.RUNNING)
+
+    async def ticket(self, instance: Instance, login: Login, next_path: str | None = None) -> str:
+        """The path and query on the instances origin."""
+        address = await self.platform.gate.ticket(instance, login, next_path, self.world.clock())
+        assert address.startswith(f"{INSTANCES_URL}/enter?")
+        return "/gate" + address.removeprefix(INSTANCES_URL)
+
+    async def cookie(self, instance: Instance, login: Login) -> str:
+        answer = await self.http.get(await self.ticket(instance, login))
+        assert answer.status_code == 303
+        value = answer.cookies["lp_instance"]
+        self.http.cookies.clear()
+        return f"lp_instance={value}"
+
+    async def asks(
+        self, instance_id: str, cookie: str | None = None, *, uri: str = "", method: str = "GET", **headers: str
+    ) -> httpx.Response:
+        """What nginx asks; `headers` are the browser's, with _ for -."""
+        given = {
+            "X-Gate-Instance": instance_id,
+            "X-Gate-Uri": uri or f"/i/{instance_id}/",
+            "X-Gate-Method": method,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        if cookie is not None:
+            given["Cookie"] = cookie
+        return await self.http.get("/gate/authorize", headers=given)
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    world = World(tmp_path)
+    door = Door(world, await world.open())
+    yield door
+    await door.http.aclose()
+    await world.close()
+
+
+def refused_as_missing(answer: httpx.Response) -> bool:
+    """nginx's way to hear 404: a 403 that says what it means."""
+    return (answer.status_code, answer.headers.get("X-Gate-Means")) == (403, "404")
+
+
+def refused(answer: httpx.Response, status: int) -> bool:
+    """Refused so, and without a word about the upstream."""
+    told = [name for name in answer.headers if name.startswith(("x-gate-upstream", "x-gate-header", "x-gate-cookie"))]
+    return answer.status_code == status and not told
+
+
+async def test_a_ticket_lets_a_browser_in_once_with_a_cookie_for_this_instance_only(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    ticket = await door.ticket(instance, login)
+    answer = await door.http.get(ticket)
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == f"{INSTANCES_URL}/i/{instance.id}/lab"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    name_and_value, *flags = answer.headers["Set-Cookie"].split("; ")
+    assert name_and_value.startswith("lp_instance=")
+    assert sorted(flag.lower() for flag in flags) == ["httponly", f"path=/i/{instance.id}/", "samesite=lax"]
+    again = await door.http.get(ticket)
+    assert again.status_code == 404
+    assert "Set-Cookie" not in again.headers
+    stored = b"".join(path.read_bytes() for path in (door.world.folder / "state").glob("launchpad.db*"))
+    assert name_and_value.partition("=")[2].encode() not in stored
+    assert parse_qs(urlsplit(ticket).query)["ticket"][0].encode() not in stored
+
+
+async def test_under_https_the_cookie_is_secure_and_says_so_in_its_name(tmp_path: Path) -> None:
+    urls = {"public_url": "https://lab.example.org", "instances_url": "https://run.example.org"}
+    world = World(tmp_path, urls)
+    door = Door(world, await world.open())
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    address = await door.platform.gate.ticket(instance, login, None, world.clock())
+    answer = await door.http.get("/gate" + address.removeprefix("https://run.example.org"))
+    name, *flags = answer.headers["Set-Cookie"].split("; ")
+    assert name.startswith("__Secure-lp_instance=")
+    assert "Secure" in flags
+    await door.http.aclose()
+    await world.close()
+
+
+async def test_a_ticket_is_too_old_after_thirty_seconds(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    first, second = await door.ticket(instance, login), await door.ticket(instance, login)
+    door.world.clock.now += timedelta(seconds=29)
+    assert (await door.http.get(first)).status_code == 303
+    door.world.clock.now += timedelta(seconds=1)
+    assert (await door.http.get(second)).status_code == 404
+
+
+async def test_a_ticket_dies_with_the_login_it_was_made_for(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    ticket = await door.ticket(await door.runs(user), login)
+    await door.platform.sign_in.sign_out(user, login, Client("x"), door.world.clock())
+    assert (await door.http.get(ticket)).status_code == 404
+
+
+@pytest.mark.parametrize("ticket", ["", "x", "y" * 43, "y" * 300])
+async def test_a_guessed_ticket_opens_nothing(door: Door, ticket: str) -> None:
+    answer = await door.http.get("/gate/enter", params={"ticket": ticket})
+    assert answer.status_code in (404, 422)
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.org/",
+        "/\\evil.org",
+        "https://evil.org/",
+        "evil",
+        "",
+        "/a\r\nX: y",
+        "/../other/",
+        "/a/../../other/",
+        "/%2e%2e/other/",
+        "/.%2E/other",
+        "/a\\..\\..\\other",
+        "/..",
+    ],
+)
+async def test_a_next_path_that_leaves_the_instance_is_refused(door: Door, path: str) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    query = urlsplit(await door.ticket(instance, login, "/fine")).query
+    ticket = parse_qs(query)["ticket"][0]
+    answer = await door.http.get("/gate/enter", params={"ticket": ticket, "next": path})
+    assert answer.status_code == 404
+    assert "Set-Cookie" not in answer.headers
+    assert (await door.http.get(f"/gate/enter?{query}")).status_code == 303, "it costs no ticket"
+
+
+@pytest.mark.parametrize("path", ["/", "/lab/tree/a..b/n.ipynb", "/tree?next=/../x#../y", "/a%20b?c=%2F&d=1"])
+async def test_a_next_path_inside_is_kept_to_the_letter(door: Door, path: str) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    answer = await door.http.get(await door.ticket(instance, login, path))
+    assert answer.headers["Location"] == f"{INSTANCES_URL}/i/{instance.id}{path}"
+
+
+# -- the decision ------------------------------------------------------------------------------------------------------
+
+
+async def test_with_its_cookie_a_request_is_passed_on_with_the_environments_headers(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    lab, studio = await door.runs(user), await door.runs(user, "rstudio")
+    answer = await door.asks(lab.id, await door.cookie(lab, login))
+    assert answer.status_code == 204
+    assert answer.headers["X-Gate-Upstream"] == str(lab.address)
+    assert answer.headers["X-Gate-Prefix"] == "keep"
+    token = answer.headers["X-Gate-Header-Authorization"].removeprefix("token ")
+    assert len(token) == 64
+    answer = await door.asks(studio.id, await door.cookie(studio, login))
+    assert answer.headers["X-Gate-Upstream"] == str(studio.address)
+    assert answer.headers["X-Gate-Prefix"] == "strip"
+    assert answer.headers["X-Gate-Header-X-RStudio-Root-Path"] == f"/i/{studio.id}"
+    assert "X-Gate-Header-Authorization" not in answer.headers
+
+
+async def test_without_a_cookie_a_page_load_is_led_to_the_portal_and_back_and_others_are_refused(door: Door) -> None:
+    user, _ = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    for instance_id in (instance.id, "0123456789abcdef"):  # one that never was gets the same answer
+        uri = f"/i/{instance_id}/lab/tree/a%20b?x=1&y=2"
+        answer = await door.asks(instance_id, uri=uri, **PAGE_LOAD)
+        assert refused(answer, 401)
+        back = urlsplit(answer.headers["X-Gate-Location"])
+        assert f"{back.scheme}://{back.netloc}{back.path}" == f"{PUBLIC_URL}/instances/{instance_id}/open"
+        assert parse_qs(back.query) == {"next": ["/lab/tree/a%20b?x=1&y=2"]}
+        for method, headers in (
+            ("GET", {"Sec-Fetch-Mode": "cors", "Accept": "text/html"}),
+            ("GET", {"Accept": "application/json"}),
+            ("GET", {"X-Gate-Upgrade": "websocket", "Accept": "text/html"}),
+            ("POST", PAGE_LOAD),
+        ):
+            answer = await door.asks(instance_id, method=method, **headers)
+            assert refused(answer, 401)
+            assert "X-Gate-Location" not in answer.headers
+
+
+async def test_an_address_that_is_not_below_the_instance_is_not_come_back_to(door: Door) -> None:
+    """The id is captured from what nginx understood; the raw address may begin in another instance."""
+    answer = await door.asks("0123456789abcdef", uri="/i/fedcba9876543210/../0123456789abcdef/", **PAGE_LOAD)
+    assert answer.headers["X-Gate-Location"] == f"{PUBLIC_URL}/instances/0123456789abcdef/open"
+
+
+@pytest.mark.parametrize("cookie", ["lp_instance=", "lp_instance=guess", "lp_login=x", "other=1"])
+async def test_a_guessed_cookie_is_no_cookie(door: Door, cookie: str) -> None:
+    user, _ = await door.comes("alice@a.org")
+    assert refused(await door.asks((await door.runs(user)).id, cookie), 401)
+
+
+async def test_a_cookie_opens_its_own_instance_and_nobody_elses(door: Door) -> None:
+    alice, alices_login = await door.comes("alice@a.org")
+    bob, bobs_login = await door.comes("bob@a.org")
+    alices, bobs = await door.runs(alice), await door.runs(bob)
+    for instance, cookie in (
+        (alices, await door.cookie(bobs, bobs_login)),
+        (bobs, await door.cookie(alices, alices_login)),
+        (await door.runs(alice, "rstudio"), await door.cookie(alices, alices_login)),
+    ):
+        assert refused(await door.asks(instance.id, cookie), 401)
+
+
+async def test_even_an_administrator_opens_only_their_own(door: Door) -> None:
+    """Not even with a ticket that something has made for them."""
+    alice, _ = await door.comes("alice@a.org")
+    admin, login = await door.comes("admin@example.org")
+    assert admin.is_admin
+    instance = await door.runs(alice)
+    cookie = await door.cookie(instance, login)
+    answer = await door.asks(instance.id, cookie)
+    assert refused_as_missing(answer)
+    assert refused(answer, 403)
+    own = await door.runs(admin)
+    assert (await door.asks(own.id, await door.cookie(own, login))).status_code == 204
+
+
+async def test_sign_out_suspension_and_expiry_close_the_way_in_at_once(door: Door) -> None:
+    async def inside(address: str) -> tuple[User, Login, Instance, str]:
+        user, login = await door.comes(address)
+        instance = await door.runs(user)
+        cookie = await door.cookie(instance, login)
+        assert (await door.asks(instance.id, cookie)).status_code == 204
+        return user, login, instance, cookie
+
+    user, login, instance, cookie = await inside("out@a.org")
+    await door.platform.sign_in.sign_out(user, login, Client("x"), door.world.clock())
+    assert refused(await door.asks(instance.id, cookie), 401)
+
+    user, _, instance, cookie = await inside("suspended@a.org")
+    await door.platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, door.world.clock())
+    assert refused(await door.asks(instance.id, cookie), 401)
+
+    _, _, instance, cookie = await inside("idle@a.org")
+    door.world.clock.now += timedelta(hours=11)
+    assert (await door.asks(instance.id, cookie)).status_code == 204, "work in the instance counts as use"
+    door.world.clock.now += timedelta(hours=11)
+    assert (await door.asks(instance.id, cookie)).status_code == 204
+    door.world.clock.now += timedelta(hours=2)
+    assert refused(await door.asks(instance.id, cookie), 401), "a day is a day"
+
+
+async def test_an_instance_that_does_not_run_is_not_there(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    cookie = await door.cookie(instance, login)
+    door.world.runtime.hold("before stop")
+    await door.platform.instances.stop(instance.id, user, ACTOR, door.world.clock())
+    assert refused_as_missing(await door.asks(instance.id, cookie))
+    door.world.runtime.release()
+    await reaches(door.platform, instance.id, State.STOPPED)
+    assert refused_as_missing(await door.asks(instance.id, cookie))
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "allowed"),
+    [
+        ("GET", {"Origin": "https://evil.org"}, True),  # a link; what it answers, the browser keeps from that page
+        ("GET", {"X-Gate-Upgrade": "websocket", "Origin": INSTANCES_URL}, True),
+        ("GET", {"X-Gate-Upgrade": "websocket", "Origin": "https://evil.org"}, False),
+        ("GET", {"X-Gate-Upgrade": "websocket", "Origin": PUBLIC_URL}, False),
+        ("GET", {"X-Gate-Upgrade": "websocket", "Origin": "null"}, False),
+        ("GET", {"X-Gate-Upgrade": "websocket", "Sec-Fetch-Site": "cross-site"}, False),
+        ("POST", {"Origin": INSTANCES_URL}, True),
+        ("POST", {"Origin": INSTANCES_URL.upper()}, True),
+        ("POST", {"Origin": INSTANCES_URL + ".evil.org"}, False),
+        ("POST", {"Origin": PUBLIC_URL}, False),
+        ("DELETE", {"Sec-Fetch-Site": "same-site"}, False),
+        ("PUT", {"Sec-Fetch-Site": "same-origin"}, True),
+        ("POST", {}, True),  # no browser
+    ],
+)
+async def test_changes_and_websockets_come_from_the_instances_origin_only(
+    door: Door, method: str, headers: dict[str, str], allowed: bool
+) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    answer = await door.asks(instance.id, await door.cookie(instance, login), method=method, **headers)
+    if allowed:
+        assert answer.status_code == 204
+    else:
+        assert refused(answer, 403)
+        assert "X-Gate-Means" not in answer.headers
+
+
+async def test_our_cookies_are_taken_out_and_the_others_passed_on_byte_for_byte(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    own = await door.cookie(instance, login)
+    theirs = b'_xsrf=2|ab=="; user-id="a b,c"; flag; =odd; caf\xe9=\xff; lp_loginx=1; LP_LOGIN=2'
+    header = b"lp_login=secret; " + theirs + b"; " + own.encode() + b"; lp_challenge=x; lp_instance=second"
+    answer = await door.http.get(
+        "/gate/authorize", headers=[(b"X-Gate-Instance", instance.id.encode()), (b"Cookie", header)]
+    )
+    assert answer.status_code == 204
+    assert dict(answer.headers.raw)[b"x-gate-cookie"] == theirs
+    several = await door.http.get(
+        "/gate/authorize",
+        headers=[(b"X-Gate-Instance", instance.id.encode()), (b"Cookie", b"a=1"), (b"Cookie", own.encode())],
+    )
+    assert several.headers["X-Gate-Cookie"] == "a=1"
+
+
+async def test_a_database_that_cannot_be_written_lets_instances_go_on(door: Door) -> None:
+    """The look at a login is written down now and then; when that cannot be, nobody loses their work."""
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    cookie = await door.cookie(instance, login)
+    door.world.clock.now += timedelta(hours=1)
+    read_only = f"sqlite+aiosqlite:///file:{door.world.database_file}?mode=ro&uri=true"
+    world = door.world
+    world.settings["database_url"] = read_only
+    other = Door(world, build_platform(tables(world.settings), now=world.clock, runtime=world.runtime))
+    with pytest.raises(StoreUnavailable):
+        await other.platform.sign_in.ask("alice@a.org", Client("192.0.2.1"), world.clock())
+    assert (await other.asks(instance.id, cookie)).status_code == 204
+    await other.http.aclose()
+    await other.platform.aclose()
