@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -75,10 +76,20 @@ async def _sweep_for_ever(platform: Platform) -> None:
 
 
 class _App(FastAPI):
-    """The headers stand outside everything else, so that an answer to a fault of ours has them too."""
+    """FastAPI with the headers outside everything else, so that an answer to a fault of ours has them too."""
 
     def build_middleware_stack(self) -> ASGIApp:
         return _Headers(super().build_middleware_stack(), self.state.platform)
+
+    def openapi(self) -> dict[str, Any]:
+        """Errors are `application/problem+json`, which FastAPI has no word for beside a model."""
+        if self.openapi_schema is None:
+            for path in super().openapi()["paths"].values():
+                for operation in path.values():
+                    for status, answer in operation["responses"].items():
+                        if status >= "400":
+                            answer["content"] = {problems.MEDIA_TYPE: answer["content"].pop("application/json")}
+        return super().openapi()
 
 
 class _Headers:

@@ -47,6 +47,9 @@ def install(app: FastAPI) -> None:
     async def on_bad_input(request: Request, error: RequestValidationError) -> Response:
         fields = {}
         for found in error.errors():
+            if found["type"] == "json_invalid":  # its place is an offset into the text
+                fields["body"] = "this is no JSON"
+                continue
             place = [str(part) for part in found["loc"] if part not in _BODY_PLACES]
             fields[".".join(place) or "body"] = str(found["msg"]).removeprefix("Value error, ")
         text = "; ".join(f"{field}: {message}" for field, message in fields.items())

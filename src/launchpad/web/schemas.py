@@ -18,19 +18,23 @@ from ..services.offers import CapacityUse, OfferedLimits
 from ..store.audit import AuditRecord
 from ..store.tokens import ApiToken
 
+LARGEST_BYTES = 2**60  # an exbibyte: beyond every disk, and still within a 64-bit column
+
 
 def _is_size(text: str) -> str:
-    parse_bytes(text)
+    if parse_bytes(text) > LARGEST_BYTES:
+        raise ValueError(f"“{text}” is more than any server has")
     return text
 
 
+LONGEST_DAYS = 366  # as in the settings
 SizeText = Annotated[str, Field(max_length=20, examples=["8g"]), AfterValidator(_is_size)]
 
 
 class Body(BaseModel):
     """What a client sends: a field we do not know is an error, not something to overlook."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Problem(BaseModel):
@@ -300,7 +304,7 @@ class QuotaBody(Body):
     memory: SizeText | None = None
     cpus: float | None = Field(None, ge=0)
     storage: SizeText | None = None
-    instances: int | None = Field(None, ge=0)
+    instances: int | None = Field(None, ge=0, le=10_000)
 
     def quota(self) -> Quota:
         return Quota(
@@ -344,9 +348,9 @@ class LimitsBody(Body):
     memory: list[SizeText]
     cpus: list[float]
     storage: list[SizeText]
-    days: list[int]
+    days: list[Annotated[int, Field(le=LONGEST_DAYS)]]
     defaults: DefaultsBody
-    instances_per_user: int | None = None
+    instances_per_user: int | None = Field(None, le=10_000)
 
     def limits(self, before: OfferedLimits) -> OfferedLimits:
         per_user = self.instances_per_user

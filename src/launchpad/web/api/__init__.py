@@ -8,8 +8,7 @@ from ..schemas import Problem
 from . import admin, environments, instances, sign_in, tokens
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}}
-    for status in (401, 403, 404, 409, 422, 429, 503)
+    status: {"model": Problem} for status in (401, 403, 404, 409, 422, 429, 503)
 }
 
 

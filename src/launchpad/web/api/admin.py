@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from ...services.users import UNCHANGED, UserChange
 from ..deps import CurrentAdmin, Here
@@ -18,7 +18,7 @@ from ..schemas import (
     LimitsView,
     UserPatchBody,
 )
-from .instances import Limit
+from .instances import Cursor, Limit, cursor_of
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 
@@ -59,12 +59,12 @@ async def list_instances(
     response: Response,
     all: bool = False,
     limit: Limit = 100,
-    cursor: datetime | None = None,
+    cursor: Cursor | None = None,
 ) -> list[AdminInstanceView]:
     """Everyone's, newest first."""
     found = await platform.instances.of_everyone(with_ended=all, limit=limit, before=cursor)
     if len(found) == limit:
-        response.headers["X-Next-Cursor"] = found[-1].created_at.isoformat()
+        response.headers["X-Next-Cursor"] = cursor_of(found[-1])
     owners = await platform.users.by_ids({instance.owner_id for instance in found})
     url = platform.settings.instances_url
     return [
@@ -118,7 +118,7 @@ async def audit(
     response: Response,
     search: str = "",
     limit: Limit = 100,
-    cursor: int | None = None,
+    cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
 ) -> list[AuditView]:
     """Who did what, newest first."""
     found = await platform.audit.page(limit=limit, before_id=cursor, search=search)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import AwareDatetime
 
 from ...domain.instances import Instance, State
 from ...domain.sizes import parse_bytes
@@ -25,6 +25,12 @@ router = APIRouter(prefix="/instances", tags=["instances"])
 LOOK_AGAIN_SECONDS = 1.0
 USAGE_SECONDS = 5.0
 Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[AwareDatetime, Query(description="The `X-Next-Cursor` of the page before.")]
+
+
+def cursor_of(last: Instance) -> str:
+    """Written with a Z, since the + of an offset would have to be escaped in an address."""
+    return last.created_at.isoformat().replace("+00:00", "Z")
 
 
 async def own_instance(instance_id: str, visitor: CurrentUser, platform: Here) -> Instance:
@@ -61,12 +67,12 @@ async def list_instances(
     response: Response,
     all: bool = False,
     limit: Limit = 100,
-    cursor: datetime | None = None,
+    cursor: Cursor | None = None,
 ) -> list[InstanceView]:
     """Own instances, newest first; with `all=true` the ended ones too. `X-Next-Cursor` continues a long list."""
     found = await platform.instances.of_owner(visitor.user, with_ended=all, limit=limit, before=cursor)
     if len(found) == limit:
-        response.headers["X-Next-Cursor"] = found[-1].created_at.isoformat()
+        response.headers["X-Next-Cursor"] = cursor_of(found[-1])
     return [await view_of(platform, instance) for instance in found]
 
 
