@@ -22,6 +22,7 @@ from .deps import Public
 log = structlog.get_logger(__name__)
 
 OPENAPI_PATH = "/api/v1/openapi.json"
+PROBLEM_SCHEMA = "#/components/schemas/Problem"
 
 
 def create_app(platform: Platform) -> FastAPI:
@@ -88,7 +89,7 @@ class _App(FastAPI):
                 for operation in path.values():
                     for status, answer in operation["responses"].items():
                         if status >= "400":
-                            answer["content"] = {problems.MEDIA_TYPE: answer["content"].pop("application/json")}
+                            answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}
         return super().openapi()
 
 
