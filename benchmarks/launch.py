@@ -37,12 +37,15 @@ MEMORY_BYTES = 1024**3
 class Bare:
     """`docker run` of the same image with the same limits, on a port of its own, without anything of ours."""
 
-    def __init__(self, image: str, port: int, health_path: str, arguments: Sequence[str], home: Path) -> None:
+    def __init__(
+        self, image: str, port: int, health_path: str, arguments: Sequence[str], home: Path, network: str
+    ) -> None:
         self._image = image
         self._port = port
         self._health_path = health_path
         self._arguments = arguments
         self._home = home
+        self._network = network
 
     async def until_usable(self) -> str:
         """Starts one; the container's id once it answers."""
@@ -53,6 +56,7 @@ class Bare:
             *("run", "-d", "-p", f"127.0.0.1::{self._port}", "-v", f"{home}:/home/jovyan", "--user", "200000:0"),
             *("--group-add", "100", "--memory", str(MEMORY_BYTES), "--memory-swap", str(MEMORY_BYTES), "--cpus", "1"),
             *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--log-opt", "max-size=10m"),
+            *("--network", self._network),
             self._image,
             *self._arguments,
             stdout=asyncio.subprocess.PIPE,
@@ -181,7 +185,8 @@ async def main(rounds: int, at_once: int, at_once_rounds: int) -> None:
             image = _image_of(live)
             homes = folder / "bare"
             homes.mkdir()
-            bare = Bare(image, 8888, health, ["start-notebook.py"], homes)
+            await _make_network(people[0])
+            bare = Bare(image, 8888, health, ["start-notebook.py"], homes, live.network)
             everybody = [Ours(person, "jupyterlab", health) for person in people]
             print(f"image {image}\none at a time, {rounds} rounds:", flush=True)
             result: dict[str, object] = {"image": image, "one": await one_by_one(bare, everybody[0], rounds)}
@@ -190,6 +195,12 @@ async def main(rounds: int, at_once: int, at_once_rounds: int) -> None:
                 result["many"] = await all_at_once(bare, everybody, at_once_rounds)
             print(json.dumps(result, indent=2))
     mail.stop()
+
+
+async def _make_network(person: Person) -> None:
+    """The first launch makes the instances' network, in which the bare containers run, too."""
+    instance = await person.launch_and_wait("jupyterlab", memory="1g", cpus=1)
+    await person.stop(instance["id"])
 
 
 def _image_of(live: LivePlatform) -> str:
