@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
+from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
@@ -13,7 +14,8 @@ from urllib.parse import urlsplit
 
 import jinja2
 
-CODE_HEADER_FREE = re.compile(r"^@\S+ #(\S+)$", re.MULTILINE)
+BOUND_CODE = re.compile(r"@\S+ #(\S+)")  # the last line of the text
+LONGEST_DESCRIPTION = 80
 
 
 @cache
@@ -42,8 +44,16 @@ def sign_in_code(
 
     The text ends in `@host #code`, which lets phones offer the code for this host only (domain-bound codes, WICG).
 
+    Args:
+        to: one address. `from_name`, `from_address`: the sender.
+        minutes: how long the code works, to be told.
+        public_url: where the reader asked for it; its host is the one the code is bound to.
+        client_description: the device in the reader's words; line breaks in it become blanks, and it is cut at 80
+            characters, since it may come from a request.
+        asked_at: an aware instant, shown as hours and minutes in UTC.
+
     Raises:
-        ValueError: a line break in an address or a name.
+        ValueError: a line break in an address or a name, or not exactly one address in `to`.
     """
     host = urlsplit(public_url).hostname or ""
     values = {
@@ -53,13 +63,13 @@ def sign_in_code(
         "public_url": public_url,
         "host": host,
         "name": from_name,
-        "client": client_description,
-        "asked_at": f"{asked_at:%H:%M} UTC",
+        "client": " ".join(client_description.split())[:LONGEST_DESCRIPTION],
+        "asked_at": f"{asked_at.astimezone(UTC):%H:%M} UTC",
     }
     message = EmailMessage()
     message["Subject"] = f"Your sign-in code for {from_name}"
-    message["From"] = Address(from_name, addr_spec=from_address)
-    message["To"] = Address(addr_spec=to)
+    message["From"] = _address(from_address, from_name)
+    message["To"] = _address(to)
     message["Date"] = format_datetime(asked_at)
     message["Message-ID"] = make_msgid(domain=from_address.rpartition("@")[2])
     message["Auto-Submitted"] = "auto-generated"
@@ -68,8 +78,23 @@ def sign_in_code(
     return message
 
 
+def _address(spec: str, name: str = "") -> Address:
+    """Exactly one address.
+
+    Raises:
+        ValueError: it is none, or more than one, or holds a line break.
+    """
+    try:
+        return Address(name, addr_spec=spec)
+    except (HeaderParseError, IndexError) as error:  # what the parser of the standard library says of "" and "@b"
+        raise ValueError("this is no e-mail address") from error
+
+
 def code_of(message: EmailMessage) -> str | None:
-    """The code in one of our mails, for the outbox's line in the terminal."""
+    """The code in one of our mails, for the outbox's line in the terminal; None in a mail without one."""
     body = message.get_body(("plain",))
-    found = CODE_HEADER_FREE.search(body.get_content()) if body is not None else None
+    if body is None or body.get_payload() is None:
+        return None
+    lines = body.get_content().rstrip().splitlines()
+    found = BOUND_CODE.fullmatch(lines[-1]) if lines else None
     return found[1] if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from email.message import EmailMessage
 
 import aiosmtplib
@@ -16,11 +17,15 @@ from .base import check_message
 log = structlog.get_logger(__name__)
 
 STEPS_IN_ALL = 4  # connecting, TLS, log-in, message: the whole may take as long as four slow steps
+GOODBYE_SECONDS = 1.0
 LASTING = range(500, 600)
 
 
 class SmtpMailer:
-    """A connection a message: mails are rare, and a kept connection is one more thing that can be stale."""
+    """A connection a message: mails are rare, and a kept connection is one more thing that can be stale.
+
+    `settings.timeout_seconds` bounds each step (connecting, one command and its answer), four times as much the whole.
+    """
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
@@ -34,7 +39,26 @@ class SmtpMailer:
 
     async def _with_server(self, message: EmailMessage | None) -> None:
         settings = self._settings
-        client = aiosmtplib.SMTP(
+        client: aiosmtplib.SMTP | None = None
+        try:
+            # Inside the `try`: a file of certificates that went missing is a mail server that cannot be used.
+            client = await self._client()
+            async with asyncio.timeout(settings.timeout_seconds * STEPS_IN_ALL):
+                await client.connect()
+                if message is not None:
+                    await client.send_message(message)
+            await _say_goodbye(client)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            permanent = _is_permanent(error)
+            log.warning("smtp.failed", host=settings.host, error=repr(error), permanent=permanent)
+            raise MailUnavailable("The mail server did not take the mail.", permanent=permanent) from error
+        finally:
+            if client is not None:
+                client.close()
+
+    async def _client(self) -> aiosmtplib.SMTP:
+        settings = self._settings
+        return aiosmtplib.SMTP(
             hostname=settings.host,
             port=settings.port,
             username=settings.username or None,
@@ -42,25 +66,25 @@ class SmtpMailer:
             timeout=settings.timeout_seconds,
             use_tls=settings.security == "tls",
             start_tls=settings.security == "starttls",  # required: a server without it is refused
-            tls_context=self._tls() if settings.security != "none" else None,
+            tls_context=await asyncio.to_thread(self._tls) if settings.security != "none" else None,
         )
-        try:
-            async with asyncio.timeout(settings.timeout_seconds * STEPS_IN_ALL):
-                async with client:
-                    if message is not None:
-                        await client.send_message(message)
-        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            permanent = _is_permanent(error)
-            log.warning("smtp.failed", host=settings.host, error=repr(error), permanent=permanent)
-            raise MailUnavailable("The mail server did not take the mail.", permanent=permanent) from error
-        finally:
-            client.close()
 
     def _tls(self) -> ssl.SSLContext:
+        """The system's certificates and `ca_file`.
+
+        Raises:
+            OSError: `ca_file` cannot be read or holds no certificates.
+        """
         context = ssl.create_default_context()
         if self._settings.ca_file is not None:
             context.load_verify_locations(cafile=self._settings.ca_file)
         return context
+
+
+async def _say_goodbye(client: aiosmtplib.SMTP) -> None:
+    """What happens now changes nothing: the mail is the server's. A failure here would only send it twice."""
+    with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+        await client.quit(timeout=GOODBYE_SECONDS)
 
 
 def _is_permanent(error: BaseException) -> bool:
