@@ -1,0 +1,125 @@
+"""The whole portal over a fake engine, and a program that speaks its JSON API."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from launchpad.domain.instances import State
+from launchpad.services.platform import Platform
+from launchpad.web.app import create_app
+from support.platforms import START, World, reaches
+
+PUBLIC_URL, INSTANCES_URL = "http://localhost:8080", "http://localhost:8081"
+API = "/api/v1"
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+class Visitor:
+    """A browser or program with its own cookies; `csrf` is sent along once it is signed in."""
+
+    def __init__(self, portal: Portal, client: str) -> None:
+        self.portal = portal
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=portal.app, client=(client, 4711), raise_app_exceptions=False),
+            base_url=PUBLIC_URL,
+        )
+        self.csrf: str | None = None
+        self.me: dict[str, Any] = {}
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, **query: Any
+    ) -> httpx.Response:
+        """A call below /api/v1 with the CSRF token where there is one."""
+        given = {"X-CSRF-Token": self.csrf} if self.csrf else {}
+        address = path if path.startswith(("/api", "/gate", "/healthz", "/readyz", "/metrics")) else API + path
+        return await self.http.request(
+            method, address, json=body, params=query or None, headers={**given, **(headers or {})}
+        )
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """The body of a call that must succeed."""
+        answer = await self.call("GET", path, **query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def sign_in(self, address: str) -> Visitor:
+        asked = await self.call("POST", "/sign-in", {"email": address})
+        assert asked.status_code == 202, asked.text
+        await self.portal.platform.mail.drain()
+        code = self.portal.world.letters.codes(address)[-1]
+        answer = await self.call("POST", "/sign-in/verify", {"code": code})
+        assert answer.status_code == 200, answer.text
+        self.me = answer.json()["user"]
+        self.csrf = self.me["csrf_token"]
+        return self
+
+    async def launch(self, environment: str = "jupyterlab", **size: Any) -> dict[str, Any]:
+        """One that runs."""
+        answer = await self.call("POST", "/instances", {"environment": environment, **size})
+        assert answer.status_code == 202, answer.text
+        await reaches(self.portal.platform, answer.json()["id"], State.RUNNING)
+        shown: dict[str, Any] = await self.get(f"/instances/{answer.json()['id']}")
+        return shown
+
+    async def stopped(self, environment: str = "jupyterlab") -> dict[str, Any]:
+        instance = await self.launch(environment)
+        await self.call("POST", f"/instances/{instance['id']}/stop")
+        await reaches(self.portal.platform, instance["id"], State.STOPPED)
+        return instance
+
+    async def events(self, instance_id: str) -> list[tuple[str, Any]]:
+        """All events of a stream that ends, each with its data."""
+        answer = await self.call("GET", f"/instances/{instance_id}/events")
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        return events_in(answer.text)
+
+
+def events_in(text: str) -> list[tuple[str, Any]]:
+    found = []
+    for block in text.replace("\r\n", "\n").strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != ":")
+        if "event" in fields:
+            found.append((fields["event"], json.loads(fields["data"])))
+    return found
+
+
+class Portal:
+    def __init__(self, world: World, platform: Platform) -> None:
+        self.world = world
+        self.platform = platform
+        self.app: Any = create_app(platform)
+        self.visitors: list[Visitor] = []
+
+    def visitor(self, client: str = "192.0.2.1") -> Visitor:
+        self.visitors.append(Visitor(self, client))
+        return self.visitors[-1]
+
+    async def signed_in(self, address: str) -> Visitor:
+        return await self.visitor(f"192.0.2.{len(self.visitors) + 10}").sign_in(address)
+
+    def fingerprint(self) -> str:
+        """Of everything in the database."""
+        tables = [name for (name,) in self.world.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = {name: sorted(map(repr, self.world.rows(f'SELECT * FROM "{name}"'))) for name in tables}
+        return hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
+
+
+@asynccontextmanager
+async def open_api(folder: Path, settings: Mapping[str, Any] | None = None, **engine: int) -> AsyncIterator[Portal]:
+    world = World(folder, settings, **engine)
+    world.clock.now = START.replace(year=2126)  # httpx drops cookies that expire before its own clock
+    portal = Portal(world, await world.open())
+    try:
+        yield portal
+    finally:
+        for visitor in portal.visitors:
+            await visitor.http.aclose()
+        await world.close()

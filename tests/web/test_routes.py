@@ -1,0 +1,186 @@
+"""Who gets what from every route: a table of all of them, for nobody, another user, the owner and an administrator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from launchpad.settings import tables
+from launchpad.web.app import create_app
+from launchpad.wiring import build_platform
+from web.api_client import PUBLIC_URL, Portal, Visitor, open_api
+
+Answers = tuple[int, int, int, int]
+WHO = ("nobody", "another user", "the owner", "an administrator")
+
+# By kind of route, what each of WHO gets. A program's 401 is a page's 303 to the sign-in.
+ANYBODY: Answers = (200, 200, 200, 200)
+SIGNED_IN: Answers = (401, 200, 200, 200)
+OWNERS: Answers = (401, 404, 200, 404)
+ADMINS: Answers = (401, 403, 403, 200)
+
+
+def each(answers: Answers, good: int) -> Answers:
+    """The same with another answer where it is allowed."""
+    nobody, other, owner, admin = (good if status == 200 else status for status in answers)
+    return nobody, other, owner, admin
+
+
+# All ids are the owner's: `{instance_id}` of a running instance, `{ended}` of an ended one.
+API: dict[str, tuple[Answers, Any]] = {
+    "GET /healthz": (ANYBODY, None),
+    "GET /readyz": (ANYBODY, None),
+    "GET /metrics": (each(ANYBODY, 401), None),  # not from this machine
+    "GET /gate/authorize": (each(ANYBODY, 401), None),  # nobody has the instance's cookie
+    "GET /gate/enter": (each(ANYBODY, 422), None),  # without a ticket
+    "GET /api/v1/openapi.json": (ANYBODY, None),
+    "POST /api/v1/sign-in": (each(ANYBODY, 202), {"email": "x@a.org"}),
+    "POST /api/v1/sign-in/verify": (each(ANYBODY, 401), {"code": "1"}),
+    "POST /api/v1/sign-out": (each(SIGNED_IN, 204), None),
+    "GET /api/v1/me": (SIGNED_IN, None),
+    "GET /api/v1/environments": (SIGNED_IN, None),
+    "GET /api/v1/instances": (SIGNED_IN, None),
+    "POST /api/v1/instances": (each(SIGNED_IN, 202), {"environment": "jupyterlab"}),
+    "GET /api/v1/instances/{instance_id}": (OWNERS, None),
+    "GET /api/v1/instances/{ended}/events": (OWNERS, None),
+    "GET /api/v1/instances/{instance_id}/open": (each(OWNERS, 303), None),
+    "POST /api/v1/instances/{instance_id}/stop": (each(OWNERS, 202), None),
+    "POST /api/v1/instances/{instance_id}/extend": (OWNERS, {"days": 1}),
+    "DELETE /api/v1/instances/{ended}": (each(OWNERS, 204), None),
+    "GET /api/v1/tokens": (SIGNED_IN, None),
+    "POST /api/v1/tokens": (each(SIGNED_IN, 201), {"name": "x"}),
+    "DELETE /api/v1/tokens/{token_id}": (each(OWNERS, 204), None),
+    "GET /api/v1/admin/users": (ADMINS, None),
+    "PATCH /api/v1/admin/users/{user_id}": (ADMINS, {"lab": "x"}),
+    "GET /api/v1/admin/instances": (ADMINS, None),
+    "POST /api/v1/admin/instances/{instance_id}/stop": (each(ADMINS, 202), None),
+    "POST /api/v1/admin/instances/{instance_id}/extend": (ADMINS, {"days": 1}),
+    "GET /api/v1/admin/limits": (ADMINS, None),
+    "PUT /api/v1/admin/limits": (each(ADMINS, 422), {}),
+    "GET /api/v1/admin/capacity": (ADMINS, None),
+    "GET /api/v1/admin/audit": (ADMINS, None),
+}
+
+PAGES: dict[str, tuple[Answers, Any]] = {
+    "GET /static/{version}/{name:path}": (each(ANYBODY, 404), None),  # of that name there is none
+    "HEAD /static/{version}/{name:path}": (each(ANYBODY, 404), None),
+    "GET /": ((200, 303, 303, 303), None),
+    "GET /sign-in": ((200, 303, 303, 303), None),
+    "POST /sign-in": (each(ANYBODY, 303), {"email": "x@a.org"}),
+    "GET /sign-in/code": (each(ANYBODY, 303), None),  # back to the address, without a challenge
+    "POST /sign-in/code": (each(ANYBODY, 303), {"code": "1"}),
+    "POST /sign-in/resend": (each(ANYBODY, 303), None),
+    "POST /sign-out": ((401, 303, 303, 303), None),
+    "GET /dashboard": (SIGNED_IN, None),
+    "POST /instances": (each(SIGNED_IN, 303), {"environment": "jupyterlab"}),
+    "GET /instances/{instance_id}/open": (each(OWNERS, 303), None),
+    "POST /instances/{instance_id}/stop": (each(OWNERS, 303), None),
+    "POST /instances/{instance_id}/extend": (each(OWNERS, 303), {"days": "1"}),
+    "POST /instances/{ended}/forget": (each(OWNERS, 303), None),
+    "GET /account": (SIGNED_IN, None),
+    "POST /account/tokens": (SIGNED_IN, {"name": "x"}),
+    "POST /account/tokens/{token_id}/revoke": (each(OWNERS, 303), None),
+    "POST /account/logins/{login_id}/end": (each(SIGNED_IN, 303), None),  # others' do not end by it; see below
+    "GET /admin": (ADMINS, None),
+    "GET /admin/audit": (ADMINS, None),
+    "GET /admin/users": (ADMINS, None),
+    "GET /admin/users/{user_id}": (ADMINS, None),
+    "POST /admin/users/{user_id}": (each(ADMINS, 303), {"role": "user", "status": "active", "lab": "x"}),
+    "GET /admin/instances": (ADMINS, None),
+    "POST /admin/instances/{instance_id}/stop": (each(ADMINS, 303), None),
+    "POST /admin/instances/{instance_id}/extend": (each(ADMINS, 303), {"days": "1"}),
+    "GET /admin/limits": (ADMINS, None),
+    "POST /admin/limits": (each(ADMINS, 422), None),
+}
+
+
+@dataclass
+class Scene:
+    portal: Portal
+    people: tuple[Visitor, Visitor, Visitor, Visitor]
+    names: dict[str, str]
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with open_api(tmp_path) as portal:
+        other, owner, admin = [
+            await portal.signed_in(address) for address in ("other@a.org", "owner@a.org", "admin@example.org")
+        ]
+        ended, running = await owner.stopped("rstudio"), await owner.launch()
+        token = await owner.call("POST", "/tokens", {"name": "laptop"})
+        elsewhere = await portal.signed_in("owner@a.org")
+        (login_id,) = portal.world.rows(
+            "SELECT id FROM logins WHERE user_id = ? AND client = ?", owner.me["id"], "192.0.2.13"
+        )[0]
+        assert elsewhere.me["id"] == owner.me["id"]
+        names = {
+            "instance_id": running["id"],
+            "ended": ended["id"],
+            "token_id": token.json()["id"],
+            "login_id": login_id,
+            "user_id": owner.me["id"],
+            "version": "x",
+            "name:path": "nothing.css",
+        }
+        yield Scene(portal, (portal.visitor(), other, owner, admin), names)
+
+
+def test_every_route_stands_in_the_table(tmp_path: Path) -> None:
+    settings = {"state_dir": tmp_path, "engine": {"runtime": "fake"}, "homes": {"root": str(tmp_path)}}
+    app = create_app(build_platform(tables(settings)))
+    routes = {f"{method} {route.path}" for route in iter_route_contexts(app.routes) for method in route.methods or ()}
+    listed = {line.replace("{ended}", "{instance_id}") for line in API | PAGES}
+    assert routes == listed
+
+
+async def ask(scene: Scene, visitor: Visitor, line: str, body: Any) -> httpx.Response:
+    method, _, path = line.partition(" ")
+    for name, value in scene.names.items():
+        path = path.replace(f"{{{name}}}", value)
+    assert "{" not in path
+    if line in API:
+        return await visitor.call(method, path, body)
+    form = {**(body or {}), **({"csrf_token": visitor.csrf} if visitor.csrf else {})}
+    headers = {"Accept": "text/html", "Origin": PUBLIC_URL}
+    return await visitor.http.request(method, path, data=form if method == "POST" else None, headers=headers)
+
+
+async def check(scene: Scene, line: str) -> None:
+    """Those who are refused come first, so that what they were refused is still there for those who are allowed."""
+    answers, body = (API | PAGES)[line]
+    for n in sorted(range(len(WHO)), key=lambda n: answers[n] < 400):
+        answer = await ask(scene, scene.people[n], line, body)
+        expected = answers[n]
+        if expected == 401 and line in PAGES and line.startswith("GET"):
+            assert answer.headers["Location"].startswith("/sign-in?next="), f"{line} by {WHO[n]}"
+            expected = 303
+        assert answer.status_code == expected, f"{line} by {WHO[n]}: {answer.text[:300]}"
+
+
+async def test_everybody_reads_what_the_table_says(scene: Scene) -> None:
+    for line in API | PAGES:
+        if line.startswith(("GET", "HEAD")):
+            await check(scene, line)
+
+
+@pytest.mark.parametrize("line", [line for line in API | PAGES if not line.startswith(("GET", "HEAD"))])
+async def test_everybody_changes_what_the_table_says(scene: Scene, line: str) -> None:
+    await check(scene, line)
+
+
+async def test_nobody_ends_somebody_elses_login(scene: Scene) -> None:
+    line = "POST /account/logins/{login_id}/end"
+    _, other, owner, admin = scene.people
+    for visitor in (other, admin):
+        await ask(scene, visitor, line, None)
+    query = "SELECT count(*) FROM logins WHERE id = ?"
+    assert scene.portal.world.rows(query, scene.names["login_id"]) == [(1,)]
+    await ask(scene, owner, line, None)
+    assert scene.portal.world.rows(query, scene.names["login_id"]) == [(0,)]
