@@ -12,7 +12,7 @@ from ..domain.users import Role, User, UserStatus
 from ..services.audit import CLI
 from ..services.platform import Platform
 from ..services.users import UserChange
-from ..web.schemas import LimitsBody, LimitsView
+from ..web.admin_schemas import LimitsBody, LimitsView
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json, show_table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -10,12 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State
-from ..domain.limits import Limits, Offer, Quota, Use
+from ..domain.limits import Limits, Offer, Quota
 from ..domain.sizes import format_bytes, parse_bytes
-from ..domain.users import Role, User, UserStatus
+from ..domain.users import Role, User
 from ..runtime.base import Usage
-from ..services.offers import CapacityUse, OfferedLimits
-from ..store.audit import AuditRecord
 from ..store.tokens import ApiToken
 
 LARGEST_BYTES = 2**60  # an exbibyte: beyond every disk, and still within a 64-bit column
@@ -268,160 +265,3 @@ class TokenView(BaseModel):
 
 class NewTokenView(TokenView):
     token: str = Field(description="The secret. It is shown this once.")
-
-
-class AdminUserView(BaseModel):
-    id: str
-    email: str
-    username: str
-    uid: int
-    role: Role
-    status: UserStatus
-    lab: str | None
-    quota: QuotaView
-    created_at: datetime
-    last_seen_at: datetime | None
-
-    @classmethod
-    def of(cls, user: User) -> AdminUserView:
-        return cls(
-            id=user.id,
-            email=user.email,
-            username=user.username,
-            uid=user.uid,
-            role=user.role,
-            status=user.status,
-            lab=user.lab,
-            quota=QuotaView.of(user.quota),
-            created_at=user.created_at,
-            last_seen_at=user.last_seen_at,
-        )
-
-
-class QuotaBody(Body):
-    """A cap left out or null is no cap of the user's own."""
-
-    memory: SizeText | None = None
-    cpus: float | None = Field(None, ge=0)
-    storage: SizeText | None = None
-    instances: int | None = Field(None, ge=0, le=10_000)
-
-    def quota(self) -> Quota:
-        return Quota(
-            memory_bytes=parse_bytes(self.memory) if self.memory else None,
-            cpus=self.cpus,
-            storage_bytes=parse_bytes(self.storage) if self.storage else None,
-            instances=self.instances,
-        )
-
-
-class UserPatchBody(Body):
-    role: Role | None = None
-    status: UserStatus | None = None
-    lab: str | None = Field(None, max_length=100)
-    quota: QuotaBody | None = None
-
-
-class LimitsView(ChoicesView):
-    defaults: SizeView
-    instances_per_user: int
-
-    @classmethod
-    def of_limits(cls, limits: OfferedLimits) -> LimitsView:
-        return cls(
-            **choices_view(limits.offer).model_dump(),
-            defaults=SizeView.of(limits.offer.defaults),
-            instances_per_user=limits.instances_per_user,
-        )
-
-
-class DefaultsBody(Body):
-    memory: SizeText
-    cpus: float
-    storage: SizeText
-    days: int
-
-
-class LimitsBody(Body):
-    """Replaces the choices; leave `instances_per_user` out to keep it."""
-
-    memory: list[SizeText]
-    cpus: list[float]
-    storage: list[SizeText]
-    days: list[Annotated[int, Field(le=LONGEST_DAYS)]]
-    defaults: DefaultsBody
-    instances_per_user: int | None = Field(None, le=10_000)
-
-    def limits(self, before: OfferedLimits) -> OfferedLimits:
-        per_user = self.instances_per_user
-        return OfferedLimits(
-            Offer(
-                memory_bytes=tuple(map(parse_bytes, self.memory)),
-                cpus=tuple(self.cpus),
-                storage_bytes=tuple(map(parse_bytes, self.storage)),
-                days=tuple(self.days),
-                defaults=Limits(
-                    parse_bytes(self.defaults.memory),
-                    self.defaults.cpus,
-                    parse_bytes(self.defaults.storage),
-                    self.defaults.days,
-                ),
-            ),
-            before.instances_per_user if per_user is None else per_user,
-        )
-
-
-class AmountView(BaseModel):
-    memory: str
-    memory_bytes: int
-    cpus: float
-    instances: int
-
-    @classmethod
-    def of(cls, memory_bytes: int, cpus: float, instances: int) -> AmountView:
-        return cls(memory=format_bytes(memory_bytes), memory_bytes=memory_bytes, cpus=cpus, instances=instances)
-
-
-class CapacityView(BaseModel):
-    """`total` can be promised, `promised` is; `host` is what the machine has."""
-
-    total: AmountView
-    promised: AmountView
-    queued: int
-    host: dict[str, int | str]
-
-    @classmethod
-    def of(cls, use: CapacityUse) -> CapacityView:
-        promised: Use = use.promised
-        return cls(
-            total=AmountView.of(use.capacity.memory_bytes, use.capacity.cpus, use.capacity.instances),
-            promised=AmountView.of(promised.memory_bytes, promised.cpus, promised.instances),
-            queued=use.queued,
-            host={
-                "cpus": use.host.cpus,
-                "memory_bytes": use.host.memory_bytes,
-                "engine_version": use.host.engine_version,
-            },
-        )
-
-
-class AuditView(BaseModel):
-    id: int
-    at: datetime
-    actor: str
-    client: str
-    action: str
-    subject: str
-    details: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, record: AuditRecord) -> AuditView:
-        return cls(
-            id=record.id,
-            at=record.at,
-            actor=record.actor,
-            client=record.client,
-            action=record.action,
-            subject=record.subject,
-            details=record.details,
-        )

@@ -7,17 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from ...services.users import UNCHANGED, UserChange
-from ..deps import CurrentAdmin, Here
-from ..schemas import (
-    AdminInstanceView,
+from ..admin_schemas import (
     AdminUserView,
     AuditView,
     CapacityView,
-    ExtendBody,
     LimitsBody,
     LimitsView,
     UserPatchBody,
 )
+from ..deps import CurrentAdmin, Here
+from ..schemas import AdminInstanceView, ExtendBody
 from .instances import Cursor, Limit, cursor_of
 
 router = APIRouter(prefix="/admin", tags=["admin"])
