@@ -87,3 +87,11 @@ make_venv() {
   rm -f "$log"
   printf '%s' "$stamp" >"$venv/.made-from"
 }
+
+# An engine that was killed leaves its process ids behind; should another program have got such an id since, the engine
+# would not start again. Where no dockerd runs, they are stale.
+forget_dead_engine() {
+  if ! grep -qsx dockerd /proc/[0-9]*/comm; then
+    rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
+  fi
+}
