@@ -72,6 +72,7 @@ class SteppedRuntime(FakeRuntime):
         self.refusing: set[str] = set()
         self.starts: list[str] = []
         self.deaf = False
+        self.broken: set[str] = set()
 
     def hold(self, step: str) -> None:
         """Whoever comes to `step`, like "before start", waits there until `release`."""
@@ -89,6 +90,8 @@ class SteppedRuntime(FakeRuntime):
             await self.gates[step].wait()
 
     def _may(self, verb: str, instance_id: str) -> None:
+        if verb in self.broken:
+            raise ZeroDivisionError("a fault of the program")
         if verb in self.refusing or f"{verb} {instance_id}" in self.refusing:
             raise EngineRefused("The container engine refused it.")
 

@@ -376,6 +376,23 @@ async def test_an_engine_that_refuses_fails_the_launch(world: World, platform: P
     assert failed.reason == "The container engine refused it."
 
 
+async def test_a_fault_of_ours_ends_a_launch_as_failed_and_keeps_a_stop_for_later(
+    world: World, platform: Platform, alice: User
+) -> None:
+    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    running = await launched(platform, bob)
+    world.runtime.broken |= {"start", "stop"}
+    starting = await launch(platform, alice)
+    await platform.instances.stop(running.id, bob, ACTOR, world.clock())
+    failed = await reaches(platform, starting.id, State.FAILED)
+    assert failed.reason == "something went wrong on our side; it was recorded"
+    assert (await platform.instances.get_any(running.id)).state is State.STOPPING
+    world.runtime.broken.clear()
+    stopped = await reaches(platform, running.id, State.STOPPED)
+    assert stopped.reason == "stopped by you"
+    assert await world.runtime.list_containers() == []
+
+
 # -- ends --------------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from fastapi.encoders import jsonable_encoder
 from launchpad.domain.instances import State
 from launchpad.web.api.instances import follow
 from support.platforms import reaches
-from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, events_in, open_api
+from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, events_in, open_api
 
 ALICE, BOB, ADMIN = "alice@a.org", "bob@a.org", "admin@example.org"
 INSTANCE_FIELDS = {
@@ -38,6 +39,21 @@ INSTANCE_FIELDS = {
 async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
     async with open_api(tmp_path) as portal:
         yield portal
+
+
+@dataclass
+class Quiet:
+    """A portal that several tests share, since what they ask for is refused and changes nothing."""
+
+    portal: Portal
+    admin: Visitor
+    alice: Visitor
+
+
+@pytest.fixture(scope="module")
+async def quiet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Quiet]:
+    async with open_api(tmp_path_factory.mktemp("quiet")) as portal:
+        yield Quiet(portal, await portal.signed_in(ADMIN), await portal.signed_in(ALICE))
 
 
 def problem(answer: httpx.Response, status: int, code: str, *fields: str) -> dict[str, Any]:
@@ -158,11 +174,11 @@ async def test_a_wrong_code_is_401_and_too_many_are_429(tmp_path: Path) -> None:
     ],
 )
 async def test_the_sign_in_calls_come_from_the_portals_own_pages(
-    portal: Portal, headers: dict[str, str], allowed: bool
+    quiet: Quiet, headers: dict[str, str], allowed: bool
 ) -> None:
     """Else another site's form could sign a victim in as the attacker."""
     for path, body in (("/sign-in", {"email": ALICE}), ("/sign-in/verify", {"code": "123456"})):
-        answer = await portal.visitor().call("POST", path, body, headers=headers)
+        answer = await quiet.portal.visitor().call("POST", path, body, headers=headers)
         if allowed:
             assert answer.status_code in (202, 401)
         else:
@@ -256,11 +272,10 @@ async def test_an_instances_life(portal: Portal) -> None:
         ({"mounts": ["/etc"]}, "mounts"),
     ],
 )
-async def test_what_is_not_offered_is_422_with_its_field(portal: Portal, size: dict[str, Any], field: str) -> None:
-    alice = await portal.signed_in(ALICE)
+async def test_what_is_not_offered_is_422_with_its_field(quiet: Quiet, size: dict[str, Any], field: str) -> None:
     body = {"environment": "jupyterlab", **size}
-    problem(await alice.call("POST", "/instances", body), 422, "invalid-input", field)
-    assert await alice.get("/instances", all="true") == []
+    problem(await quiet.alice.call("POST", "/instances", body), 422, "invalid-input", field)
+    assert await quiet.alice.get("/instances", all="true") == []
 
 
 @pytest.mark.parametrize(
@@ -274,10 +289,9 @@ async def test_what_is_not_offered_is_422_with_its_field(portal: Portal, size: d
         (b'{"environment": "\\ud800"}', ["environment"]),
     ],
 )
-async def test_what_is_no_proper_json_is_422(portal: Portal, body: bytes, fields: list[str]) -> None:
-    alice = await portal.signed_in(ALICE)
-    headers = {"Content-Type": JSON, "X-CSRF-Token": str(alice.csrf)}
-    answer = await alice.http.post("/api/v1/instances", content=body, headers=headers)
+async def test_what_is_no_proper_json_is_422(quiet: Quiet, body: bytes, fields: list[str]) -> None:
+    headers = {"Content-Type": JSON, "X-CSRF-Token": str(quiet.alice.csrf)}
+    answer = await quiet.alice.http.post("/api/v1/instances", content=body, headers=headers)
     problem(answer, 422, "invalid-input", *fields)
 
 
@@ -358,10 +372,9 @@ async def test_lists_go_on_page_by_page(portal: Portal) -> None:
     ],
 )
 async def test_a_cursor_or_limit_that_is_none_is_422(
-    portal: Portal, path: str, query: dict[str, Any], field: str
+    quiet: Quiet, path: str, query: dict[str, Any], field: str
 ) -> None:
-    admin = await portal.signed_in(ADMIN)
-    problem(await admin.call("GET", path, **query), 422, "invalid-input", field)
+    problem(await quiet.admin.call("GET", path, **query), 422, "invalid-input", field)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -466,9 +479,8 @@ async def test_a_token_belongs_to_its_user_and_is_silent_while_they_are_suspende
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61])
-async def test_a_token_has_a_name(portal: Portal, name: str) -> None:
-    alice = await portal.signed_in(ALICE)
-    problem(await alice.call("POST", "/tokens", {"name": name}), 422, "invalid-input", "name")
+async def test_a_token_has_a_name(quiet: Quiet, name: str) -> None:
+    problem(await quiet.alice.call("POST", "/tokens", {"name": name}), 422, "invalid-input", "name")
 
 
 # -- administrators ----------------------------------------------------------------------------------------------------
@@ -509,9 +521,8 @@ async def test_an_administrator_changes_role_status_lab_and_quota(portal: Portal
         ({"quota": {"cpus": -0.5}}, "quota.cpus"),
     ],
 )
-async def test_a_change_of_a_user_that_makes_no_sense_is_422(portal: Portal, body: Any, field: str) -> None:
-    admin = await portal.signed_in(ADMIN)
-    problem(await admin.call("PATCH", f"/admin/users/{admin.me['id']}", body), 422, "invalid-input", field)
+async def test_a_change_of_a_user_that_makes_no_sense_is_422(quiet: Quiet, body: Any, field: str) -> None:
+    problem(await quiet.admin.call("PATCH", f"/admin/users/{quiet.admin.me['id']}", body), 422, "invalid-input", field)
 
 
 async def test_suspension_ends_logins_and_instances(portal: Portal) -> None:
@@ -573,11 +584,10 @@ async def test_limits_are_replaced_for_everybody(portal: Portal) -> None:
         ({"surprise": 1}, "surprise"),
     ],
 )
-async def test_limits_that_cannot_be_offered_are_422_with_the_field(portal: Portal, change: Any, field: str) -> None:
-    admin = await portal.signed_in(ADMIN)
-    before = await admin.get("/admin/limits")
-    problem(await admin.call("PUT", "/admin/limits", {**before, **change}), 422, "invalid-input", field)
-    assert await admin.get("/admin/limits") == before
+async def test_limits_that_cannot_be_offered_are_422_with_the_field(quiet: Quiet, change: Any, field: str) -> None:
+    before = await quiet.admin.get("/admin/limits")
+    problem(await quiet.admin.call("PUT", "/admin/limits", {**before, **change}), 422, "invalid-input", field)
+    assert await quiet.admin.get("/admin/limits") == before
 
 
 # -- refusals that every call shares -----------------------------------------------------------------------------------
@@ -679,8 +689,8 @@ HEADERS = (
 
 
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/healthz", "/nothing", "/api/v1/me", "/api/v1/nothing", "/readyz"])
-async def test_every_answer_carries_the_protecting_headers(portal: Portal, path: str) -> None:
-    answer = await portal.visitor().http.get(path, headers={"Accept": "text/html"})
+async def test_every_answer_carries_the_protecting_headers(quiet: Quiet, path: str) -> None:
+    answer = await quiet.portal.visitor().http.get(path, headers={"Accept": "text/html"})
     assert all(answer.headers[name] for name in HEADERS)
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"

@@ -73,11 +73,25 @@ class Door:
         return await self.http.get("/gate/authorize", headers=given)
 
 
+OpenDoor = tuple[Door, Instance, Login]
+
+
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     world = World(tmp_path)
     door = Door(world, await world.open())
     yield door
+    await door.http.aclose()
+    await world.close()
+
+
+@pytest.fixture(scope="module")
+async def open_door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenDoor]:
+    """With an instance that runs and its owner's login; for tests that leave both as they are."""
+    world = World(tmp_path_factory.mktemp("door"))
+    door = Door(world, await world.open())
+    user, login = await door.comes("alice@a.org")
+    yield door, await door.runs(user), login
     await door.http.aclose()
     await world.close()
 
@@ -146,7 +160,8 @@ async def test_a_ticket_dies_with_the_login_it_was_made_for(door: Door) -> None:
 
 
 @pytest.mark.parametrize("ticket", ["", "x", "y" * 43, "y" * 300])
-async def test_a_guessed_ticket_opens_nothing(door: Door, ticket: str) -> None:
+async def test_a_guessed_ticket_opens_nothing(open_door: OpenDoor, ticket: str) -> None:
+    door, _, _ = open_door
     answer = await door.http.get("/gate/enter", params={"ticket": ticket})
     assert answer.status_code in (404, 422)
     assert "Set-Cookie" not in answer.headers
@@ -169,9 +184,8 @@ async def test_a_guessed_ticket_opens_nothing(door: Door, ticket: str) -> None:
         "/..",
     ],
 )
-async def test_a_next_path_that_leaves_the_instance_is_refused(door: Door, path: str) -> None:
-    user, login = await door.comes("alice@a.org")
-    instance = await door.runs(user)
+async def test_a_next_path_that_leaves_the_instance_is_refused(open_door: OpenDoor, path: str) -> None:
+    door, instance, login = open_door
     query = urlsplit(await door.ticket(instance, login, "/fine")).query
     ticket = parse_qs(query)["ticket"][0]
     answer = await door.http.get("/gate/enter", params={"ticket": ticket, "next": path})
@@ -181,9 +195,8 @@ async def test_a_next_path_that_leaves_the_instance_is_refused(door: Door, path:
 
 
 @pytest.mark.parametrize("path", ["/", "/lab/tree/a..b/n.ipynb", "/tree?next=/../x#../y", "/a%20b?c=%2F&d=1"])
-async def test_a_next_path_inside_is_kept_to_the_letter(door: Door, path: str) -> None:
-    user, login = await door.comes("alice@a.org")
-    instance = await door.runs(user)
+async def test_a_next_path_inside_is_kept_to_the_letter(open_door: OpenDoor, path: str) -> None:
+    door, instance, login = open_door
     answer = await door.http.get(await door.ticket(instance, login, path))
     assert answer.headers["Location"] == f"{INSTANCES_URL}/i/{instance.id}{path}"
 
@@ -235,9 +248,9 @@ async def test_an_address_that_is_not_below_the_instance_is_not_come_back_to(doo
 
 
 @pytest.mark.parametrize("cookie", ["lp_instance=", "lp_instance=guess", "lp_login=x", "other=1"])
-async def test_a_guessed_cookie_is_no_cookie(door: Door, cookie: str) -> None:
-    user, _ = await door.comes("alice@a.org")
-    assert refused(await door.asks((await door.runs(user)).id, cookie), 401)
+async def test_a_guessed_cookie_is_no_cookie(open_door: OpenDoor, cookie: str) -> None:
+    door, instance, _ = open_door
+    assert refused(await door.asks(instance.id, cookie), 401)
 
 
 async def test_a_cookie_opens_its_own_instance_and_nobody_elses(door: Door) -> None:
@@ -322,10 +335,9 @@ async def test_an_instance_that_does_not_run_is_not_there(door: Door) -> None:
     ],
 )
 async def test_changes_and_websockets_come_from_the_instances_origin_only(
-    door: Door, method: str, headers: dict[str, str], allowed: bool
+    open_door: OpenDoor, method: str, headers: dict[str, str], allowed: bool
 ) -> None:
-    user, login = await door.comes("alice@a.org")
-    instance = await door.runs(user)
+    door, instance, login = open_door
     answer = await door.asks(instance.id, await door.cookie(instance, login), method=method, **headers)
     if allowed:
         assert answer.status_code == 204
