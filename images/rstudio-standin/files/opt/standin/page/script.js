@@ -76,6 +76,7 @@ byId("console-input").addEventListener("keydown", async (event) => {
   event.preventDefault();
   const code = event.target.value;
   event.target.value = "";
+  await ready; // what is typed while the page still starts is not lost
   await call("console_input", [code]);
 });
 byId("interrupt").addEventListener("click", () => call("interrupt"));
@@ -86,10 +87,10 @@ byId("upload").addEventListener("submit", async (event) => {
   await refresh();
 });
 
-(async () => {
+const ready = (async () => {
   await readToken();
   await call("client_init");
   connect();
   follow();
-  await refresh();
 })();
+ready.then(refresh);
