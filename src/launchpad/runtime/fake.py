@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from ..domain.instances import Address
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing
@@ -26,7 +27,8 @@ KILLED = 137  # 128 + SIGKILL, as the engine reports it
 class _Running:
     spec: ContainerSpec
     container: Container
-    server: asyncio.Server | None
+    server: asyncio.Server
+    connections: set[asyncio.StreamWriter] = field(default_factory=set)
 
 
 class FakeRuntime:
@@ -34,6 +36,12 @@ class FakeRuntime:
 
     Args:
         missing_images: references that this engine does not have; it has every other one.
+
+    Attributes:
+        missing_images: as above; may be changed at any time.
+        unknown_images: references that no registry has: pulling them fails.
+        registry_answers: whether any registry answers.
+        broken_builds: tags whose build fails.
     """
 
     def __init__(
@@ -47,9 +55,12 @@ class FakeRuntime:
         self._deployment_id = deployment_id
         self._host = HostFacts(cpus, memory_bytes, "fake")
         self.missing_images = set(missing_images)
+        self.unknown_images: set[str] = set()
+        self.registry_answers = True
+        self.broken_builds: set[str] = set()
         self._made: dict[str, ImageInfo] = {}
         self._running: dict[str, _Running] = {}
-        self._listeners: set[asyncio.Queue[RuntimeEvent | None]] = set()
+        self._listeners: WeakSet[asyncio.Queue[RuntimeEvent | None]] = WeakSet()
         self._down = False
         self._starts_may_go_on = asyncio.Event()
         self._starts_may_go_on.set()
@@ -97,7 +108,12 @@ class FakeRuntime:
         for mount in spec.mounts:
             if not await asyncio.to_thread(mount.source.exists):
                 raise EngineRefused("The container engine could not create the instance.")
-        server = await asyncio.start_server(_answer_with(spec.instance_id), "127.0.0.1", 0)
+        connections: set[asyncio.StreamWriter] = set()
+        server = await asyncio.start_server(_answer_with(spec.instance_id, connections), "127.0.0.1", 0)
+        there = self._running.get(spec.instance_id)
+        if there is not None and there.container.state is ContainerState.RUNNING:  # somebody else was quicker
+            server.close()
+            return there.container
         port = int(server.sockets[0].getsockname()[1])
         container = Container(
             instance_id=spec.instance_id,
@@ -107,7 +123,7 @@ class FakeRuntime:
             address=Address("127.0.0.1", port),
             started_at=datetime.now(UTC),
         )
-        self._running[spec.instance_id] = _Running(spec, container, server)
+        self._running[spec.instance_id] = _Running(spec, container, server, connections)
         self._tell(RuntimeEvent(spec.instance_id, "started"))
         return container
 
@@ -140,16 +156,16 @@ class FakeRuntime:
         self._check()
         return "a fake instance prints nothing\n" if instance_id in self._running else ""
 
-    async def events(self) -> AsyncIterator[RuntimeEvent]:
-        self._check()
+    def events(self) -> AsyncIterator[RuntimeEvent]:
         listener: asyncio.Queue[RuntimeEvent | None] = asyncio.Queue()
-        self._listeners.add(listener)
-        try:
-            while (event := await listener.get()) is not None:
-                yield event
-            raise EngineUnavailable("The container engine went away.")
-        finally:
-            self._listeners.discard(listener)
+        self._listeners.add(listener)  # from now on, not from the first look on
+        return self._events(listener)
+
+    async def _events(self, listener: asyncio.Queue[RuntimeEvent | None]) -> AsyncIterator[RuntimeEvent]:
+        self._check()
+        while (event := await listener.get()) is not None:
+            yield event
+        raise EngineUnavailable("The container engine went away.")
 
     async def image_exists(self, reference: str) -> bool:
         self._check()
@@ -157,18 +173,25 @@ class FakeRuntime:
 
     async def list_images(self, label: str | None = None) -> list[ImageInfo]:
         self._check()
-        return [image for image in self._made.values() if label is None or label in image.labels]
+        newest_first = reversed(self._made.values())
+        return [image for image in newest_first if label is None or label in image.labels]
 
     async def pull_image(self, reference: str) -> AsyncIterator[Progress]:
         self._check()
-        yield Progress(f"{reference}: pulled", 1.0)
+        if not self.registry_answers:
+            raise EngineRefused(f"The image {reference} cannot be pulled: no registry answers.")
+        if reference in self.unknown_images:
+            raise ImageMissing(f"No registry has the image {reference}.")
+        yield Progress(f"{reference}: pulling", 0.5)
         self.missing_images.discard(reference)
 
     async def build_image(
         self, *, context_tar: Path, tag: str, build_args: Mapping[str, str], labels: Mapping[str, str]
     ) -> AsyncIterator[Progress]:
         self._check()
-        yield Progress(f"{tag}: built", 1.0)
+        yield Progress(f"{tag}: building", 0.5)
+        if tag in self.broken_builds:
+            raise EngineRefused(f"The image {tag} could not be built:\na step of a fake build failed")
         self._make(tag, labels)
 
     async def import_image(
@@ -190,16 +213,16 @@ class FakeRuntime:
 
     def _make(self, tag: str, labels: Mapping[str, str]) -> None:
         self.missing_images.discard(tag)
+        self._made.pop(tag, None)
         self._made[tag] = ImageInfo(f"sha256:{tag}", (tag,), dict(labels), 0, datetime.now(UTC))
 
     async def _end(self, instance_id: str, exit_code: int, out_of_memory: bool) -> None:
         there = self._running.get(instance_id)
         if there is None or there.container.state is not ContainerState.RUNNING:
             return
-        if there.server is not None:
-            there.server.close()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(there.server.wait_closed(), 1)
+        there.server.close()
+        for connection in tuple(there.connections):
+            connection.close()
         there.container = replace(
             there.container,
             state=ContainerState.EXITED,
@@ -216,16 +239,23 @@ class FakeRuntime:
             listener.put_nowait(event)
 
 
-def _answer_with(text: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
-    """A connection handler that answers any request with `text`."""
+def _answer_with(
+    text: str, connections: set[asyncio.StreamWriter]
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+    """A connection handler that answers any request with `text`; `connections` are those that are open."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            body = text.encode()
-            head = ("HTTP/1.1 200 OK", "Content-Type: text/plain", f"Content-Length: {len(body)}", "Connection: close")
-            writer.write("\r\n".join((*head, "", "")).encode() + body)
-            await writer.drain()
-        writer.close()
+        connections.add(writer)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                await reader.readuntil(b"\r\n\r\n")
+                body = text.encode()
+                length = f"Content-Length: {len(body)}"
+                head = ("HTTP/1.1 200 OK", "Content-Type: text/plain", length, "Connection: close")
+                writer.write("\r\n".join((*head, "", "")).encode() + body)
+                await writer.drain()
+        finally:
+            connections.discard(writer)
+            writer.close()
 
     return answer
