@@ -6,12 +6,12 @@ import io
 import secrets
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from launchpad.runtime.base import ContainerSpec, Runtime
+from launchpad.runtime.base import LABEL_DEPLOYMENT, ContainerSpec, Runtime
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.settings import EngineSettings
@@ -27,38 +27,52 @@ def small_image() -> str:
     """Two megabytes: busybox and links to it."""
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w") as tar:
+        for name, mode in (("bin", 0o755), ("tmp", 0o1777)):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, mode
+            tar.addfile(folder)
         tar.add(BUSYBOX, "bin/busybox")
         for name in ("sh", "nc", "wget", "sleep", "cat", "echo", "touch", "tail"):
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-        folder = tarfile.TarInfo("tmp")
-        folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
-        tar.addfile(folder)
     subprocess.run(["docker", "import", "-", SMALL_IMAGE], input=held.getvalue(), check=True, capture_output=True)
     return SMALL_IMAGE
 
 
 def engine_settings(**values: str) -> EngineSettings:
-    """A network and a range of ports of its own."""
+    """A network and a range of ports of its own; `values` are put over them."""
     mark = secrets.token_hex(4)
     first = 40000 + secrets.randbelow(100) * 50
-    return EngineSettings(
-        network=values.get("network", f"launchpad-test-{mark}"),
-        port_range=values.get("port_range", f"{first}-{first + 49}"),
-        host=values.get("host", "unix:///var/run/docker.sock"),
+    return EngineSettings.model_validate(
+        {"network": f"launchpad-test-{mark}", "port_range": f"{first}-{first + 49}"} | values
     )
 
 
+MakeEngine = Callable[..., EngineRuntime]
+
+
 @pytest.fixture
-async def engine() -> AsyncIterator[EngineRuntime]:
-    settings = engine_settings()
-    runtime = EngineRuntime(settings, secrets.token_hex(4))
-    yield runtime
-    for container in await runtime.list_containers():
-        await runtime.remove(container.instance_id)
-    await runtime.aclose()
-    subprocess.run(["docker", "network", "rm", settings.network], capture_output=True, check=False)
+async def make_engine() -> AsyncIterator[MakeEngine]:
+    """Makes runtimes of a deployment and a network of their own; all that they made is removed afterwards."""
+    made: list[tuple[EngineRuntime, EngineSettings]] = []
+
+    def make(**values: str) -> EngineRuntime:
+        settings = engine_settings(**values)
+        made.append((EngineRuntime(settings, secrets.token_hex(4)), settings))
+        return made[-1][0]
+
+    yield make
+    for runtime, settings in made:
+        for container in await runtime.list_containers():
+            await runtime.remove(container.instance_id)
+        await runtime.aclose()
+        subprocess.run(["docker", "network", "rm", settings.network], capture_output=True, check=False)
+
+
+@pytest.fixture
+def engine(make_engine: MakeEngine) -> EngineRuntime:
+    return make_engine()
 
 
 @pytest.fixture
@@ -92,6 +106,7 @@ def specification(image: str, instance_id: str = "a" * 16, **values: object) -> 
     return ContainerSpec(**(defaults | values))  # type: ignore[arg-type]
 
 
-def created_containers() -> list[str]:
-    """Containers of any deployment that were made and never started."""
-    return docker("ps", "-aq", "--filter", "status=created", "--filter", "label=org.launchpad.instance").split()
+def created_containers(engine: EngineRuntime) -> list[str]:
+    """Containers of a deployment that were made and never started."""
+    label = f"label={LABEL_DEPLOYMENT}={engine._deployment_id}"
+    return docker("ps", "-aq", "--filter", "status=created", "--filter", label).split()

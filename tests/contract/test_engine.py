@@ -15,6 +15,7 @@ from time import monotonic
 import pytest
 
 from contract.conftest import created_containers, engine_settings, specification
+from launchpad.domain.naming import container_name
 from launchpad.errors import EngineRefused, EngineUnavailable, LaunchpadError, NetworkUnavailable
 from launchpad.runtime.base import BindMount
 from launchpad.runtime.engine import EngineRuntime
@@ -23,8 +24,8 @@ from support.live import docker
 ID, OTHER = "a" * 16, "b" * 16
 
 
-def _inspect(instance_id: str) -> dict[str, object]:
-    name = docker("ps", "-aq", "--filter", f"label=org.launchpad.instance={instance_id}").split()[0]
+def _inspect(engine: EngineRuntime, instance_id: str) -> dict[str, object]:
+    name = container_name(engine._deployment_id, instance_id)
     found: dict[str, object] = json.loads(docker("inspect", name))[0]
     return found
 
@@ -36,8 +37,8 @@ async def test_c1_containers_do_not_reach_each_other(engine: EngineRuntime, smal
     other = await engine.start(specification(small_image, OTHER))
     assert one.address is not None
     assert other.address is not None
-    inside = _inspect(ID)
-    network = next(iter(_inspect(OTHER)["NetworkSettings"]["Networks"].values()))  # type: ignore[index]
+    inside = _inspect(engine, ID)
+    network = next(iter(_inspect(engine, OTHER)["NetworkSettings"]["Networks"].values()))  # type: ignore[index]
     for address, port, reached in (
         (network["IPAddress"], 8080, False),
         (network["Gateway"], other.address.port, False),
@@ -55,7 +56,7 @@ async def test_c1_containers_do_not_reach_each_other(engine: EngineRuntime, smal
 async def test_c3_everything_not_granted_is_dropped(engine: EngineRuntime, small_image: str) -> None:
     await engine.ensure_network()
     await engine.start(specification(small_image, capabilities=("CHOWN",), cpus=1.5, pids_limit=33))
-    host: dict[str, object] = _inspect(ID)["HostConfig"]  # type: ignore[assignment]
+    host: dict[str, object] = _inspect(engine, ID)["HostConfig"]  # type: ignore[assignment]
     assert host["Memory"] == host["MemorySwap"] == 64 * 1024**2
     assert host["NanoCpus"] == 1_500_000_000
     assert host["PidsLimit"] == 33
@@ -75,7 +76,6 @@ async def test_f11_a_port_that_somebody_else_holds_is_passed_over(small_image: s
     first = 46000 + secrets.randbelow(900)
     settings = engine_settings(port_range=f"{first}-{first + 2}")
     runtime = EngineRuntime(settings, secrets.token_hex(4))
-    before = set(created_containers())
     try:
         await runtime.ensure_network()
         with socket.socket() as holder:
@@ -89,7 +89,7 @@ async def test_f11_a_port_that_somebody_else_holds_is_passed_over(small_image: s
             assert ports == {first + 1, first + 2}
             with pytest.raises(EngineRefused):
                 await runtime.start(specification(small_image, "c" * 16))
-        assert set(created_containers()) <= before
+        assert created_containers(runtime) == []
         assert len(await runtime.list_containers()) == 2
     finally:
         for instance_id in (ID, OTHER, "c" * 16):

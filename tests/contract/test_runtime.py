@@ -44,10 +44,11 @@ async def test_started_container_answers_on_loopback(runtime: Runtime, small_ima
 
 
 async def test_start_is_idempotent(runtime: Runtime, small_image: str) -> None:
-    """Started twice, also at once, it is one container, and the same."""
+    """Started again, also several times at once, it is one container, and the same."""
     await runtime.ensure_network()
     spec = specification(small_image)
-    first = await runtime.start(spec)
+    first, *others = await asyncio.gather(*(runtime.start(spec) for _ in range(3)))
+    assert [first, first] == others
     assert await runtime.start(spec) == first
     assert [one.instance_id for one in await runtime.list_containers()] == [ID]
 
@@ -125,24 +126,29 @@ async def test_usage_of_what_runs(runtime: Runtime, small_image: str) -> None:
 
 
 async def test_events_tell_of_starts_and_ends(runtime: Runtime, small_image: str) -> None:
+    """From the call of `events` on, although nobody looks yet; nothing of before."""
     await runtime.ensure_network()
-    seen: list[tuple[str, str]] = []
-
-    async def listen() -> None:
-        async for event in runtime.events():
-            seen.append((event.instance_id, event.kind))
-
-    listening = asyncio.create_task(listen())
-    await asyncio.sleep(0.3)
+    await runtime.start(specification(small_image, OTHER))
+    events = runtime.events()
     await runtime.start(specification(small_image))
     await runtime.stop(ID, 1)
-    for _ in range(100):
-        if (ID, "ended") in seen:
-            break
-        await asyncio.sleep(0.05)
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+    seen: list[tuple[str, str]] = []
+    async with asyncio.timeout(10):
+        async for event in events:
+            seen.append((event.instance_id, event.kind))
+            if event.kind == "ended":
+                break
     assert seen == [(ID, "started"), (ID, "ended")]
+
+
+async def test_a_start_that_is_cancelled_can_be_repeated(runtime: Runtime, small_image: str) -> None:
+    await runtime.ensure_network()
+    starting = asyncio.create_task(runtime.start(specification(small_image)))
+    await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert await runtime.list_containers() == []
+    assert (await runtime.start(specification(small_image))).state is ContainerState.RUNNING
 
 
 async def test_many_starts_at_once(runtime: Runtime, small_image: str) -> None:

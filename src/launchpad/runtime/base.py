@@ -76,7 +76,11 @@ class ContainerState(StrEnum):
 
 @dataclass(frozen=True)
 class Container:
-    """What the engine says of one of our containers now. `address` is there only while it runs."""
+    """What the engine says of one of our containers now.
+
+    `address` is there only while it runs, `exit_code` only when it has ended. `out_of_memory`: it ended badly, after
+    something in it was killed for memory.
+    """
 
     instance_id: str
     owner_id: str

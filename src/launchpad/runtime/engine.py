@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from aiodocker.exceptions import DockerError
 
 from ..domain.naming import container_name
-from ..errors import EngineRefused, EngineUnavailable, ImageMissing, NetworkUnavailable
+from ..errors import EngineRefused, EngineUnavailable, ImageMissing
 from ..settings import EngineSettings
 from .base import (
     LABEL_DEPLOYMENT,
@@ -24,224 +26,199 @@ from .base import (
     RuntimeEvent,
     Usage,
 )
-from .engine_client import EngineClient, refused
+from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_images import EngineImages
-from .engine_spec import container_of, create_body
+from .engine_network import EngineNetwork
+from .engine_spec import container_of, create_body, log_text, number_of_ports, usage_of
 
 log = structlog.get_logger(__name__)
 
-ICC_OPTION = "com.docker.network.bridge.enable_icc"
-START_TRIES = 20  # each passes over one port that a foreign process holds
-START_SECONDS, STOP_MARGIN_SECONDS, REMOVE_SECONDS = 120, 15, 60
-_PORT_WORDS = ("address already in use", "port is already allocated")
-_POOL_WORDS = ("address pool", "non-overlapping ipv4")
+MAKE_SECONDS = 120.0  # to create, and again to start; a busy engine takes its time over many at once
+REMOVE_SECONDS = 60.0
+STOP_MARGIN_SECONDS = 15.0
+NAME_TRIES = 5  # each takes away what has the instance's name and does not run
+PORT_TRIES = 50  # each passes over one port that a foreign process holds, in about 0.1 s
+INSPECTS_AT_ONCE = 16
+_PORT_TAKEN = ("address already in use", "port is already allocated")
+_PORTS_USED_UP = ("all ports are allocated",)
 _EVENTS = {"start": "started", "die": "ended", "oom": "out-of-memory"}
 
 
 class EngineRuntime(EngineImages):
-    """One Docker Engine. See `base.Runtime` for what each method promises."""
+    """One Docker Engine. See `base.Runtime` for what each method promises.
 
-    def __init__(self, settings: EngineSettings, deployment_id: str) -> None:
+    Args:
+        settings: where the engine is, the network, the range of ports.
+        deployment_id: stands in every container's label; what has another one is never touched.
+        answer_seconds: patience with the engine for calls that wait for nothing but it.
+
+    Raises:
+        SettingsError: `settings.host` is no address of an engine.
+    """
+
+    def __init__(self, settings: EngineSettings, deployment_id: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._settings = settings
         self._deployment_id = deployment_id
-        self._network_known = False
-        self._network_lock = asyncio.Lock()
-        super().__init__(EngineClient(settings.host))
+        super().__init__(EngineClient(settings.host, answer_seconds=answer_seconds))
+        self._network = EngineNetwork(self._client, settings.network, deployment_id)
+        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
     async def host(self) -> HostFacts:
-        info = await self._ask("info")
+        try:
+            info = await self._client.json("info")
+        except DockerError as error:
+            raise refused(error, "tell about its host") from error
         return HostFacts(
             cpus=int(info["NCPU"]), memory_bytes=int(info["MemTotal"]), engine_version=str(info["ServerVersion"])
         )
 
-    # -- network -----------------------------------------------------------------------------------------------------
-
     async def ensure_network(self) -> None:
-        if self._network_known:
-            return
-        async with self._network_lock:
-            if not self._network_known:
-                await self._make_network()
-                self._network_known = True
+        await self._network.ensure()
 
-    async def _make_network(self) -> None:
-        name = self._settings.network
-        networks = [one for one in await self._ask("networks") if one["Name"] == name]
-        if not networks:
-            body = {
-                "Name": name,
-                "Driver": "bridge",
-                "CheckDuplicate": True,
-                "Options": {ICC_OPTION: "false"},
-                "Labels": {LABEL_DEPLOYMENT: self._deployment_id},
-            }
-            try:
-                made = await self._client.json("networks/create", "POST", data=body)
-            except DockerError as error:
-                if error.status == 409:  # another process was quicker
-                    return
-                if any(words in error.message.lower() for words in _POOL_WORDS):
-                    log.exception("engine.pools_exhausted", message=error.message)
-                    raise NetworkUnavailable(
-                        "The engine has no network addresses left for the instances' network. Remove networks that "
-                        "nobody uses, or give the engine larger default-address-pools."
-                    ) from error
-                raise NetworkUnavailable("The instances' network could not be made; see the log.") from error
-            await self._leave_one_network(name, str(made["Id"]))
-        elif networks[0].get("Options", {}).get(ICC_OPTION) != "false":
-            raise NetworkUnavailable(
-                f"The engine's network “{name}” lets containers reach each other. Remove it, so that it is made "
-                "anew, or name another one in engine.network."
-            )
-
-    async def _leave_one_network(self, name: str, made: str) -> None:
-        """Several processes can make networks of one name at once; all but the first one take theirs back."""
-        same = sorted((one["Created"], one["Id"]) for one in await self._ask("networks") if one["Name"] == name)
-        if same and same[0][1] != made:
-            await self._client.call(f"networks/{made}", "DELETE")
-
-    # -- containers --------------------------------------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------------------------------
 
     async def start(self, spec: ContainerSpec) -> Container:
-        name = container_name(self._deployment_id, spec.instance_id)
-        body = create_body(spec, self._settings, self._deployment_id)
-        for _ in range(START_TRIES):
-            if not await self._create(name, body, spec.image):
-                there = await self.find(spec.instance_id)
-                if there is not None and there.state is ContainerState.RUNNING:
-                    return there
-                await self.remove(spec.instance_id)
-                continue
-            try:
-                await self._client_start(name)
-                started = await self.find(spec.instance_id)
-            except (DockerError, EngineUnavailable) as error:
-                await self._remove_quietly(spec.instance_id)
-                if isinstance(error, EngineUnavailable):
-                    raise
-                if any(words in error.message.lower() for words in _PORT_WORDS):
-                    continue  # the engine's allocator goes on to the next port
-                if error.status == 404 and "network" in error.message.lower():
-                    self._network_known = False
-                    await self.ensure_network()
+        """As promised; a container is left behind only when the engine goes away amid it, for the sweep to remove."""
+        async with self._starting.setdefault(spec.instance_id, asyncio.Lock()):
+            for _ in range(NAME_TRIES):
+                made = await self._create(spec)
+                if made is None:
+                    there = await self.find(spec.instance_id)
+                    if there is not None and there.state is ContainerState.RUNNING:
+                        return there
+                    await self.remove(spec.instance_id)
                     continue
+                runs = False
+                try:
+                    started = await self._run(made)
+                    runs = started is not None
+                finally:  # also when the caller is cancelled
+                    if not runs:
+                        await self._take_back(made)
+                if started is not None:
+                    return started
+                self._network.forget()
+                await self._network.ensure()
+        raise EngineRefused("The container engine could not make the instance; its name stays taken.")
+
+    async def _create(self, spec: ContainerSpec) -> str | None:
+        """The new container's id; None when the name is taken."""
+        body = create_body(spec, self._settings, self._deployment_id)
+        name = container_name(self._deployment_id, spec.instance_id)
+        asked = asyncio.ensure_future(
+            self._client.json("containers/create", "POST", params={"name": name}, data=body, seconds=MAKE_SECONDS)
+        )
+        try:
+            return str((await asyncio.shield(asked))["Id"])
+        except asyncio.CancelledError:
+            # The engine goes on making it although nobody listens any more.
+            with suppress(DockerError, EngineUnavailable):
+                await self._take_back(str((await asked)["Id"]))
+            raise
+        except DockerError as error:
+            if error.status == 409:
+                return None
+            if error.status == 404 and "image" in error.message.lower():
+                log.warning("engine.no_image", image=spec.image, message=error.message)
+                raise ImageMissing(
+                    f"The image {spec.image} is not on this server. Your administrator can fetch it with "
+                    "“launchpad images pull” or “launchpad images build”."
+                ) from error
+            raise refused(error, "create the instance") from error
+
+    async def _run(self, made: str) -> Container | None:
+        """Starts it on a port that is free; None when its network is gone or there are several of that name."""
+        for _ in range(min(PORT_TRIES, number_of_ports(self._settings.port_range))):
+            try:
+                await self._client.call(f"containers/{made}/start", "POST", seconds=MAKE_SECONDS)
+                return container_of(await self._client.json(f"containers/{made}/json"))
+            except DockerError as error:
+                message = error.message.lower()
+                if any(words in message for words in _PORT_TAKEN):
+                    continue  # the engine's allocator goes on to the next port
+                if any(words in message for words in _PORTS_USED_UP):
+                    log.warning("engine.ports_used_up", port_range=self._settings.port_range)
+                    break
+                if "network" in message and (error.status == 404 or "ambiguous" in message):
+                    log.warning("engine.network_gone", message=error.message)
+                    return None
                 raise refused(error, "start the instance") from error
-            except asyncio.CancelledError:
-                await asyncio.shield(self._remove_quietly(spec.instance_id))
-                raise
-            if started is not None:
-                return started
         raise EngineRefused(
             "No port is free for the instance. Your administrator can widen engine.port_range.", retry_after_seconds=60
         )
 
-    async def _create(self, name: str, body: Mapping[str, Any], image: str) -> bool:
-        """False when the name is taken."""
+    async def _take_back(self, made: str) -> None:
         try:
-            await self._client.json("containers/create", "POST", data=dict(body), params={"name": name})
-        except DockerError as error:
-            if error.status == 409:
-                return False
-            if error.status == 404:
-                log.warning("engine.no_image", image=image, message=error.message)
-                raise ImageMissing(
-                    f"The image {image} is not on this server. Your administrator can fetch it with "
-                    "“launchpad images pull” or “launchpad images build”."
-                ) from error
-            raise refused(error, "create the instance") from error
-        return True
+            await self._delete(made)
+        except (EngineRefused, EngineUnavailable) as error:
+            log.warning("engine.left_behind", container=made, detail=error.detail)
 
-    async def _client_start(self, name: str) -> None:
-        await self._client.call(f"containers/{name}/start", "POST", seconds=START_SECONDS)
+    # -- what there is -----------------------------------------------------------------------------------------------
 
     async def find(self, instance_id: str) -> Container | None:
-        name = container_name(self._deployment_id, instance_id)
+        inspected = await self._inspect(container_name(self._deployment_id, instance_id))
+        return None if inspected is None else container_of(inspected)
+
+    async def list_containers(self) -> list[Container]:
+        filters = json.dumps({"label": [f"{LABEL_DEPLOYMENT}={self._deployment_id}"]})
         try:
-            return container_of(await self._client.json(f"containers/{name}/json"))
+            listed = await self._client.json("containers/json", params={"all": "true", "filters": filters})
+        except DockerError as error:
+            raise refused(error, "list the instances") from error
+        few = asyncio.Semaphore(INSPECTS_AT_ONCE)
+
+        async def one(container_id: str) -> dict[str, Any] | None:
+            async with few:
+                return await self._inspect(container_id)
+
+        # The list itself knows neither exit codes nor who ran out of memory.
+        inspected = await asyncio.gather(*(one(each["Id"]) for each in listed))
+        return [container_of(each) for each in inspected if each is not None]
+
+    async def _inspect(self, container: str) -> dict[str, Any] | None:
+        """What the engine says of a container of ours; None when there is none, or it is somebody else's."""
+        try:
+            found: dict[str, Any] = await self._client.json(f"containers/{container}/json")
         except DockerError as error:
             if error.status == 404:
                 return None
             raise refused(error, "say how the instance is") from error
-
-    async def list_containers(self) -> list[Container]:
-        filters = json.dumps({"label": [f"{LABEL_DEPLOYMENT}={self._deployment_id}"]})
-        listed = await self._ask("containers/json", all="true", filters=filters)
-        found = []
-        for one in listed:
-            try:
-                found.append(container_of(await self._client.json(f"containers/{one['Id']}/json")))
-            except DockerError as error:
-                if error.status != 404:  # gone since the list was made
-                    raise refused(error, "list the instances") from error
-        return found
-
-    async def stop(self, instance_id: str, grace_seconds: int) -> None:
-        name = container_name(self._deployment_id, instance_id)
-        seconds = grace_seconds + STOP_MARGIN_SECONDS
-        try:
-            await self._client.call(f"containers/{name}/stop", "POST", params={"t": grace_seconds}, seconds=seconds)
-        except DockerError as error:
-            if error.status not in (304, 404):
-                raise refused(error, "stop the instance") from error
-
-    async def remove(self, instance_id: str) -> None:
-        name = container_name(self._deployment_id, instance_id)
-        params = {"force": "true", "v": "true"}
-        try:
-            await self._client.call(f"containers/{name}", "DELETE", params=params, seconds=REMOVE_SECONDS)
-        except DockerError as error:
-            if error.status == 409:  # it is being removed already
-                return
-            if error.status != 404:
-                raise refused(error, "remove the instance") from error
-
-    async def _remove_quietly(self, instance_id: str) -> None:
-        try:
-            await self.remove(instance_id)
-        except (EngineRefused, EngineUnavailable) as error:
-            log.warning("engine.left_behind", instance=instance_id, detail=error.detail)
+        labels = found["Config"].get("Labels") or {}
+        return found if labels.get(LABEL_DEPLOYMENT) == self._deployment_id else None
 
     async def usage(self, instance_id: str) -> Usage | None:
         name = container_name(self._deployment_id, instance_id)
+        params = {"stream": "false", "one-shot": "true"}
         try:
-            stats = await self._client.json(f"containers/{name}/stats", params={"stream": "false", "one-shot": "true"})
+            return usage_of(await self._client.json(f"containers/{name}/stats", params=params))
         except DockerError as error:
             if error.status in (404, 409):
                 return None
             raise refused(error, "measure the instance") from error
-        memory = stats.get("memory_stats") or {}
-        if "usage" not in memory:
-            return None
-        details = memory.get("stats") or {}
-        # cgroup v2 says inactive_file, v1 total_inactive_file: page cache that is given up at need.
-        cache = details.get("inactive_file", details.get("total_inactive_file", 0))
-        return Usage(
-            memory_bytes=max(0, int(memory["usage"]) - int(cache)),
-            cpu_seconds=int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9,
-            pids=int((stats.get("pids_stats") or {}).get("current", 0)),
-        )
 
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         name = container_name(self._deployment_id, instance_id)
         params = {"stdout": "true", "stderr": "true", "tail": str(lines)}
         try:
-            return _without_frames(await self._client.call(f"containers/{name}/logs", "GET", params=params))
+            return log_text(await self._client.call(f"containers/{name}/logs", "GET", params=params))
         except DockerError as error:
             if error.status == 404:
                 return ""
             raise refused(error, "read the instance's log") from error
 
-    async def events(self) -> AsyncIterator[RuntimeEvent]:
-        filters = {
-            "type": ["container"],
-            "event": list(_EVENTS),
-            "label": [f"{LABEL_DEPLOYMENT}={self._deployment_id}"],
-        }
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        # The engine keeps its last events, so what happens until the connection stands is not missed.
+        return self._events(since=f"{time.time():.6f}")
+
+    async def _events(self, since: str) -> AsyncIterator[RuntimeEvent]:
+        label = f"{LABEL_DEPLOYMENT}={self._deployment_id}"
+        filters = {"type": ["container"], "event": list(_EVENTS), "label": [label]}
+        params = {"since": since, "filters": json.dumps(filters)}
         try:
-            async for event in self._client.lines("events", params={"filters": json.dumps(filters)}):
+            async for event in self._client.lines("events", params=params, first_seconds=ANSWER_SECONDS):
                 instance_id = event.get("Actor", {}).get("Attributes", {}).get(LABEL_INSTANCE)
                 kind = _EVENTS.get(str(event.get("Action", "")))
                 if instance_id and kind:
@@ -249,18 +226,40 @@ class EngineRuntime(EngineImages):
         except DockerError as error:
             raise refused(error, "tell what happens") from error
 
-    async def _ask(self, path: str, **params: str) -> Any:
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    async def stop(self, instance_id: str, grace_seconds: int) -> None:
+        inspected = await self._inspect(container_name(self._deployment_id, instance_id))
+        if inspected is None or not inspected["State"]["Running"]:
+            return
+        params, seconds = {"t": grace_seconds}, grace_seconds + STOP_MARGIN_SECONDS
         try:
-            return await self._client.json(path, params=params or None)
+            await self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds)
         except DockerError as error:
-            raise refused(error, "answer") from error
+            if error.status != 404:
+                raise refused(error, "stop the instance") from error
 
+    async def remove(self, instance_id: str) -> None:
+        inspected = await self._inspect(container_name(self._deployment_id, instance_id))
+        if inspected is not None:
+            await self._delete(inspected["Id"])
 
-def _without_frames(data: bytes) -> str:
-    """The text of a log without the 8-byte headers that tell output from error output."""
-    parts = []
-    while len(data) >= 8:
-        (length,) = struct.unpack(">I", data[4:8])
-        parts.append(data[8 : 8 + length])
-        data = data[8 + length :]
-    return b"".join(parts).decode(errors="replace")
+    async def _delete(self, container_id: str) -> None:
+        """With the volumes that its image wanted; mounted directories stay."""
+        params = {"force": "true", "v": "true"}
+        try:
+            await self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS)
+        except DockerError as error:
+            if error.status == 409:  # somebody else is removing it: its name is free when that is done
+                await self._until_removed(container_id)
+            elif error.status != 404:
+                raise refused(error, "remove the instance") from error
+
+    async def _until_removed(self, container_id: str) -> None:
+        try:
+            await self._client.call(
+                f"containers/{container_id}/wait", "POST", params={"condition": "removed"}, seconds=REMOVE_SECONDS
+            )
+        except DockerError as error:
+            if error.status != 404:
+                raise refused(error, "remove the instance") from error

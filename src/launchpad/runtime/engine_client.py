@@ -1,9 +1,15 @@
-"""One client of the engine's API, with every failure of it turned into one of ours."""
+"""One client of the engine's API, with every failure of it turned into one of ours.
+
+aiodocker connects (sockets, TLS) and reads refusals. Its higher methods are not used: each has its own idea of time
+limits, and its streams end quietly when the engine dies halfway, as if a build had succeeded.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import aiodocker
@@ -11,51 +17,78 @@ import aiohttp
 import structlog
 from aiodocker.exceptions import DockerError
 
-from ..errors import EngineRefused, EngineUnavailable
+from ..errors import EngineRefused, EngineUnavailable, SettingsError
 
 log = structlog.get_logger(__name__)
 
-ANSWER_SECONDS = 30  # for calls that do not wait for a container or an image
-CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30.0  # for calls that do not wait for a container or an image
+CONNECT_SECONDS = 5.0
 NOT_CONNECTED = 900  # aiodocker's own status for an engine that cannot be reached
+# The API spoken with engines that know it. Docker 29 has dropped every older one, 20.10 ends at 1.41.
+API_VERSION = (1, 44)
+SCHEMES = ("unix://", "tcp://", "http://", "https://")
 
 
 class EngineClient:
-    """Opened at its first use, in the event loop that runs then."""
+    """Opened at its first use, in the event loop that runs then.
 
-    def __init__(self, host: str) -> None:
+    Args:
+        host: as in DOCKER_HOST.
+        answer_seconds: patience for one answer where the call names no other.
+
+    Raises:
+        SettingsError: `host` is no address of an engine.
+    """
+
+    def __init__(self, host: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        if not host.startswith(SCHEMES):
+            raise SettingsError(f"engine.host: “{host}” is no engine's address; it begins with one of {SCHEMES}.")
         self._host = host
+        self._answer_seconds = answer_seconds
         self._docker: aiodocker.Docker | None = None
-
-    @property
-    def docker(self) -> aiodocker.Docker:
-        if self._docker is None:
-            timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
-            self._docker = aiodocker.Docker(url=self._host, timeout=timeout)
-        return self._docker
+        self._connector: aiohttp.BaseConnector | None = None
+        self._version: str | None = None
 
     async def aclose(self) -> None:
         if self._docker is not None:
             await self._docker.close()
             self._docker = None
+        if self._connector is not None:
+            await self._connector.close()
+            self._connector = None
 
     async def json(
-        self, path: str, method: str = "GET", *, data: Any = None, params: dict[str, Any] | None = None
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        params: dict[str, Any] | None = None,
+        data: Any = None,
+        seconds: float | None = None,
     ) -> Any:
-        """One call that answers JSON; DockerError passes through for the caller to read its status."""
+        """One call that answers JSON, within `seconds`; DockerError passes through for the caller to read."""
+        answer = await self.call(path, method, params=params, data=data, seconds=seconds)
         with answering():
-            return await self.docker._query_json(path, method, data=data, params=params)
+            return json.loads(answer)
 
     async def call(
-        self, path: str, method: str, *, params: dict[str, Any] | None = None, seconds: float = ANSWER_SECONDS
+        self,
+        path: str,
+        method: str,
+        *,
+        params: dict[str, Any] | None = None,
+        data: Any = None,
+        seconds: float | None = None,
     ) -> bytes:
-        """One call that may take `seconds`; the answer's bytes. DockerError passes through."""
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        """As `json`; the answer's bytes."""
+        timeout = aiohttp.ClientTimeout(total=seconds or self._answer_seconds, sock_connect=CONNECT_SECONDS)
         with answering():
-            async with self.docker._query(path, method, params=params, timeout=timeout) as response:
+            async with self._request(
+                path, method, params=params, data=None if data is None else json.dumps(data), timeout=timeout
+            ) as response:
                 return await response.read()
 
-    async def lines(
+    async def stream(
         self,
         path: str,
         method: str = "GET",
@@ -63,27 +96,100 @@ class EngineClient:
         params: dict[str, Any] | None = None,
         data: Any = None,
         content_type: str = "application/json",
-    ) -> AsyncIterator[dict[str, Any]]:
-        """A call that answers with a stream of JSON objects, without an end in time."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=None, sock_connect=CONNECT_SECONDS)
-        headers = {"Content-Type": content_type}
+        first_seconds: float | None = None,
+    ) -> AsyncIterator[bytes]:
+        """A call whose answer comes in pieces, without an end in time; only its beginning has `first_seconds`.
+
+        Raises:
+            EngineUnavailable: also when the engine goes away before the end.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         with answering():
-            async with self.docker._query(
-                path, method, params=params, data=data, headers=headers, timeout=timeout
+            async with asyncio.timeout(first_seconds) as beginning:
+                async with self._request(
+                    path, method, params=params, data=data, content_type=content_type, timeout=timeout
+                ) as response:
+                    beginning.reschedule(None)
+                    async for piece in response.content.iter_any():
+                        yield piece
+        self._version = None  # such a stream ends when the engine is stopped, perhaps for another version of it
+
+    async def lines(self, path: str, method: str = "GET", **arguments: Any) -> AsyncIterator[dict[str, Any]]:
+        """As `stream`; the JSON objects, one a line, of whatever length."""
+        rest = b""
+        async for piece in self.stream(path, method, **arguments):
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in whole:
+                if line.strip():
+                    with answering():
+                        found: dict[str, Any] = json.loads(line)
+                    yield found
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        path: str,
+        method: str,
+        *,
+        timeout: aiohttp.ClientTimeout,
+        params: dict[str, Any] | None = None,
+        data: Any = None,
+        content_type: str = "application/json",
+        versioned: bool = True,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The only place that speaks to aiodocker; the answer is read or thrown away at the end."""
+        docker = self._opened()
+        try:
+            if versioned:
+                docker.api_version = self._version or await self._agree(timeout)
+            async with docker._query(
+                path,
+                method,
+                params=params,
+                data=data,
+                headers={"Content-Type": content_type},
+                timeout=timeout,
+                versioned_api=versioned,
             ) as response:
                 try:
-                    async for line in aiodocker.jsonstream.json_stream_stream(response, raise_on_error=False):
-                        yield line
+                    yield response
                 finally:
-                    response.close()  # a reader that goes away early leaves the connection mid-stream
+                    response.close()  # gives the connection back if all was read, and drops it otherwise
+        except DockerError as error:
+            if error.status == NOT_CONNECTED:
+                self._version = None
+            raise
+        except (aiohttp.ClientError, OSError):
+            self._version = None
+            raise
+
+    def _opened(self) -> aiodocker.Docker:
+        if self._docker is None:
+            host = self._host
+            if host.startswith("unix://"):
+                # aiohttp's limit of 100 connections would let a hundred slow stops hold up everything else.
+                self._connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+                host = "unix://localhost"  # any name will do, for the URLs
+            self._docker = aiodocker.Docker(url=host, connector=self._connector)
+        return self._docker
+
+    async def _agree(self, timeout: aiohttp.ClientTimeout) -> str:
+        """The version to speak: the engine's newest, at most ours, unless the engine has dropped that already."""
+        async with self._request("version", "GET", timeout=timeout, versioned=False) as response:
+            told = json.loads(await response.read())
+        newest, oldest = (
+            tuple(map(int, str(told.get(key) or "1.24").split("."))) for key in ("ApiVersion", "MinAPIVersion")
+        )
+        self._version = "v{}.{}".format(*max(min(newest, API_VERSION), oldest))
+        return self._version
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raises EngineUnavailable where the engine does not answer; DockerError, its refusal, passes through."""
+    """Raises EngineUnavailable where no engine answers, or not as one; DockerError, its refusal, passes through."""
     try:
         yield
-    except (aiohttp.ClientError, OSError, TimeoutError, DockerError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, DockerError, ValueError, KeyError) as error:
         if isinstance(error, DockerError) and error.status != NOT_CONNECTED:
             raise
         log.warning("engine.unavailable", error=repr(error))

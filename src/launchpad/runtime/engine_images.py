@@ -8,16 +8,22 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import BinaryIO
+from urllib.parse import quote, urlencode
 
+import structlog
 from aiodocker.exceptions import DockerError
 
 from ..errors import EngineRefused, ImageMissing
 from .base import ImageInfo, Progress
 from .engine_client import EngineClient, refused
+from .engine_spec import reference_parts
+
+log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 1 << 20
 LAST_LINES = 8
+REGISTRY_SECONDS = 45.0  # the engine itself waits much longer for a registry whose packets are dropped
 _UNKNOWN = ("not found", "does not exist", "manifest unknown", "access denied", "access to the resource is denied")
 
 
@@ -29,7 +35,7 @@ class EngineImages:
 
     async def image_exists(self, reference: str) -> bool:
         try:
-            await self._client.json(f"images/{reference}/json")
+            await self._client.json(f"images/{quote(reference, safe='/:@')}/json")
         except DockerError as error:
             if error.status == 404:
                 return False
@@ -55,18 +61,25 @@ class EngineImages:
         return sorted(images, key=lambda image: image.created_at, reverse=True)
 
     async def pull_image(self, reference: str) -> AsyncIterator[Progress]:
+        # Without a tag of its own the engine would fetch every tag there is.
+        repository, tag = reference_parts(reference)
+        lines = self._client.lines("images/create", "POST", params={"fromImage": repository, "tag": tag})
         layers: dict[str, tuple[int, int]] = {}
         try:
-            async for line in self._client.lines("images/create", "POST", params={"fromImage": reference}):
-                if "error" in line:
-                    raise _not_pulled(reference, str(line["error"]))
-                detail = line.get("progressDetail") or {}
-                if detail.get("total"):
-                    layers[str(line.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
-                done, total = (sum(part) for part in zip(*layers.values(), strict=True)) if layers else (0, 0)
-                yield Progress(f"{reference}: {line.get('status', '')}", done / total if total else None)
+            async with asyncio.timeout(REGISTRY_SECONDS) as until_registry_answers:
+                async for line in lines:
+                    until_registry_answers.reschedule(None)
+                    if "error" in line:
+                        raise _not_pulled(reference, str(line["error"]))
+                    detail = line.get("progressDetail") or {}
+                    if detail.get("total"):
+                        layers[str(line.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
+                    done, total = (sum(part) for part in zip(*layers.values(), strict=True)) if layers else (0, 0)
+                    yield Progress(f"{reference}: {line.get('status', '')}", min(1.0, done / total) if total else None)
         except DockerError as error:
-            raise _not_pulled(reference, error.message) from error
+            raise _not_pulled(reference, error.message, error.status) from error
+        except TimeoutError as error:
+            raise _not_pulled(reference, f"no answer within {REGISTRY_SECONDS} s") from error
 
     async def build_image(
         self, *, context_tar: Path, tag: str, build_args: Mapping[str, str], labels: Mapping[str, str]
@@ -79,49 +92,50 @@ class EngineImages:
             "labels": json.dumps(dict(labels)),
         }
         last: deque[str] = deque(maxlen=LAST_LINES)
-        try:
-            async for line in self._client.lines(
-                "build", "POST", params=params, data=_read(context_tar), content_type="application/x-tar"
-            ):
-                if "error" in line:
-                    raise _not_built(tag, [*last, str(line["error"])])
-                for text in str(line.get("stream", "")).splitlines():
-                    if text.strip():
-                        last.append(text.rstrip())
-                        yield Progress(text.rstrip())
-        except DockerError as error:
-            raise _not_built(tag, [*last, error.message]) from error
+        with context_tar.open("rb") as file:
+            try:
+                async for line in self._client.lines(
+                    "build", "POST", params=params, data=_chunks(file), content_type="application/x-tar"
+                ):
+                    if "error" in line:
+                        raise _not_built(tag, [*last, str(line["error"])])
+                    for text in str(line.get("stream", "")).splitlines():
+                        if text.strip():
+                            last.append(text.rstrip())
+                            yield Progress(text.rstrip())
+            except DockerError as error:
+                raise _not_built(tag, [*last, error.message]) from error
 
     async def import_image(
         self, *, rootfs_tar: Path, tag: str, changes: Sequence[str], labels: Mapping[str, str]
     ) -> AsyncIterator[Progress]:
-        repository, _, version = tag.rpartition(":")
+        repository, version = reference_parts(tag)
         every = [*changes, *(f"LABEL {name}={json.dumps(value)}" for name, value in labels.items())]
         # One parameter comes several times, which the client's own parameters cannot say.
         query = urlencode(
             [("fromSrc", "-"), ("repo", repository), ("tag", version), *(("changes", one) for one in every)]
         )
-        try:
-            async for line in self._client.lines(
-                f"images/create?{query}", "POST", data=_read(rootfs_tar), content_type="application/x-tar"
-            ):
-                if "error" in line:
-                    raise _not_built(tag, [str(line["error"])])
-                yield Progress(f"{tag}: imported")
-        except DockerError as error:
-            raise _not_built(tag, [error.message]) from error
+        with rootfs_tar.open("rb") as file:
+            try:
+                async for line in self._client.lines(
+                    f"images/create?{query}", "POST", data=_chunks(file), content_type="application/x-tar"
+                ):
+                    if "error" in line:
+                        raise _not_built(tag, [str(line["error"])])
+                    yield Progress(f"{tag}: imported")
+            except DockerError as error:
+                raise _not_built(tag, [error.message]) from error
 
 
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield chunk
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        yield chunk
 
 
-def _not_pulled(reference: str, message: str) -> EngineRefused | ImageMissing:
-    if any(words in message.lower() for words in _UNKNOWN):
+def _not_pulled(reference: str, message: str, status: int = 0) -> EngineRefused | ImageMissing:
+    log.warning("engine.not_pulled", image=reference, status=status, message=message)
+    if status == 404 or any(words in message.lower() for words in _UNKNOWN):
         return ImageMissing(f"No registry has the image {reference}.")
-    refused(DockerError(0, message), f"pull {reference}")
     return EngineRefused(f"The image {reference} cannot be pulled: no registry answers.")
 
 

@@ -1,7 +1,8 @@
-"""From a `ContainerSpec` to the body of the engine's create call, and back from what it inspects. Pure."""
+"""From a `ContainerSpec` to the body of the engine's create call, and back from what the engine answers. Pure."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,18 +17,21 @@ from .base import (
     Container,
     ContainerSpec,
     ContainerState,
+    Usage,
 )
 
 LOOPBACK = "127.0.0.1"
 SHM_SHARE = 4  # a quarter of the memory may be shared memory; it counts towards the cap
+LOG_FILES = "2"
+LOG_TAIL_CHARACTERS = 256 * 1024
 NO_START_YET = "0001-01-01T00:00:00Z"
 
 
 def create_body(spec: ContainerSpec, settings: EngineSettings, deployment_id: str) -> dict[str, Any]:
     """The body. Everything that is not granted is dropped; memory and swap have one cap together.
 
-    No `Init`: the images bring their own, and under the engine's RStudio dies before its session is saved. No restart
-    policy: an instance that ends has ended, and the platform says why.
+    No restart policy: an instance that ends has ended, and the platform says why. After a reboot its port would be
+    another one, and its home perhaps not yet mounted; a crash loop would look like an instance that runs.
     """
     port = f"{spec.network_port}/tcp"
     host: dict[str, Any] = {
@@ -42,10 +46,14 @@ def create_body(spec: ContainerSpec, settings: EngineSettings, deployment_id: st
         "CapAdd": sorted(spec.capabilities),
         "SecurityOpt": ["no-new-privileges"],
         "Privileged": False,
+        # Whatever the engine's default: images bring their own, and under the engine's RStudio dies before its
+        # session is saved.
+        "Init": False,
         "GroupAdd": list(spec.groups),
-        # No core dumps: they would fill the home. Open files stay as the engine has them; raising may be forbidden.
+        # No core dumps: they would fill the home. Open files stay as the engine has them: an engine that has not the
+        # right to raise the limit starts nothing when asked to.
         "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": str(settings.log_bytes), "max-file": "2"}},
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": str(settings.log_bytes), "max-file": LOG_FILES}},
         "RestartPolicy": {"Name": "no"},
         # Mounts, not Binds: a source that is missing is refused, not made by the engine as root.
         "Mounts": [
@@ -88,6 +96,7 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
     state = inspected["State"]
     status = _state(str(state["Status"]))
     running = status is ContainerState.RUNNING
+    exit_code = int(state["ExitCode"]) if status is ContainerState.EXITED else None
     started = str(state.get("StartedAt") or NO_START_YET)
     return Container(
         instance_id=labels.get(LABEL_INSTANCE, ""),
@@ -95,8 +104,9 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
         environment=labels.get(LABEL_ENVIRONMENT, ""),
         state=status,
         address=_address((inspected.get("NetworkSettings") or {}).get("Ports")) if running else None,
-        exit_code=int(state["ExitCode"]) if status is ContainerState.EXITED else None,
-        out_of_memory=bool(state.get("OOMKilled")),
+        exit_code=exit_code,
+        # Set as soon as anything in it was killed for memory; one that ended well later did not end of that.
+        out_of_memory=bool(state.get("OOMKilled")) and exit_code not in (None, 0),
         started_at=None if started == NO_START_YET else instant(started),
     )
 
@@ -105,6 +115,48 @@ def instant(text: str) -> datetime:
     """The engine's RFC 3339 with nanoseconds, to the microsecond."""
     whole, _, rest = text.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{whole}.{rest[:6].ljust(6, '0')}+00:00")
+
+
+def usage_of(stats: Mapping[str, Any]) -> Usage | None:
+    """What `GET /containers/{id}/stats` says; None for a container that does not run."""
+    memory = stats.get("memory_stats") or {}
+    if "usage" not in memory:
+        return None
+    details = memory.get("stats") or {}
+    # Page cache that is given up at need: cgroup v1 counts it with the groups below as total_inactive_file; v2, which
+    # has no such line, as inactive_file.
+    cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+    return Usage(
+        memory_bytes=max(0, int(memory["usage"]) - int(cache)),
+        cpu_seconds=int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9,
+        pids=int((stats.get("pids_stats") or {}).get("current", 0)),
+    )
+
+
+def log_text(framed: bytes) -> str:
+    """The end of a log's text, without the 8-byte headers that tell output from error output."""
+    parts, at = [], 0
+    while at + 8 <= len(framed):
+        (length,) = struct.unpack_from(">I", framed, at + 4)
+        parts.append(framed[at + 8 : at + 8 + length])
+        at += 8 + length
+    return b"".join(parts).decode(errors="replace")[-LOG_TAIL_CHARACTERS:]
+
+
+def reference_parts(reference: str) -> tuple[str, str]:
+    """Repository and tag (or digest) of an image's reference; the tag is `latest` where it names none."""
+    repository, at, digest = reference.partition("@")
+    if at:
+        return repository, digest
+    folder, slash, name = reference.rpartition("/")
+    name, _, tag = name.partition(":")
+    return folder + slash + name, tag or "latest"
+
+
+def number_of_ports(port_range: str) -> int:
+    """How many ports `20000-29999`, or a single one, has."""
+    first, _, last = port_range.partition("-")
+    return int(last or first) - int(first) + 1
 
 
 def _state(status: str) -> ContainerState:

@@ -1,0 +1,115 @@
+"""The instances' network: one bridge on which containers do not reach each other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import structlog
+from aiodocker.exceptions import DockerError
+
+from ..errors import NetworkUnavailable
+from .base import LABEL_DEPLOYMENT
+from .engine_client import EngineClient, refused
+
+log = structlog.get_logger(__name__)
+
+ICC_OPTION = "com.docker.network.bridge.enable_icc"
+_POOL_WORDS = ("address pool", "address space", "non-overlapping ipv4")
+
+
+class EngineNetwork:
+    """Made at its first use, and believed to be there until somebody says `forget`."""
+
+    def __init__(self, client: EngineClient, name: str, deployment_id: str) -> None:
+        self._client = client
+        self._name = name
+        self._deployment_id = deployment_id
+        self._known = False
+        self._lock = asyncio.Lock()
+
+    def forget(self) -> None:
+        """The engine said that it is gone, or that there are several."""
+        self._known = False
+
+    async def ensure(self) -> None:
+        """As `Runtime.ensure_network`."""
+        if self._known:
+            return
+        async with self._lock:
+            if not self._known:
+                await self._make_sure()
+                self._known = True
+
+    async def _make_sure(self) -> None:
+        there = await self._of_that_name()
+        if not there:
+            await self._create()
+            there = await self._of_that_name()
+        for network in there:
+            if network["Driver"] != "bridge" or (network.get("Options") or {}).get(ICC_OPTION) != "false":
+                raise NetworkUnavailable(
+                    f"The engine's network “{self._name}” lets containers reach each other. Remove it, so that it is "
+                    "made anew, or name another one in engine.network."
+                )
+        if len(there) > 1:
+            await self._leave_one(there)
+
+    async def _of_that_name(self) -> list[dict[str, Any]]:
+        """Oldest first. The engine's own filter also lists names that only contain this one."""
+        filters = json.dumps({"name": [self._name]})
+        try:
+            listed = await self._client.json("networks", params={"filters": filters})
+        except DockerError as error:
+            raise refused(error, "list its networks") from error
+        same = [network for network in listed if network["Name"] == self._name]
+        return sorted(same, key=lambda network: (network["Created"], network["Id"]))
+
+    async def _create(self) -> None:
+        body = {
+            "Name": self._name,
+            "Driver": "bridge",
+            "CheckDuplicate": True,  # engines from 25 on always do
+            "Options": {ICC_OPTION: "false"},
+            "Labels": {LABEL_DEPLOYMENT: self._deployment_id},
+        }
+        try:
+            await self._client.call("networks/create", "POST", data=body)
+        except DockerError as error:
+            if error.status == 409:  # another process was quicker
+                return
+            log.warning("engine.no_network", network=self._name, status=error.status, message=error.message)
+            if any(words in error.message.lower() for words in _POOL_WORDS):
+                raise NetworkUnavailable(
+                    "The engine has no network addresses left for the instances' network. Remove networks that "
+                    "nobody uses, or give the engine larger default-address-pools."
+                ) from error
+            raise NetworkUnavailable(
+                "The instances' network could not be made. Your administrator finds the reason in the log."
+            ) from error
+
+    async def _leave_one(self, there: list[dict[str, Any]]) -> None:
+        """Older engines let two processes make networks of one name at once, and then start no container on either.
+
+        Every process that sees it takes away the youngest first; one that is in use, or not made by this program,
+        stays.
+        """
+        left = len(there)
+        for network in reversed(there):
+            if left == 1:
+                return
+            if LABEL_DEPLOYMENT not in (network.get("Labels") or {}):
+                continue
+            try:
+                await self._client.call(f"networks/{network['Id']}", "DELETE")
+            except DockerError as error:
+                if error.status != 404:  # 404: another process was quicker
+                    log.warning("engine.network_stays", network=network["Id"], message=error.message)
+                    continue
+            left -= 1
+        if left > 1:
+            raise NetworkUnavailable(
+                f"The engine has {left} networks named “{self._name}”. Remove all but one of them, or name another one "
+                "in engine.network."
+            )

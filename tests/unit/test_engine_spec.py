@@ -1,0 +1,252 @@
+"""What the engine is asked to make, and how its answers are read."""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launchpad.domain.instances import Address
+from launchpad.runtime.base import BindMount, ContainerSpec, ContainerState, Usage
+from launchpad.runtime.engine_spec import (
+    LOG_TAIL_CHARACTERS,
+    container_of,
+    create_body,
+    instant,
+    log_text,
+    number_of_ports,
+    reference_parts,
+    usage_of,
+)
+from launchpad.settings import EngineSettings
+
+GB = 1024**3
+
+
+def body(settings: EngineSettings | None = None, **values: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
+        "instance_id": "0123456789abcdef",
+        "owner_id": "owner",
+        "environment": "rstudio",
+        "image": "example/rstudio:1",
+        "network_port": 8787,
+        "memory_bytes": 2 * GB,
+        "cpus": 1.5,
+        "pids_limit": 512,
+    }
+    return create_body(ContainerSpec(**(defaults | values)), settings or EngineSettings(), "d1")
+
+
+def host(**values: Any) -> dict[str, Any]:
+    found: dict[str, Any] = body(**values)["HostConfig"]
+    return found
+
+
+def test_what_is_not_granted_is_dropped() -> None:
+    made = host(capabilities=("SETUID", "CHOWN"))
+    assert made["CapDrop"] == ["ALL"]
+    assert made["CapAdd"] == ["CHOWN", "SETUID"]
+    assert made["SecurityOpt"] == ["no-new-privileges"]
+    assert made["Privileged"] is False
+    assert host()["CapAdd"] == []
+
+
+def test_nothing_of_the_host_is_shared() -> None:
+    """No namespace of the host's, no device, and directories only as mounts that must exist."""
+    made = host(
+        mounts=(BindMount(Path("/srv/homes/alice"), "/home/alice"), BindMount(Path("/srv/data"), "/data", True))
+    )
+    for name in ("PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode", "Devices", "Binds", "VolumesFrom"):
+        assert name not in made
+    assert made["Mounts"] == [
+        {"Type": "bind", "Source": "/srv/homes/alice", "Target": "/home/alice", "ReadOnly": False},
+        {"Type": "bind", "Source": "/srv/data", "Target": "/data", "ReadOnly": True},
+    ]
+
+
+def test_limits() -> None:
+    """Memory and swap have one cap; cores in billionths; shared memory is a quarter, and 64 MB at least."""
+    made = host()
+    assert made["Memory"] == made["MemorySwap"] == 2 * GB
+    assert made["NanoCpus"] == 1_500_000_000
+    assert made["PidsLimit"] == 512
+    assert made["ShmSize"] == GB // 2
+    assert host(memory_bytes=64 * 1024**2)["ShmSize"] == 64 * 1024**2
+    assert made["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
+
+
+def test_the_port_is_published_on_loopback_only() -> None:
+    made = body(settings=EngineSettings(port_range="25000-25009"))
+    assert made["ExposedPorts"] == {"8787/tcp": {}}
+    assert made["HostConfig"]["PortBindings"] == {"8787/tcp": [{"HostIp": "127.0.0.1", "HostPort": "25000-25009"}]}
+
+
+def test_the_log_is_rotated() -> None:
+    made = body(settings=EngineSettings.model_validate({"log_bytes": "1m"}))["HostConfig"]["LogConfig"]
+    assert made == {"Type": "json-file", "Config": {"max-size": "1048576", "max-file": "2"}}
+
+
+def test_the_engine_neither_restarts_nor_watches_nor_inits() -> None:
+    """The platform says why an instance ended; images bring their own init."""
+    made = body()
+    assert made["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+    assert made["HostConfig"]["Init"] is False
+    assert made["Healthcheck"] == {"Test": ["NONE"]}
+
+
+def test_the_images_own_settings_stay_where_nothing_is_said() -> None:
+    made = body()
+    assert not {"User", "Cmd", "Hostname"} & set(made)
+    assert "Runtime" not in made["HostConfig"]
+    named = body(
+        settings=EngineSettings(oci_runtime="runsc"),
+        user="200000:0",
+        groups=("100",),
+        command=("start", "--flag"),
+        hostname="jupyterlab",
+        env_vars={"A": "1", "B": "x=y"},
+        stop_grace_seconds=30,
+    )
+    assert named["User"] == "200000:0"
+    assert named["Cmd"] == ["start", "--flag"]
+    assert named["Hostname"] == "jupyterlab"
+    assert named["Env"] == ["A=1", "B=x=y"]
+    assert named["StopTimeout"] == 30
+    assert named["HostConfig"]["GroupAdd"] == ["100"]
+    assert named["HostConfig"]["Runtime"] == "runsc"
+
+
+def test_labels_say_whose_it_is() -> None:
+    assert body()["Labels"] == {
+        "org.launchpad.deployment": "d1",
+        "org.launchpad.instance": "0123456789abcdef",
+        "org.launchpad.owner": "owner",
+        "org.launchpad.environment": "rstudio",
+    }
+
+
+def inspected(**state: Any) -> dict[str, Any]:
+    """As the engine inspects; `state` is put over that of a running container."""
+    return {
+        "Config": {"Labels": body()["Labels"]},
+        "State": {
+            "Status": "running",
+            "Running": True,
+            "ExitCode": 0,
+            "OOMKilled": False,
+            "StartedAt": "2026-03-02T09:30:00.123456789Z",
+        }
+        | state,
+        "NetworkSettings": {"Ports": {"22/tcp": None, "8787/tcp": [{"HostIp": "127.0.0.1", "HostPort": "20007"}]}},
+    }
+
+
+def test_a_running_container() -> None:
+    found = container_of(inspected())
+    assert (found.instance_id, found.owner_id, found.environment) == ("0123456789abcdef", "owner", "rstudio")
+    assert found.state is ContainerState.RUNNING
+    assert found.address == Address("127.0.0.1", 20007)
+    assert found.exit_code is None
+    assert found.started_at == datetime(2026, 3, 2, 9, 30, 0, 123456, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("created", ContainerState.CREATED),
+        ("running", ContainerState.RUNNING),
+        ("paused", ContainerState.RUNNING),
+        ("restarting", ContainerState.RUNNING),
+        ("exited", ContainerState.EXITED),
+        ("removing", ContainerState.EXITED),
+        ("dead", ContainerState.EXITED),
+    ],
+)
+def test_every_status_of_the_engine_is_one_of_ours(status: str, state: ContainerState) -> None:
+    found = container_of(inspected(Status=status))
+    assert found.state is state
+    assert (found.address is not None) is (state is ContainerState.RUNNING)
+    assert (found.exit_code is not None) is (state is ContainerState.EXITED)
+
+
+def test_one_that_never_started_has_no_start() -> None:
+    assert container_of(inspected(Status="created", StartedAt="0001-01-01T00:00:00Z")).started_at is None
+
+
+def test_out_of_memory_is_the_end_only_of_what_ended_badly() -> None:
+    """A child may have been killed for memory long before the application was shut down properly."""
+    assert container_of(inspected(Status="exited", OOMKilled=True, ExitCode=137)).out_of_memory
+    assert container_of(inspected(Status="exited", OOMKilled=True, ExitCode=1)).out_of_memory
+    assert not container_of(inspected(Status="exited", OOMKilled=True, ExitCode=0)).out_of_memory
+    assert not container_of(inspected(Status="exited", OOMKilled=False, ExitCode=137)).out_of_memory
+    assert not container_of(inspected(Status="running", OOMKilled=True)).out_of_memory
+
+
+@pytest.mark.parametrize(
+    ("text", "microsecond"),
+    [("2026-03-02T09:30:00Z", 0), ("2026-03-02T09:30:00.5Z", 500_000), ("2026-03-02T09:30:00.123456789Z", 123_456)],
+)
+def test_instants_of_any_precision(text: str, microsecond: int) -> None:
+    assert instant(text) == datetime(2026, 3, 2, 9, 30, 0, microsecond, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("details", "memory_bytes"),
+    [
+        ({"inactive_file": 300, "total_inactive_file": 400}, 600),  # cgroup v1: the total is the one to take
+        ({"inactive_file": 300}, 700),  # cgroup v2
+        ({}, 1000),
+        ({"inactive_file": 5000}, 0),  # the two numbers are not read at the same instant
+    ],
+)
+def test_memory_in_use_is_without_the_page_cache(details: dict[str, int], memory_bytes: int) -> None:
+    stats = {
+        "memory_stats": {"usage": 1000, "stats": details},
+        "cpu_stats": {"cpu_usage": {"total_usage": 2_500_000_000}},
+        "pids_stats": {"current": 7},
+    }
+    assert usage_of(stats) == Usage(memory_bytes=memory_bytes, cpu_seconds=2.5, pids=7)
+
+
+def test_what_does_not_run_uses_nothing() -> None:
+    assert usage_of({"memory_stats": {}, "cpu_stats": {"cpu_usage": {"total_usage": 0}}, "pids_stats": {}}) is None
+
+
+def frame(stream: int, text: bytes) -> bytes:
+    return struct.pack(">BxxxI", stream, len(text)) + text
+
+
+def test_output_and_error_output_become_one_text() -> None:
+    assert log_text(frame(1, b"one\n") + frame(2, b"two \xff\n")) == "one\ntwo \ufffd\n"
+    assert log_text(b"") == ""
+    assert log_text(frame(1, b"whole\n") + frame(1, b"cut off")[:-4]) == "whole\ncut"
+
+
+def test_of_a_long_log_the_end_is_kept() -> None:
+    text = log_text(b"".join(frame(1, b"%07d\n" % number) for number in range(200_000)))
+    assert len(text) == LOG_TAIL_CHARACTERS
+    assert text.endswith("0199999\n")
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("rocker/rstudio", ("rocker/rstudio", "latest")),
+        ("rocker/rstudio:4.6.1", ("rocker/rstudio", "4.6.1")),
+        ("hub.example.org:5000/a/b", ("hub.example.org:5000/a/b", "latest")),
+        ("hub.example.org:5000/a/b:2", ("hub.example.org:5000/a/b", "2")),
+        ("a/b@sha256:0123", ("a/b", "sha256:0123")),
+    ],
+)
+def test_a_reference_always_has_a_tag(reference: str, parts: tuple[str, str]) -> None:
+    """Asked to pull one without, the engine would fetch every tag that there is."""
+    assert reference_parts(reference) == parts
+
+
+def test_how_many_ports_a_range_has() -> None:
+    assert number_of_ports("20000-29999") == 10_000
+    assert number_of_ports("20000-20000") == 1
+    assert number_of_ports("20000") == 1
