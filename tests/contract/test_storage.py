@@ -3,33 +3,93 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import secrets
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 
 import pytest
+import structlog
+import uvloop
 
 from launchpad.errors import HomeUnavailable, SettingsError
 from launchpad.settings import HomesSettings
-from launchpad.storage.base import Homes
+from launchpad.storage import directories
+from launchpad.storage.base import Homes, HomeUse
+from launchpad.storage.btrfs import BtrfsHomes, find_command
 from launchpad.storage.choose import choose_driver
 from launchpad.storage.plain import PlainHomes
 
 UID, STRANGER = 200_123, 200_124
-LIMIT = 64 * 1024**2
+MIB = 1024**2
+LIMIT = 64 * MIB
+
+
+def run(*arguments: str | Path) -> str:
+    return subprocess.run(list(map(str, arguments)), check=True, capture_output=True, text=True).stdout
+
+
+def turn_quotas_on(place: Path) -> None:
+    """And waits until everything is counted."""
+    run("btrfs", "quota", "enable", place)
+    run("btrfs", "quota", "rescan", "-w", place)
+
+
+@contextmanager
+def btrfs_in_a_file(size_mib: int, *options: str, quotas: bool = True) -> Iterator[Path]:
+    """A btrfs of its own, mounted outside of pytest's folders, which pytest removes with what is in them."""
+    with tempfile.TemporaryDirectory(prefix="launchpad-test-btrfs-") as folder:
+        image, place = Path(folder, "image"), Path(folder, "mounted")
+        with image.open("wb") as file:
+            file.truncate(size_mib * MIB)
+        run("mkfs.btrfs", "-q", *options, image)
+        place.mkdir()
+        Path(folder).chmod(0o755)  # users write in their homes
+        run("mount", "-o", "loop", image, place)
+        try:
+            if quotas:
+                turn_quotas_on(place)
+            yield place
+        finally:
+            run("umount", "--lazy", place)  # also when a test that failed left something open; the loop device goes too
+
+
+@pytest.fixture(scope="module")
+def btrfs_disk() -> Iterator[Path]:
+    with btrfs_in_a_file(400) as place:
+        yield place
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def btrfs_root(btrfs_disk: Path) -> Path:
+    """A folder for each test, with room beside it for what must not be touched."""
+    folder = btrfs_disk / secrets.token_hex(4) / "homes"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def plain_root(tmp_path: Path) -> Path:
     folder = tmp_path / "homes"
     folder.mkdir()
     return folder
 
 
-@pytest.fixture(params=["plain"])
-def homes(request: pytest.FixtureRequest, root: Path) -> Homes:
-    return {"plain": PlainHomes}[request.param](root)
+@pytest.fixture(params=["plain", "btrfs"])
+def homes(request: pytest.FixtureRequest) -> Homes:
+    """Every implementation in turn."""
+    root: Path = request.getfixturevalue(f"{request.param}_root")
+    return PlainHomes(root) if request.param == "plain" else BtrfsHomes(root)
+
+
+@pytest.fixture
+def root(homes: PlainHomes | BtrfsHomes) -> Path:
+    return homes.root
 
 
 async def test_a_home_is_made_for_its_user_alone(homes: Homes, root: Path) -> None:
@@ -59,7 +119,9 @@ async def test_many_at_once_make_one_home(homes: Homes, root: Path) -> None:
     assert [entry.name for entry in root.iterdir()] == ["anna"]
 
 
-@pytest.mark.parametrize("kind", ["link to a directory", "link to nothing", "file", "somebody else's"])
+@pytest.mark.parametrize(
+    "kind", ["link to a directory", "link to the user's own directory", "link to nothing", "file", "somebody else's"]
+)
 async def test_c5_what_is_not_the_users_home_is_refused_and_untouched(homes: Homes, root: Path, kind: str) -> None:
     """Nothing outside changes owner; the launch is refused."""
     outside = root.parent / "outside"
@@ -67,6 +129,9 @@ async def test_c5_what_is_not_the_users_home_is_refused_and_untouched(homes: Hom
     (outside / "secret").write_text("s")
     place = root / "anna"
     if kind == "link to a directory":
+        place.symlink_to(outside)
+    elif kind == "link to the user's own directory":  # the right owner, and still not to be followed
+        os.chown(outside, UID, UID)
         place.symlink_to(outside)
     elif kind == "link to nothing":
         place.symlink_to(root.parent / "nowhere")
@@ -111,8 +176,9 @@ async def test_a_missing_root_is_told_with_its_name(homes: Homes, root: Path) ->
 async def test_a_root_that_is_a_file_is_told(homes: Homes, root: Path) -> None:
     root.rmdir()
     root.write_text("")
-    with pytest.raises(HomeUnavailable, match="not a directory"):
-        await homes.check()
+    for work in (homes.prepare("anna", UID, LIMIT), homes.check()):
+        with pytest.raises(HomeUnavailable, match="not a directory"):
+            await work
 
 
 async def test_check_leaves_nothing(homes: Homes, root: Path) -> None:
@@ -120,33 +186,368 @@ async def test_check_leaves_nothing(homes: Homes, root: Path) -> None:
     assert list(root.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+async def test_the_use_of_a_home_that_is_not_there_is_not_known(homes: Homes) -> None:
+    assert await homes.use("anna") == HomeUse(used_bytes=None, limit_bytes=None)
+
+
+async def test_many_homes_at_once_are_each_their_users(homes: Homes, root: Path) -> None:
+    names = {f"user-{number}": UID + number for number in range(20)}
+    await asyncio.gather(*(homes.prepare(name, uid, LIMIT) for name, uid in names.items()))
+    assert {entry.name: entry.stat().st_uid for entry in root.iterdir()} == names
+
+
+async def test_several_processes_make_one_home(homes: PlainHomes | BtrfsHomes, root: Path) -> None:
+    """Each has its own driver, so no lock within one helps."""
+    others = [type(homes)(root) for _ in range(5)]
+    await asyncio.gather(*(each.prepare("anna", UID, LIMIT) for each in others for _ in range(4)))
+    assert [entry.name for entry in root.iterdir()] == ["anna"]
+    assert (root / "anna").stat().st_uid == UID
+
+
+async def test_who_waits_may_be_cancelled_and_the_home_is_whole(homes: Homes, root: Path) -> None:
+    waiting = asyncio.create_task(homes.prepare("anna", UID, LIMIT))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    await homes.prepare("anna", UID, LIMIT)
+    for _ in range(100):
+        if [entry.name for entry in root.iterdir()] == ["anna"]:
+            break
+        await asyncio.sleep(0.02)
+    assert [(entry.name, entry.stat().st_uid) for entry in root.iterdir()] == [("anna", UID)]
+
+
+async def test_nothing_half_made_stays_when_a_step_fails(
+    homes: Homes, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner cannot be changed, as on a file system without owners."""
+
+    def refused(home: int, uid: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(directories, "give_to", refused)
+        with pytest.raises(HomeUnavailable, match="may not be written"):
+            await homes.prepare("anna", UID, LIMIT)
+    assert list(root.iterdir()) == []
+    await homes.prepare("anna", UID, LIMIT)
+
+
+@pytest.mark.parametrize("refused", [None, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+async def test_nothing_is_replaced_even_where_the_file_system_knows_plain_renames_only(
+    homes: PlainHomes | BtrfsHomes, root: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None
+) -> None:
+    """As NFS: a plain rename would replace an empty directory. None: the file system as it is."""
+    if refused is not None:
+        monkeypatch.setattr(directories, "_rename_without_replacing", lambda root, source, target: refused)
+    others = [type(homes)(root) for _ in range(20)]  # more than there are threads to wait in
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(each.prepare("anna", UID, LIMIT) for each in others))
+    made = (root / "anna").stat()
+    await homes.prepare("anna", UID, LIMIT)
+    assert [entry.name for entry in root.iterdir()] == ["anna"]
+    assert (root / "anna").stat().st_ino == made.st_ino
+
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        (root / "beside").mkdir()
+        assert not directories.move_if_free(descriptor, "beside", "anna")
+        assert (root / "anna").stat().st_uid == UID
+        assert (root / "beside").is_dir()
+    finally:
+        os.close(descriptor)
+
+
+async def test_an_unwritable_root_is_told(btrfs_disk: Path, btrfs_root: Path) -> None:
+    """To root, only the file system can refuse; the flag makes it do so."""
+    run("chattr", "+i", btrfs_root)
+    try:
+        for homes in (PlainHomes(btrfs_root), BtrfsHomes(btrfs_root)):
+            for work in (homes.prepare("anna", UID, LIMIT), homes.check()):
+                with pytest.raises(HomeUnavailable, match="may not be written"):
+                    await work
+    finally:
+        run("chattr", "-i", btrfs_root)
+    assert list(btrfs_root.iterdir()) == []
+
+
+# -- disks that are full or read-only ----------------------------------------------------------------------------------
+
+SMALLEST_BTRFS_MIB = 32  # with data and metadata mixed, so that both run out together
+
+
+@pytest.fixture(params=["plain", "btrfs"])
+def on_small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PlainHomes | BtrfsHomes]:
     """A file system of its own, to be filled or made read-only."""
+    if request.param == "btrfs":
+        with btrfs_in_a_file(SMALLEST_BTRFS_MIB, "--mixed") as place:
+            yield BtrfsHomes(place)
+        return
     place = tmp_path / "disk"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=4", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    run("mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=16", "tmpfs", place)
+    try:
+        yield PlainHomes(place)
+    finally:
+        run("umount", "--lazy", place)
 
 
-async def test_a_full_disk_is_told(small_disk: Path) -> None:
-    homes = PlainHomes(small_disk)
-    for number in range(3):
-        (small_disk / f"file{number}").touch()
+def fill(disk: Path) -> None:
+    """With files as large as fit, until not even a directory can be made."""
+    for number in range(1000):
+        with suppress(OSError), (disk / f"filler{number}").open("wb", buffering=0) as file:
+            for size in (MIB, 4096, 1):
+                with suppress(OSError):
+                    while True:
+                        file.write(os.urandom(size))
+                        os.fsync(file.fileno())
+        try:
+            (disk / "try").mkdir()
+        except OSError:
+            return
+        (disk / "try").rmdir()
+    raise AssertionError("the disk does not get full")
+
+
+async def test_a_full_disk_is_told(on_small_disk: PlainHomes | BtrfsHomes) -> None:
+    """A home that is there can be used: its owner may want to remove something. Another one cannot be made."""
+    homes = on_small_disk
+    await homes.prepare("anna", UID, LIMIT)
+    os.sync()
+    fill(homes.root)
+    before = sorted(entry.name for entry in homes.root.iterdir())
     with pytest.raises(HomeUnavailable, match="full disk"):
+        await homes.prepare("berta", STRANGER, LIMIT)
+    with pytest.raises(HomeUnavailable, match="full disk"):
+        await homes.check()
+    assert sorted(entry.name for entry in homes.root.iterdir()) == before
+    assert await homes.prepare("anna", UID, LIMIT) == homes.root / "anna"
+
+
+async def test_a_read_only_root_is_told(on_small_disk: PlainHomes | BtrfsHomes) -> None:
+    homes = on_small_disk
+    run("mount", "-o", "remount,ro", homes.root)
+    for work in (homes.prepare("anna", UID, LIMIT), homes.check()):
+        with pytest.raises(HomeUnavailable, match="read-only"):
+            await work
+
+
+# -- limits that are enforced ------------------------------------------------------------------------------------------
+
+
+def write(place: Path, size_mib: int, uid: int = UID) -> bool:
+    """Writes a file as the user would; False where the quota ends it."""
+    done = subprocess.run(
+        ["dd", "if=/dev/zero", f"of={place}", "bs=1M", f"count={size_mib}", "conv=fsync"],
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        cwd="/",
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 or "Disk quota exceeded" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+async def test_f4_a_home_that_is_full_ends_its_owners_writing_and_nobody_elses(btrfs_root: Path) -> None:
+    homes = BtrfsHomes(btrfs_root)
+    assert homes.enforces_limits
+    anna, berta = await homes.prepare("anna", UID, 16 * MIB), await homes.prepare("berta", STRANGER, 16 * MIB)
+    assert write(anna / "some", 4)
+    assert not write(anna / "more", 40)
+    assert (anna / "more").stat().st_size < 16 * MIB
+    assert write(berta / "some", 10, STRANGER)
+    assert not write(anna / "again", 4), "and it stays full"
+    assert await homes.prepare("anna", UID, 16 * MIB) == anna, "the owner may launch, to tidy up"
+    for name in ("more", "again"):
+        subprocess.run(["rm", "-f", anna / name], user=UID, group=UID, extra_groups=[], cwd="/", check=True)
+    os.sync()
+    assert write(anna / "less", 4), "what was removed gives room again"
+
+
+async def test_a_limit_can_be_raised_lowered_and_lifted(btrfs_root: Path) -> None:
+    homes = BtrfsHomes(btrfs_root)
+    home = await homes.prepare("anna", UID, 8 * MIB)
+    assert not write(home / "big", 20)
+    await homes.prepare("anna", UID, 40 * MIB)
+    assert write(home / "big", 20)
+    assert (await homes.use("anna")).limit_bytes == 40 * MIB
+    await homes.prepare("anna", UID, 8 * MIB)
+    assert (home / "big").stat().st_size == 20 * MIB, "what is there stays"
+    assert not write(home / "more", 1)
+    await homes.prepare("anna", UID, None)
+    assert (await homes.use("anna")).limit_bytes is None
+    assert write(home / "more", 30)
+
+
+async def test_use_is_what_the_file_system_counts(btrfs_root: Path) -> None:
+    homes = BtrfsHomes(btrfs_root)
+    home = await homes.prepare("anna", UID, LIMIT)
+    assert write(home / "some", 12)
+    os.sync()
+    use = await homes.use("anna")
+    assert use.limit_bytes == LIMIT
+    assert use.used_bytes is not None
+    assert 12 * MIB <= use.used_bytes < 13 * MIB
+
+
+async def test_a_home_made_before_there_were_limits_is_used_without_one(btrfs_root: Path) -> None:
+    """Nobody is locked out of their files by a change of driver; it is logged, and shown as no limit."""
+    home = await PlainHomes(btrfs_root).prepare("anna", UID, LIMIT)
+    (home / "kept").write_text("mine")
+    homes = BtrfsHomes(btrfs_root)
+    with structlog.testing.capture_logs() as logged:
         await homes.prepare("anna", UID, LIMIT)
+    assert [entry["event"] for entry in logged] == ["home.without_limit"]
+    assert await homes.use("anna") == HomeUse(used_bytes=None, limit_bytes=None)
+    assert (home / "kept").read_text() == "mine"
 
 
-async def test_a_read_only_root_is_told(small_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(HomeUnavailable, match="read-only"):
-        await PlainHomes(small_disk).check()
+async def test_a_subvolume_that_a_user_made_in_the_home_is_reported(btrfs_root: Path) -> None:
+    """It counts apart. What stops it is the container; what tells of it is the log."""
+    homes = BtrfsHomes(btrfs_root)
+    home = await homes.prepare("anna", UID, LIMIT)
+    with structlog.testing.capture_logs() as logged:
+        await homes.prepare("anna", UID, LIMIT)
+    assert logged == []
+    run("btrfs", "subvolume", "create", home / "beyond")
+    with structlog.testing.capture_logs() as logged:
+        await homes.prepare("anna", UID, LIMIT)
+    assert [(entry["event"], entry["log_level"]) for entry in logged] == [("home.beyond_limit", "error")]
 
 
-def test_a_driver_that_is_not_in_this_version_stops_the_start(root: Path) -> None:
+async def test_one_process_leaves_no_quota_groups_of_lost_races(btrfs_root: Path) -> None:
+    before = run("btrfs", "qgroup", "show", btrfs_root).splitlines()
+    homes = BtrfsHomes(btrfs_root)
+    await asyncio.gather(*(homes.prepare("anna", UID, LIMIT) for _ in range(20)))
+    assert len(run("btrfs", "qgroup", "show", btrfs_root).splitlines()) == len(before) + 1
+
+
+def command(folder: Path, script: str) -> str:
+    """A program in the place of btrfs."""
+    path = folder / "btrfs-stand-in"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+async def test_a_limit_that_cannot_be_set_leaves_no_home_without_one(btrfs_root: Path, tmp_path: Path) -> None:
+    fails = command(tmp_path, f'[ "$1" = qgroup ] && echo secret words >&2 && exit 1; exec {find_command()} "$@"')
+    with pytest.raises(HomeUnavailable, match="cannot be used") as refused:
+        await BtrfsHomes(btrfs_root, fails).prepare("anna", UID, LIMIT)
+    assert "secret" not in refused.value.detail
+    assert list(btrfs_root.iterdir()) == []
+
+
+async def test_a_command_that_hangs_is_ended_in_time(btrfs_root: Path, tmp_path: Path) -> None:
+    homes = BtrfsHomes(btrfs_root, command(tmp_path, "exec sleep 60"), command_seconds=0.3)
+    began = monotonic()
+    with pytest.raises(HomeUnavailable, match="in time"):
+        await homes.prepare("anna", UID, LIMIT)
+    assert monotonic() - began < 5
+    assert list(btrfs_root.iterdir()) == []
+
+
+async def test_a_missing_command_is_told(btrfs_root: Path, tmp_path: Path) -> None:
+    homes = BtrfsHomes(btrfs_root, str(tmp_path / "none"))
+    for work in (homes.prepare("anna", UID, LIMIT), homes.check()):
+        with pytest.raises(HomeUnavailable, match="program btrfs"):
+            await work
+    assert list(btrfs_root.iterdir()) == []
+
+
+async def test_limits_that_went_off_are_told_and_no_home_is_made_without_them(btrfs_root: Path) -> None:
+    with btrfs_in_a_file(SMALLEST_BTRFS_MIB, "--mixed") as place:
+        homes = BtrfsHomes(place)
+        await homes.check()
+        await homes.prepare("anna", UID, LIMIT)
+        run("btrfs", "quota", "disable", place)
+        for work in (
+            homes.prepare("anna", UID, LIMIT),
+            homes.prepare("berta", STRANGER, LIMIT),
+            homes.use("anna"),
+            homes.check(),
+        ):
+            with pytest.raises(HomeUnavailable, match="quotas turned off"):
+                await work
+        assert [entry.name for entry in place.iterdir()] == ["anna"]
+
+
+async def test_counts_that_do_not_add_up_are_logged_and_stop_nothing() -> None:
+    """They do not for a while after quotas were turned on."""
+    with btrfs_in_a_file(SMALLEST_BTRFS_MIB, "--mixed") as place:
+        homes = BtrfsHomes(place)
+        with structlog.testing.capture_logs() as logged:
+            await homes.check()
+        assert logged == []
+        home = await homes.prepare("anna", UID, LIMIT)
+        assert write(home / "some", 1)
+        run("btrfs", "subvolume", "snapshot", home, place / "snapshot")  # what two share cannot be counted in passing
+        os.sync()
+        run("btrfs", "qgroup", "create", "1/1", place)
+        identity = run("btrfs", "inspect-internal", "rootid", home).strip()
+        subprocess.run(["btrfs", "qgroup", "assign", "--no-rescan", f"0/{identity}", "1/1", place], check=False)
+        with structlog.testing.capture_logs() as logged:
+            await homes.check()
+        assert [entry["event"] for entry in logged] == ["homes.miscounted"]
+
+
+async def test_it_is_no_driver_for_another_file_system(plain_root: Path) -> None:
+    homes = BtrfsHomes(plain_root)
+    for work in (homes.prepare("anna", UID, LIMIT), homes.check()):
+        with pytest.raises(HomeUnavailable, match="not on a btrfs file system"):
+            await work
+    assert list(plain_root.iterdir()) == []
+
+
+def test_it_works_on_the_loop_that_the_portal_runs_on(btrfs_root: Path) -> None:
+    """uvloop starts programs in a way of its own."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        homes = BtrfsHomes(btrfs_root)
+        home = runner.run(homes.prepare("anna", UID, LIMIT))
+        assert home.stat().st_uid == UID
+        assert runner.run(homes.use("anna")).limit_bytes == LIMIT
+
+
+# -- the choice --------------------------------------------------------------------------------------------------------
+
+
+def chosen(root: Path, driver: str) -> Homes:
+    return choose_driver(HomesSettings.model_validate({"root": root, "driver": driver}))
+
+
+def test_auto_enforces_limits_where_it_can(btrfs_root: Path, plain_root: Path) -> None:
+    assert isinstance(chosen(btrfs_root, "auto"), BtrfsHomes)
+    assert isinstance(chosen(btrfs_root / "made" / "later", "auto"), BtrfsHomes)
+    assert isinstance(chosen(btrfs_root, "plain"), PlainHomes)
+    assert isinstance(chosen(plain_root, "auto"), PlainHomes)
+    with btrfs_in_a_file(SMALLEST_BTRFS_MIB, "--mixed", quotas=False) as place:
+        assert isinstance(chosen(place, "auto"), PlainHomes)
+
+
+def test_btrfs_that_cannot_work_stops_the_start_with_the_reason(btrfs_root: Path, plain_root: Path) -> None:
     """Rather than a limit that is silently not enforced."""
-    assert isinstance(choose_driver(HomesSettings(root=root)), PlainHomes)
-    for driver in ("btrfs", "project-quota"):
-        with pytest.raises(SettingsError, match=driver):
-            choose_driver(HomesSettings.model_validate({"root": root, "driver": driver}))
+    assert isinstance(chosen(btrfs_root, "btrfs"), BtrfsHomes)
+    with pytest.raises(SettingsError, match=r"homes\.driver: .*not on a btrfs file system"):
+        chosen(plain_root, "btrfs")
+    with btrfs_in_a_file(SMALLEST_BTRFS_MIB, "--mixed", quotas=False) as place:
+        with pytest.raises(SettingsError, match="btrfs quota enable"):
+            chosen(place, "btrfs")
+        turn_quotas_on(place)
+        assert isinstance(chosen(place, "btrfs"), BtrfsHomes)
+
+
+def test_btrfs_without_its_program_stops_the_start(btrfs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launchpad.storage.btrfs.find_command", lambda: None)
+    assert isinstance(chosen(btrfs_root, "auto"), PlainHomes)
+    with pytest.raises(SettingsError, match="btrfs-progs"):
+        chosen(btrfs_root, "btrfs")
+
+
+def test_a_driver_that_is_not_in_this_version_stops_the_start(plain_root: Path) -> None:
+    with pytest.raises(SettingsError, match=r"homes\.driver: “project-quota” is not in this version"):
+        chosen(plain_root, "project-quota")

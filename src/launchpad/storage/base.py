@@ -35,8 +35,8 @@ class Homes(Protocol):
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
         """The home, made if it is missing (mode 0700, owned by `uid`:`uid`), with its limit in force where enforced.
 
-        Idempotent. An existing home is used only when it is a real directory owned by `uid`: no symbolic link, no
-        other owner; its content is not touched and its owner not changed.
+        Idempotent, also when many ask at once. An existing home is used only when it is a real directory owned by
+        `uid`: no symbolic link, no other owner; its content is not touched and its owner not changed.
 
         Raises:
             HomeUnavailable: the root is missing or cannot be written, the disk is full, or the name is taken by
@@ -44,7 +44,13 @@ class Homes(Protocol):
         """
         ...
 
-    async def use(self, username: str) -> HomeUse: ...
+    async def use(self, username: str) -> HomeUse:
+        """What the home takes up and may; both None before it is made.
+
+        Raises:
+            HomeUnavailable: it cannot be told just now.
+        """
+        ...
 
     async def check(self) -> None:
         """Proves that homes can be made: the root exists, is a directory and can be written.
