@@ -20,6 +20,7 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instances import InstanceService
 from .services.launching import Launcher
+from .services.logins import LoginService
 from .services.mailing import MailQueue
 from .services.observer import Observer
 from .services.offers import OfferService, environment_of
@@ -85,6 +86,7 @@ def build_platform(
     sweep = SweepService(database, carrier, offers)
     carrier.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
+    logins = LoginService(database, settings, state.key("csrf"))
     return Platform(
         settings=settings,
         state=state,
@@ -101,7 +103,8 @@ def build_platform(
         gate=GateService(database, settings, launcher, catalogue, names.instance, names.all),
         instances=instances,
         offers=offers,
-        sign_in=SignInService(database, settings, mail, homes, state.key("codes"), state.key("csrf")),
+        logins=logins,
+        sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
         tokens=TokenService(database),
         users=UserService(database, instances),

@@ -22,8 +22,8 @@ from launchpad.runtime.base import Container, ContainerSpec
 from launchpad.runtime.fake import GB, FakeRuntime
 from launchpad.services.audit import Actor
 from launchpad.services.instances import Wish
+from launchpad.services.logins import Client
 from launchpad.services.platform import Platform
-from launchpad.services.signin import Client
 from launchpad.settings import tables
 from launchpad.storage.plain import PlainHomes
 from launchpad.wiring import build_platform

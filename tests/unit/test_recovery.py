@@ -15,8 +15,8 @@ from launchpad.domain.instances import Instance, State
 from launchpad.domain.users import User
 from launchpad.errors import WrongCode
 from launchpad.runtime.base import ContainerSpec
+from launchpad.services.logins import Client
 from launchpad.services.platform import Platform
-from launchpad.services.signin import Client
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
 STEPS = (

@@ -13,8 +13,8 @@ import pytest
 
 from launchpad.domain.users import Role, UserStatus
 from launchpad.errors import InvalidInput, LaunchpadError, NotFound, TooManyRequests, WrongCode
+from launchpad.services.logins import Client, SignedIn
 from launchpad.services.platform import Platform
-from launchpad.services.signin import Client, SignedIn
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, sign_in
 
@@ -368,58 +368,58 @@ async def test_past_the_limit_of_the_whole_server_new_codes_are_long_for_an_hour
 async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: World, platform: Platform) -> None:
     user, secret = await sign_in(platform, world.letters, ALICE)
     world.clock.now += timedelta(hours=11, minutes=59)
-    found = await platform.sign_in.authenticate(secret, world.clock())
+    found = await platform.logins.authenticate(secret, world.clock())
     assert found is not None
     assert found[0].id == user.id
     world.clock.now += timedelta(hours=11)
-    assert await platform.sign_in.authenticate(secret, world.clock())
+    assert await platform.logins.authenticate(secret, world.clock())
     _, idle = await sign_in(platform, world.letters, ALICE)
     world.clock.now += timedelta(hours=12)
-    assert await platform.sign_in.authenticate(idle, world.clock()) is None
+    assert await platform.logins.authenticate(idle, world.clock()) is None
 
 
 async def test_a_login_ends_after_a_day_even_when_it_is_used_all_the_time(world: World, platform: Platform) -> None:
     _, secret = await sign_in(platform, world.letters, ALICE)
     for _ in range(23):
         world.clock.now += timedelta(hours=1)
-        assert await platform.sign_in.authenticate(secret, world.clock())
+        assert await platform.logins.authenticate(secret, world.clock())
     world.clock.now += timedelta(hours=1)
-    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+    assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
 async def test_a_remembered_login_lasts_its_days_without_use(world: World, platform: Platform) -> None:
     _, secret = await sign_in(platform, world.letters, ALICE, remember=True)
     world.clock.now += timedelta(days=6, hours=23)
-    assert await platform.sign_in.authenticate(secret, world.clock())
+    assert await platform.logins.authenticate(secret, world.clock())
     world.clock.now += timedelta(hours=1)
-    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+    assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
 @pytest.mark.parametrize("secret", [None, "", "x" * 43, "' OR 1=1 --"])
 async def test_a_guessed_login_is_nobody(world: World, platform: Platform, secret: str | None) -> None:
     await sign_in(platform, world.letters, ALICE)
-    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+    assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
 async def test_signing_out_ends_this_login_and_no_other(world: World, platform: Platform) -> None:
     user, here = await sign_in(platform, world.letters, ALICE)
     _, there = await sign_in(platform, world.letters, ALICE)
-    found = await platform.sign_in.authenticate(here, world.clock())
+    found = await platform.logins.authenticate(here, world.clock())
     assert found is not None
-    await platform.sign_in.sign_out(user, found[1], HERE, world.clock())
-    assert await platform.sign_in.authenticate(here, world.clock()) is None
-    assert await platform.sign_in.authenticate(there, world.clock())
+    await platform.logins.sign_out(user, found[1], HERE, world.clock())
+    assert await platform.logins.authenticate(here, world.clock()) is None
+    assert await platform.logins.authenticate(there, world.clock())
 
 
 async def test_somebody_can_end_their_other_logins_but_nobody_elses(world: World, platform: Platform) -> None:
     alice, secret = await sign_in(platform, world.letters, ALICE)
     bob, _ = await sign_in(platform, world.letters, "bob@a.org")
-    login = (await platform.sign_in.logins_of(alice, world.clock()))[0]
+    login = (await platform.logins.of_user(alice, world.clock()))[0]
     with pytest.raises(NotFound):
-        await platform.sign_in.end_login(bob, login.id)
-    assert await platform.sign_in.authenticate(secret, world.clock())
-    await platform.sign_in.end_login(alice, login.id)
-    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+        await platform.logins.end(bob, login.id)
+    assert await platform.logins.authenticate(secret, world.clock())
+    await platform.logins.end(alice, login.id)
+    assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
 async def test_suspension_ends_every_login_and_no_code_opens_until_it_is_lifted(
@@ -428,7 +428,7 @@ async def test_suspension_ends_every_login_and_no_code_opens_until_it_is_lifted(
     user, secret = await sign_in(platform, world.letters, ALICE)
     cookie, code = await ask(platform, world, ALICE)  # asked for while still active
     await platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
-    assert await platform.sign_in.authenticate(secret, world.clock()) is None
+    assert await platform.logins.authenticate(secret, world.clock()) is None
     with pytest.raises(WrongCode):
         await verify(platform, world, cookie, code)
     sent = len(world.letters.sent)
@@ -436,21 +436,21 @@ async def test_suspension_ends_every_login_and_no_code_opens_until_it_is_lifted(
     await platform.mail.drain()
     assert len(world.letters.sent) == sent
     await platform.users.change(user.id, UserChange(status=UserStatus.ACTIVE), ACTOR, world.clock())
-    assert await platform.sign_in.authenticate(secret, world.clock()) is None, "the old login stays ended"
+    assert await platform.logins.authenticate(secret, world.clock()) is None, "the old login stays ended"
     assert (await sign_in(platform, world.letters, ALICE))[0].id == user.id
 
 
 async def test_a_csrf_token_belongs_to_one_login(world: World, platform: Platform) -> None:
     _, one = await sign_in(platform, world.letters, ALICE)
     _, two = await sign_in(platform, world.letters, ALICE)
-    first = await platform.sign_in.authenticate(one, world.clock())
-    second = await platform.sign_in.authenticate(two, world.clock())
+    first = await platform.logins.authenticate(one, world.clock())
+    second = await platform.logins.authenticate(two, world.clock())
     assert first is not None
     assert second is not None
-    token = platform.sign_in.csrf_token(first[1])
-    assert platform.sign_in.csrf_matches(first[1], token)
-    for wrong_token in (None, "", token[:-1], platform.sign_in.csrf_token(second[1]), "ü"):
-        assert not platform.sign_in.csrf_matches(first[1], wrong_token)
+    token = platform.logins.csrf_token(first[1])
+    assert platform.logins.csrf_matches(first[1], token)
+    for wrong_token in (None, "", token[:-1], platform.logins.csrf_token(second[1]), "ü"):
+        assert not platform.logins.csrf_matches(first[1], wrong_token)
 
 
 # -- who is who --------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from launchpad.domain.instances import Instance, State
 from launchpad.domain.signin import Login
 from launchpad.domain.users import User, UserStatus
 from launchpad.errors import StoreUnavailable
+from launchpad.services.logins import Client
 from launchpad.services.platform import Platform
-from launchpad.services.signin import Client
 from launchpad.services.users import UserChange
 from launchpad.settings import tables
 from launchpad.web.app import create_app
@@ -37,7 +37,7 @@ class Door:
 
     async def comes(self, address: str) -> tuple[User, Login]:
         user, secret = await sign_in(self.platform, self.world.letters, address)
-        found = await self.platform.sign_in.authenticate(secret, self.world.clock())
+        found = await self.platform.logins.authenticate(secret, self.world.clock())
         assert found is not None
         return user, found[1]
 
@@ -155,7 +155,7 @@ async def test_a_ticket_is_too_old_after_thirty_seconds(door: Door) -> None:
 async def test_a_ticket_dies_with_the_login_it_was_made_for(door: Door) -> None:
     user, login = await door.comes("alice@a.org")
     ticket = await door.ticket(await door.runs(user), login)
-    await door.platform.sign_in.sign_out(user, login, Client("x"), door.world.clock())
+    await door.platform.logins.sign_out(user, login, Client("x"), door.world.clock())
     assert (await door.http.get(ticket)).status_code == 404
 
 
@@ -288,7 +288,7 @@ async def test_sign_out_suspension_and_expiry_close_the_way_in_at_once(door: Doo
         return user, login, instance, cookie
 
     user, login, instance, cookie = await inside("out@a.org")
-    await door.platform.sign_in.sign_out(user, login, Client("x"), door.world.clock())
+    await door.platform.logins.sign_out(user, login, Client("x"), door.world.clock())
     assert refused(await door.asks(instance.id, cookie), 401)
 
     user, _, instance, cookie = await inside("suspended@a.org")

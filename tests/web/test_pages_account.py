@@ -35,7 +35,7 @@ async def test_another_browser_can_be_signed_out_and_this_one_cannot_by_mistake(
 async def test_nobody_signs_out_somebody_else(portal: Portal) -> None:
     ada, bob = await portal.signed_in("ada@example.org"), await portal.signed_in("bob@example.org")
     user = await portal.platform.users.by_email("ada@example.org")
-    login = (await portal.platform.sign_in.logins_of(user, portal.platform.now()))[0]
+    login = (await portal.platform.logins.of_user(user, portal.platform.now()))[0]
     form = (await bob.get("/account")).form("/sign-out")
     form.action = f"/account/logins/{login.id}/end"
     await bob.send(form)

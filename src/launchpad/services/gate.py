@@ -18,7 +18,7 @@ from ..settings import Settings
 from ..store import gate, logins
 from ..store.database import Database
 from .launching import Launcher, root_path
-from .signin import SEEN_AGAIN_AFTER
+from .logins import SEEN_AGAIN_AFTER
 
 TICKET_SECONDS = 30
 

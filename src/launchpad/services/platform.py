@@ -17,6 +17,7 @@ from .carrier import Carrier
 from .gate import GateService
 from .images import ImageService
 from .instances import InstanceService
+from .logins import LoginService
 from .mailing import MailQueue
 from .observer import Observer
 from .offers import OfferService
@@ -45,6 +46,7 @@ class Platform:
     gate: GateService
     instances: InstanceService
     offers: OfferService
+    logins: LoginService
     sign_in: SignInService
     sweep: SweepService
     tokens: TokenService

@@ -1,12 +1,10 @@
-"""Sign-in by e-mail code: challenges, codes, registration, logins."""
+"""Sign-in by e-mail code: challenges, codes, registration. What comes of it is `logins`' business."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -14,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.naming import new_id, username_candidates
 from ..domain.signin import (
-    Login,
     SignInChallenge,
     code_digest,
     domain_allowed,
@@ -25,29 +22,21 @@ from ..domain.signin import (
     secret_digest,
 )
 from ..domain.users import Role, User, UserStatus
-from ..errors import InvalidInput, NotFound, StoreUnavailable, TooManyRequests, WrongCode
+from ..errors import InvalidInput, TooManyRequests, WrongCode
 from ..mail.messages import sign_in_code
 from ..settings import Settings
 from ..storage.base import Homes
-from ..store import audit, challenges, logins, users
+from ..store import audit, challenges, users
 from ..store.database import Database
+from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
 
 log = structlog.get_logger(__name__)
 
 HOUR = timedelta(hours=1)
-SEEN_AGAIN_AFTER = timedelta(seconds=60)  # how stale `last_seen_at` may be, to spare a write a request
 FAILURES_BEFORE_LONG_CODES = 20
 _LONG_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 LONG_CODE_LENGTH = 10
-
-
-@dataclass(frozen=True)
-class Client:
-    """Where a request came from: the network address nginx saw and the browser's own words about itself."""
-
-    address: str
-    user_agent: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,26 +48,23 @@ class AskedChallenge:
     cookie: str
 
 
-@dataclass(frozen=True)
-class SignedIn:
-    """`secret` goes into the login cookie and is not kept anywhere."""
-
-    user: User
-    login: Login
-    secret: str
-
-
 class SignInService:
     def __init__(
-        self, database: Database, settings: Settings, mail: MailQueue, homes: Homes, code_key: bytes, csrf_key: bytes
+        self,
+        database: Database,
+        settings: Settings,
+        mail: MailQueue,
+        homes: Homes,
+        logins: LoginService,
+        code_key: bytes,
     ) -> None:
         self._database = database
         self._settings = settings
         self._rules = settings.sign_in
         self._mail = mail
         self._homes = homes
+        self._logins = logins
         self._code_key = code_key
-        self._csrf_key = csrf_key
 
     async def ask(self, address_text: str, client: Client, now: datetime) -> AskedChallenge:
         """Makes a challenge and, where the address may sign in, sends a code. The answer does not tell which.
@@ -237,78 +223,7 @@ class SignInService:
     ) -> SignedIn | None:
         if not user.is_active or not await challenges.use(db, challenge.id, now):
             raise WrongCode("That code no longer works. Ask for another one.")
-        lasts = timedelta(days=self._rules.remember_days) if remember else timedelta(hours=self._rules.login_hours)
-        secret = new_secret()
-        login = Login(
-            id=new_id(),
-            user_id=user.id,
-            created_at=now,
-            last_seen_at=now,
-            expires_at=now + lasts,
-            remembered=remember,
-            client=client.address,
-            user_agent=client.user_agent[:200],
-        )
-        await logins.add(db, login, secret_digest(secret))
-        await users.seen(db, user.id, now)
-        await audit.add(
-            db,
-            at=now,
-            actor=user.email,
-            client=client.address,
-            action="sign-in.succeeded",
-            subject=user.email,
-            details={},
-        )
-        return SignedIn(replace(user, last_seen_at=now), login, secret)
-
-    async def authenticate(self, secret: str | None, now: datetime) -> tuple[User, Login] | None:
-        """Whose browser it is, or None. Counts as use of the login."""
-        if not secret:
-            return None
-        digest = secret_digest(secret)
-        async with self._database.reading() as db:
-            login = await logins.by_secret(db, digest)
-            user = await users.by_id(db, login.user_id) if login else None
-        if login is None or user is None or not user.is_active or not login_is_live(login, self._settings, now):
-            return None
-        if now - login.last_seen_at > SEEN_AGAIN_AFTER:
-            with suppress(StoreUnavailable):  # a disk that is full for the moment signs nobody out
-                async with self._database.transaction() as db:
-                    await logins.seen(db, login.id, now)
-                    await users.seen(db, user.id, now)
-        return user, login
-
-    async def sign_out(self, user: User, login: Login, client: Client, now: datetime) -> None:
-        async with self._database.transaction() as db:
-            await logins.end(db, login.id, user.id)
-            await audit.add(
-                db,
-                at=now,
-                actor=user.email,
-                client=client.address,
-                action="sign-out",
-                subject=user.email,
-                details={},
-            )
-
-    async def logins_of(self, user: User, now: datetime) -> list[Login]:
-        """The browsers where the user is signed in, the latest used first."""
-        async with self._database.reading() as db:
-            return [login for login in await logins.of_user(db, user.id) if login_is_live(login, self._settings, now)]
-
-    async def end_login(self, user: User, login_id: str) -> None:
-        """Raises NotFound when it is not one of the user's logins."""
-        async with self._database.transaction() as db:
-            if not await logins.end(db, login_id, user.id):
-                raise NotFound("That browser is not signed in any more.")
-
-    def csrf_token(self, login: Login) -> str:
-        """What a page must send along with every change; bound to the login."""
-        return hmac.new(self._csrf_key, login.id.encode(), hashlib.sha256).hexdigest()
-
-    def csrf_matches(self, login: Login, token: str | None) -> bool:
-        return token is not None and hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
+        return await self._logins.open(db, user, remember, client, now)
 
     async def _check_sends(self, db: AsyncConnection, address: str, client: Client, now: datetime) -> None:
         rules = self._rules
@@ -330,12 +245,6 @@ class SignInService:
         if failures >= self._rules.failures_per_hour_total or in_a_row >= FAILURES_BEFORE_LONG_CODES:
             return "".join(secrets.choice(_LONG_CODE_ALPHABET) for _ in range(LONG_CODE_LENGTH))
         return new_code()
-
-
-def login_is_live(login: Login, settings: Settings, now: datetime) -> bool:
-    """Neither expired nor, where it is not to be remembered, unused for too long."""
-    idle = timedelta(hours=settings.sign_in.login_idle_hours)
-    return now < login.expires_at and (login.remembered or now - login.last_seen_at < idle)
 
 
 def describe_user_agent(user_agent: str) -> str:

@@ -13,7 +13,7 @@ from ..store import audit, tokens, users
 from ..store.database import Database
 from ..store.tokens import ApiToken
 from .audit import Actor
-from .signin import SEEN_AGAIN_AFTER
+from .logins import SEEN_AGAIN_AFTER
 
 PREFIX = "lp_"
 TOKENS_PER_USER = 20

@@ -13,8 +13,8 @@ from ..domain.signin import Login
 from ..domain.users import User
 from ..errors import Forbidden, NotSignedIn
 from ..services.audit import Actor
+from ..services.logins import Client
 from ..services.platform import Platform
-from ..services.signin import Client
 from .cookies import CookieNames
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,7 +63,7 @@ async def find_visitor(request: Request, platform: Here, client: FromClient) -> 
         user = await platform.tokens.authenticate(secret.strip(), now) if scheme.lower() == "bearer" else None
         return Visitor(user, None, client, now) if user else None
     names = CookieNames.of(platform.settings)
-    found = await platform.sign_in.authenticate(request.cookies.get(names.login), now)
+    found = await platform.logins.authenticate(request.cookies.get(names.login), now)
     return Visitor(found[0], found[1], client, now) if found else None
 
 
@@ -89,7 +89,7 @@ async def require_user(request: Request, platform: Here, visitor: MaybeVisitor) 
         if token is None and content_type.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
             field = (await request.form()).get(CSRF_FIELD)
             token = field if isinstance(field, str) else None
-        if not platform.sign_in.csrf_matches(visitor.login, token):
+        if not platform.logins.csrf_matches(visitor.login, token):
             raise Forbidden(f"This change came without its {CSRF_HEADER}. Reload the page and try again.")
     return visitor
 

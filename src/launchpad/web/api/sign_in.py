@@ -34,18 +34,18 @@ async def verify(
     until = signed_in.login.expires_at if body.remember else None
     set_cookie(response, platform.settings, names.login, signed_in.secret, until=until)
     drop_cookie(response, platform.settings, names.challenge)
-    return SignedInView(user=Me.of(signed_in.user, platform.sign_in.csrf_token(signed_in.login)))
+    return SignedInView(user=Me.of(signed_in.user, platform.logins.csrf_token(signed_in.login)))
 
 
 @router.post("/sign-out", status_code=204)
 async def sign_out(visitor: CurrentUser, response: Response, platform: Here) -> None:
     """Ends this browser's login, and with it its way into instances."""
     if visitor.login is not None:
-        await platform.sign_in.sign_out(visitor.user, visitor.login, visitor.client, visitor.now)
+        await platform.logins.sign_out(visitor.user, visitor.login, visitor.client, visitor.now)
     drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)
 
 
 @router.get("/me")
 async def me(visitor: CurrentUser, platform: Here) -> Me:
-    csrf_token = platform.sign_in.csrf_token(visitor.login) if visitor.login else None
+    csrf_token = platform.logins.csrf_token(visitor.login) if visitor.login else None
     return Me.of(visitor.user, csrf_token)

@@ -39,7 +39,7 @@ async def _account(
         home_path=home_path(visitor),
         home_meter=await home_meter(platform, visitor),
         allowance=await allowance(platform, visitor, live),
-        logins=await platform.sign_in.logins_of(visitor.user, visitor.now),
+        logins=await platform.logins.of_user(visitor.user, visitor.now),
         this_login_id=visitor.login.id if visitor.login else None,
         tokens=await platform.tokens.of_user(visitor.user),
         new_token=new_token,
@@ -70,7 +70,7 @@ async def revoke_token(token_id: str, visitor: CurrentUser, platform: Here) -> R
 async def end_login(login_id: str, visitor: CurrentUser, platform: Here) -> Response:
     """Signs another browser out; one that is not signed in any more is no error."""
     try:
-        await platform.sign_in.end_login(visitor.user, login_id)
+        await platform.logins.end(visitor.user, login_id)
     except NotFound:
         return see_other("/account")
     return see_other("/account?said=ended-login")

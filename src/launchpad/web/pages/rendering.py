@@ -110,7 +110,7 @@ SAID = {
 
 
 def me_of(platform: Platform, visitor: Visitor) -> Me:
-    return Me.of(visitor.user, platform.sign_in.csrf_token(visitor.login) if visitor.login else None)
+    return Me.of(visitor.user, platform.logins.csrf_token(visitor.login) if visitor.login else None)
 
 
 def page(

@@ -156,7 +156,7 @@ def _code_page(
 async def sign_out(visitor: CurrentUser, platform: Here) -> Response:
     """Ends this browser's login, and with it its way into instances."""
     if visitor.login is not None:
-        await platform.sign_in.sign_out(visitor.user, visitor.login, visitor.client, visitor.now)
+        await platform.logins.sign_out(visitor.user, visitor.login, visitor.client, visitor.now)
     response = see_other("/?said=signed-out")
     drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)
     return response

@@ -1,0 +1,127 @@
+"""Logins: browsers that are signed in, how long they stay so, and what ends them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..domain.naming import new_id
+from ..domain.signin import Login, new_secret, secret_digest
+from ..domain.users import User
+from ..errors import NotFound, StoreUnavailable
+from ..settings import Settings
+from ..store import audit, logins, users
+from ..store.database import Database
+
+SEEN_AGAIN_AFTER = timedelta(seconds=60)  # how stale `last_seen_at` may be, to spare a write a request
+
+
+@dataclass(frozen=True)
+class Client:
+    """Where a request came from: the network address nginx saw and the browser's own words about itself."""
+
+    address: str
+    user_agent: str = ""
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """`secret` goes into the login cookie and is not kept anywhere."""
+
+    user: User
+    login: Login
+    secret: str
+
+
+class LoginService:
+    def __init__(self, database: Database, settings: Settings, csrf_key: bytes) -> None:
+        self._database = database
+        self._settings = settings
+        self._rules = settings.sign_in
+        self._csrf_key = csrf_key
+
+    async def open(self, db: AsyncConnection, user: User, remember: bool, client: Client, now: datetime) -> SignedIn:
+        """A new login of somebody who has shown who they are, in the caller's transaction."""
+        lasts = timedelta(days=self._rules.remember_days) if remember else timedelta(hours=self._rules.login_hours)
+        secret = new_secret()
+        login = Login(
+            id=new_id(),
+            user_id=user.id,
+            created_at=now,
+            last_seen_at=now,
+            expires_at=now + lasts,
+            remembered=remember,
+            client=client.address,
+            user_agent=client.user_agent[:200],
+        )
+        await logins.add(db, login, secret_digest(secret))
+        await users.seen(db, user.id, now)
+        await audit.add(
+            db,
+            at=now,
+            actor=user.email,
+            client=client.address,
+            action="sign-in.succeeded",
+            subject=user.email,
+            details={},
+        )
+        return SignedIn(replace(user, last_seen_at=now), login, secret)
+
+    async def authenticate(self, secret: str | None, now: datetime) -> tuple[User, Login] | None:
+        """Whose browser it is, or None. Counts as use of the login."""
+        if not secret:
+            return None
+        digest = secret_digest(secret)
+        async with self._database.reading() as db:
+            login = await logins.by_secret(db, digest)
+            user = await users.by_id(db, login.user_id) if login else None
+        if login is None or user is None or not user.is_active or not is_live(login, self._settings, now):
+            return None
+        if now - login.last_seen_at > SEEN_AGAIN_AFTER:
+            with suppress(StoreUnavailable):  # a disk that is full for the moment signs nobody out
+                async with self._database.transaction() as db:
+                    await logins.seen(db, login.id, now)
+                    await users.seen(db, user.id, now)
+        return user, login
+
+    async def sign_out(self, user: User, login: Login, client: Client, now: datetime) -> None:
+        async with self._database.transaction() as db:
+            await logins.end(db, login.id, user.id)
+            await audit.add(
+                db,
+                at=now,
+                actor=user.email,
+                client=client.address,
+                action="sign-out",
+                subject=user.email,
+                details={},
+            )
+
+    async def of_user(self, user: User, now: datetime) -> list[Login]:
+        """The browsers where the user is signed in, the latest used first."""
+        async with self._database.reading() as db:
+            return [login for login in await logins.of_user(db, user.id) if is_live(login, self._settings, now)]
+
+    async def end(self, user: User, login_id: str) -> None:
+        """Raises NotFound when it is not one of the user's logins."""
+        async with self._database.transaction() as db:
+            if not await logins.end(db, login_id, user.id):
+                raise NotFound("That browser is not signed in any more.")
+
+    def csrf_token(self, login: Login) -> str:
+        """What a page must send along with every change; bound to the login."""
+        return hmac.new(self._csrf_key, login.id.encode(), hashlib.sha256).hexdigest()
+
+    def csrf_matches(self, login: Login, token: str | None) -> bool:
+        return token is not None and hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
+
+
+def is_live(login: Login, settings: Settings, now: datetime) -> bool:
+    """Neither expired nor, where it is not to be remembered, unused for too long."""
+    idle = timedelta(hours=settings.sign_in.login_idle_hours)
+    return now < login.expires_at and (login.remembered or now - login.last_seen_at < idle)
