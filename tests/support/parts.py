@@ -1,4 +1,4 @@
-"""Real parts for the tests of this folder: one SMTP server and one browser, platforms on demand."""
+"""Fixtures of real parts for every folder: one SMTP server and one browser, platforms on demand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, async_playwright, expect
 
-from support.live import LivePlatform, StartPlatform
-from support.smtp import MailServer
+from .live import LivePlatform, StartPlatform
+from .smtp import MailServer
 
 expect.set_options(timeout=30_000)  # a slow machine is no fault
 
