@@ -225,6 +225,9 @@ class WebSettings(_Section):
     """How nginx and the portal find each other."""
 
     socket: Path | None = Field(None, description="Unix socket of the portal; empty: `<state_dir>/run/portal.sock`.")
+    gate_cache: bool = Field(
+        True, description="nginx keeps the gate's yes to a request until the end of the second it was given in."
+    )
     sweep_seconds: int = Field(
         0, ge=0, description="The portal itself sweeps this often; 0 leaves it to the systemd timer."
     )

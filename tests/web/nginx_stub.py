@@ -315,7 +315,13 @@ class Stage:
     ) -> None:
         """The gate lets requests to the instance through; `headers` are `Name: value`."""
         extra = [(f"X-Gate-Header-{name}", value) for name, _, value in (line.partition(": ") for line in headers)]
-        told = [("X-Gate-Upstream", address), ("X-Gate-Prefix", prefix), ("X-Gate-Cookie", cookie), *extra]
+        told = [
+            ("X-Gate-Means", "pass"),
+            ("X-Gate-Upstream", address),
+            ("X-Gate-Prefix", prefix),
+            ("X-Gate-Cookie", cookie),
+            *extra,
+        ]
         self.portal.answers[instance_id] = Answer(204, told)
 
     def reset(self) -> None:
@@ -339,7 +345,8 @@ class Stage:
 
 @asynccontextmanager
 async def stage(**values: Any) -> AsyncIterator[Stage]:
-    """A running stage; without URLs the two origins are two ports of localhost."""
+    """A running stage; without URLs the two origins are two ports of localhost. The gate's answers are not kept."""
+    values = {"web": {"gate_cache": False}, **values}
     urls = {"public_url": f"http://localhost:{free_port()}", "instances_url": f"http://localhost:{free_port()}"}
     folder = Path(tempfile.mkdtemp(prefix="lp-"))
     folder.chmod(0o755)  # nginx's workers are another user

@@ -221,6 +221,7 @@ async def test_an_address_without_its_last_slash_is_completed(here: Stage) -> No
     assert here.portal.requests == []
 
 
+PASS = ("X-Gate-Means", "pass")
 NONSENSE = {
     "status 200": Answer(200),
     "status 302": Answer(302, [("Location", "/")]),
@@ -228,16 +229,17 @@ NONSENSE = {
     "status 503": Answer(503),
     "status 400": Answer(400),
     "no upstream": Answer(204, [("X-Gate-Prefix", "strip")]),
-    "no prefix": Answer(204, [("X-Gate-Upstream", "127.0.0.1:{port}")]),
-    "an odd prefix": Answer(204, [("X-Gate-Upstream", "127.0.0.1:{port}"), ("X-Gate-Prefix", "both")]),
-    "200 with an upstream": Answer(200, [("X-Gate-Upstream", "127.0.0.1:{port}"), ("X-Gate-Prefix", "strip")]),
-    "another host": Answer(204, [("X-Gate-Upstream", "127.0.0.2:{port}"), ("X-Gate-Prefix", "strip")]),
-    "a host name": Answer(204, [("X-Gate-Upstream", "localhost:{port}"), ("X-Gate-Prefix", "strip")]),
-    "a path": Answer(204, [("X-Gate-Upstream", "127.0.0.1:{port}/x"), ("X-Gate-Prefix", "strip")]),
-    "a socket": Answer(204, [("X-Gate-Upstream", "unix:/run/x.sock:"), ("X-Gate-Prefix", "strip")]),
-    "no port": Answer(204, [("X-Gate-Upstream", "127.0.0.1"), ("X-Gate-Prefix", "strip")]),
-    "no such port": Answer(204, [("X-Gate-Upstream", "127.0.0.1:99999"), ("X-Gate-Prefix", "strip")]),
-    "our own group": Answer(204, [("X-Gate-Upstream", "launchpad_portal"), ("X-Gate-Prefix", "strip")]),
+    "no “pass”": Answer(204, [("X-Gate-Upstream", "127.0.0.1:{port}"), ("X-Gate-Prefix", "strip")]),
+    "no prefix": Answer(204, [PASS, ("X-Gate-Upstream", "127.0.0.1:{port}")]),
+    "an odd prefix": Answer(204, [PASS, ("X-Gate-Upstream", "127.0.0.1:{port}"), ("X-Gate-Prefix", "both")]),
+    "200 with an upstream": Answer(200, [PASS, ("X-Gate-Upstream", "127.0.0.1:{port}"), ("X-Gate-Prefix", "strip")]),
+    "another host": Answer(204, [PASS, ("X-Gate-Upstream", "127.0.0.2:{port}"), ("X-Gate-Prefix", "strip")]),
+    "a host name": Answer(204, [PASS, ("X-Gate-Upstream", "localhost:{port}"), ("X-Gate-Prefix", "strip")]),
+    "a path": Answer(204, [PASS, ("X-Gate-Upstream", "127.0.0.1:{port}/x"), ("X-Gate-Prefix", "strip")]),
+    "a socket": Answer(204, [PASS, ("X-Gate-Upstream", "unix:/run/x.sock:"), ("X-Gate-Prefix", "strip")]),
+    "no port": Answer(204, [PASS, ("X-Gate-Upstream", "127.0.0.1"), ("X-Gate-Prefix", "strip")]),
+    "no such port": Answer(204, [PASS, ("X-Gate-Upstream", "127.0.0.1:99999"), ("X-Gate-Prefix", "strip")]),
+    "our own group": Answer(204, [PASS, ("X-Gate-Upstream", "launchpad_portal"), ("X-Gate-Prefix", "strip")]),
     "no HTTP": Answer(0, raw=b"hello\r\n\r\n"),
     "nothing": Answer(0, raw=b""),
     "half a head": Answer(0, raw=b"HTTP/1.1 204 No Content\r\nX-Gate-Up"),

@@ -125,6 +125,7 @@ def render(
         cleared=_without(CLEARED_TOWARDS_INSTANCES, {header.name for header in headers}),
         cleared_towards_portal=CLEARED_TOWARDS_PORTAL,
         unavailable=Unavailable,
+        gate_cache=settings.web.gate_cache,
     )
 
 

@@ -1,0 +1,113 @@
+"""nginx keeps the gate's yes until the end of the second it was given in, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from web.nginx_stub import PAGE, Answer, Headers, Stage, stage
+
+MINE: Headers = [("Cookie", "lp_instance=mine")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def running() -> AsyncIterator[Stage]:
+    async with stage(web={"gate_cache": True}) as here:
+        yield here
+
+
+@pytest.fixture
+async def here(running: Stage) -> Stage:
+    await until_a_second_begins()  # what earlier tests were told is forgotten
+    running.reset()
+    return running
+
+
+async def until_a_second_begins() -> None:
+    await asyncio.sleep(1 - time.time() % 1 + 0.05)
+
+
+async def test_within_a_second_the_gate_is_asked_once_and_every_request_arrives(here: Stage) -> None:
+    begun = int(time.time())
+    for number in range(20):
+        assert (await here.instances(f"/i/{here.my_id}/{number}", headers=MINE)).status == 200
+    seconds = int(time.time()) - begun + 1
+    assert len(here.mine.requests) == 20
+    assert 1 <= len(here.portal.asked()) <= seconds < 20
+
+
+async def test_what_was_kept_is_passed_on_as_the_gate_said_it(here: Stage) -> None:
+    here.allow(here.my_id, here.mine.address, prefix="keep", cookie="theirs=1", headers=["Authorization: token 0123"])
+    for _ in range(3):
+        await here.instances(f"/i/{here.my_id}/x", headers=MINE)
+    assert len(here.portal.asked()) < 3
+    for received in here.mine.requests:
+        assert received.target == f"/i/{here.my_id}/x"
+        assert received.get("Cookie") == "theirs=1"
+        assert received.get("Authorization") == "token 0123"
+
+
+async def test_s3_a_yes_is_over_within_a_second_of_its_end(here: Stage) -> None:
+    assert (await here.instances(f"/i/{here.my_id}/", headers=MINE)).status == 200
+    here.portal.answers[here.my_id] = Answer(401)
+    ended = time.monotonic()
+    while (await here.instances(f"/i/{here.my_id}/", headers=MINE)).status == 200:
+        assert time.monotonic() - ended < 1.1
+    assert (await here.instances(f"/i/{here.my_id}/", headers=MINE)).status == 401
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("Cookie", "lp_instance=other")],
+        [],
+        [*MINE, ("Origin", "https://evil.example")],
+        [*MINE, ("Sec-Fetch-Site", "cross-site")],
+        [*MINE, ("Upgrade", "websocket"), ("Connection", "Upgrade")],
+        [("Cookie", "lp_instance=mine; more=1")],
+    ],
+    ids=["another cookie", "no cookie", "another origin", "another site", "a WebSocket", "one more cookie"],
+)
+async def test_a_request_that_differs_is_asked_for_anew(here: Stage, other: Headers) -> None:
+    await here.instances(f"/i/{here.my_id}/", headers=MINE)
+    asked = len(here.portal.asked())
+    here.portal.answers[here.my_id] = Answer(403)
+    assert (await here.instances(f"/i/{here.my_id}/", headers=other)).status == 403
+    assert len(here.portal.asked()) == asked + 1
+
+
+async def test_another_method_and_another_instance_are_asked_for_anew(here: Stage) -> None:
+    await here.instances(f"/i/{here.my_id}/", headers=MINE)
+    assert (await here.instances(f"/i/{here.your_id}/", headers=MINE)).status == 404
+    here.portal.answers[here.my_id] = Answer(403)
+    assert (await here.instances(f"/i/{here.my_id}/", method="POST", headers=MINE)).status == 403
+
+
+@pytest.mark.parametrize("no", [Answer(401), Answer(401, [("X-Gate-Location", "http://x/")]), Answer(403), Answer(404)])
+async def test_a_no_is_not_kept(here: Stage, no: Answer) -> None:
+    here.portal.answers[here.my_id] = no
+    assert (await here.instances(f"/i/{here.my_id}/", headers=[*MINE, *PAGE])).status in (303, 401, 403, 404)
+    here.allow(here.my_id, here.mine.address)
+    assert (await here.instances(f"/i/{here.my_id}/", headers=[*MINE, *PAGE])).status == 200
+
+
+async def test_g7_an_odd_yes_is_not_made_good_by_keeping_it(here: Stage) -> None:
+    here.portal.answers[here.my_id] = Answer(200, here.portal.answers[here.my_id].headers)
+    for _ in range(3):
+        assert (await here.instances(f"/i/{here.my_id}/", headers=MINE)).status >= 500
+    assert here.mine.requests == []
+
+
+async def test_a_dead_portal_closes_instances_within_a_second(here: Stage) -> None:
+    assert (await here.instances(f"/i/{here.my_id}/", headers=MINE)).status == 200
+    await here.portal.close()
+    ended = time.monotonic()
+    try:
+        while (await here.instances(f"/i/{here.my_id}/", headers=MINE)).status == 200:
+            assert time.monotonic() - ended < 1.1
+    finally:
+        await here.portal.listen(here.socket)
