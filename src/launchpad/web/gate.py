@@ -24,7 +24,7 @@ async def authorize(
     x_gate_method: Annotated[str, Header()] = "GET",
     x_gate_upgrade: Annotated[str, Header()] = "",
 ) -> Response:
-    """204 with `X-Gate-Means: pass` and where to and how to pass it on; 401 (with X-Gate-Location for page loads) or 403.
+    """204 with `X-Gate-Means: pass`, where to and how to pass it on; 401 (X-Gate-Location for page loads) or 403.
 
     What is not there is a 403 that says `X-Gate-Means: 404`: nginx's auth_request takes nothing but 401 and 403 for an
     answer, and writes an error into its log for anything else.
