@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -75,6 +76,7 @@ class GateService:
         self._catalogue = catalogue
         self.cookie_name = cookie_name
         self._own_cookie_names = own_cookie_names
+        self._looking: dict[tuple[str, str], asyncio.Task[gate.GateRow | None]] = {}
 
     async def ticket(self, instance: Instance, login: Login, next_path: str | None, now: datetime) -> str:
         """The address on the instances origin that lets this browser in, once, within TICKET_SECONDS.
@@ -116,8 +118,7 @@ class GateService:
         secret = cookies.get(self.cookie_name)
         row = None
         if secret:
-            async with self._database.reading() as db:
-                row = await gate.decide(db, secret_digest(secret), request.instance_id)
+            row = await self._look_up(secret_digest(secret), request.instance_id)
         if row is None or not self._login_is_live(row, now):
             return await self._nobody(request)
         if row.login_user_id != row.owner_id:
@@ -139,6 +140,19 @@ class GateService:
             cookie=passed_on,
             headers={name: values.fill(text) for name, text in environment.request_headers.items()},
         )
+
+    async def _look_up(self, digest: str, instance_id: str) -> gate.GateRow | None:
+        """What the store says of a cookie. A page that asks for thirty files at once has it looked up once."""
+        key = (digest, instance_id)
+        under_way = self._looking.get(key)
+        if under_way is None:
+            under_way = self._looking[key] = asyncio.create_task(self._read(digest, instance_id))
+            under_way.add_done_callback(lambda _: self._looking.pop(key, None))
+        return await asyncio.shield(under_way)  # who hangs up takes the answer from nobody else
+
+    async def _read(self, digest: str, instance_id: str) -> gate.GateRow | None:
+        async with self._database.reading() as db:
+            return await gate.decide(db, digest, instance_id)
 
     def _login_is_live(self, row: gate.GateRow, now: datetime) -> bool:
         idle = timedelta(hours=self._settings.sign_in.login_idle_hours)

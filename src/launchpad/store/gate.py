@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, ForeignKey, String, Table, delete, insert, select
+from sqlalchemy import Column, ForeignKey, String, Table, bindparam, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import instances, logins, users
@@ -84,32 +84,33 @@ async def add_grant(
     )
 
 
+_DECIDE = (
+    select(
+        instances.table.c.state,
+        instances.table.c.environment,
+        instances.table.c.host,
+        instances.table.c.port,
+        instances.table.c.owner_id,
+        users.table.c.username,
+        users.table.c.uid,
+        users.table.c.status,
+        logins.table.c.id,
+        logins.table.c.user_id,
+        logins.table.c.expires_at,
+        logins.table.c.last_seen_at,
+        logins.table.c.remembered,
+    )
+    .select_from(grants)
+    .join(instances.table, instances.table.c.id == grants.c.instance_id)
+    .join(logins.table, logins.table.c.id == grants.c.login_id)
+    .join(users.table, users.table.c.id == instances.table.c.owner_id)
+    .where(grants.c.secret_digest == bindparam("secret_digest"), grants.c.instance_id == bindparam("instance_id"))
+)
+
+
 async def decide(db: AsyncConnection, secret_digest: str, instance_id: str) -> GateRow | None:
     """What the grant and the instance belong to, or None when there is no such grant for that instance."""
-    row = (
-        await db.execute(
-            select(
-                instances.table.c.state,
-                instances.table.c.environment,
-                instances.table.c.host,
-                instances.table.c.port,
-                instances.table.c.owner_id,
-                users.table.c.username,
-                users.table.c.uid,
-                users.table.c.status,
-                logins.table.c.id,
-                logins.table.c.user_id,
-                logins.table.c.expires_at,
-                logins.table.c.last_seen_at,
-                logins.table.c.remembered,
-            )
-            .select_from(grants)
-            .join(instances.table, instances.table.c.id == grants.c.instance_id)
-            .join(logins.table, logins.table.c.id == grants.c.login_id)
-            .join(users.table, users.table.c.id == instances.table.c.owner_id)
-            .where(grants.c.secret_digest == secret_digest, grants.c.instance_id == instance_id)
-        )
-    ).first()
+    row = (await db.execute(_DECIDE, {"secret_digest": secret_digest, "instance_id": instance_id})).first()
     return GateRow(*tuple(row)) if row else None
 
 

@@ -1,4 +1,7 @@
-"""What routes depend on: the platform, who is there, and what they may. Every route names one of the three accesses."""
+"""What routes depend on: the platform, who is there, and what they may. Every route names one of the three accesses.
+
+All of them are `async`: FastAPI would start a thread for each that is not.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +25,27 @@ CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf_token"
 
 
-def get_platform(request: Request) -> Platform:
+def platform_of(request: Request) -> Platform:
     platform: Platform = request.app.state.platform
     return platform
+
+
+async def get_platform(request: Request) -> Platform:
+    return platform_of(request)
 
 
 Here = Annotated[Platform, Depends(get_platform)]
 
 
-def get_client(request: Request) -> Client:
+def client_of(request: Request) -> Client:
     """Where the request came from. nginx alone reaches the Unix socket, and sets the address from the connection."""
     peer = request.client
     address = peer.host if peer is not None else request.headers.get("X-Forwarded-For", "unknown")
     return Client(address[:64], request.headers.get("User-Agent", "")[:400])
+
+
+async def get_client(request: Request) -> Client:
+    return client_of(request)
 
 
 FromClient = Annotated[Client, Depends(get_client)]
@@ -70,7 +81,7 @@ async def find_visitor(request: Request, platform: Here, client: FromClient) -> 
 MaybeVisitor = Annotated[Visitor | None, Depends(find_visitor)]
 
 
-def allow_public() -> None:
+async def allow_public() -> None:
     """Access `public`: anybody. A marker that the test of all routes looks for."""
 
 
@@ -106,7 +117,7 @@ CurrentAdmin = Annotated[Visitor, Depends(require_admin)]
 Public = Depends(allow_public)
 
 
-def require_own_origin(request: Request, platform: Here) -> None:
+async def require_own_origin(request: Request, platform: Here) -> None:
     """For the calls that come before there is a login: a browser must send them from the portal's own pages.
 
     Raises:

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 
 from ..services.gate import GateRequest, inside
 from ..services.launching import root_path
 from .cookies import set_cookie
-from .deps import Here, Public
+from .deps import Here, Public, platform_of
 
 router = APIRouter(prefix="/gate", include_in_schema=False, dependencies=[Public])
 
 
-@router.get("/authorize")
-async def authorize(
-    request: Request,
-    platform: Here,
-    x_gate_instance: Annotated[str, Header()] = "",
-    x_gate_uri: Annotated[str, Header()] = "",
-    x_gate_method: Annotated[str, Header()] = "GET",
-    x_gate_upgrade: Annotated[str, Header()] = "",
-) -> Response:
+async def authorize(request: Request) -> Response:
     """204 with `X-Gate-Means: pass`, where to and how to pass it on; 401 (X-Gate-Location for page loads) or 403.
 
     What is not there is a 403 that says `X-Gate-Means: 404`: nginx's auth_request takes nothing but 401 and 403 for an
     answer, and writes an error into its log for anything else.
     """
+    platform = platform_of(request)
     headers = request.headers
     decision = await platform.gate.decide(
         GateRequest(
-            instance_id=x_gate_instance,
-            uri=x_gate_uri,
-            method=x_gate_method.upper(),
+            instance_id=headers.get("X-Gate-Instance", ""),
+            uri=headers.get("X-Gate-Uri", ""),
+            method=headers.get("X-Gate-Method", "GET").upper(),
             cookie_header="; ".join(headers.getlist("Cookie")),
             origin=headers.get("Origin", ""),
-            is_upgrade=bool(x_gate_upgrade),
+            is_upgrade=bool(headers.get("X-Gate-Upgrade")),
             fetch_mode=headers.get("Sec-Fetch-Mode", ""),
             fetch_site=headers.get("Sec-Fetch-Site", ""),
             accept=headers.get("Accept", ""),
@@ -57,6 +52,17 @@ async def authorize(
         for name, value in decision.headers.items():
             answer.headers[f"X-Gate-Header-{name}"] = value
     return answer
+
+
+class _Bare(APIRoute):
+    """A route that reads the request itself. Looking into signatures took half of the time of the busiest route."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
+
+
+router.add_api_route("/authorize", authorize, route_class_override=_Bare)
 
 
 @router.get("/enter")

@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days
 from ...services.platform import Platform
 from ...settings import Settings
-from ..deps import Visitor, get_platform
+from ..deps import Visitor, platform_of
 from ..schemas import Me
 from . import words
 
@@ -117,7 +117,7 @@ def page(
     request: Request, template: str, visitor: Visitor | None, *, status: int = 200, **context: Any
 ) -> HTMLResponse:
     """A template as a response, with what every page gets: `me`, `settings_public`, `flash`, `now`."""
-    platform = get_platform(request)
+    platform = platform_of(request)
     said = SAID.get(request.query_params.get("said", ""))
     text = (
         environment()
