@@ -16,6 +16,7 @@ from .runtime.fake import FakeRuntime
 from .services.audit import AuditService
 from .services.carrier import Carrier, utc_now
 from .services.certificates import site_certificates, write_bundle
+from .services.doorkeeper import Doorkeeper
 from .services.gate import GateService
 from .services.images import ImageService
 from .services.instances import InstanceService
@@ -101,6 +102,7 @@ def build_platform(
         carrier=carrier,
         observer=Observer(runtime, carrier),
         gate=GateService(database, settings, launcher, catalogue, names.instance, names.all),
+        doorkeeper=Doorkeeper(database, settings, runtime),
         instances=instances,
         offers=offers,
         logins=logins,

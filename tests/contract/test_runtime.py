@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -10,8 +11,9 @@ import aiohttp
 import pytest
 
 from contract.conftest import specification
+from launchpad.domain.instances import Address
 from launchpad.errors import EngineRefused, ImageMissing
-from launchpad.runtime.base import BindMount, ContainerState, Runtime
+from launchpad.runtime.base import BindMount, Container, ContainerState, Runtime
 
 ID, OTHER = "a" * 16, "b" * 16
 
@@ -164,3 +166,34 @@ async def test_many_starts_at_once(runtime: Runtime, small_image: str) -> None:
 async def test_image_exists(runtime: Runtime, small_image: str) -> None:
     assert await runtime.image_exists(small_image)
     assert not await runtime.image_exists("launchpad-test/none:1")
+
+
+async def test_connections_to_one_address_are_cut_and_no_others(runtime: Runtime, small_image: str) -> None:
+    """At once, as the client sees it; another instance's go on, and a new one can be made."""
+    await runtime.ensure_network()
+    one = await runtime.start(specification(small_image))
+    other = await runtime.start(specification(small_image, OTHER))
+    assert one.address is not None
+    assert other.address is not None
+
+    async def connect(container: Container) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        assert container.address is not None
+        return await asyncio.open_connection(container.address.host, container.address.port)
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1")
+
+    reader, writer = await connect(one)
+    others_reader, others_writer = await connect(other)
+    await asyncio.sleep(0.2)
+    await runtime.cut([one.address])
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+    assert await answers(others_reader, others_writer)
+    again_reader, again_writer = await connect(one)
+    assert await answers(again_reader, again_writer)
+    for open_writer in (writer, others_writer, again_writer):
+        open_writer.close()
+    await runtime.cut([])
+    await runtime.cut([Address("127.0.0.1", 9)])

@@ -180,6 +180,13 @@ class Runtime(Protocol):
         """What a running container uses; None when it does not run."""
         ...
 
+    async def cut(self, addresses: Sequence[Address]) -> None:
+        """Ends the connections that are open to published addresses, at once; new ones can be made.
+
+        Never raises: where it cannot be done, the log says why.
+        """
+        ...
+
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         """The last lines the container printed, for administrators; empty when there is no container."""
         ...

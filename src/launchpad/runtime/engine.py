@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 from aiodocker.exceptions import DockerError
 
+from ..domain.instances import Address
 from ..domain.naming import container_name
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing
 from ..settings import EngineSettings
@@ -26,6 +27,7 @@ from .base import (
     RuntimeEvent,
     Usage,
 )
+from .connections import cut
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
@@ -198,6 +200,9 @@ class EngineRuntime(EngineImages):
             if error.status in (404, 409):
                 return None
             raise refused(error, "measure the instance") from error
+
+    async def cut(self, addresses: Sequence[Address]) -> None:
+        await cut(addresses)
 
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         name = container_name(self._deployment_id, instance_id)

@@ -152,6 +152,12 @@ class FakeRuntime:
             return None
         return Usage(memory_bytes=there.spec.memory_bytes // 4, cpu_seconds=1.0, pids=3)
 
+    async def cut(self, addresses: Sequence[Address]) -> None:
+        for one in self._running.values():
+            if one.container.address in addresses:
+                for connection in tuple(one.connections):
+                    connection.close()
+
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         self._check()
         return "a fake instance prints nothing\n" if instance_id in self._running else ""

@@ -119,7 +119,7 @@ class GateService:
         row = None
         if secret:
             row = await self._look_up(secret_digest(secret), request.instance_id)
-        if row is None or not self._login_is_live(row, now):
+        if row is None or not way_is_open(row, self._settings, now):
             return await self._nobody(request)
         if row.login_user_id != row.owner_id:
             return Decision(404)
@@ -153,11 +153,6 @@ class GateService:
     async def _read(self, digest: str, instance_id: str) -> gate.GateRow | None:
         async with self._database.reading() as db:
             return await gate.decide(db, digest, instance_id)
-
-    def _login_is_live(self, row: gate.GateRow, now: datetime) -> bool:
-        idle = timedelta(hours=self._settings.sign_in.login_idle_hours)
-        rested = row.login_remembered or now - row.login_last_seen_at < idle
-        return now < row.login_expires_at and rested and row.user_status == UserStatus.ACTIVE
 
     async def _nobody(self, request: GateRequest) -> Decision:
         """Without a valid cookie a page load is sent to the portal, and everything else refused.
@@ -193,6 +188,14 @@ class GateService:
             elif pair.strip():
                 others.append(pair.strip())
         return own, "; ".join(others)
+
+
+def way_is_open(row: gate.GateRow | gate.WayIn, settings: Settings, now: datetime) -> bool:
+    """Whether the login that was let in still is one, and its user may be here."""
+    if row.login_expires_at is None or row.login_last_seen_at is None:
+        return False
+    rested = row.login_remembered or now - row.login_last_seen_at < timedelta(hours=settings.sign_in.login_idle_hours)
+    return now < row.login_expires_at and bool(rested) and row.user_status == UserStatus.ACTIVE
 
 
 def inside(path: str) -> str:

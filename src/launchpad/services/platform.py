@@ -14,6 +14,7 @@ from ..store.database import Database
 from ..store.statedir import StateDir
 from .audit import AuditService
 from .carrier import Carrier
+from .doorkeeper import Doorkeeper
 from .gate import GateService
 from .images import ImageService
 from .instances import InstanceService
@@ -44,6 +45,7 @@ class Platform:
     carrier: Carrier
     observer: Observer
     gate: GateService
+    doorkeeper: Doorkeeper
     instances: InstanceService
     offers: OfferService
     logins: LoginService

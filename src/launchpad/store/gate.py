@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Column, ForeignKey, String, Table, bindparam, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.instances import Address, State
 from . import instances, logins, users
 from .database import Instant, metadata
 
@@ -54,6 +55,19 @@ class GateRow:
     login_expires_at: datetime
     login_last_seen_at: datetime
     login_remembered: bool
+
+
+@dataclass(frozen=True)
+class WayIn:
+    """A running instance, and one login that was let into it; None where none was."""
+
+    instance_id: str
+    address: Address
+    user_status: str
+    login_id: str | None
+    login_expires_at: datetime | None
+    login_last_seen_at: datetime | None
+    login_remembered: bool | None
 
 
 async def add_ticket(db: AsyncConnection, secret_digest: str, ticket: Ticket) -> None:
@@ -112,6 +126,31 @@ async def decide(db: AsyncConnection, secret_digest: str, instance_id: str) -> G
     """What the grant and the instance belong to, or None when there is no such grant for that instance."""
     row = (await db.execute(_DECIDE, {"secret_digest": secret_digest, "instance_id": instance_id})).first()
     return GateRow(*tuple(row)) if row else None
+
+
+_WAYS_IN = (
+    select(
+        instances.table.c.id,
+        instances.table.c.host,
+        instances.table.c.port,
+        users.table.c.status,
+        logins.table.c.id,
+        logins.table.c.expires_at,
+        logins.table.c.last_seen_at,
+        logins.table.c.remembered,
+    )
+    .select_from(instances.table)
+    .join(users.table, users.table.c.id == instances.table.c.owner_id)
+    .outerjoin(grants, grants.c.instance_id == instances.table.c.id)
+    .outerjoin(logins.table, logins.table.c.id == grants.c.login_id)
+    .where(instances.table.c.state == State.RUNNING, instances.table.c.port.is_not(None))
+)
+
+
+async def ways_in(db: AsyncConnection) -> list[WayIn]:
+    """Every running instance with every login that holds its cookie, live or not."""
+    rows = [tuple(row) for row in await db.execute(_WAYS_IN)]
+    return [WayIn(instance_id, Address(host, port), *rest) for instance_id, host, port, *rest in rows]
 
 
 async def prune(db: AsyncConnection, now: datetime) -> int:

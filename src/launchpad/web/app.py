@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import LaunchpadError
+from ..services.doorkeeper import LOOK_SECONDS
 from ..services.platform import Platform
 from . import api, gate, health, pages, problems
 from .deps import Public
@@ -55,15 +56,26 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await platform.database.migrate()
     await platform.mail.start()
     await platform.observer.start()  # its first act is to bring rows and engine together
-    sweeper = asyncio.create_task(_sweep_for_ever(platform)) if platform.settings.web.sweep_seconds else None
+    rounds = [asyncio.create_task(_watch_doors(platform))]
+    if platform.settings.web.sweep_seconds:
+        rounds.append(asyncio.create_task(_sweep_for_ever(platform)))
     try:
         yield
     finally:
-        if sweeper is not None:
-            sweeper.cancel()
+        for task in rounds:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await sweeper
+                await task
         await platform.aclose()
+
+
+async def _watch_doors(platform: Platform) -> None:
+    while True:
+        try:
+            await platform.doorkeeper.look(platform.now())
+        except LaunchpadError as error:
+            log.warning("doors.not_watched", detail=error.detail)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _sweep_for_ever(platform: Platform) -> None:

@@ -1,0 +1,143 @@
+"""Whose connections are cut when a way into an instance ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from launchpad.domain.instances import Address, Instance, State
+from launchpad.domain.signin import Login
+from launchpad.domain.users import User, UserStatus
+from launchpad.services.doorkeeper import AGAIN_AFTER, Doorkeeper
+from launchpad.services.logins import Client
+from launchpad.services.platform import Platform
+from launchpad.services.users import UserChange
+from support.platforms import ACTOR, World, launch, reaches, sign_in
+
+HERE = Client("192.0.2.1")
+
+
+class House:
+    """One user with a running instance; `looks` are what the doorkeeper cut at each look."""
+
+    def __init__(self, world: World, platform: Platform) -> None:
+        self.world = world
+        self.platform = platform
+
+    async def comes(self, address: str = "alice@a.org") -> tuple[User, Login]:
+        user, secret = await sign_in(self.platform, self.world.letters, address)
+        found = await self.platform.logins.authenticate(secret, self.world.clock())
+        assert found is not None
+        return user, found[1]
+
+    async def runs(self, owner: User) -> Instance:
+        return await reaches(self.platform, (await launch(self.platform, owner)).id, State.RUNNING)
+
+    async def enters(self, instance: Instance, login: Login) -> None:
+        url = await self.platform.gate.ticket(instance, login, None, self.world.clock())
+        await self.platform.gate.enter(url.partition("ticket=")[2].partition("&")[0], self.world.clock())
+
+    async def look(self) -> list[Address]:
+        return await self.platform.doorkeeper.look(self.world.clock())
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    world = World(tmp_path)
+    yield House(world, await world.open())
+    await world.close()
+
+
+async def test_while_everybody_may_stay_nothing_is_cut(house: House) -> None:
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    await house.look()
+    await house.enters(instance, login)
+    assert await house.look() == []
+    await house.enters(instance, login)  # opened again in the same browser: another cookie
+    assert await house.look() == []
+
+
+@pytest.mark.parametrize("end", ["sign-out", "another browser signs it out", "suspension", "idle", "expiry", "stop"])
+async def test_the_end_of_a_way_in_cuts_now_and_once_more(house: House, end: str) -> None:
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    await house.enters(instance, login)
+    assert await house.look() == []
+    platform, clock = house.platform, house.world.clock
+    if end == "sign-out":
+        await platform.logins.sign_out(user, login, HERE, clock())
+    elif end == "another browser signs it out":
+        await platform.logins.end(user, login.id)
+    elif end == "suspension":
+        await platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, clock())
+    elif end == "idle":
+        clock.now += timedelta(hours=12, seconds=1)
+    elif end == "expiry":
+        clock.now += timedelta(hours=24, seconds=1)
+    else:
+        await platform.instances.stop(instance.id, user, ACTOR, clock())
+    assert await house.look() == [instance.address]
+    assert await house.look() == []
+    clock.now += AGAIN_AFTER
+    assert await house.look() == [instance.address], "what came in together with the end"
+    clock.now += AGAIN_AFTER
+    assert await house.look() == []
+
+
+async def test_one_of_two_browsers_leaves_and_others_instances_are_let_alone(house: House) -> None:
+    user, here = await house.comes()
+    _, there = await house.comes()
+    other, others_login = await house.comes("bob@a.org")
+    instance, others = await house.runs(user), await house.runs(other)
+    for login in (here, there):
+        await house.enters(instance, login)
+    await house.enters(others, others_login)
+    await house.look()
+    await house.platform.logins.sign_out(user, here, HERE, house.world.clock())
+    assert await house.look() == [instance.address]
+    assert others.address != instance.address
+
+
+async def test_the_first_look_cuts_where_nobody_may_be(house: House) -> None:
+    """A sign-out by a command while the portal was down."""
+    user, login = await house.comes()
+    other, others_login = await house.comes("bob@a.org")
+    instance, others = await house.runs(user), await house.runs(other)
+    await house.enters(instance, login)
+    await house.enters(others, others_login)
+    await house.look()
+    await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
+    again = Doorkeeper(house.platform.database, house.platform.settings, house.platform.runtime)
+    assert await again.look(house.world.clock()) == [instance.address]
+
+
+async def test_an_instance_that_moved_to_another_port_is_cut_at_the_old_one(house: House) -> None:
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    await house.enters(instance, login)
+    await house.look()
+    assert instance.address is not None
+    moved = replace(instance.address, port=1)
+    async with house.platform.database.transaction() as db:
+        await db.exec_driver_sql(f"UPDATE instances SET port = {moved.port}")
+    assert await house.look() == [instance.address]
+
+
+async def test_what_is_cut_is_told_to_the_runtime(house: House) -> None:
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    await house.enters(instance, login)
+    await house.look()
+    assert instance.address is not None
+    reader, writer = await asyncio.open_connection(instance.address.host, instance.address.port)
+    await asyncio.sleep(0.05)
+    await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
+    await house.look()
+    assert await asyncio.wait_for(reader.read(), 2) == b""
+    writer.close()
