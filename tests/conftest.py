@@ -10,10 +10,12 @@ import pytest
 from hypothesis import settings
 
 from launchpad.store.database import Database
+from support.names import names_below_localhost
 from support.parts import browser, mail, shared_platform, start_platform
 
 __all__ = ["browser", "clock", "database", "mail", "shared_platform", "start_platform"]
 
+names_below_localhost()
 settings.register_profile("launchpad", deadline=None)  # a busy machine is no failure
 settings.load_profile("launchpad")
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field, NonNegativeInt, fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .domain.environments import Prefix
+from .domain.origins import InstancesOrigin
 from .domain.sizes import parse_bytes
 from .settings_catalogue import with_shipped_environments
 from .settings_values import (
@@ -29,6 +30,7 @@ from .settings_values import (
     HeaderName,
     HealthPath,
     Ids,
+    InstancesUrl,
     Name,
     Origin,
     PortRange,
@@ -251,8 +253,10 @@ class Settings(BaseSettings):
     )
 
     public_url: Origin = Field("http://localhost:8080", description="Where people find the portal.")
-    instances_url: Origin = Field(
-        "http://localhost:8081", description="Where instances are reached: another port or host name than public_url."
+    instances_url: InstancesUrl = Field(
+        "http://localhost:8081",
+        description="Where instances are reached: another port or host name than public_url, or a host name for each "
+        "as in https://{instance}.lab.example.org, with a wildcard in DNS and certificate.",
     )
     state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
     database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
@@ -286,6 +290,10 @@ class Settings(BaseSettings):
         if bool(self.tls.certificate) != bool(self.tls.key):
             raise ValueError("tls.certificate and tls.key belong together; one of them is missing")
         return self
+
+    @property
+    def instances(self) -> InstancesOrigin:
+        return InstancesOrigin(self.instances_url)
 
     @property
     def is_https(self) -> bool:

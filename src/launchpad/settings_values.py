@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
+from .domain.origins import INSTANCE_MARK
 from .domain.signin import normalise_address
 from .domain.sizes import format_bytes, parse_bytes
 
@@ -29,7 +30,7 @@ def _real_secret(value: SecretStr) -> SecretStr:
 
 def _origin(value: str) -> str:
     if any(sign in value for sign in "{}*"):
-        raise ValueError("one host name is needed; a pattern with a host name an instance is not served yet")
+        raise ValueError("one host name is needed; only instances_url may have {instance} in it")
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write it like https://lab.example.org or http://localhost:8080")
@@ -38,6 +39,20 @@ def _origin(value: str) -> str:
     if parts.port == 0:
         raise ValueError("port 0 cannot be reached")
     return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _instances_origin(value: str) -> str:
+    """One origin, or a pattern with `{instance}` as the first part of its host name."""
+    if not any(sign in value for sign in "{}*"):
+        return _origin(value)
+    scheme, _, rest = value.partition("://")
+    if not rest.startswith(f"{INSTANCE_MARK}.") or value.count(INSTANCE_MARK) > 1:
+        raise ValueError(f"write a host name an instance like https://{INSTANCE_MARK}.lab.example.org")
+    plain = _origin(f"{scheme}://{rest.removeprefix(INSTANCE_MARK + '.')}")
+    host = urlsplit(plain).hostname or ""
+    if re.fullmatch(r"[\d.]+|\[.*\]", host) or ":" in host:
+        raise ValueError("an address of numbers has no host names below it; use a domain")
+    return plain.replace("://", f"://{INSTANCE_MARK}.", 1)
 
 
 def _domain(value: str) -> str:
@@ -85,6 +100,7 @@ Days = Annotated[int, Field(ge=1, le=366)]
 DayNumbers = Annotated[tuple[Days, ...], AfterValidator(_choices)]
 Secret = Annotated[SecretStr, AfterValidator(_real_secret)]
 Origin = Annotated[str, AfterValidator(_origin)]
+InstancesUrl = Annotated[str, AfterValidator(_instances_origin)]
 Domain = Annotated[str, AfterValidator(_domain)]
 Address = Annotated[str, AfterValidator(normalise_address)]
 WholePath = Annotated[Path, AfterValidator(_whole_path)]

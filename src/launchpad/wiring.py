@@ -87,6 +87,7 @@ def build_platform(
     sweep = SweepService(database, carrier, offers)
     carrier.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
+    doorkeeper = Doorkeeper(database, settings, runtime)
     logins = LoginService(database, settings, state.key("csrf"))
     return Platform(
         settings=settings,
@@ -101,8 +102,8 @@ def build_platform(
         audit=AuditService(database),
         carrier=carrier,
         observer=Observer(runtime, carrier),
-        gate=GateService(database, settings, launcher, catalogue, names.instance, names.all),
-        doorkeeper=Doorkeeper(database, settings, runtime),
+        gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in),
+        doorkeeper=doorkeeper,
         instances=instances,
         offers=offers,
         logins=logins,

@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 
+from launchpad.domain.origins import InstancesOrigin
+
 from .ports import free_ports
 from .smtp import MailServer
 
@@ -31,15 +33,26 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+# How portal and instances can be kept apart: `{0}` and `{1}` are two free ports.
+MODES = {
+    "two ports": ("http://localhost:{0}", "http://localhost:{1}"),
+    "two names": ("http://portal.localhost:{0}", "http://run.localhost:{0}"),
+    "a name for each": ("http://portal.localhost:{0}", "http://{{instance}}.lab.localhost:{0}"),
+}
+
+
 class LivePlatform:
     """`tables` are put over the settings: LivePlatform(folder, {"limits": {"instances_per_user": 3}})."""
 
-    def __init__(self, folder: Path, mail: MailServer, tables: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, mail: MailServer, tables: Mapping[str, Any] | None = None, *, mode: str = "two ports"
+    ) -> None:
         self.folder = folder
         self.mail = mail
-        portal_port, instances_port = free_ports(2)
-        self.public_url = f"http://localhost:{portal_port}"
-        self.instances_url = f"http://localhost:{instances_port}"
+        self.mode = mode
+        ports = free_ports(2)
+        self.public_url, self.instances_url = (url.format(*ports) for url in MODES[mode])
+        self.origin = InstancesOrigin(self.instances_url)
         self.homes = folder / "homes"
         self.homes.mkdir()
         self.state = folder / "state"
@@ -236,7 +249,7 @@ class Person:
         return await self.http.get(entered.headers["location"], follow_redirects=True, headers=BROWSER)
 
     def instance_url(self, instance_id: str, path: str = "/") -> str:
-        return f"{self.live.instances_url}/i/{instance_id}{path}"
+        return self.live.origin.url(instance_id, path)
 
 
 BROWSER = {

@@ -14,6 +14,7 @@ from launchpad.domain.instances import Address, Instance, State
 from launchpad.domain.signin import Login
 from launchpad.domain.users import User, UserStatus
 from launchpad.services.doorkeeper import AGAIN_AFTER, Doorkeeper
+from launchpad.services.gate import GateRequest
 from launchpad.services.logins import Client
 from launchpad.services.platform import Platform
 from launchpad.services.users import UserChange
@@ -38,9 +39,10 @@ class House:
     async def runs(self, owner: User) -> Instance:
         return await reaches(self.platform, (await launch(self.platform, owner)).id, State.RUNNING)
 
-    async def enters(self, instance: Instance, login: Login) -> None:
+    async def enters(self, instance: Instance, login: Login) -> str:
         url = await self.platform.gate.ticket(instance, login, None, self.world.clock())
-        await self.platform.gate.enter(url.partition("ticket=")[2].partition("&")[0], self.world.clock())
+        ticket = url.partition("ticket=")[2].partition("&")[0]
+        return (await self.platform.gate.enter(ticket, self.world.clock()))[1]
 
     async def look(self) -> list[Address]:
         return await self.platform.doorkeeper.look(self.world.clock())
@@ -88,6 +90,19 @@ async def test_the_end_of_a_way_in_cuts_now_and_once_more(house: House, end: str
     assert await house.look() == [instance.address], "what came in together with the end"
     clock.now += AGAIN_AFTER
     assert await house.look() == []
+
+
+async def test_a_way_that_opens_and_ends_between_two_looks_is_cut_as_well(house: House) -> None:
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    assert await house.look() == [instance.address], "the first look: nobody has a way in"
+    house.world.clock.now += AGAIN_AFTER
+    await house.look()
+    cookie = await house.enters(instance, login)
+    asked = GateRequest(instance.id, "/", "GET", f"lp_instance={cookie}", "", False, "", "", "")
+    assert (await house.platform.gate.decide(asked, house.world.clock())).status == 204
+    await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
+    assert await house.look() == [instance.address]
 
 
 async def test_one_of_two_browsers_leaves_and_others_instances_are_let_alone(house: House) -> None:

@@ -334,10 +334,10 @@ class Stage:
         self.portal.answers = {}
         self.allow(self.my_id, self.mine.address)
 
-    async def instances(self, target: str, **how: Any) -> Message:
-        return await ask(
-            self.instances_port, target, authority=_authority(self.settings.instances_url), tls=self.tls, **how
-        )
+    async def instances(self, target: str, *, of: str = "", authority: str = "", **how: Any) -> Message:
+        """Asks the instances' origin; where every instance has one, that of the instance `of`."""
+        authority = authority or _authority(self.settings.instances.of(of))
+        return await ask(self.instances_port, target, authority=authority, tls=self.tls, **how)
 
     async def page(self, target: str, **how: Any) -> Message:
         return await ask(self.portal_port, target, authority=_authority(self.settings.public_url), tls=self.tls, **how)

@@ -25,6 +25,8 @@ MODES = {
     "one origin, https": ("https://lab.example.org", "https://lab.example.org"),
     "addresses": ("http://127.0.0.1:8080", "http://[::1]:8081"),
     "a long name": (f"https://{'a' * 60}.{'b' * 30}.example.org", "https://lab.example.org:8443"),
+    "a name for each": ("http://lab.example.org", "http://{instance}.run.example.org"),
+    "a name for each over https": ("https://lab.example.org", "https://{instance}.lab.example.org"),
 }
 # What Debian's nginx.conf says around sites-enabled, and a site that was there before.
 AROUND_SITE = """
@@ -175,7 +177,6 @@ def test_a_header_that_nginx_needs_is_no_environments(folder: Path, name: str) -
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"instances_url": "http://{instance}.lab.example.org"}, "instances_url"),
         ({"public_url": "http://lab_1.example.org"}, "public_url"),
         ({"public_url": "http://a;b:80"}, "public_url"),
         ({"public_url": "https://lab.example.org", "instances_url": "https://lab.example.org:8443"}, "tls.certificate"),

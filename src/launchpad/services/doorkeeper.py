@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from ..domain.instances import Address
+from ..errors import StoreUnavailable
 from ..runtime.base import Runtime
 from ..settings import Settings
 from ..store import gate
@@ -35,7 +36,12 @@ class Doorkeeper:
         self._settings = settings
         self._runtime = runtime
         self._open: Mapping[Way, Address] | None = None
+        self._let_in: dict[Way, Address] = {}
         self._again: dict[Address, datetime] = {}
+
+    def let_in(self, instance_id: str, login_id: str, address: Address) -> None:
+        """The gate has just said yes: even a way that opens and ends between two looks is known."""
+        self._let_in[(instance_id, login_id)] = address
 
     async def look(self, now: datetime) -> list[Address]:
         """Cuts what has to be cut, and answers with it. Call it every LOOK_SECONDS.
@@ -45,17 +51,21 @@ class Doorkeeper:
         Raises:
             StoreUnavailable: the database does not answer; the next look makes up for it.
         """
-        async with self._database.reading() as db:
-            ways = await gate.ways_in(db)
+        let_in, self._let_in = self._let_in, {}  # what comes in from here on is compared at the next look
+        try:
+            ways = await self._ways_in()
+        except StoreUnavailable:
+            self._let_in = let_in | self._let_in
+            raise
         still_open = {
             (way.instance_id, way.login_id): way.address
             for way in ways
             if way.login_id is not None and way_is_open(way, self._settings, now)
         }
+        before = {**(self._open or {}), **let_in}
+        closed = {address for way, address in before.items() if still_open.get(way) != address}
         if self._open is None:
-            closed = {way.address for way in ways} - set(still_open.values())
-        else:
-            closed = {address for way, address in self._open.items() if still_open.get(way) != address}
+            closed |= {way.address for way in ways} - set(still_open.values())
         self._open = still_open
         due = {address for address, at in self._again.items() if now >= at}
         self._again = {address: at for address, at in self._again.items() if address not in due}
@@ -65,3 +75,7 @@ class Doorkeeper:
             log.info("doors.cut", addresses=[str(address) for address in addresses])
             await self._runtime.cut(addresses)
         return addresses
+
+    async def _ways_in(self) -> list[gate.WayIn]:
+        async with self._database.reading() as db:
+            return await gate.ways_in(db)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import quote, unquote, urlencode
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from ..domain.environments import Environment
-from ..domain.instances import Instance, State
+from ..domain.instances import Address, Instance, State
 from ..domain.signin import Login, new_secret, secret_digest
 from ..domain.users import UserStatus
 from ..errors import Conflict, NotFound, StoreUnavailable
 from ..settings import Settings
 from ..store import gate, logins
 from ..store.database import Database
-from .launching import Launcher, root_path
+from .launching import Launcher
 from .logins import SEEN_AGAIN_AFTER
 
 TICKET_SECONDS = 30
@@ -69,6 +71,7 @@ class GateService:
         catalogue: Mapping[str, Environment],
         cookie_name: str,
         own_cookie_names: frozenset[str],
+        let_in: Callable[[str, str, Address], None],
     ) -> None:
         self._database = database
         self._settings = settings
@@ -76,6 +79,7 @@ class GateService:
         self._catalogue = catalogue
         self.cookie_name = cookie_name
         self._own_cookie_names = own_cookie_names
+        self._let_in = let_in
         self._looking: dict[tuple[str, str], asyncio.Task[gate.GateRow | None]] = {}
 
     async def ticket(self, instance: Instance, login: Login, next_path: str | None, now: datetime) -> str:
@@ -96,10 +100,13 @@ class GateService:
         environment = self._catalogue.get(instance.environment)
         start_path = environment.start_path if environment else "/"
         query = urlencode({"ticket": secret, "next": inside(next_path or start_path)})
-        return f"{self._settings.instances_url}/enter?{query}"
+        return f"{self._settings.instances.enter_url(instance.id)}?{query}"
 
-    async def enter(self, secret: str, now: datetime) -> tuple[str, str]:
+    async def enter(self, secret: str, now: datetime, at_host_of: str = "") -> tuple[str, str]:
         """Takes a ticket; the instance's id and the value of the cookie that opens it from now on.
+
+        Args:
+            at_host_of: the instance whose own host name it was brought to; empty where there are no such names.
 
         Raises:
             NotFound: the ticket was used, is too old, or never was.
@@ -107,10 +114,14 @@ class GateService:
         cookie = new_secret()
         async with self._database.transaction() as db:
             ticket = await gate.take_ticket(db, secret_digest(secret))
-            if ticket is None or now >= ticket.expires_at or await logins.by_id(db, ticket.login_id) is None:
+            elsewhere = ticket is not None and at_host_of not in ("", ticket.instance_id)
+            if ticket is None or elsewhere or not await self._may_enter(db, ticket, now):
                 raise NotFound("This link was used already or is too old. Open the instance from your dashboard.")
             await gate.add_grant(db, secret_digest(cookie), ticket.instance_id, ticket.login_id, now)
         return ticket.instance_id, cookie
+
+    async def _may_enter(self, db: AsyncConnection, ticket: gate.Ticket, now: datetime) -> bool:
+        return now < ticket.expires_at and await logins.by_id(db, ticket.login_id) is not None
 
     async def decide(self, request: GateRequest, now: datetime) -> Decision:
         """Whether a request may reach the instance that nginx captured, and how it is passed on."""
@@ -126,8 +137,9 @@ class GateService:
         if not self._origin_is_ours(request):
             return Decision(403)
         environment = self._catalogue.get(row.environment)
-        if row.instance_state != State.RUNNING or row.host is None or environment is None:
+        if row.instance_state != State.RUNNING or row.host is None or row.port is None or environment is None:
             return Decision(404)
+        self._let_in(request.instance_id, row.login_id, Address(row.host, row.port))
         if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
             with suppress(StoreUnavailable):  # instances go on while the database's disk is full
                 async with self._database.transaction() as db:
@@ -161,7 +173,7 @@ class GateService:
         """
         if not request.is_page_load:
             return Decision(401)
-        root = root_path(request.instance_id)
+        root = self._settings.instances.root_path(request.instance_id)
         back = f"?next={quote(request.uri.removeprefix(root), safe='')}" if request.uri.startswith(f"{root}/") else ""
         return Decision(401, location=f"{self._settings.public_url}/instances/{request.instance_id}/open{back}")
 
@@ -174,7 +186,7 @@ class GateService:
         if not (request.is_upgrade or changes):
             return True
         if request.origin:
-            return request.origin.lower() == self._settings.instances_url
+            return request.origin.lower() == self._settings.instances.of(request.instance_id)
         return request.fetch_site in ("", "same-origin", "none")
 
     def _split_cookies(self, header: str) -> tuple[dict[str, str], str]:

@@ -25,11 +25,6 @@ CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
 
 
-def root_path(instance_id: str) -> str:
-    """The path below the instances origin under which an instance lives, without a slash at its end."""
-    return f"/i/{instance_id}"
-
-
 class Launcher:
     """Knows how instances are put together; keeps no state of its own."""
 
@@ -42,7 +37,7 @@ class Launcher:
 
     def placeholders(self, environment: Environment, instance_id: str, username: str, uid: int) -> Placeholders:
         return Placeholders(
-            root_path=root_path(instance_id),
+            root_path=self._settings.instances.root_path(instance_id),
             token=self.token(instance_id),
             username=username,
             uid=uid,

@@ -110,10 +110,10 @@ class _Headers:
 
     def __init__(self, app: ASGIApp, platform: Platform) -> None:
         self._app = app
-        instances_url = platform.settings.instances_url
+        instances = platform.settings.instances.pattern
         policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-            f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances_url}; "
+            f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances}; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
         self._always = {

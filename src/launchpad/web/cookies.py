@@ -14,7 +14,7 @@ from ..settings import Settings
 class CookieNames:
     """Under https the names carry the prefixes that make browsers enforce Secure, no Domain and Path=/.
 
-    The instance cookie has a path of its own, which `__Host-` would forbid.
+    Where instances share an origin, the instance cookie has a path of its own, which `__Host-` would forbid.
     """
 
     login: str
@@ -24,7 +24,8 @@ class CookieNames:
     @classmethod
     def of(cls, settings: Settings) -> CookieNames:
         if settings.is_https:
-            return cls("__Host-lp_login", "__Host-lp_challenge", "__Secure-lp_instance")
+            instance = "__Host-lp_instance" if settings.instances.is_wildcard else "__Secure-lp_instance"
+            return cls("__Host-lp_login", "__Host-lp_challenge", instance)
         return cls("lp_login", "lp_challenge", "lp_instance")
 
     @property

@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from ..services.gate import GateRequest, inside
-from ..services.launching import root_path
 from .cookies import set_cookie
 from .deps import Here, Public, platform_of
 
@@ -67,16 +66,18 @@ router.add_api_route("/authorize", authorize, route_class_override=_Bare)
 
 @router.get("/enter")
 async def enter(
+    request: Request,
     platform: Here,
     ticket: Annotated[str, Query(max_length=200)],
     next: Annotated[str, Query(max_length=4000)] = "/",
 ) -> RedirectResponse:
     """Turns a one-time ticket into the instance's cookie."""
     path = inside(next)
-    instance_id, cookie = await platform.gate.enter(ticket, platform.now())
-    root = root_path(instance_id)
-    answer = RedirectResponse(f"{platform.settings.instances_url}{root}{path}", status_code=303)
-    set_cookie(answer, platform.settings, platform.gate.cookie_name, cookie, path=f"{root}/")
+    at_host_of = request.headers.get("X-Gate-Instance", "")
+    instance_id, cookie = await platform.gate.enter(ticket, platform.now(), at_host_of)
+    where = platform.settings.instances
+    answer = RedirectResponse(where.url(instance_id, path), status_code=303)
+    set_cookie(answer, platform.settings, platform.gate.cookie_name, cookie, path=f"{where.root_path(instance_id)}/")
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["Referrer-Policy"] = "no-referrer"
     return answer

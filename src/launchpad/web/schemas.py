@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State
 from ..domain.limits import Limits, Offer, Quota
+from ..domain.origins import InstancesOrigin
 from ..domain.sizes import format_bytes, parse_bytes
 from ..domain.users import Role, User
 from ..runtime.base import Usage
@@ -207,12 +208,12 @@ class InstanceView(BaseModel):
     def of(
         cls,
         instance: Instance,
-        instances_url: str,
+        origin: InstancesOrigin,
         *,
         usage: Usage | None = None,
         queue_position: int | None = None,
     ) -> InstanceView:
-        return cls(**instance_fields(instance, instances_url, usage, queue_position))
+        return cls(**instance_fields(instance, origin, usage, queue_position))
 
 
 class AdminInstanceView(InstanceView):
@@ -221,14 +222,14 @@ class AdminInstanceView(InstanceView):
 
     @classmethod
     def of_owner(
-        cls, instance: Instance, instances_url: str, owner: User | None, queue_position: int | None = None
+        cls, instance: Instance, origin: InstancesOrigin, owner: User | None, queue_position: int | None = None
     ) -> AdminInstanceView:
-        fields = instance_fields(instance, instances_url, None, queue_position)
+        fields = instance_fields(instance, origin, None, queue_position)
         return cls(**fields, owner=owner.email if owner else "", owner_id=instance.owner_id)
 
 
 def instance_fields(
-    instance: Instance, instances_url: str, usage: Usage | None, queue_position: int | None
+    instance: Instance, origin: InstancesOrigin, usage: Usage | None, queue_position: int | None
 ) -> dict[str, Any]:
     return {
         "id": instance.id,
@@ -236,7 +237,7 @@ def instance_fields(
         "state": instance.state,
         "reason": instance.reason,
         "stage": instance.stage,
-        "url": f"{instances_url}/i/{instance.id}/" if instance.state is State.RUNNING else None,
+        "url": origin.url(instance.id) if instance.state is State.RUNNING else None,
         "created_at": instance.created_at,
         "expires_at": instance.expires_at,
         "started_at": instance.started_at,

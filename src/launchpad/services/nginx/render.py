@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from ...domain.naming import ID_PATTERN
+from ...domain.origins import INSTANCE_MARK, InstancesOrigin
 from ...errors import SettingsError, Unavailable
 from ...settings import Settings
 from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
@@ -33,13 +34,28 @@ _TOKEN_MAX = 4000  # nginx reads a parameter into a buffer of 4096 bytes
 
 @dataclass(frozen=True)
 class _Origin:
+    """`host` of instances that have host names of their own is what stands behind the first dot."""
+
     scheme: str
     host: str
     port: int
+    is_wildcard: bool = False
+
+    @property
+    def name(self) -> str:
+        """The host name in nginx's words, where a request has been found to be for this origin."""
+        return f"$launchpad_id.{self.host}" if self.is_wildcard else self.host
+
+    @property
+    def server_name(self) -> str:
+        """What `server_name` holds: the name, or a regular expression that captures the instance's id."""
+        if not self.is_wildcard:
+            return self.host
+        return f'"~^(?<launchpad_id>{ID_PATTERN})\\.{re.escape(self.host)}\\z"'
 
     @property
     def authority(self) -> str:
-        return self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
+        return self.name if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.name}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -49,7 +65,7 @@ class _Origin:
     def pattern(self) -> str:
         """A regular expression for an absolute address at this origin, with either scheme, up to the path."""
         port = f":{self.port}"
-        explicit = f"(?:{port})?" if self.authority == self.host else port
+        explicit = f"(?:{port})?" if self.authority == self.name else port
         return f"https?://{re.escape(self.host)}{explicit}"
 
 
@@ -100,7 +116,8 @@ def render(
     Raises:
         SettingsError: the URLs, the certificate or an environment's headers cannot be served.
     """
-    portal, instances = _origin("public_url", settings.public_url), _origin("instances_url", settings.instances_url)
+    portal = _origin("public_url", settings.public_url)
+    instances = _origin("instances_url", settings.instances_url)
     if worker_user is not None and not _WORKER_USER.fullmatch(worker_user):
         raise ValueError(f"{worker_user!r} is no user of this machine")
     if len(bytes(socket)) > _UNIX_SOCKET_PATH_MAX:
@@ -165,6 +182,8 @@ def _quoted(text: str) -> str:
 
 
 def _origin(key: str, url: str) -> _Origin:
+    is_wildcard = InstancesOrigin(url).is_wildcard
+    url = url.replace(f"{INSTANCE_MARK}.", "")
     parts = urlsplit(url)
     host = parts.hostname or ""
     address = _address(host)
@@ -172,7 +191,7 @@ def _origin(key: str, url: str) -> _Origin:
         host = f"[{address}]"
     elif not _HOST_NAME.fullmatch(host):
         raise SettingsError(f"{key}: nginx cannot serve {url}; write a host name of letters, digits, dots and hyphens.")
-    return _Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme])
+    return _Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme], is_wildcard)
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

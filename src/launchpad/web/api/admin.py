@@ -65,7 +65,7 @@ async def list_instances(
     if len(found) == limit:
         response.headers["X-Next-Cursor"] = cursor_of(found[-1])
     owners = await platform.users.by_ids({instance.owner_id for instance in found})
-    url = platform.settings.instances_url
+    url = platform.settings.instances
     return [
         AdminInstanceView.of_owner(
             instance, url, owners.get(instance.owner_id), await platform.instances.queue_position(instance)
@@ -78,7 +78,7 @@ async def list_instances(
 async def stop_instance(instance_id: str, visitor: CurrentAdmin, platform: Here) -> AdminInstanceView:
     instance = await platform.instances.stop_any(instance_id, visitor.actor, visitor.now)
     owner = await platform.users.get(instance.owner_id)
-    return AdminInstanceView.of_owner(instance, platform.settings.instances_url, owner)
+    return AdminInstanceView.of_owner(instance, platform.settings.instances, owner)
 
 
 @router.post("/instances/{instance_id}/extend")
@@ -87,7 +87,7 @@ async def extend_instance(
 ) -> AdminInstanceView:
     instance = await platform.instances.extend_any(instance_id, body.days, visitor.actor, visitor.now)
     owner = await platform.users.get(instance.owner_id)
-    return AdminInstanceView.of_owner(instance, platform.settings.instances_url, owner)
+    return AdminInstanceView.of_owner(instance, platform.settings.instances, owner)
 
 
 @router.get("/limits")

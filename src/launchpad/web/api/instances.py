@@ -54,7 +54,7 @@ async def usage_of(platform: Platform, instance: Instance) -> Usage | None:
 async def view_of(platform: Platform, instance: Instance, *, with_usage: bool = False) -> InstanceView:
     return InstanceView.of(
         instance,
-        platform.settings.instances_url,
+        platform.settings.instances,
         usage=await usage_of(platform, instance) if with_usage else None,
         queue_position=await platform.instances.queue_position(instance),
     )

@@ -183,6 +183,12 @@ async def landing(_: web.Request) -> web.StreamResponse:
     return web.Response(text="a local application")
 
 
+@routes.get("/p/{port}/headers")
+async def headers(request: web.Request) -> web.StreamResponse:
+    """What a local application, which is the user's own code, is told about a request."""
+    return web.json_response(dict(request.headers))
+
+
 @routes.get("/p/{port}/echo/")
 async def echo(request: web.Request) -> web.StreamResponse:
     socket = web.WebSocketResponse()
