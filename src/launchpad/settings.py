@@ -27,10 +27,12 @@ from .settings_values import (
     DayNumbers,
     Days,
     Domain,
+    EgressTarget,
     HeaderName,
     HealthPath,
     Ids,
     InstancesUrl,
+    Ipv4Range,
     Name,
     Origin,
     PortRange,
@@ -126,6 +128,22 @@ class EngineSettings(_Section):
         "", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default."
     )
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
+
+
+class EgressSettings(_Section):
+    """What instances may reach besides the internet."""
+
+    rules: Literal["enforced", "off"] = Field(
+        "enforced",
+        description="`enforced`: instances reach neither the server nor private networks, and none starts without the "
+        "rules. `off`: whatever the network lets them.",
+    )
+    allow: tuple[EgressTarget, ...] = Field(
+        (),
+        description="Private addresses that instances may reach, such as a mirror, a proxy or a licence server: "
+        '["10.1.2.0/24", "192.168.7.9:3128"].',
+    )
+    deny: tuple[Ipv4Range, ...] = Field((), description="Public ranges that they may not reach, such as your own.")
 
 
 class ImageSettings(_Section):
@@ -266,6 +284,7 @@ class Settings(BaseSettings):
     homes: HomesSettings = Field(default_factory=HomesSettings)
     mounts: tuple[MountSettings, ...] = Field((), description="Shared data.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
+    egress: EgressSettings = Field(default_factory=EgressSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
@@ -79,6 +80,20 @@ def _choices(value: tuple[T, ...]) -> tuple[T, ...]:
     return tuple(sorted(set(value)))
 
 
+def _ipv4_range(value: str) -> str:
+    try:
+        return str(IPv4Network(value.strip(), strict=False))
+    except ValueError:
+        raise ValueError("write an IPv4 address or range, like 10.1.2.3 or 10.1.2.0/24") from None
+
+
+def _egress_target(value: str) -> str:
+    target, colon, port = value.strip().partition(":")
+    if colon and not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise ValueError("behind the colon belongs a port, like 10.1.2.3:3128")
+    return _ipv4_range(target) + (f":{port}" if colon else "")
+
+
 def _ports(value: str) -> str:
     match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", value, re.ASCII)
     if match is None or not 1024 <= int(match[1]) <= int(match[2]) <= 65535:
@@ -103,6 +118,8 @@ Origin = Annotated[str, AfterValidator(_origin)]
 InstancesUrl = Annotated[str, AfterValidator(_instances_origin)]
 Domain = Annotated[str, AfterValidator(_domain)]
 Address = Annotated[str, AfterValidator(normalise_address)]
+Ipv4Range = Annotated[str, AfterValidator(_ipv4_range)]
+EgressTarget = Annotated[str, AfterValidator(_egress_target)]
 WholePath = Annotated[Path, AfterValidator(_whole_path)]
 PortRange = Annotated[str, AfterValidator(_ports)]
 

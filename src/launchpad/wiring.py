@@ -48,7 +48,7 @@ def runtime_of(settings: Settings, deployment_id: str) -> Runtime:
         return FakeRuntime(deployment_id)
     if settings.engine.runtime == "swarm":
         raise SettingsError("engine.runtime: “swarm” is not in this version; use “engine”.")
-    return EngineRuntime(settings.engine, deployment_id)
+    return EngineRuntime(settings.engine, deployment_id, settings.egress)
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:

@@ -15,7 +15,7 @@ from launchpad.runtime.base import LABEL_DEPLOYMENT, ContainerSpec, Runtime
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.settings import EngineSettings
-from support.live import docker
+from support.live import docker, remove_network
 
 BUSYBOX = Path("/bin/busybox")
 SMALL_IMAGE = "launchpad-test/small:1"
@@ -55,19 +55,20 @@ MakeEngine = Callable[..., EngineRuntime]
 @pytest.fixture
 async def make_engine() -> AsyncIterator[MakeEngine]:
     """Makes runtimes of a deployment and a network of their own; all that they made is removed afterwards."""
-    made: list[tuple[EngineRuntime, EngineSettings]] = []
+    made: list[tuple[EngineRuntime, EngineSettings, str]] = []
 
     def make(**values: str) -> EngineRuntime:
         settings = engine_settings(**values)
-        made.append((EngineRuntime(settings, secrets.token_hex(4)), settings))
+        deployment_id = secrets.token_hex(4)
+        made.append((EngineRuntime(settings, deployment_id), settings, deployment_id))
         return made[-1][0]
 
     yield make
-    for runtime, settings in made:
+    for runtime, settings, deployment_id in made:
         for container in await runtime.list_containers():
             await runtime.remove(container.instance_id)
         await runtime.aclose()
-        subprocess.run(["docker", "network", "rm", settings.network], capture_output=True, check=False)
+        await remove_network(settings.network, deployment_id)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from launchpad.domain.naming import container_name
 from launchpad.errors import EngineRefused, EngineUnavailable, LaunchpadError, NetworkUnavailable
 from launchpad.runtime.base import BindMount
 from launchpad.runtime.engine import EngineRuntime
-from support.live import docker
+from support.live import docker, remove_network
 
 ID, OTHER = "a" * 16, "b" * 16
 
@@ -95,7 +95,7 @@ async def test_f11_a_port_that_somebody_else_holds_is_passed_over(small_image: s
         for instance_id in (ID, OTHER, "c" * 16):
             await runtime.remove(instance_id)
         await runtime.aclose()
-        docker("network", "rm", settings.network)
+        await remove_network(settings.network, runtime._deployment_id)
 
 
 async def test_stop_gives_time_to_save_and_not_more(engine: EngineRuntime, small_image: str, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_a_network_that_connects_instances_is_refused() -> None:
     with pytest.raises(NetworkUnavailable, match="lets containers reach each other"):
         await runtime.ensure_network()
     await runtime.aclose()
-    docker("network", "rm", settings.network)
+    await remove_network(settings.network, "x")
 
 
 async def test_the_network_is_made_once() -> None:
@@ -185,7 +185,7 @@ async def test_the_network_is_made_once() -> None:
     assert len(docker("network", "ls", "-q", "--filter", f"name={settings.network}").split()) == 1
     for runtime in runtimes:
         await runtime.aclose()
-    docker("network", "rm", settings.network)
+    await remove_network(settings.network, "x")
 
 
 async def test_a_network_removed_underneath_is_made_again(engine: EngineRuntime, small_image: str) -> None:

@@ -202,8 +202,9 @@ async def test_who_stops_listening_leaves_no_connection(stub: StubEngine, runtim
     await asyncio.wait_for(gone.wait(), 5)
 
 
-async def test_more_slow_stops_than_http_clients_like_hold_up_nothing(stub: StubEngine, runtime: EngineRuntime) -> None:
+async def test_more_slow_stops_than_http_clients_like_hold_up_nothing(stub: StubEngine) -> None:
     """A hundred and fifty instances that save, and the engine still answers at once."""
+    runtime = EngineRuntime(engine_settings(host=f"unix://{stub.path}"), "stub")
     enough = asyncio.Event()
 
     async def slowly(request: web.Request) -> web.StreamResponse:
@@ -220,6 +221,7 @@ async def test_more_slow_stops_than_http_clients_like_hold_up_nothing(stub: Stub
     assert await runtime.image_exists("a/b:1")
     enough.set()
     await asyncio.gather(*stops)
+    await runtime.aclose()
 
 
 @pytest.mark.parametrize(

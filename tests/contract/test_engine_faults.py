@@ -21,6 +21,7 @@ from launchpad.domain.naming import container_name
 from launchpad.errors import EngineRefused, EngineUnavailable, NetworkUnavailable
 from launchpad.runtime.base import LABEL_DEPLOYMENT, LABEL_INSTANCE, ContainerState, RuntimeEvent
 from launchpad.runtime.engine import EngineRuntime
+from launchpad.settings import EgressSettings
 from support.live import docker
 
 ID, OTHER = "a" * 16, "b" * 16
@@ -268,6 +269,10 @@ def short_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+# That engine's bridges are in another network namespace than the rules would be.
+ELSEWHERE = EgressSettings(rules="off")
+
+
 @pytest.fixture
 async def private(short_folder: Path) -> AsyncIterator[PrivateEngine]:
     private = PrivateEngine(short_folder)
@@ -277,7 +282,7 @@ async def private(short_folder: Path) -> AsyncIterator[PrivateEngine]:
 
 
 async def test_f17_used_up_addresses_are_told(private: PrivateEngine) -> None:
-    runtime = EngineRuntime(engine_settings(host=private.host), "d")
+    runtime = EngineRuntime(engine_settings(host=private.host), "d", ELSEWHERE)
     for name in ("one", "two"):
         private.run("network", "create", name)
     with pytest.raises(NetworkUnavailable, match="no network addresses left"):
@@ -289,7 +294,7 @@ async def test_f17_used_up_addresses_are_told(private: PrivateEngine) -> None:
 
 async def test_f2_an_engine_that_restarts(private: PrivateEngine, small_image: str) -> None:
     """Listeners are told, questions say that it is away, and the same runtime goes on when it is back."""
-    runtime = EngineRuntime(engine_settings(host=private.host), "d")
+    runtime = EngineRuntime(engine_settings(host=private.host), "d", ELSEWHERE)
     image = private.folder / "image.tar"
     docker("save", "-o", str(image), SMALL_IMAGE)
     private.run("load", "-i", str(image))

@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 
 from launchpad.domain.origins import InstancesOrigin
+from launchpad.runtime.egress import EgressRules
+from launchpad.settings import EgressSettings
 
 from .ports import free_ports
 from .smtp import MailServer
@@ -39,6 +41,12 @@ MODES = {
     "two names": ("http://portal.localhost:{0}", "http://run.localhost:{0}"),
     "a name for each": ("http://portal.localhost:{0}", "http://{{instance}}.lab.localhost:{0}"),
 }
+
+
+async def remove_network(name: str, deployment_id: str) -> None:
+    """A network and its rules, which outlive the program: instances may still run."""
+    subprocess.run(["docker", "network", "rm", name], capture_output=True, check=False)
+    await EgressRules(EgressSettings(), deployment_id).remove()
 
 
 class LivePlatform:
@@ -165,7 +173,7 @@ class LivePlatform:
             for container in self.containers():
                 docker("rm", "-f", container)
             shutil.rmtree(f"/run/launchpad-{self.deployment_id}", ignore_errors=True)
-        subprocess.run(["docker", "network", "rm", self.network], capture_output=True, check=False)
+            await remove_network(self.network, self.deployment_id)
 
     def containers(self) -> list[str]:
         """Ids of the deployment's containers, in every state."""

@@ -138,9 +138,19 @@ class Runtime(Protocol):
     async def ensure_network(self) -> None:
         """Makes the instances' network if it is not there; inter-container communication is off in it.
 
+        The rules of what instances may reach are in place when it returns.
+
         Raises:
-            NetworkUnavailable: it cannot be made (address pools used up), or one of that name exists that lets
-                containers talk to each other.
+            NetworkUnavailable: it cannot be made (address pools used up), one of that name exists that lets containers
+                talk to each other, or the rules cannot be put in place.
+        """
+        ...
+
+    async def mend_network(self) -> None:
+        """Looks at a network that is there, and puts right what has become of it and its rules since.
+
+        Raises:
+            NetworkUnavailable: as above.
         """
         ...
 

@@ -16,7 +16,7 @@ from aiodocker.exceptions import DockerError
 from ..domain.instances import Address
 from ..domain.naming import container_name
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing
-from ..settings import EngineSettings
+from ..settings import EgressSettings, EngineSettings
 from .base import (
     LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
@@ -28,6 +28,7 @@ from .base import (
     Usage,
 )
 from .connections import cut
+from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
@@ -51,6 +52,7 @@ class EngineRuntime(EngineImages):
 
     Args:
         settings: where the engine is, the network, the range of ports.
+        egress: what instances may reach; None: the defaults.
         deployment_id: stands in every container's label; what has another one is never touched.
         answer_seconds: patience with the engine for calls that wait for nothing but it.
 
@@ -58,11 +60,19 @@ class EngineRuntime(EngineImages):
         SettingsError: `settings.host` is no address of an engine.
     """
 
-    def __init__(self, settings: EngineSettings, deployment_id: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        deployment_id: str,
+        egress: EgressSettings | None = None,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._settings = settings
         self._deployment_id = deployment_id
         super().__init__(EngineClient(settings.host, answer_seconds=answer_seconds))
-        self._network = EngineNetwork(self._client, settings.network, deployment_id)
+        rules = EgressRules(egress or EgressSettings(), deployment_id)
+        self._network = EngineNetwork(self._client, settings.network, deployment_id, rules)
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def aclose(self) -> None:
@@ -79,6 +89,9 @@ class EngineRuntime(EngineImages):
 
     async def ensure_network(self) -> None:
         await self._network.ensure()
+
+    async def mend_network(self) -> None:
+        await self._network.mend()
 
     # -- starting ----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from typing import Any
 
@@ -11,19 +12,22 @@ from aiodocker.exceptions import DockerError
 
 from ..errors import NetworkUnavailable
 from .base import LABEL_DEPLOYMENT
+from .egress import EgressRules
 from .engine_client import EngineClient, refused
 
 log = structlog.get_logger(__name__)
 
 ICC_OPTION = "com.docker.network.bridge.enable_icc"
+BRIDGE_OPTION = "com.docker.network.bridge.name"
 _POOL_WORDS = ("address pool", "address space", "non-overlapping ipv4")
 
 
 class EngineNetwork:
     """Made at its first use, and believed to be there until somebody says `forget`."""
 
-    def __init__(self, client: EngineClient, name: str, deployment_id: str) -> None:
+    def __init__(self, client: EngineClient, name: str, deployment_id: str, egress: EgressRules) -> None:
         self._client = client
+        self._egress = egress
         self._name = name
         self._deployment_id = deployment_id
         self._known = False
@@ -42,11 +46,21 @@ class EngineNetwork:
                 await self._make_sure()
                 self._known = True
 
+    async def mend(self) -> None:
+        """As `Runtime.mend_network`."""
+        async with self._lock:
+            if await self._of_that_name():
+                self._known = False
+                await self._make_sure()
+                self._known = True
+
     async def _make_sure(self) -> None:
         there = await self._of_that_name()
         if not there:
             await self._create()
             there = await self._of_that_name()
+        if not there:
+            raise NetworkUnavailable("The instances' network was taken away while it was made. Please try again.")
         for network in there:
             if network["Driver"] != "bridge" or (network.get("Options") or {}).get(ICC_OPTION) != "false":
                 raise NetworkUnavailable(
@@ -55,6 +69,9 @@ class EngineNetwork:
                 )
         if len(there) > 1:
             await self._leave_one(there)
+            there = await self._of_that_name()
+        for network in there:
+            await self._egress.ensure(_bridge_of(network))
 
     async def _of_that_name(self) -> list[dict[str, Any]]:
         """Oldest first. The engine's own filter also lists names that only contain this one."""
@@ -71,13 +88,13 @@ class EngineNetwork:
             "Name": self._name,
             "Driver": "bridge",
             "CheckDuplicate": True,  # engines from 25 on always do
-            "Options": {ICC_OPTION: "false"},
+            "Options": {ICC_OPTION: "false", BRIDGE_OPTION: _bridge_name(self._name)},
             "Labels": {LABEL_DEPLOYMENT: self._deployment_id},
         }
         try:
             await self._client.call("networks/create", "POST", data=body)
         except DockerError as error:
-            if error.status == 409:  # another process was quicker
+            if error.status == 409 or "same bridge name" in error.message:  # another process was quicker
                 return
             log.warning("engine.no_network", network=self._name, status=error.status, message=error.message)
             if any(words in error.message.lower() for words in _POOL_WORDS):
@@ -113,3 +130,13 @@ class EngineNetwork:
                 f"The engine has {left} networks named “{self._name}”. Remove all but one of them, or name another one "
                 "in engine.network."
             )
+
+
+def _bridge_name(network_name: str) -> str:
+    """A name for the bridge that can be known before the network is there; Linux allows 15 characters."""
+    return f"lp-{hashlib.sha256(network_name.encode()).hexdigest()[:10]}"
+
+
+def _bridge_of(network: dict[str, Any]) -> str:
+    """The name of an existing network's bridge; the engine's own choice where the network was made without ours."""
+    return str((network.get("Options") or {}).get(BRIDGE_OPTION) or f"br-{network['Id'][:12]}")

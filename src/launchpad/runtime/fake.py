@@ -96,6 +96,9 @@ class FakeRuntime:
     async def ensure_network(self) -> None:
         self._check()
 
+    async def mend_network(self) -> None:
+        self._check()
+
     async def start(self, spec: ContainerSpec) -> Container:
         self._check()
         await self._starts_may_go_on.wait()

@@ -273,10 +273,15 @@ class Carrier:
         known = {instance.id for instance in live}
         strays = [container for container in containers.values() if container.instance_id not in known]
         outcomes = [
-            await self._one(instance.id, self._reconcile(instance, containers.get(instance.id))) for instance in live
+            await self._one("-", self._mend_network()),
+            *[await self._one(one.id, self._reconcile(one, containers.get(one.id))) for one in live],
         ]
         outcomes += [await self._one(stray.instance_id, self._reconcile_stray(stray)) for stray in strays]
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _mend_network(self) -> None:
+        """A firewall that was loaded anew knows nothing of our rules."""
+        await self._runtime.mend_network()
 
     async def _one(self, instance_id: str, work: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
         """One item of many: unless the engine is away altogether, its failure is an outcome and stops no other."""

@@ -1,0 +1,57 @@
+"""The text of the egress rules, and where the resolvers come from. What it does is shown in tests/promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launchpad.errors import SettingsError
+from launchpad.runtime.egress import PRIVATE_RANGES, resolvers, rules
+from launchpad.settings import EgressSettings, tables
+
+
+def lines(settings: EgressSettings, *servers: str) -> list[str]:
+    return rules(settings, "F", "I", servers).splitlines()
+
+
+def test_what_is_allowed_comes_before_what_is_refused_and_replies_before_both() -> None:
+    allowed = EgressSettings(allow=("10.1.2.0/24", "192.168.7.9:3128"), deny=("203.0.113.0/24",))
+    text = lines(allowed, "10.0.0.53")
+    forward = [line.removeprefix("-A F ") for line in text if line.startswith("-A F ")]
+    assert forward[1].endswith("--ctstate ESTABLISHED,RELATED -j RETURN")
+    assert forward[2:6] == [
+        "-d 10.1.2.0/24 -j RETURN",
+        "-d 192.168.7.9/32 -p tcp --dport 3128 -j RETURN",
+        "-d 10.0.0.53 -p udp --dport 53 -j RETURN",
+        "-d 10.0.0.53 -p tcp --dport 53 -j RETURN",
+    ]
+    refused = forward[6:]
+    assert all("-j REJECT" in line for line in refused)
+    for denied in (*PRIVATE_RANGES, "203.0.113.0/24"):
+        assert sum(f"-d {denied} " in line for line in refused) == 2
+    inward = [line for line in text if line.startswith("-A I ")]
+    assert inward[-1] == "-A I -j REJECT --reject-with icmp-admin-prohibited", "the server itself: nothing else passes"
+
+
+def test_resolvers_are_those_that_the_engine_asks_for_instances(tmp_path: Path) -> None:
+    first, second = tmp_path / "resolv.conf", tmp_path / "real.conf"
+    first.write_text("search x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver nonsense\nnameserver\n")
+    second.write_text("# by systemd\nnameserver 10.0.0.53\nnameserver 10.0.0.53\nnameserver 2001:db8::1\n")
+    assert resolvers([first, second, tmp_path / "none"]) == ["10.0.0.53"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("allow", "mirror.example.org", "write an IPv4 address or range"),
+        ("allow", "10.1.2.3:0", "behind the colon belongs a port"),
+        ("allow", "10.1.2.3:http", "behind the colon belongs a port"),
+        ("allow", "2001:db8::/32", "behind the colon belongs a port"),
+        ("deny", "10.1.2.3:80", "write an IPv4 address or range"),
+        ("allow", "10.0.0.0/8 -j ACCEPT", "write an IPv4 address or range"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_its_key(key: str, value: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=rf"egress\.{key}.*{words}"):
+        tables({"egress": {key: [value]}})
