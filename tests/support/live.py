@@ -53,8 +53,15 @@ class LivePlatform:
     """`tables` are put over the settings: LivePlatform(folder, {"limits": {"instances_per_user": 3}})."""
 
     def __init__(
-        self, folder: Path, mail: MailServer, tables: Mapping[str, Any] | None = None, *, mode: str = "two ports"
+        self,
+        folder: Path,
+        mail: MailServer,
+        tables: Mapping[str, Any] | None = None,
+        *,
+        mode: str = "two ports",
+        path: Path | None = None,
     ) -> None:
+        self.path = path  # programs in it are found before the system's
         self.folder = folder
         self.mail = mail
         self.mode = mode
@@ -89,6 +96,8 @@ class LivePlatform:
     def variables(self) -> dict[str, str]:
         """For commands of the program against this platform: every setting as a variable."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LAUNCHPAD_")}
+        if self.path is not None:
+            clean["PATH"] = f"{self.path}:{clean['PATH']}"
         for name, value in self.tables.items():
             if isinstance(value, dict):
                 for key, inner in value.items():

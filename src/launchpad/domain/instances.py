@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .limits import Limits
+from .sizes import describe_bytes
 
 
 class State(StrEnum):
@@ -69,9 +70,15 @@ class Address:
         return f"{self.host}:{self.port}"
 
 
+NEARLY = 0.98  # of a limit: where programs begin to fail
+
+
 @dataclass(frozen=True)
 class Instance:
-    """`ending_as` and `reason` are decided when the end is decided; `reason` is in the user's words."""
+    """`ending_as` and `reason` are decided when the end is decided.
+
+    `reason` is in the user's words; while it runs, it is what its owner has to know, such as a lack of memory.
+    """
 
     id: str
     owner_id: str
@@ -96,6 +103,24 @@ class Instance:
 
     def is_expired(self, now: datetime) -> bool:
         return now >= self.expires_at
+
+
+def out_of_memory(memory_bytes: int) -> str:
+    """What the owner of an instance is told that goes on after the kernel ended one of its processes."""
+    return (
+        f"a program in it needed more than its {describe_bytes(memory_bytes)} of memory and was ended; what that "
+        "program had not saved is lost, the rest goes on"
+    )
+
+
+def shortage(pids: int, pids_limit: int, home_used_bytes: int | None, home_limit_bytes: int | None) -> str | None:
+    """What a running instance is about to lack, in its owner's words; None: nothing."""
+    if home_used_bytes is not None and home_limit_bytes and home_used_bytes >= NEARLY * home_limit_bytes:
+        used, limit = describe_bytes(home_used_bytes), describe_bytes(home_limit_bytes)
+        return f"your Home is full ({used} of {limit}): nothing more can be saved until you delete something"
+    if pids >= NEARLY * pids_limit:
+        return f"it runs as many processes and threads as it may ({pids_limit}): no more can start until some end"
+    return None
 
 
 def next_transition(instance: Instance, now: datetime) -> tuple[State, str] | None:

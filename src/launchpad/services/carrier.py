@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 
 from ..domain.environments import Environment
-from ..domain.instances import Instance, Stage, State
-from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
+from ..domain.instances import Instance, Stage, State, out_of_memory
+from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, StartFailed
 from ..runtime.base import Container, ContainerState, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
@@ -180,8 +180,8 @@ class Carrier:
             await self._runtime.ensure_network()
             specification = self._launcher.specification(instance, owner, environment, image.reference, home)
             container = await self._runtime.start(specification)
-            if container.address is None:
-                raise EngineUnavailable("the engine gave the instance no port")
+            if container.address is None:  # it has ended already; the engine says how a moment later
+                raise StartFailed(why_ended(environment.title, instance, await self._runtime.find(instance_id)))
             await self._stage(instance_id, Stage.STARTING)
             await self._launcher.wait_until_usable(instance, environment, container.address)
         except LaunchpadError as error:
@@ -278,6 +278,13 @@ class Carrier:
         ]
         outcomes += [await self._one(stray.instance_id, self._reconcile_stray(stray)) for stray in strays]
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def warn_of_memory(self, instance_id: str) -> None:
+        """Something in an instance was killed for memory, and the instance goes on: its owner is told."""
+        async with self._database.transaction() as db:
+            instance = await instances.by_id(db, instance_id)
+            if instance is not None:
+                await instances.warn(db, instance_id, out_of_memory(instance.limits.memory_bytes))
 
     async def _mend_network(self) -> None:
         """A firewall that was loaded anew knows nothing of our rules."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 import structlog
 
 from ..errors import LaunchpadError
-from ..runtime.base import Runtime
+from ..runtime.base import Runtime, RuntimeEvent
 from .carrier import Carrier
 
 log = structlog.get_logger(__name__)
@@ -22,18 +22,29 @@ class Observer:
         self._runtime = runtime
         self._carrier = carrier
         self._task: asyncio.Task[None] | None = None
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._listen_for_ever(), name="observer")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours is recorded, and does not leave the platform blind: it listens again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("observer.fault", exc_info=error)
+            self._task = asyncio.get_running_loop().create_task(self._listen_for_ever(LISTEN_AGAIN_SECONDS))
+            self._task.add_done_callback(self._ended)
 
     async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._task, *self._looking):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
-    async def _listen_for_ever(self) -> None:
+    async def _listen_for_ever(self, first_pause_seconds: float = 0) -> None:
         """When the engine goes away, everything is compared once it is back: events in between were missed."""
+        await asyncio.sleep(first_pause_seconds)
         while True:
             try:
                 listening = asyncio.create_task(self._listen())
@@ -50,10 +61,21 @@ class Observer:
 
     async def _listen(self) -> None:
         async for event in self._runtime.events():
-            if event.kind == "started":
-                continue
-            await asyncio.sleep(SETTLE_SECONDS)
-            try:
-                await self._carrier.reconcile_one(event.instance_id)
-            except LaunchpadError as error:
-                log.warning("observer.item_failed", instance=event.instance_id, detail=error.detail)
+            if event.kind != "started":
+                task = asyncio.create_task(self._look_after(event))
+                self._looking.add(task)
+                task.add_done_callback(self._looked)
+
+    async def _look_after(self, event: RuntimeEvent) -> None:
+        await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            await self._carrier.reconcile_one(event.instance_id)
+            if event.kind == "out-of-memory":
+                await self._carrier.warn_of_memory(event.instance_id)
+        except LaunchpadError as error:
+            log.warning("observer.item_failed", instance=event.instance_id, detail=error.detail)
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._looking.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("observer.fault", exc_info=error)

@@ -106,6 +106,12 @@ async def by_id(db: AsyncConnection, instance_id: str) -> Instance | None:
     return _instance(row) if row else None
 
 
+async def warn(db: AsyncConnection, instance_id: str, text: str) -> None:
+    """Sets what the owner of a running instance has to know."""
+    query = update(table).where(table.c.id == instance_id, table.c.state == State.RUNNING)
+    await db.execute(query.values(reason=text))
+
+
 async def owned(db: AsyncConnection, instance_id: str, owner_id: str) -> Instance | None:
     query = select(table).where(table.c.id == instance_id, table.c.owner_id == owner_id)
     row = (await db.execute(query)).first()

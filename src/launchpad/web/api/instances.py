@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -10,13 +11,14 @@ from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime
 
-from ...domain.instances import Instance, State
+from ...domain.instances import Instance, State, shortage
 from ...domain.sizes import parse_bytes
 from ...domain.users import User
-from ...errors import EngineUnavailable, Forbidden, NotFound
+from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
 from ...runtime.base import Usage
 from ...services.instances import Wish
 from ...services.platform import Platform
+from ...storage.base import HomeUse
 from ..deps import CurrentUser, Here
 from ..schemas import ExtendBody, InstanceView, LaunchBody, UsageView
 
@@ -51,11 +53,24 @@ async def usage_of(platform: Platform, instance: Instance) -> Usage | None:
         return None
 
 
-async def view_of(platform: Platform, instance: Instance, *, with_usage: bool = False) -> InstanceView:
+async def with_shortage(platform: Platform, instance: Instance, usage: Usage | None, username: str) -> Instance:
+    """The same; while it runs and lacks something, its reason says what."""
+    environment = platform.catalogue.get(instance.environment)
+    if usage is None or environment is None:
+        return instance
+    try:
+        home = await platform.homes.use(username)
+    except HomeUnavailable:
+        home = HomeUse(None, None)
+    lacks = shortage(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes)
+    return replace(instance, reason=lacks) if lacks else instance
+
+
+async def view_of(platform: Platform, instance: Instance, usage: Usage | None = None) -> InstanceView:
     return InstanceView.of(
         instance,
         platform.settings.instances,
-        usage=await usage_of(platform, instance) if with_usage else None,
+        usage=usage,
         queue_position=await platform.instances.queue_position(instance),
     )
 
@@ -91,8 +106,10 @@ async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> Inst
 
 
 @router.get("/{instance_id}")
-async def get_instance(instance: OwnInstance, platform: Here) -> InstanceView:
-    return await view_of(platform, instance, with_usage=True)
+async def get_instance(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> InstanceView:
+    """An own instance. `reason`: why it ended; while it runs, what there is to know, such as a full Home."""
+    usage = await usage_of(platform, instance)
+    return await view_of(platform, await with_shortage(platform, instance, usage, visitor.user.username), usage)
 
 
 @router.get("/{instance_id}/events", response_class=EventSourceResponse)

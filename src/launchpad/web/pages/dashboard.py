@@ -14,7 +14,7 @@ from ...domain.limits import Use
 from ...errors import EngineUnavailable, ImageMissing, LaunchpadError
 from ...services.instances import Wish
 from ...services.platform import Platform
-from ..api.instances import usage_of
+from ..api.instances import usage_of, with_shortage
 from ..deps import CurrentUser, Here, Visitor
 from . import views
 from .forms import FormReader, count, number, size
@@ -111,7 +111,7 @@ async def instance_view(platform: Platform, instance: Instance, visitor: Visitor
     environment = platform.catalogue.get(instance.environment)
     usage = await usage_of(platform, instance)
     return views.instance_view(
-        instance,
+        await with_shortage(platform, instance, usage, visitor.user.username),
         environment,
         visitor.now,
         offer=await platform.offers.for_environment(instance.environment) if environment else None,
