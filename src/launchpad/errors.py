@@ -61,6 +61,13 @@ class Forbidden(LaunchpadError):
     title = "You may not do that"
 
 
+class ConfirmAgain(Forbidden):
+    """Administering needs a login whose user showed who they are a short while ago."""
+
+    code = "confirm-again"
+    title = "Please confirm that it is you"
+
+
 class NotFound(LaunchpadError):
     status = 404
     code = "not-found"

@@ -65,6 +65,9 @@ class SignInSettings(_Section):
     failures_per_hour_total: int = Field(
         200, ge=1, description="Wrong codes an hour, over all clients, after which new codes are long ones."
     )
+    admin_fresh_minutes: int = Field(
+        30, ge=1, description="Who was away from the administration for longer shows anew who they are."
+    )
     login_hours: int = Field(24, ge=1, description="How long a login lasts when “remember me” is off.")
     login_idle_hours: int = Field(12, ge=1, description="A login unused for so long ends, when “remember me” is off.")
     remember_days: int = Field(7, ge=1, le=90, description="How long a login lasts when “remember me” is on.")

@@ -25,6 +25,7 @@ from .services.logins import LoginService
 from .services.mailing import MailQueue
 from .services.observer import Observer
 from .services.offers import OfferService, environment_of
+from .services.passkeys import PasskeyService
 from .services.platform import Platform
 from .services.signin import SignInService
 from .services.sweep import SweepService
@@ -107,6 +108,7 @@ def build_platform(
         instances=instances,
         offers=offers,
         logins=logins,
+        passkeys=PasskeyService(database, settings, logins, mail),
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
         tokens=TokenService(database),

@@ -75,7 +75,7 @@ async def test_the_end_of_a_way_in_cuts_now_and_once_more(house: House, end: str
     if end == "sign-out":
         await platform.logins.sign_out(user, login, HERE, clock())
     elif end == "another browser signs it out":
-        await platform.logins.end(user, login.id)
+        await platform.logins.end(user, login.id, HERE, clock())
     elif end == "suspension":
         await platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, clock())
     elif end == "idle":

@@ -416,9 +416,9 @@ async def test_somebody_can_end_their_other_logins_but_nobody_elses(world: World
     bob, _ = await sign_in(platform, world.letters, "bob@a.org")
     login = (await platform.logins.of_user(alice, world.clock()))[0]
     with pytest.raises(NotFound):
-        await platform.logins.end(bob, login.id)
+        await platform.logins.end(bob, login.id, HERE, world.clock())
     assert await platform.logins.authenticate(secret, world.clock())
-    await platform.logins.end(alice, login.id)
+    await platform.logins.end(alice, login.id, HERE, world.clock())
     assert await platform.logins.authenticate(secret, world.clock()) is None
 
 

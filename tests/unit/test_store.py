@@ -97,7 +97,7 @@ async def add_instance(database: Database, owner: User, now: datetime, state: St
 
 
 async def add_login(database: Database, user: User, now: datetime, digest: str = "d") -> Login:
-    login = Login(new_id(), user.id, now, now, now + timedelta(days=1), False, "192.0.2.1", "Firefox")
+    login = Login(new_id(), user.id, now, now, now + timedelta(days=1), False, "192.0.2.1", "Firefox", now)
     async with database.transaction() as db:
         await logins.add(db, login, digest)
     return login

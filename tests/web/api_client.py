@@ -123,3 +123,16 @@ async def open_api(folder: Path, settings: Mapping[str, Any] | None = None, **en
         for visitor in portal.visitors:
             await visitor.http.aclose()
         await world.close()
+
+
+def problem(answer: httpx.Response, status: int, code: str, *fields: str) -> dict[str, Any]:
+    """The body of a refusal, which has RFC 9457's members and names the offending fields."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == PROBLEM
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["code"] == code
+    assert all(isinstance(body[member], str) and body[member] for member in ("type", "title", "detail"))
+    assert [error["field"] for error in body.get("errors", [])] == list(fields)
+    assert all(error["message"] for error in body.get("errors", []))
+    return body

@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.encoders import jsonable_encoder
 
 from launchpad.domain.instances import State
 from launchpad.web.api.instances import follow
 from support.platforms import reaches
-from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, events_in, open_api
+from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, events_in, open_api, problem
 
 ALICE, BOB, ADMIN = "alice@a.org", "bob@a.org", "admin@example.org"
 INSTANCE_FIELDS = {
@@ -56,19 +54,6 @@ async def quiet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Quiet
         yield Quiet(portal, await portal.signed_in(ADMIN), await portal.signed_in(ALICE))
 
 
-def problem(answer: httpx.Response, status: int, code: str, *fields: str) -> dict[str, Any]:
-    """The body of a refusal, which has RFC 9457's members and names the offending fields."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["Content-Type"] == PROBLEM
-    body: dict[str, Any] = answer.json()
-    assert body["status"] == status
-    assert body["code"] == code
-    assert all(isinstance(body[member], str) and body[member] for member in ("type", "title", "detail"))
-    assert [error["field"] for error in body.get("errors", [])] == list(fields)
-    assert all(error["message"] for error in body.get("errors", []))
-    return body
-
-
 # -- signing in --------------------------------------------------------------------------------------------------------
 
 
@@ -80,7 +65,7 @@ async def test_signing_in_and_out(portal: Portal) -> None:
     assert datetime.fromisoformat(asked.json()["expires_at"]) == portal.world.clock() + timedelta(minutes=10)
     flags = asked.headers["Set-Cookie"].lower()
     assert flags.startswith("lp_challenge=")
-    assert all(flag in flags for flag in ("; httponly", "; path=/", "; samesite=lax", "; expires="))
+    assert all(flag in flags for flag in ("; httponly", "; path=/", "; samesite=lax", "; max-age=600"))
     await portal.platform.mail.drain()
     code = portal.world.letters.codes(ALICE)[-1]
     assert code not in asked.text + str(asked.headers)
@@ -89,9 +74,11 @@ async def test_signing_in_and_out(portal: Portal) -> None:
     user = verified.json()["user"]
     assert (user["email"], user["username"], user["role"]) == (ALICE, "alice", "user")
     cookies = verified.headers.get_list("Set-Cookie")
-    assert [cookie.partition("=")[0] for cookie in cookies] == ["lp_login", "lp_challenge"]
-    assert "expires" not in cookies[0].lower(), "not remembered: gone with the browser"
-    assert "max-age=0" in cookies[1].lower()
+    names = [cookie.partition("=")[0] for cookie in cookies]
+    assert names == ["lp_login", "lp_known", "lp_challenge", "lp_passkey"]
+    assert "max-age" not in cookies[0].lower(), "not remembered: gone with the browser"
+    assert all("expires" not in cookie.lower() for cookie in cookies[:2]), "an age: a wrong clock signs nobody out"
+    assert all("max-age=0" in cookie.lower() for cookie in cookies[2:])
     me = await visitor.get("/me")
     assert set(me) >= {"id", "email", "username", "role", "lab", "quota", "csrf_token"}
     assert me == user
@@ -115,8 +102,7 @@ async def test_a_remembered_login_stays_when_the_browser_closes(portal: Portal) 
     await portal.platform.mail.drain()
     code = portal.world.letters.codes(ALICE)[-1]
     verified = await visitor.call("POST", "/sign-in/verify", {"code": code, "remember": True})
-    end = format_datetime(portal.world.clock() + timedelta(days=7), usegmt=True)
-    assert f"expires={end}" in verified.headers.get_list("Set-Cookie")[0]
+    assert f"Max-Age={7 * 24 * 3600};" in verified.headers.get_list("Set-Cookie")[0]
 
 
 async def test_under_https_cookies_are_host_only_and_secure(tmp_path: Path) -> None:
@@ -272,7 +258,7 @@ async def test_an_instances_life(portal: Portal) -> None:
         ({"mounts": ["/etc"]}, "mounts"),
     ],
 )
-async def test_what_is_not_offered_is_422_with_its_field(quiet: Quiet, size: dict[str, Any], field: str) -> None:
+async def test_g3_what_is_not_offered_is_422_with_its_field(quiet: Quiet, size: dict[str, Any], field: str) -> None:
     body = {"environment": "jupyterlab", **size}
     problem(await quiet.alice.call("POST", "/instances", body), 422, "invalid-input", field)
     assert await quiet.alice.get("/instances", all="true") == []
@@ -615,11 +601,13 @@ async def test_somebody_elses_instance_is_404_whatever_is_asked(portal: Portal) 
     assert (await alice.get(f"/instances/{ended['id']}"))["state"] == "stopped"
 
 
-async def test_every_change_without_its_csrf_token_is_403_and_changes_nothing(portal: Portal) -> None:
+async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing(portal: Portal) -> None:
     admin, alice = await portal.signed_in(ADMIN), await portal.signed_in(ALICE)
     running, ended = await admin.launch(), await admin.stopped("rstudio")
     token = (await admin.call("POST", "/tokens", {"name": "x"})).json()
     limits = await admin.get("/admin/limits")
+    await portal.signed_in(ADMIN)
+    [login] = [one for one in await admin.get("/logins") if not one["current"]]
     changes: list[tuple[str, str, object]] = [
         ("POST", "/sign-out", None),
         ("POST", "/instances", {"environment": "rstudio"}),
@@ -631,6 +619,8 @@ async def test_every_change_without_its_csrf_token_is_403_and_changes_nothing(po
         ("DELETE", f"/tokens/{token['id']}", None),
         ("PATCH", f"/admin/users/{alice.me['id']}", {"status": "suspended"}),
         ("POST", f"/admin/instances/{running['id']}/stop", None),
+        ("DELETE", f"/logins/{login['id']}", None),
+        ("POST", "/sign-out-everywhere", None),
         ("PUT", "/admin/limits", {**limits, "days": [1]}),
     ]
     document = await admin.get("/openapi.json")
@@ -648,11 +638,12 @@ async def test_every_change_without_its_csrf_token_is_403_and_changes_nothing(po
             problem(await admin.call(method, path, body), 403, "forbidden")
     assert portal.fingerprint() == before
     admin.csrf = admin.me["csrf_token"]
-    for method, path, body in [*changes[1:], changes[0]]:
+    everywhere = changes.pop(-2)
+    for method, path, body in [*changes[1:], everywhere]:
         assert (await admin.call(method, path, body)).status_code < 300, (method, path)
 
 
-async def test_no_get_changes_the_database(portal: Portal) -> None:
+async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
     """But for the note when somebody was last seen, which is made once a minute at most; and for the ticket of Open."""
     admin = await portal.signed_in(ADMIN)
     running, ended = await admin.launch(), await admin.stopped("rstudio")

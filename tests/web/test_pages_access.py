@@ -43,7 +43,7 @@ async def test_a_user_sees_no_way_into_administration(portal: Portal) -> None:
     assert 'href="/admin"' in (await admin.get("/dashboard")).response.text
 
 
-async def test_every_form_that_changes_something_is_refused_without_its_csrf_token(portal: Portal) -> None:
+async def test_g2_every_form_that_changes_something_is_refused_without_its_csrf_token(portal: Portal) -> None:
     admin = await portal.signed_in(ADMIN)
     instance = await admin.running()
     user_id = instance.owner_id

@@ -25,7 +25,7 @@ async def test_one_sees_who_one_is(portal: Portal) -> None:
 async def test_another_browser_can_be_signed_out_and_this_one_cannot_by_mistake(portal: Portal) -> None:
     here, there = await portal.signed_in("ada@example.org"), await portal.signed_in("ada@example.org")
     page = await here.get("/account")
-    endings = [form for form in page.forms if form.action.startswith("/account/logins/")]
+    endings = [form for form in page.forms if form.action.endswith("/end")]
     assert len(endings) == 1
     assert "That browser is signed out" in (await here.send(endings[0])).words
     assert (await there.get("/account")).path.startswith("/sign-in")
@@ -64,3 +64,17 @@ async def test_a_token_without_a_usable_name_is_refused_at_the_field(portal: Por
     page = await person.send((await person.get("/account")).form("/account/tokens"), name=name)
     assert page.status == 422
     assert "1 to 60 characters" in page.text_of("token-name-problem")
+
+
+async def test_signing_out_everywhere_and_everywhere_else(portal: Portal) -> None:
+    here, there, third = [await portal.signed_in("ada@example.org") for _ in range(3)]
+    others = (await here.get("/account")).form("/account/logins/end-all")
+    assert others.fields["here"] == "stay"
+    assert "Every other browser is signed out" in (await here.send(others)).words
+    assert (await there.get("/account")).path.startswith("/sign-in")
+    assert (await third.get("/account")).path.startswith("/sign-in")
+    page = await here.get("/account")
+    [everywhere] = [form for form in page.forms if form.action == "/account/logins/end-all"]
+    assert "here" not in everywhere.fields
+    assert "You are signed out everywhere" in (await here.send(everywhere)).words
+    assert (await here.get("/account")).path.startswith("/sign-in")

@@ -11,7 +11,10 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
+from launchpad.domain.naming import new_id
+from launchpad.domain.passkeys import Passkey
 from launchpad.settings import tables
+from launchpad.store import passkeys
 from launchpad.web.app import create_app
 from launchpad.wiring import build_platform
 from web.api_client import PUBLIC_URL, Portal, Visitor, open_api
@@ -43,6 +46,9 @@ API: dict[str, tuple[Answers, Any]] = {
     "POST /api/v1/sign-in": (each(ANYBODY, 202), {"email": "x@a.org"}),
     "POST /api/v1/sign-in/verify": (each(ANYBODY, 401), {"code": "1"}),
     "POST /api/v1/sign-out": (each(SIGNED_IN, 204), None),
+    "POST /api/v1/sign-out-everywhere": (each(SIGNED_IN, 204), None),
+    "GET /api/v1/logins": (SIGNED_IN, None),
+    "DELETE /api/v1/logins/{login_id}": (each(OWNERS, 204), None),
     "GET /api/v1/me": (SIGNED_IN, None),
     "GET /api/v1/environments": (SIGNED_IN, None),
     "GET /api/v1/instances": (SIGNED_IN, None),
@@ -67,6 +73,8 @@ API: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/admin/audit": (ADMINS, None),
 }
 
+EVERYWHERE = "POST /api/v1/sign-out-everywhere"
+
 PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /static/{version}/{name:path}": (each(ANYBODY, 404), None),  # of that name there is none
     "HEAD /static/{version}/{name:path}": (each(ANYBODY, 404), None),
@@ -86,6 +94,17 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /account": (SIGNED_IN, None),
     "POST /account/tokens": (SIGNED_IN, {"name": "x"}),
     "POST /account/tokens/{token_id}/revoke": (each(OWNERS, 303), None),
+    "POST /account/logins/end-all": (each(SIGNED_IN, 303), {"here": "stay"}),
+    "POST /account/passkeys/options": (SIGNED_IN, None),
+    "POST /account/passkeys": (each(SIGNED_IN, 422), {}),
+    "POST /account/passkeys/{passkey_id}/remove": (each(OWNERS, 303), None),
+    "POST /sign-in/passkey/options": (ANYBODY, None),
+    "POST /sign-in/passkey": (each(ANYBODY, 422), {}),
+    "GET /confirm": (SIGNED_IN, None),
+    "POST /confirm": (each(SIGNED_IN, 303), None),
+    "POST /confirm/code": (each(SIGNED_IN, 401), {"code": "000000"}),
+    "POST /confirm/passkey/options": (SIGNED_IN, None),
+    "POST /confirm/passkey": (each(SIGNED_IN, 422), {}),
     "POST /account/logins/{login_id}/end": (each(SIGNED_IN, 303), None),  # others' do not end by it; see below
     "GET /admin": (ADMINS, None),
     "GET /admin/audit": (ADMINS, None),
@@ -120,7 +139,11 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "SELECT id FROM logins WHERE user_id = ? AND client = ?", owner.me["id"], "192.0.2.13"
         )[0]
         assert elsewhere.me["id"] == owner.me["id"]
+        passkey = Passkey(new_id(), owner.me["id"], "eHg", b"x", 0, "laptop", portal.platform.now())
+        async with portal.platform.database.transaction() as db:
+            await passkeys.add(db, passkey)
         names = {
+            "passkey_id": passkey.id,
             "instance_id": running["id"],
             "ended": ended["id"],
             "token_id": token.json()["id"],
@@ -132,7 +155,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield Scene(portal, (portal.visitor(), other, owner, admin), names)
 
 
-def test_every_route_stands_in_the_table(tmp_path: Path) -> None:
+def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
     settings = {"state_dir": tmp_path, "engine": {"runtime": "fake"}, "homes": {"root": str(tmp_path)}}
     app = create_app(build_platform(tables(settings)))
     routes = {f"{method} {route.path}" for route in iter_route_contexts(app.routes) for method in route.methods or ()}
@@ -164,7 +187,7 @@ async def check(scene: Scene, line: str) -> None:
         assert answer.status_code == expected, f"{line} by {WHO[n]}: {answer.text[:300]}"
 
 
-async def test_everybody_reads_what_the_table_says(scene: Scene) -> None:
+async def test_g1_everybody_reads_what_the_table_says(scene: Scene) -> None:
     for line in API | PAGES:
         if line.startswith(("GET", "HEAD")):
             await check(scene, line)
@@ -175,14 +198,19 @@ def rank(line: str) -> int:
     path = line.partition(" ")[2]
     if "/sign-in/" in path:
         return 0  # asks for a code that nobody has asked for yet
-    return 3 if path.endswith("/sign-out") else 2 if path.endswith("/stop") else 1
+    return 3 if path.endswith(("/sign-out", "/sign-out-everywhere")) else 2 if path.endswith("/stop") else 1
 
 
 @pytest.mark.parametrize("table", [API, PAGES], ids=["API", "pages"])
-async def test_everybody_changes_what_the_table_says(scene: Scene, table: dict[str, tuple[Answers, Any]]) -> None:
+async def test_g1_everybody_changes_what_the_table_says(scene: Scene, table: dict[str, tuple[Answers, Any]]) -> None:
     for line in sorted(table, key=rank):
-        if not line.startswith(("GET", "HEAD")):
+        if not line.startswith(("GET", "HEAD")) and line != EVERYWHERE:
             await check(scene, line)
+
+
+async def test_g1_signing_out_everywhere_is_for_those_who_are_signed_in(scene: Scene) -> None:
+    """By itself, since nobody is signed in afterwards."""
+    await check(scene, EVERYWHERE)
 
 
 async def test_nobody_ends_somebody_elses_login(scene: Scene) -> None:

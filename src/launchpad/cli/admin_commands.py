@@ -10,6 +10,7 @@ import typer
 from ..domain.sizes import describe_bytes
 from ..domain.users import Role, User, UserStatus
 from ..services.audit import CLI
+from ..services.logins import Client
 from ..services.platform import Platform
 from ..services.users import UserChange
 from ..web.admin_schemas import LimitsBody, LimitsView
@@ -81,6 +82,41 @@ def suspend(email: Email, config: ConfigOption = None) -> None:
 def activate(email: Email, config: ConfigOption = None) -> None:
     """Let a suspended user in again."""
     _change(config, email, UserChange(status=UserStatus.ACTIVE))
+
+
+@users.command("sign-out")
+def sign_out_user(email: Email, config: ConfigOption = None) -> None:
+    """End all of somebody's logins; they may sign in again."""
+
+    async def work(platform: Platform) -> int:
+        user = await platform.users.by_email(email)
+        return await platform.logins.end_all(user, Client("local"), platform.now(), by=CLI.name)
+
+    ended = with_platform(config, work)
+    out.print(f"{email}: {ended} login{'' if ended == 1 else 's'} ended", markup=False)
+
+
+@users.command("passkeys")
+def user_passkeys(
+    email: Email,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove all of them, as after a lost device.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show somebody's passkeys, or remove them."""
+
+    async def work(platform: Platform) -> list[Mapping[str, Any]]:
+        user = await platform.users.by_email(email)
+        found = await platform.passkeys.of_user(user)
+        if remove:
+            await platform.passkeys.remove_all(user, CLI, platform.now())
+        return [{"name": one.name, "added": one.created_at, "last_used": one.last_used_at} for one in found]
+
+    rows = with_platform(config, work)
+    if remove:
+        out.print(f"{email}: {len(rows)} passkey{'' if len(rows) == 1 else 's'} removed", markup=False)
+    else:
+        show_table(rows, ("name", "added", "last_used"), as_json=as_json, empty="There are none.")
 
 
 @instances.command("list")

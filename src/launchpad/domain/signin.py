@@ -92,3 +92,4 @@ class Login:
     remembered: bool
     client: str
     user_agent: str
+    fresh_at: datetime  # when its user last showed who they are, or administered within the time that allows

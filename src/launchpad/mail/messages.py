@@ -66,15 +66,36 @@ def sign_in_code(
         "client": " ".join(client_description.split())[:LONGEST_DESCRIPTION],
         "asked_at": f"{asked_at.astimezone(UTC):%H:%M} UTC",
     }
-    message = EmailMessage()
-    message["Subject"] = f"Your sign-in code for {from_name}"
-    message["From"] = _address(from_address, from_name)
-    message["To"] = _address(to)
-    message["Date"] = format_datetime(asked_at)
-    message["Message-ID"] = make_msgid(domain=from_address.rpartition("@")[2])
-    message["Auto-Submitted"] = "auto-generated"
+    message = _message(f"Your sign-in code for {from_name}", to, from_name, from_address, asked_at)
     message.set_content(_templates().get_template("sign_in_code.txt.j2").render(values))
     message.add_alternative(_templates().get_template("sign_in_code.html.j2").render(values), subtype="html")
+    return message
+
+
+def passkey_added(
+    *, to: str, name: str, public_url: str, from_name: str, from_address: str, added_at: datetime
+) -> EmailMessage:
+    """Tells the owner of an account that it has another way in. Arguments and errors as above."""
+    values = {
+        "name": from_name,
+        "passkey": name,
+        "public_url": public_url,
+        "added_at": f"{added_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC",
+    }
+    message = _message(f"A passkey was added to your account at {from_name}", to, from_name, from_address, added_at)
+    message.set_content(_templates().get_template("passkey_added.txt.j2").render(values))
+    return message
+
+
+def _message(subject: str, to: str, from_name: str, from_address: str, at: datetime) -> EmailMessage:
+    """The head of a mail."""
+    message = EmailMessage()
+    message["Subject"] = subject
+    message["From"] = _address(from_address, from_name)
+    message["To"] = _address(to)
+    message["Date"] = format_datetime(at)
+    message["Message-ID"] = make_msgid(domain=from_address.rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"
     return message
 
 

@@ -7,6 +7,7 @@ import hmac
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +16,7 @@ from ..domain.signin import Login, new_secret, secret_digest
 from ..domain.users import User
 from ..errors import NotFound, StoreUnavailable
 from ..settings import Settings
-from ..store import audit, logins, users
+from ..store import audit, known_browsers, logins, users
 from ..store.database import Database
 
 SEEN_AGAIN_AFTER = timedelta(seconds=60)  # how stale `last_seen_at` may be, to spare a write a request
@@ -23,19 +24,24 @@ SEEN_AGAIN_AFTER = timedelta(seconds=60)  # how stale `last_seen_at` may be, to 
 
 @dataclass(frozen=True)
 class Client:
-    """Where a request came from: the network address nginx saw and the browser's own words about itself."""
+    """Where a request came from: the network address nginx saw and the browser's own words about itself.
+
+    `known_browser` is the value of the cookie that says who has signed in there before.
+    """
 
     address: str
     user_agent: str = ""
+    known_browser: str = ""
 
 
 @dataclass(frozen=True)
 class SignedIn:
-    """`secret` goes into the login cookie and is not kept anywhere."""
+    """`secret` goes into the login cookie, `known_browser` into a long-lived one; neither is kept anywhere."""
 
     user: User
     login: Login
     secret: str
+    known_browser: str
 
 
 class LoginService:
@@ -45,7 +51,9 @@ class LoginService:
         self._rules = settings.sign_in
         self._csrf_key = csrf_key
 
-    async def open(self, db: AsyncConnection, user: User, remember: bool, client: Client, now: datetime) -> SignedIn:
+    async def open(
+        self, db: AsyncConnection, user: User, remember: bool, client: Client, now: datetime, *, by: str = "code"
+    ) -> SignedIn:
         """A new login of somebody who has shown who they are, in the caller's transaction."""
         lasts = timedelta(days=self._rules.remember_days) if remember else timedelta(hours=self._rules.login_hours)
         secret = new_secret()
@@ -58,7 +66,10 @@ class LoginService:
             remembered=remember,
             client=client.address,
             user_agent=client.user_agent[:200],
+            fresh_at=now,
         )
+        known_browser = client.known_browser or new_secret()
+        await known_browsers.seen(db, secret_digest(known_browser), user.email, now)
         await logins.add(db, login, secret_digest(secret))
         await users.seen(db, user.id, now)
         await audit.add(
@@ -68,9 +79,9 @@ class LoginService:
             client=client.address,
             action="sign-in.succeeded",
             subject=user.email,
-            details={},
+            details={"by": by},
         )
-        return SignedIn(replace(user, last_seen_at=now), login, secret)
+        return SignedIn(replace(user, last_seen_at=now), login, secret, known_browser)
 
     async def authenticate(self, secret: str | None, now: datetime) -> tuple[User, Login] | None:
         """Whose browser it is, or None. Counts as use of the login."""
@@ -92,26 +103,57 @@ class LoginService:
     async def sign_out(self, user: User, login: Login, client: Client, now: datetime) -> None:
         async with self._database.transaction() as db:
             await logins.end(db, login.id, user.id)
-            await audit.add(
-                db,
-                at=now,
-                actor=user.email,
-                client=client.address,
-                action="sign-out",
-                subject=user.email,
-                details={},
-            )
+            await self._record(db, user, client, now, "sign-out", {})
 
     async def of_user(self, user: User, now: datetime) -> list[Login]:
         """The browsers where the user is signed in, the latest used first."""
         async with self._database.reading() as db:
             return [login for login in await logins.of_user(db, user.id) if is_live(login, self._settings, now)]
 
-    async def end(self, user: User, login_id: str) -> None:
-        """Raises NotFound when it is not one of the user's logins."""
+    async def end(self, user: User, login_id: str, client: Client, now: datetime) -> None:
+        """Signs another of the user's browsers out. Raises NotFound when it is not one of them."""
         async with self._database.transaction() as db:
             if not await logins.end(db, login_id, user.id):
                 raise NotFound("That browser is not signed in any more.")
+            await self._record(db, user, client, now, "sign-out", {"login": login_id})
+
+    async def end_all(
+        self, user: User, client: Client, now: datetime, *, keep: Login | None = None, by: str | None = None
+    ) -> int:
+        """Signs the user out everywhere, but not in the browser of `keep`; returns how many logins ended.
+
+        `by` stands in the record where it is not the user who does it.
+        """
+        async with self._database.transaction() as db:
+            ended = await logins.end_all(db, user.id, keep=keep.id if keep else None)
+            details = {"logins": ended} | ({"by": by} if by else {})
+            await self._record(db, user, client, now, "sign-out.everywhere", details)
+        return ended
+
+    async def _record(
+        self, db: AsyncConnection, user: User, client: Client, now: datetime, action: str, details: dict[str, Any]
+    ) -> None:
+        await audit.add(
+            db, at=now, actor=user.email, client=client.address, action=action, subject=user.email, details=details
+        )
+
+    def is_fresh(self, login: Login, now: datetime) -> bool:
+        """Whether its user showed who they are, or was at the console, shortly enough ago to administer."""
+        return now - login.fresh_at < timedelta(minutes=self._rules.admin_fresh_minutes)
+
+    async def keep_fresh(self, login: Login, now: datetime) -> None:
+        """Work at the console goes on, so the time for being away from it begins anew."""
+        if now - login.fresh_at > SEEN_AGAIN_AFTER:
+            with suppress(StoreUnavailable):
+                async with self._database.transaction() as db:
+                    await logins.freshen(db, login.id, now)
+
+    async def confirm(self, db: AsyncConnection, user: User, login: Login, client: Client, now: datetime) -> str:
+        """The user has shown anew who they are, in the caller's transaction; the login's new secret."""
+        secret = new_secret()
+        await logins.freshen(db, login.id, now, secret_digest(secret))
+        await self._record(db, user, client, now, "sign-in.confirmed", {})
+        return secret
 
     def csrf_token(self, login: Login) -> str:
         """What a page must send along with every change; bound to the login."""

@@ -22,6 +22,7 @@ from .logins import LoginService
 from .mailing import MailQueue
 from .observer import Observer
 from .offers import OfferService
+from .passkeys import PasskeyService
 from .signin import SignInService
 from .sweep import SweepService
 from .tokens import TokenService
@@ -49,6 +50,7 @@ class Platform:
     instances: InstanceService
     offers: OfferService
     logins: LoginService
+    passkeys: PasskeyService
     sign_in: SignInService
     sweep: SweepService
     tokens: TokenService

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.naming import new_id, username_candidates
 from ..domain.signin import (
+    Login,
     SignInChallenge,
     code_digest,
     domain_allowed,
@@ -26,7 +27,7 @@ from ..errors import InvalidInput, TooManyRequests, WrongCode
 from ..mail.messages import sign_in_code
 from ..settings import Settings
 from ..storage.base import Homes
-from ..store import audit, challenges, users
+from ..store import audit, challenges, known_browsers, users
 from ..store.database import Database
 from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
@@ -79,7 +80,8 @@ class SignInService:
             raise InvalidInput(f"{str(error)[:1].upper()}{str(error)[1:]}.", fields={"email": str(error)}) from None
         cookie = new_secret()
         async with self._database.transaction() as db:
-            await self._check_sends(db, address, client, now)
+            browser = await self._known(db, address, client)
+            await self._check_sends(db, address, client, browser, now)
             user = await users.by_email(db, address)
             may = user.is_active if user else domain_allowed(address, self._rules.allowed_domains)
             code = await self._code(db, address, now)
@@ -95,7 +97,7 @@ class SignInService:
                 created_at=now,
                 expires_at=now + timedelta(minutes=self._rules.code_minutes),
             )
-            await challenges.add(db, challenge, client.address)
+            await challenges.add(db, challenge, client.address, browser)
             action = "sign-in.asked" if may else "sign-in.refused"
             await audit.add(
                 db, at=now, actor=address, client=client.address, action=action, subject=address, details={}
@@ -154,6 +156,27 @@ class SignInService:
                     name for name in username_candidates(challenge.address) if not await self._homes.exists(name)
                 ]
         return signed_in
+
+    async def confirm(
+        self, cookie: str | None, code_text: str, user: User, login: Login, client: Client, now: datetime
+    ) -> str:
+        """Somebody who is signed in shows anew, by a code to their own address, who they are.
+
+        Returns:
+            The login's new secret for its cookie.
+
+        Raises:
+            WrongCode, TooManyRequests: as `verify`.
+        """
+        async with self._database.transaction() as db:
+            challenge = await self._evaluate(db, cookie, normalise_code(code_text), client, now, recount=True)
+            mine = challenge is not None and challenge.address == user.email
+            if challenge is not None and mine and await challenges.use(db, challenge.id, now):
+                return await self._logins.confirm(db, user, login, client, now)
+        raise WrongCode(
+            "That code is wrong or no longer works. Check the newest mail, or ask for another code.",
+            fields={"code": "wrong or no longer valid"},
+        )
 
     async def _evaluate(
         self, db: AsyncConnection, cookie: str | None, code: str, client: Client, now: datetime, *, recount: bool
@@ -225,11 +248,21 @@ class SignInService:
             raise WrongCode("That code no longer works. Ask for another one.")
         return await self._logins.open(db, user, remember, client, now)
 
-    async def _check_sends(self, db: AsyncConnection, address: str, client: Client, now: datetime) -> None:
+    async def _known(self, db: AsyncConnection, address: str, client: Client) -> str | None:
+        """The digest of a browser where this address has signed in before; its codes are counted by themselves.
+
+        So whoever asks for somebody else's address uses up what strangers may ask for, and not what its owner may.
+        """
+        digest = secret_digest(client.known_browser) if client.known_browser else None
+        return digest if digest and await known_browsers.knows(db, digest, address) else None
+
+    async def _check_sends(
+        self, db: AsyncConnection, address: str, client: Client, browser: str | None, now: datetime
+    ) -> None:
         rules = self._rules
         for allowed, since, who in (
-            (rules.sends_per_hour_per_address, now - HOUR, {"address": address}),
-            (rules.sends_per_day_per_address, now - 24 * HOUR, {"address": address}),
+            (rules.sends_per_hour_per_address, now - HOUR, {"address": address, "browser": browser}),
+            (rules.sends_per_day_per_address, now - 24 * HOUR, {"address": address, "browser": browser}),
             (rules.sends_per_hour_per_client, now - HOUR, {"client": client.address}),
         ):
             if await challenges.count_sends(db, since=since, **who) >= allowed:

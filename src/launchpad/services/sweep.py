@@ -8,7 +8,7 @@ import structlog
 
 from ..domain.instances import Instance, Stage, State, next_transition
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
-from ..store import audit, challenges, gate, instances, logins
+from ..store import audit, challenges, gate, instances, known_browsers, logins, passkeys
 from ..store.database import Database
 from .carrier import Carrier, Outcome
 from .offers import OfferService
@@ -16,6 +16,8 @@ from .offers import OfferService
 log = structlog.get_logger(__name__)
 
 KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, which counts a day
+
+KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
 
 
 class SweepService:
@@ -102,3 +104,5 @@ class SweepService:
             await challenges.prune(db, now - KEEP_CHALLENGES)
             await logins.prune(db, now)
             await gate.prune(db, now)
+            await passkeys.prune(db, now)
+            await known_browsers.prune(db, now - KEEP_BROWSERS)

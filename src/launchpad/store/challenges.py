@@ -23,6 +23,7 @@ table = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("used_at", Instant),
+    Column("browser", String(64)),  # digest of a browser that the address is known to use; else whoever asked
     Index("ix_challenges_address_created_at", "address", "created_at"),
     Index("ix_challenges_client_created_at", "client", "created_at"),
     Index("ix_challenges_created_at", "created_at"),
@@ -54,12 +55,13 @@ def _challenge(row: Row[Any]) -> SignInChallenge:
     )
 
 
-async def add(db: AsyncConnection, challenge: SignInChallenge, client: str) -> None:
+async def add(db: AsyncConnection, challenge: SignInChallenge, client: str, browser: str | None = None) -> None:
     await db.execute(
         insert(table).values(
             id=challenge.id,
             address=challenge.address,
             client=client,
+            browser=browser,
             cookie_digest=challenge.cookie_digest,
             code_digest=challenge.code_digest,
             attempts=challenge.attempts,
@@ -96,11 +98,17 @@ async def use(db: AsyncConnection, challenge_id: str, now: datetime) -> bool:
 
 
 async def count_sends(
-    db: AsyncConnection, *, since: datetime, address: str | None = None, client: str | None = None
+    db: AsyncConnection,
+    *,
+    since: datetime,
+    address: str | None = None,
+    client: str | None = None,
+    browser: str | None = None,
 ) -> int:
+    """Codes asked for since then: for an address by strangers, or from one of its browsers; or by a client."""
     query = select(func.count()).select_from(table).where(table.c.created_at > since)
     if address is not None:
-        query = query.where(table.c.address == address)
+        query = query.where(table.c.address == address, table.c.browser == browser)  # None: IS NULL
     if client is not None:
         query = query.where(table.c.client == client)
     return (await db.execute(query)).scalar_one()

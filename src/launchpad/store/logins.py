@@ -23,6 +23,7 @@ table = Table(
     Column("remembered", Boolean, nullable=False),
     Column("client", String(64), nullable=False),
     Column("user_agent", String(200), nullable=False),
+    Column("fresh_at", Instant),
 )
 
 
@@ -36,6 +37,7 @@ def _login(row: Row[Any]) -> Login:
         remembered=row.remembered,
         client=row.client,
         user_agent=row.user_agent,
+        fresh_at=row.fresh_at or row.created_at,
     )
 
 
@@ -62,14 +64,22 @@ async def seen(db: AsyncConnection, login_id: str, at: datetime) -> None:
     await db.execute(update(table).where(table.c.id == login_id).values(last_seen_at=at))
 
 
+async def freshen(db: AsyncConnection, login_id: str, at: datetime, secret_digest: str | None = None) -> None:
+    """Its user has just shown who they are, or goes on administering; with a new secret the old one opens nothing."""
+    renewed = {} if secret_digest is None else {"secret_digest": secret_digest}
+    await db.execute(update(table).where(table.c.id == login_id).values(fresh_at=at, **renewed))
+
+
 async def end(db: AsyncConnection, login_id: str, owner_id: str) -> bool:
     """Removes the login (and, by the foreign key, its instance grants); whether there was one."""
     query = delete(table).where(table.c.id == login_id, table.c.user_id == owner_id)
     return (await db.execute(query)).rowcount == 1
 
 
-async def end_all(db: AsyncConnection, user_id: str) -> int:
-    return (await db.execute(delete(table).where(table.c.user_id == user_id))).rowcount
+async def end_all(db: AsyncConnection, user_id: str, *, keep: str | None = None) -> int:
+    """All of a user's but `keep`; how many."""
+    query = delete(table).where(table.c.user_id == user_id)
+    return (await db.execute(query if keep is None else query.where(table.c.id != keep))).rowcount
 
 
 async def prune(db: AsyncConnection, now: datetime) -> int:

@@ -123,7 +123,7 @@ class _Headers:
             "Referrer-Policy": "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
-            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=(), publickey-credentials-get=(self)",
             "Cache-Control": "no-store",
         }
         if platform.settings.is_https:

@@ -7,7 +7,11 @@ from datetime import datetime
 
 from fastapi import Response
 
+from ..domain.signin import Login
+from ..services.logins import SignedIn
 from ..settings import Settings
+
+KNOWN_BROWSER_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
 
 
 @dataclass(frozen=True)
@@ -19,25 +23,50 @@ class CookieNames:
 
     login: str
     challenge: str
+    passkey: str
+    known_browser: str
     instance: str
 
     @classmethod
     def of(cls, settings: Settings) -> CookieNames:
         if settings.is_https:
             instance = "__Host-lp_instance" if settings.instances.is_wildcard else "__Secure-lp_instance"
-            return cls("__Host-lp_login", "__Host-lp_challenge", instance)
-        return cls("lp_login", "lp_challenge", "lp_instance")
+            return cls("__Host-lp_login", "__Host-lp_challenge", "__Host-lp_passkey", "__Host-lp_known", instance)
+        return cls("lp_login", "lp_challenge", "lp_passkey", "lp_known", "lp_instance")
 
     @property
     def all(self) -> frozenset[str]:
-        return frozenset((self.login, self.challenge, self.instance))
+        return frozenset((self.login, self.challenge, self.passkey, self.known_browser, self.instance))
 
 
 def set_cookie(
-    response: Response, settings: Settings, name: str, value: str, *, until: datetime | None = None, path: str = "/"
+    response: Response, settings: Settings, name: str, value: str, *, seconds: float | None = None, path: str = "/"
 ) -> None:
-    """HttpOnly, SameSite=Lax, Secure under https; without `until` the browser drops it when it closes."""
-    response.set_cookie(name, value, expires=until, path=path, secure=settings.is_https, httponly=True, samesite="lax")
+    """HttpOnly, SameSite=Lax, Secure under https; without `seconds` the browser drops it when it closes.
+
+    An age and no instant, so that a wrong clock in the browser signs nobody out.
+    """
+    age = None if seconds is None else max(0, round(seconds))
+    response.set_cookie(name, value, max_age=age, path=path, secure=settings.is_https, httponly=True, samesite="lax")
+
+
+def set_login(response: Response, settings: Settings, signed_in: SignedIn, *, remember: bool) -> None:
+    """What a browser gets that has just signed in; what led there is dropped."""
+    names = CookieNames.of(settings)
+    lasts = (signed_in.login.expires_at - signed_in.login.created_at).total_seconds()
+    set_cookie(response, settings, names.login, signed_in.secret, seconds=lasts if remember else None)
+    set_cookie(response, settings, names.known_browser, signed_in.known_browser, seconds=KNOWN_BROWSER_SECONDS)
+    for name in (names.challenge, names.passkey):
+        drop_cookie(response, settings, name)
+
+
+def renew_login(response: Response, settings: Settings, login: Login, secret: str, now: datetime) -> None:
+    """The same login under a new secret, for as long as it has left."""
+    names = CookieNames.of(settings)
+    lasts = (login.expires_at - now).total_seconds() if login.remembered else None
+    set_cookie(response, settings, names.login, secret, seconds=lasts)
+    for name in (names.challenge, names.passkey):
+        drop_cookie(response, settings, name)
 
 
 def drop_cookie(response: Response, settings: Settings, name: str) -> None:

@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 
 from ..domain.signin import Login
 from ..domain.users import User
-from ..errors import Forbidden, NotSignedIn
+from ..errors import ConfirmAgain, Forbidden, NotSignedIn
 from ..services.audit import Actor
 from ..services.logins import Client
 from ..services.platform import Platform
@@ -41,7 +41,8 @@ def client_of(request: Request) -> Client:
     """Where the request came from. nginx alone reaches the Unix socket, and sets the address from the connection."""
     peer = request.client
     address = peer.host if peer is not None else request.headers.get("X-Forwarded-For", "unknown")
-    return Client(address[:64], request.headers.get("User-Agent", "")[:400])
+    known_browser = request.cookies.get(CookieNames.of(platform_of(request).settings).known_browser, "")
+    return Client(address[:64], request.headers.get("User-Agent", "")[:400], known_browser[:100])
 
 
 async def get_client(request: Request) -> Client:
@@ -105,10 +106,24 @@ async def require_user(request: Request, platform: Here, visitor: MaybeVisitor) 
     return visitor
 
 
-async def require_admin(visitor: Annotated[Visitor, Depends(require_user)]) -> Visitor:
-    """Access `admin`: an administrator. Raises Forbidden for everybody else."""
+async def require_admin(visitor: Annotated[Visitor, Depends(require_user)], platform: Here) -> Visitor:
+    """Access `admin`: an administrator, who was not away from administering for too long.
+
+    A personal token is as fresh as it is: it was made for scripts, where nobody could confirm anything.
+
+    Raises:
+        Forbidden: everybody else.
+        ConfirmAgain: they have to show anew who they are, at `/confirm`.
+    """
     if not visitor.user.is_admin:
         raise Forbidden("Only administrators may do this.")
+    if visitor.login is not None:
+        if not platform.logins.is_fresh(visitor.login, visitor.now):
+            raise ConfirmAgain(
+                "You were away from the administration for a while, so please confirm that it is you (at /confirm). "
+                "Nothing was changed."
+            )
+        await platform.logins.keep_fresh(visitor.login, visitor.now)
     return visitor
 
 

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from ..errors import InvalidInput, LaunchpadError, NotFound, NotSignedIn
+from ..errors import ConfirmAgain, InvalidInput, LaunchpadError, NotFound, NotSignedIn
 from .pages.errors import error_page
 
 log = structlog.get_logger(__name__)
@@ -75,6 +75,8 @@ async def _respond(request: Request, error: LaunchpadError) -> Response:
     if _wants_page(request):
         if isinstance(error, NotSignedIn) and request.method == "GET":
             return RedirectResponse(sign_in_address(request), status_code=303)
+        if isinstance(error, ConfirmAgain) and request.method == "GET":
+            return RedirectResponse(f"/confirm?next={_here(request)}", status_code=303)
         response = await error_page(request, error)
     else:
         response = JSONResponse(problem(error), status_code=error.status, media_type=MEDIA_TYPE)
@@ -87,8 +89,12 @@ async def _respond(request: Request, error: LaunchpadError) -> Response:
 
 def sign_in_address(request: Request) -> str:
     """The sign-in page, which comes back to this address afterwards."""
+    return f"/sign-in?next={_here(request)}"
+
+
+def _here(request: Request) -> str:
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return f"/sign-in?next={quote(path, safe='')}"
+    return quote(path, safe="")
 
 
 def _wants_page(request: Request) -> bool:

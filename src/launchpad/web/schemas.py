@@ -11,6 +11,7 @@ from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State
 from ..domain.limits import Limits, Offer, Quota
 from ..domain.origins import InstancesOrigin
+from ..domain.signin import Login
 from ..domain.sizes import format_bytes, parse_bytes
 from ..domain.users import Role, User
 from ..runtime.base import Usage
@@ -247,6 +248,28 @@ def instance_fields(
         "queue_position": queue_position,
         "stand_in": instance.stand_in,
     }
+
+
+class LoginView(BaseModel):
+    id: str
+    client: str = Field(description="The network address it was made from.")
+    user_agent: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    current: bool = Field(description="Whether it is the one that asks.")
+
+    @classmethod
+    def of(cls, login: Login, current: Login | None) -> LoginView:
+        return cls(
+            id=login.id,
+            client=login.client,
+            user_agent=login.user_agent,
+            created_at=login.created_at,
+            last_seen_at=login.last_seen_at,
+            expires_at=login.expires_at,
+            current=current is not None and login.id == current.id,
+        )
 
 
 class TokenBody(Body):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from ...errors import WrongCode
-from ..cookies import CookieNames, drop_cookie, set_cookie
+from ..cookies import CookieNames, drop_cookie, set_cookie, set_login
 from ..deps import CurrentUser, FromClient, FromOwnPages, Here, Public
-from ..schemas import Asked, Me, SignedInView, SignInBody, VerifyBody
+from ..schemas import Asked, LoginView, Me, SignedInView, SignInBody, VerifyBody
 
 router = APIRouter(tags=["sign-in"])
 
@@ -16,8 +16,8 @@ router = APIRouter(tags=["sign-in"])
 async def ask_for_code(body: SignInBody, response: Response, platform: Here, client: FromClient) -> Asked:
     """Sends a code, where the address may sign in. The answer is the same for every address."""
     asked = await platform.sign_in.ask(body.email, client, platform.now())
-    names = CookieNames.of(platform.settings)
-    set_cookie(response, platform.settings, names.challenge, asked.cookie, until=asked.expires_at)
+    name = CookieNames.of(platform.settings).challenge
+    set_cookie(response, platform.settings, name, asked.cookie, seconds=platform.settings.sign_in.code_minutes * 60)
     return Asked(challenge_id=asked.id, expires_at=asked.expires_at)
 
 
@@ -31,9 +31,7 @@ async def verify(
     if not cookie:
         raise WrongCode("This browser has not asked for a code, or that was too long ago. Ask for one first.")
     signed_in = await platform.sign_in.verify(cookie, body.code, body.remember, client, platform.now())
-    until = signed_in.login.expires_at if body.remember else None
-    set_cookie(response, platform.settings, names.login, signed_in.secret, until=until)
-    drop_cookie(response, platform.settings, names.challenge)
+    set_login(response, platform.settings, signed_in, remember=body.remember)
     return SignedInView(user=Me.of(signed_in.user, platform.logins.csrf_token(signed_in.login)))
 
 
@@ -42,6 +40,26 @@ async def sign_out(visitor: CurrentUser, response: Response, platform: Here) -> 
     """Ends this browser's login, and with it its way into instances."""
     if visitor.login is not None:
         await platform.logins.sign_out(visitor.user, visitor.login, visitor.client, visitor.now)
+    drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)
+
+
+@router.get("/logins")
+async def list_logins(visitor: CurrentUser, platform: Here) -> list[LoginView]:
+    """Where you are signed in, the latest used first."""
+    found = await platform.logins.of_user(visitor.user, visitor.now)
+    return [LoginView.of(login, visitor.login) for login in found]
+
+
+@router.delete("/logins/{login_id}", status_code=204)
+async def end_login(login_id: str, visitor: CurrentUser, platform: Here) -> None:
+    """Signs one of your browsers out."""
+    await platform.logins.end(visitor.user, login_id, visitor.client, visitor.now)
+
+
+@router.post("/sign-out-everywhere", status_code=204)
+async def sign_out_everywhere(visitor: CurrentUser, response: Response, platform: Here) -> None:
+    """Ends every login, this one too; personal tokens stay until they are revoked."""
+    await platform.logins.end_all(visitor.user, visitor.client, visitor.now)
     drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from . import account, admin, admin_instances, admin_limits, admin_users, dashboard, landing, sign_in, static_files
+from . import (
+    account,
+    admin,
+    admin_instances,
+    admin_limits,
+    admin_users,
+    confirm,
+    dashboard,
+    landing,
+    passkeys,
+    sign_in,
+    static_files,
+)
 
 
 def install(app: FastAPI) -> None:
@@ -13,6 +25,8 @@ def install(app: FastAPI) -> None:
         static_files,
         landing,
         sign_in,
+        passkeys,
+        confirm,
         dashboard,
         account,
         admin,

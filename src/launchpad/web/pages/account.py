@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
-from ...errors import Conflict, InvalidInput, LaunchpadError, NotFound
+from ...errors import Conflict, Forbidden, InvalidInput, LaunchpadError, NotFound
 from ...services.platform import Platform
+from ..cookies import CookieNames, drop_cookie
 from ..deps import CurrentUser, Here, Visitor
 from .dashboard import allowance, home_meter, home_path
 from .rendering import page, see_other
 from .views import NewToken, Problems
 
 router = APIRouter(prefix="/account")
+
+
+class NewPasskey(BaseModel):
+    """What `navigator.credentials.create` gave, as JSON, and what its owner calls the device."""
+
+    credential: dict[str, Any]
+    name: str = Field("", max_length=200)
 
 
 @router.get("")
@@ -41,6 +51,8 @@ async def _account(
         allowance=await allowance(platform, visitor, live),
         logins=await platform.logins.of_user(visitor.user, visitor.now),
         this_login_id=visitor.login.id if visitor.login else None,
+        passkeys=await platform.passkeys.of_user(visitor.user),
+        passkeys_possible=platform.passkeys.possible and visitor.login is not None,
         tokens=await platform.tokens.of_user(visitor.user),
         new_token=new_token,
         token_name=token_name,
@@ -70,7 +82,44 @@ async def revoke_token(token_id: str, visitor: CurrentUser, platform: Here) -> R
 async def end_login(login_id: str, visitor: CurrentUser, platform: Here) -> Response:
     """Signs another browser out; one that is not signed in any more is no error."""
     try:
-        await platform.logins.end(visitor.user, login_id)
+        await platform.logins.end(visitor.user, login_id, visitor.client, visitor.now)
     except NotFound:
         return see_other("/account")
     return see_other("/account?said=ended-login")
+
+
+@router.post("/logins/end-all")
+async def end_all_logins(visitor: CurrentUser, platform: Here, here: Annotated[str, Form()] = "") -> Response:
+    """Signs every browser out; with `here` = "stay" every other one."""
+    keep = visitor.login if here == "stay" else None
+    await platform.logins.end_all(visitor.user, visitor.client, visitor.now, keep=keep)
+    if keep is not None:
+        return see_other("/account?said=ended-logins")
+    response = see_other("/?said=signed-out-everywhere")
+    drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)
+    return response
+
+
+@router.post("/passkeys/options")
+async def passkey_options(visitor: CurrentUser, platform: Here) -> JSONResponse:
+    """What the page's script hands to the browser, so that the device makes a passkey."""
+    if visitor.login is None:
+        raise Forbidden("A passkey is added in a browser where you are signed in.")
+    return JSONResponse(await platform.passkeys.ask_to_add(visitor.user, visitor.login, visitor.now))
+
+
+@router.post("/passkeys")
+async def add_passkey(body: NewPasskey, visitor: CurrentUser, platform: Here) -> JSONResponse:
+    """Keeps what the device made."""
+    if visitor.login is None:
+        raise Forbidden("A passkey is added in a browser where you are signed in.")
+    passkey = await platform.passkeys.add(
+        visitor.user, visitor.login, body.credential, body.name, visitor.actor, visitor.now
+    )
+    return JSONResponse({"id": passkey.id, "location": "/account?said=passkey-added"}, status_code=201)
+
+
+@router.post("/passkeys/{passkey_id}/remove")
+async def remove_passkey(passkey_id: str, visitor: CurrentUser, platform: Here) -> Response:
+    await platform.passkeys.remove(visitor.user, passkey_id, visitor.actor, visitor.now)
+    return see_other("/account?said=passkey-removed")

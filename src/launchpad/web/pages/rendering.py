@@ -104,6 +104,11 @@ SAID = {
     "sent": ("done", "A new code is on its way. Only the newest one works."),
     "revoked": ("done", "The token is revoked."),
     "ended-login": ("done", "That browser is signed out."),
+    "ended-logins": ("done", "Every other browser is signed out."),
+    "signed-out-everywhere": ("done", "You are signed out everywhere."),
+    "passkey-added": ("done", "The passkey is added. Next time you can sign in with it."),
+    "passkey-removed": ("done", "The passkey is removed. Take it off your device, too."),
+    "confirmed": ("done", "Thank you. You can go on administering."),
     "saved": ("done", "Saved."),
     "admin-stopping": ("done", "It is stopping. Its owner is told that an administrator stopped it."),
 }

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from ...errors import InvalidInput, TooManyRequests, WrongCode
 from ...services.platform import Platform
-from ..cookies import CookieNames, drop_cookie, set_cookie
+from ..cookies import CookieNames, drop_cookie, set_cookie, set_login
 from ..deps import CurrentUser, FromClient, FromOwnPages, Here, MaybeVisitor, Public
 from .rendering import local_path, page, see_other
 from .views import Problems
@@ -29,11 +29,32 @@ def _with_next(path: str, following: str, said: str = "") -> str:
 
 
 @router.get("/sign-in", dependencies=[Public])
-async def sign_in_page(request: Request, visitor: MaybeVisitor, next: str = "") -> Response:
+async def sign_in_page(request: Request, platform: Here, visitor: MaybeVisitor, next: str = "") -> Response:
     """Asks for the address; who is signed in already goes on."""
     if visitor:
         return see_other(local_path(next))
-    return page(request, "sign_in.html", None, next=local_path(next, ""), email="", errors=Problems())
+    return _address_page(request, platform, next)
+
+
+def _address_page(
+    request: Request,
+    platform: Platform,
+    following: str,
+    *,
+    status: int = 200,
+    email: str = "",
+    errors: Problems | None = None,
+) -> Response:
+    return page(
+        request,
+        "sign_in.html",
+        None,
+        status=status,
+        next=local_path(following, ""),
+        email=email,
+        errors=errors or Problems(),
+        passkeys_possible=platform.passkeys.possible,
+    )
 
 
 @router.post("/sign-in", dependencies=[Public, FromOwnPages])
@@ -45,22 +66,15 @@ async def ask_for_code(
         return await _ask(platform, client, email, _with_next("/sign-in/code", next))
     except (InvalidInput, TooManyRequests) as error:
         problems = Problems(error.fields or {"email": error.detail})
-        return page(
-            request,
-            "sign_in.html",
-            None,
-            status=error.status,
-            next=local_path(next, ""),
-            email=email[:254],
-            errors=problems,
-        )
+        return _address_page(request, platform, next, status=error.status, email=email[:254], errors=problems)
 
 
 async def _ask(platform: Platform, client: FromClient, email: str, onwards: str) -> Response:
     asked = await platform.sign_in.ask(email[:1000], client, platform.now())
     response = see_other(onwards)
     names = CookieNames.of(platform.settings)
-    set_cookie(response, platform.settings, names.challenge, asked.cookie, until=asked.expires_at)
+    seconds = platform.settings.sign_in.code_minutes * 60
+    set_cookie(response, platform.settings, names.challenge, asked.cookie, seconds=seconds)
     return response
 
 
@@ -99,9 +113,7 @@ async def verify(
         problems = Problems({"code": error.detail})
         return _code_page(request, platform, address, next, status=error.status, errors=problems, remember=stay)
     response = see_other(local_path(next))
-    until = signed_in.login.expires_at if stay else None
-    set_cookie(response, platform.settings, names.login, signed_in.secret, until=until)
-    drop_cookie(response, platform.settings, names.challenge)
+    set_login(response, platform.settings, signed_in, remember=stay)
     return response
 
 

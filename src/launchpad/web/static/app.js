@@ -3,6 +3,7 @@ import { startThemes } from "./themes.js";
 import { startTimes } from "./times.js";
 import { startForms } from "./forms.js";
 import { startLive } from "./live.js";
+import { startPasskeys } from "./passkeys.js";
 import { startRegions } from "./regions.js";
 
 startThemes();
@@ -10,3 +11,4 @@ startTimes();
 startRegions();
 startForms();
 startLive();
+startPasskeys();

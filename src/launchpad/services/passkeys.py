@@ -1,0 +1,281 @@
+"""Passkeys (WebAuthn): adding them when signed in, and signing in, or confirming, with a touch.
+
+The ceremonies and their checks are py_webauthn's; here is what they are bound to. A challenge is made by the server,
+kept by it for a few minutes and taken once: for signing in it belongs to a browser's cookie, else to the login. The
+device has to verify its user (PIN, finger, face), since the passkey is the only factor.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+from webauthn import (
+    generate_authentication_options,
+    generate_registration_options,
+    options_to_json,
+    verify_authentication_response,
+    verify_registration_response,
+)
+from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
+from webauthn.helpers.exceptions import WebAuthnException
+from webauthn.helpers.structs import (
+    AuthenticatorSelectionCriteria,
+    PublicKeyCredentialDescriptor,
+    ResidentKeyRequirement,
+    UserVerificationRequirement,
+)
+
+from ..domain.naming import new_id
+from ..domain.passkeys import PASSKEY_NAME_MAX, PASSKEYS_MAX, Passkey
+from ..domain.signin import Login, new_secret, secret_digest
+from ..domain.users import User
+from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, WrongCode
+from ..mail.messages import passkey_added
+from ..settings import Settings
+from ..store import audit, challenges, passkeys, users
+from ..store.database import Database
+from .audit import Actor
+from .logins import Client, LoginService, SignedIn
+from .mailing import MailQueue
+
+log = structlog.get_logger(__name__)
+
+LASTS = timedelta(minutes=5)
+HOUR = timedelta(hours=1)
+NOBODY = "passkey"  # stands for the address in the record of tries: who it was is not known when one fails
+UNKNOWN = "That passkey is not known here, or was removed. Sign in with a code by e-mail."
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the page hands to the browser (`options`, JSON) and, before there is a login, the cookie it belongs to."""
+
+    options: dict[str, Any]
+    cookie: str
+
+
+class PasskeyService:
+    def __init__(self, database: Database, settings: Settings, logins: LoginService, mail: MailQueue) -> None:
+        self._database = database
+        self._settings = settings
+        self._rules = settings.sign_in
+        self._logins = logins
+        self._mail = mail
+        self._host = urlsplit(settings.public_url).hostname or ""
+
+    @property
+    def possible(self) -> bool:
+        """Browsers want a host name, with https or on the same machine (WebAuthn 3, 5.1.2)."""
+        try:
+            ip_address(self._host)
+        except ValueError:
+            return self._settings.is_https or self._host == "localhost" or self._host.endswith(".localhost")
+        return False
+
+    async def of_user(self, user: User) -> list[Passkey]:
+        async with self._database.reading() as db:
+            return await passkeys.of_user(db, user.id)
+
+    # -- adding --------------------------------------------------------------------------------------------------------
+
+    async def ask_to_add(self, user: User, login: Login, now: datetime) -> dict[str, Any]:
+        """Options for `navigator.credentials.create`.
+
+        Raises:
+            Conflict: the user has as many as there may be.
+        """
+        challenge = secrets.token_bytes(32)
+        async with self._database.transaction() as db:
+            known = await passkeys.of_user(db, user.id)
+            if len(known) >= PASSKEYS_MAX:
+                raise Conflict(f"You have {PASSKEYS_MAX} passkeys already. Remove one that you do not use any more.")
+            await passkeys.keep_challenge(db, f"add:{login.id}", challenge, now + LASTS)
+        options = generate_registration_options(
+            rp_id=self._host,
+            rp_name="Data-Science Launchpad",
+            user_id=user.id.encode(),
+            user_name=user.email,
+            user_display_name=user.email,
+            challenge=challenge,
+            authenticator_selection=AuthenticatorSelectionCriteria(
+                resident_key=ResidentKeyRequirement.REQUIRED,
+                user_verification=UserVerificationRequirement.REQUIRED,
+            ),
+            exclude_credentials=[_descriptor(passkey) for passkey in known],
+        )
+        return _as_json(options)
+
+    async def add(
+        self, user: User, login: Login, credential: dict[str, Any], name: str, actor: Actor, now: datetime
+    ) -> Passkey:
+        """Keeps what the device made. Its owner is told by mail.
+
+        Raises:
+            InvalidInput: a name that is none, or an answer that does not fit what was asked.
+            Conflict: the user has as many as there may be, or the device's is kept already.
+        """
+        name = " ".join(name.split())[:PASSKEY_NAME_MAX] or "Passkey"
+        async with self._database.transaction() as db:
+            challenge = await passkeys.take_challenge(db, f"add:{login.id}", now)
+        if challenge is None:
+            raise InvalidInput("That took too long. Please try again.")
+        try:
+            made = verify_registration_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=self._host,
+                expected_origin=self._settings.public_url,
+                require_user_verification=True,
+            )
+        except (WebAuthnException, ValueError, KeyError) as error:
+            log.warning("passkey.refused", error=str(error))
+            raise InvalidInput("The device's answer could not be used. Please try again.") from None
+        passkey = Passkey(
+            id=new_id(),
+            user_id=user.id,
+            credential_id=bytes_to_base64url(made.credential_id),
+            public_key=made.credential_public_key,
+            sign_count=made.sign_count,
+            name=name,
+            created_at=now,
+        )
+        async with self._database.transaction() as db:
+            if await passkeys.by_credential(db, passkey.credential_id) is not None:
+                raise Conflict("That passkey is here already.")
+            if await passkeys.count(db, user.id) >= PASSKEYS_MAX:
+                raise Conflict(f"You have {PASSKEYS_MAX} passkeys already. Remove one that you do not use any more.")
+            await passkeys.add(db, passkey)
+            await _record(db, now, actor, "passkey.added", user.email, name)
+        self._mail.put(
+            passkey_added(
+                to=user.email,
+                name=name,
+                public_url=self._settings.public_url,
+                from_name=self._settings.mail.from_name,
+                from_address=self._settings.mail.from_address,
+                added_at=now,
+            )
+        )
+        return passkey
+
+    async def remove(self, user: User, passkey_id: str, actor: Actor, now: datetime) -> None:
+        """Raises NotFound when it is not one of the user's."""
+        async with self._database.transaction() as db:
+            gone = await passkeys.remove(db, passkey_id, user.id)
+            if gone is None:
+                raise NotFound("That passkey is not there any more.")
+            await _record(db, now, actor, "passkey.removed", user.email, gone.name)
+
+    async def remove_all(self, user: User, actor: Actor, now: datetime) -> int:
+        async with self._database.transaction() as db:
+            gone = await passkeys.remove_all(db, user.id)
+            await _record(db, now, actor, "passkey.removed", user.email, f"all {gone}")
+        return gone
+
+    # -- using ---------------------------------------------------------------------------------------------------------
+
+    async def ask_to_sign_in(self, now: datetime) -> Asked:
+        """Options for `navigator.credentials.get`: any passkey of this site, so no address has to be typed."""
+        cookie, challenge = new_secret(), secrets.token_bytes(32)
+        async with self._database.transaction() as db:
+            await passkeys.keep_challenge(db, f"in:{secret_digest(cookie)}", challenge, now + LASTS)
+        return Asked(self._options_to_use(challenge, []), cookie)
+
+    async def ask_to_confirm(self, user: User, login: Login, now: datetime) -> dict[str, Any]:
+        """As above, for one of the user's own."""
+        challenge = secrets.token_bytes(32)
+        async with self._database.transaction() as db:
+            known = await passkeys.of_user(db, user.id)
+            await passkeys.keep_challenge(db, f"confirm:{login.id}", challenge, now + LASTS)
+        return self._options_to_use(challenge, known)
+
+    def _options_to_use(self, challenge: bytes, known: list[Passkey]) -> dict[str, Any]:
+        options = generate_authentication_options(
+            rp_id=self._host,
+            challenge=challenge,
+            allow_credentials=[_descriptor(passkey) for passkey in known],
+            user_verification=UserVerificationRequirement.REQUIRED,
+        )
+        return _as_json(options)
+
+    async def sign_in(
+        self, cookie: str | None, credential: dict[str, Any], remember: bool, client: Client, now: datetime
+    ) -> SignedIn:
+        """Signs in the passkey's owner.
+
+        Raises:
+            WrongCode: unknown, removed, not what was asked, or its owner may not sign in: the same text for all.
+            TooManyRequests: this client has tried too often.
+        """
+        user: User | None = None
+        async with self._database.transaction() as db:
+            passkey = await self._evaluate(db, f"in:{secret_digest(cookie or '')}", credential, client, now)
+            user = await users.by_id(db, passkey.user_id) if passkey else None
+            if user is not None and user.is_active:
+                return await self._logins.open(db, user, remember, client, now, by="passkey")
+            await self._record_refusal(db, user, client, now)
+        raise WrongCode(UNKNOWN)
+
+    async def confirm(self, user: User, login: Login, credential: dict[str, Any], client: Client, now: datetime) -> str:
+        """Somebody who is signed in shows anew who they are; the login's new secret. Raises as `sign_in`."""
+        async with self._database.transaction() as db:
+            passkey = await self._evaluate(db, f"confirm:{login.id}", credential, client, now)
+            if passkey is not None and passkey.user_id == user.id:
+                return await self._logins.confirm(db, user, login, client, now)
+            await self._record_refusal(db, user, client, now)
+        raise WrongCode(UNKNOWN)
+
+    async def _evaluate(
+        self, db: AsyncConnection, key: str, credential: dict[str, Any], client: Client, now: datetime
+    ) -> Passkey | None:
+        """The passkey that signed what was asked under `key`; a try is counted, and the challenge gone, either way."""
+        tried = await challenges.count_verifications(db, since=now - HOUR, client=client.address)
+        if tried >= self._rules.verifications_per_hour_per_client:
+            raise TooManyRequests("Too many tries from here. Wait an hour.", retry_after_seconds=3600)
+        challenge = await passkeys.take_challenge(db, key, now)
+        passkey = await passkeys.by_credential(db, str(credential.get("id", ""))[:1400])
+        right = False
+        if challenge is not None and passkey is not None:
+            try:
+                used = verify_authentication_response(
+                    credential=credential,
+                    expected_challenge=challenge,
+                    expected_rp_id=self._host,
+                    expected_origin=self._settings.public_url,
+                    credential_public_key=passkey.public_key,
+                    credential_current_sign_count=passkey.sign_count,
+                    require_user_verification=True,
+                )
+            except (WebAuthnException, ValueError, KeyError) as error:
+                log.warning("passkey.refused", error=str(error))
+            else:
+                right = True
+                await passkeys.used(db, passkey.id, used.new_sign_count, now)
+        await challenges.record_verification(db, client.address, NOBODY, right, now)
+        return passkey if right else None
+
+    async def _record_refusal(self, db: AsyncConnection, user: User | None, client: Client, now: datetime) -> None:
+        actor = Actor(user.email if user else "unknown", client.address)
+        await _record(db, now, actor, "sign-in.refused", actor.name, "passkey")
+
+
+async def _record(db: AsyncConnection, now: datetime, actor: Actor, action: str, subject: str, what: str) -> None:
+    details = {"passkey": what}
+    await audit.add(db, at=now, actor=actor.name, client=actor.client, action=action, subject=subject, details=details)
+
+
+def _descriptor(passkey: Passkey) -> PublicKeyCredentialDescriptor:
+    return PublicKeyCredentialDescriptor(id=base64url_to_bytes(passkey.credential_id))
+
+
+def _as_json(options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(options_to_json(options))
+    return found
