@@ -25,7 +25,7 @@ from support.smtp import MailServer
 CLOSES_WITHIN_SECONDS = 5.0
 
 
-@pytest.fixture(scope="module", params=MODES)
+@pytest.fixture(scope="module", params=[mode for mode in MODES if not mode.endswith("https")])
 async def live(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mail: MailServer
 ) -> AsyncIterator[LivePlatform]:

@@ -22,6 +22,7 @@ from launchpad.domain.origins import InstancesOrigin
 from launchpad.runtime.egress import EgressRules
 from launchpad.settings import EgressSettings
 
+from .certificates import certificate
 from .ports import free_ports
 from .smtp import MailServer
 
@@ -39,6 +40,7 @@ def docker(*arguments: str) -> str:
 MODES = {
     "two ports": ("http://localhost:{0}", "http://localhost:{1}"),
     "two names": ("http://portal.localhost:{0}", "http://run.localhost:{0}"),
+    "two names over https": ("https://portal.localhost:{0}", "https://run.localhost:{0}"),
     "a name for each": ("http://portal.localhost:{0}", "http://{{instance}}.lab.localhost:{0}"),
 }
 
@@ -74,6 +76,9 @@ class LivePlatform:
         self.network = f"launchpad-test-{secrets.token_hex(4)}"
         self.config = folder / "launchpad.toml"
         first_port = 30000 + secrets.randbelow(200) * 100
+        if mode.endswith("https"):
+            chain, key = certificate(folder, *(httpx.URL(url).host for url in (self.public_url, self.instances_url)))
+            tables = {**(tables or {}), "tls": {"certificate": str(chain), "key": str(key)}}
         self.tables: dict[str, Any] = {
             "public_url": self.public_url,
             "instances_url": self.instances_url,
@@ -135,9 +140,13 @@ class LivePlatform:
         )
         log.close()
 
+    def client(self) -> httpx.AsyncClient:
+        """Somebody with cookies of their own. Certificates of tests are nobody's."""
+        return httpx.AsyncClient(base_url=self.public_url, timeout=60, verify=False)
+
     async def wait_until_ready(self, patience_seconds: float = 30.0) -> None:
         deadline = monotonic() + patience_seconds
-        async with httpx.AsyncClient(base_url=self.public_url) as http:
+        async with self.client() as http:
             while True:
                 try:
                     answer = await http.get("/readyz")
@@ -197,7 +206,7 @@ class LivePlatform:
     @asynccontextmanager
     async def person(self, email: str) -> AsyncIterator[Person]:
         """Somebody who has signed in over SMTP, with a client that sends cookies and the CSRF token."""
-        async with httpx.AsyncClient(base_url=self.public_url, timeout=60) as http:
+        async with self.client() as http:
             person = Person(self, http, email)
             await person.sign_in()
             yield person

@@ -12,7 +12,8 @@ import pytest_asyncio
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import InvalidStatus
 
-from web.nginx_stub import PAGE, Answer, Exchange, Stage, ask, certificate, connect, free_port, problem, stage
+from support.certificates import certificate
+from web.nginx_stub import PAGE, Answer, Exchange, Stage, ask, connect, free_port, problem, stage
 
 LAB, RUN = "lab.localhost", "run.localhost"
 

@@ -14,7 +14,8 @@ import pytest
 from launchpad.errors import SettingsError
 from launchpad.services.nginx import Form, has_ipv6_loopback, render, worker_user
 from launchpad.settings import tables
-from web.nginx_stub import certificate, check, free_port
+from support.certificates import certificate
+from web.nginx_stub import check, free_port
 
 MODES = {
     "two ports": ("http://localhost:8080", "http://localhost:8081"),

@@ -187,9 +187,12 @@ class SignInService:
             if tried >= self._rules.verifications_per_hour_per_client:
                 raise TooManyRequests("Too many codes were tried from here. Wait an hour.", retry_after_seconds=3600)
         challenge = await challenges.by_cookie(db, secret_digest(cookie)) if cookie else None
-        if challenge is None:
-            return None
-        if recount and not await challenges.spend_attempt(db, challenge.id, self._rules.code_attempts, now):
+        alive = challenge is not None and (
+            not recount or await challenges.spend_attempt(db, challenge.id, self._rules.code_attempts, now)
+        )
+        if challenge is None or not alive:
+            if recount:  # counts for the client, and is no failed guess at anybody's code
+                await challenges.record_verification(db, client.address, "", True, now)
             return None
         right = hmac.compare_digest(code_digest(self._code_key, challenge.id, code), challenge.code_digest)
         right = right and challenge.used_at is None

@@ -115,6 +115,7 @@ async def count_sends(
 
 
 async def record_verification(db: AsyncConnection, client: str, address: str, succeeded: bool, now: datetime) -> None:
+    """A try. `succeeded` is False only where a code was held against a live challenge and was wrong."""
     await db.execute(insert(verifications).values(client=client, address=address, succeeded=succeeded, at=now))
 
 
