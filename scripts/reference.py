@@ -1,4 +1,7 @@
-"""Writes docs/reference/settings.md and api.md from the code; `--check` compares instead. See scripts/reference."""
+"""Writes docs/reference/settings.md and api.md from the code, and the proofs into docs/security.md.
+
+`--check` compares instead. See scripts/reference.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from fastapi.routing import iter_route_contexts
+from proofs import security_page
 from pydantic import BaseModel, EmailStr, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -34,6 +38,9 @@ KINDS: dict[Any, str] = {
     values.Size: "size",
     values.Secret: "secret text",
     values.Origin: "origin",
+    values.InstancesUrl: "origin, or a pattern of origins",
+    values.EgressTarget: "address or range, with a port or without",
+    values.Ipv4Range: "address or range",
     values.Domain: "domain",
     values.Address: "e-mail address",
     values.WholePath: "whole path",
@@ -288,7 +295,7 @@ there or somebody else's, 409 does not fit the present state or the quota, 422 b
 
 
 def main() -> int:
-    pages = {"settings.md": settings_page(), "api.md": api_page()}
+    pages = {"settings.md": settings_page(), "api.md": api_page(), "../security.md": security_page()}
     outdated = 0
     for name, text in pages.items():
         path = REFERENCE / name

@@ -282,6 +282,12 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
     database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
     admin_emails: tuple[Address, ...] = Field((), description="Become administrators when they first sign in.")
+    security_contact: str = Field(
+        "",
+        pattern=r"^$|^(mailto:|https://|tel:)\S+$",
+        description="Where people report weaknesses, `mailto:…` or `https://…`; shown at /.well-known/security.txt.",
+    )
+    audit_days: int = Field(400, ge=1, description="How long the record of who did what is kept.")
     sign_in: SignInSettings = Field(default_factory=SignInSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     homes: HomesSettings = Field(default_factory=HomesSettings)

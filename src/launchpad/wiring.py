@@ -85,7 +85,7 @@ def build_platform(
     carrier = Carrier(database, runtime, homes, images, launcher, catalogue, mark, now)
     offers = OfferService(database, settings, runtime)
     instances = InstanceService(database, settings, offers, carrier, catalogue)
-    sweep = SweepService(database, carrier, offers)
+    sweep = SweepService(database, carrier, offers, settings.audit_days)
     carrier.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     doorkeeper = Doorkeeper(database, settings, runtime)
@@ -103,7 +103,7 @@ def build_platform(
         audit=AuditService(database),
         carrier=carrier,
         observer=Observer(runtime, carrier),
-        gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in),
+        gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in, logins),
         doorkeeper=doorkeeper,
         instances=instances,
         offers=offers,

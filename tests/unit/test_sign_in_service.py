@@ -196,7 +196,7 @@ async def test_of_two_hundred_wrong_codes_at_once_five_are_evaluated_then_the_ri
     )
     assert {type(result) for result in results} == {WrongCode}
     assert world.rows("SELECT attempts FROM challenges") == [(5,)]
-    assert world.rows("SELECT count(*) FROM verifications") == [(5,)]
+    assert world.rows("SELECT count(*) FROM verifications WHERE succeeded = 0") == [(5,)]
     with pytest.raises(WrongCode):
         await verify(platform, world, cookie, code)
     fresh = await ask(platform, world, ALICE)
@@ -371,6 +371,7 @@ async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: Wo
     found = await platform.logins.authenticate(secret, world.clock())
     assert found is not None
     assert found[0].id == user.id
+    await platform.logins.settle()
     world.clock.now += timedelta(hours=11)
     assert await platform.logins.authenticate(secret, world.clock())
     _, idle = await sign_in(platform, world.letters, ALICE)

@@ -39,7 +39,11 @@ class Visitor:
     ) -> httpx.Response:
         """A call below /api/v1 with the CSRF token where there is one."""
         given = {"X-CSRF-Token": self.csrf} if self.csrf else {}
-        address = path if path.startswith(("/api", "/gate", "/healthz", "/readyz", "/metrics")) else API + path
+        address = (
+            path
+            if path.startswith(("/api", "/gate", "/healthz", "/readyz", "/metrics", "/.well-known"))
+            else API + path
+        )
         return await self.http.request(
             method, address, json=body, params=query or None, headers={**given, **(headers or {})}
         )

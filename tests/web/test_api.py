@@ -13,7 +13,9 @@ import pytest
 from fastapi.encoders import jsonable_encoder
 
 from launchpad.domain.instances import State
+from launchpad.services.logins import Client
 from launchpad.web.api.instances import follow
+from launchpad.web.deps import Visitor as SignedInVisitor
 from support.platforms import reaches
 from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, events_in, open_api, problem
 
@@ -375,7 +377,8 @@ async def test_events_tell_state_and_stage_first_then_changes_and_use_and_end_wi
     instance_id = (await alice.call("POST", "/instances", {"environment": "jupyterlab"})).json()["id"]
     owner = await platform.users.by_email(ALICE)
     seen: list[tuple[str, Any]] = []
-    stream = follow(platform, owner, await platform.instances.get(instance_id, owner))
+    visitor = SignedInVisitor(owner, None, Client("192.0.2.1"), portal.world.clock())
+    stream = follow(platform, visitor, await platform.instances.get(instance_id, owner))
 
     async def read_to(kind: str, state: str | None = None) -> None:
         async for event in stream:
@@ -784,3 +787,33 @@ async def test_metrics_are_for_this_machine_or_the_token(tmp_path: Path) -> None
         assert (await elsewhere.call("GET", "/metrics", headers=right)).status_code == 200
         portal.world.runtime.go_down()
         assert "launchpad_engine_up 0.0" in (await here.call("GET", "/metrics")).text
+
+
+async def test_a_contact_for_weaknesses_is_shown_where_it_is_looked_for(tmp_path: Path) -> None:
+    async with open_api(tmp_path, {"security_contact": "mailto:security@institute.edu"}) as portal:
+        answer = await portal.visitor().call("GET", "/.well-known/security.txt")
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    fields = dict(line.split(": ", 1) for line in answer.text.splitlines())
+    assert fields["Contact"] == "mailto:security@institute.edu"
+    expires = datetime.fromisoformat(fields["Expires"].replace("Z", "+00:00"))
+    assert timedelta(0) < expires - portal.world.clock() < timedelta(days=366)
+
+
+async def test_the_events_end_when_their_reader_is_signed_out(portal: Portal) -> None:
+    alice = await portal.signed_in(ALICE)
+    instance = await alice.launch()
+    user = await portal.platform.users.get(alice.me["id"])
+    found = await portal.platform.logins.authenticate(alice.http.cookies["lp_login"], portal.world.clock())
+    assert found is not None
+    visitor = SignedInVisitor(user, found[1], Client("192.0.2.1"), portal.world.clock())
+    mine = await portal.platform.instances.get(instance["id"], user)
+
+    async def read() -> None:
+        async for _ in follow(portal.platform, visitor, mine):
+            pass
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.2)
+    assert not reading.done()
+    await alice.call("POST", "/sign-out")
+    await asyncio.wait_for(reading, 5)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -298,8 +300,10 @@ async def test_sign_out_suspension_and_expiry_close_the_way_in_at_once(door: Doo
     _, _, instance, cookie = await inside("idle@a.org")
     door.world.clock.now += timedelta(hours=11)
     assert (await door.asks(instance.id, cookie)).status_code == 204, "work in the instance counts as use"
+    await door.platform.logins.settle()
     door.world.clock.now += timedelta(hours=11)
     assert (await door.asks(instance.id, cookie)).status_code == 204
+    await door.platform.logins.settle()
     door.world.clock.now += timedelta(hours=2)
     assert refused(await door.asks(instance.id, cookie), 401), "a day is a day"
 
@@ -379,3 +383,24 @@ async def test_a_database_that_cannot_be_written_lets_instances_go_on(door: Door
     assert (await other.asks(instance.id, cookie)).status_code == 204
     await other.http.aclose()
     await other.platform.aclose()
+
+
+async def test_g7_a_database_that_is_locked_for_writing_lets_nobody_wait(door: Door) -> None:
+    """What was last seen is written when there is time; the decision is made at once."""
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    cookie = await door.cookie(instance, login)
+    door.world.clock.now += timedelta(minutes=5)
+    writer = sqlite3.connect(door.world.database_file, isolation_level=None)
+    try:
+        writer.execute("BEGIN IMMEDIATE")
+        begun = monotonic()
+        assert (await door.asks(instance.id, cookie)).status_code == 204
+        assert monotonic() - begun < 2
+    finally:
+        writer.execute("ROLLBACK")
+        writer.close()
+    await door.platform.logins.settle()
+    stamp = door.world.clock().strftime("%Y-%m-%d %H:%M:%S")
+    [(seen,)] = door.world.rows("SELECT last_seen_at FROM logins WHERE id = ?", login.id)
+    assert str(seen).startswith(stamp)

@@ -39,6 +39,7 @@ def each(answers: Answers, good: int) -> Answers:
 API: dict[str, tuple[Answers, Any]] = {
     "GET /healthz": (ANYBODY, None),
     "GET /readyz": (ANYBODY, None),
+    "GET /.well-known/security.txt": (each(ANYBODY, 404), None),  # no contact is set
     "GET /metrics": (each(ANYBODY, 401), None),  # not from this machine
     "GET /gate/authorize": (each(ANYBODY, 401), None),  # nobody has the instance's cookie
     "GET /gate/enter": (each(ANYBODY, 422), None),  # without a ticket

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import quote, unquote, urlencode
@@ -16,12 +15,12 @@ from ..domain.environments import Environment
 from ..domain.instances import Address, Instance, State
 from ..domain.signin import Login, new_secret, secret_digest
 from ..domain.users import UserStatus
-from ..errors import Conflict, NotFound, StoreUnavailable
+from ..errors import Conflict, NotFound
 from ..settings import Settings
 from ..store import gate, logins
 from ..store.database import Database
 from .launching import Launcher
-from .logins import SEEN_AGAIN_AFTER
+from .logins import SEEN_AGAIN_AFTER, LoginService
 
 TICKET_SECONDS = 30
 
@@ -72,6 +71,7 @@ class GateService:
         cookie_name: str,
         own_cookie_names: frozenset[str],
         let_in: Callable[[str, str, Address], None],
+        logins: LoginService,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -80,6 +80,7 @@ class GateService:
         self.cookie_name = cookie_name
         self._own_cookie_names = own_cookie_names
         self._let_in = let_in
+        self._logins = logins
         self._looking: dict[tuple[str, str], asyncio.Task[gate.GateRow | None]] = {}
 
     async def ticket(self, instance: Instance, login: Login, next_path: str | None, now: datetime) -> str:
@@ -141,9 +142,7 @@ class GateService:
             return Decision(404)
         self._let_in(request.instance_id, row.login_id, Address(row.host, row.port))
         if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
-            with suppress(StoreUnavailable):  # instances go on while the database's disk is full
-                async with self._database.transaction() as db:
-                    await logins.seen(db, row.login_id, now)
+            self._logins.note_seen(row.login_id, None, now)
         values = self._launcher.placeholders(environment, request.instance_id, row.username, row.uid)
         return Decision(
             204,

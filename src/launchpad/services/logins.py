@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,6 +35,19 @@ class Client:
     user_agent: str = ""
     known_browser: str = ""
 
+    @property
+    def key(self) -> str:
+        """What limits are counted by: the address; of IPv6 the /64, which is what one household or host has."""
+        try:
+            address = ip_address(self.address)
+        except ValueError:
+            return self.address
+        if isinstance(address, IPv6Address):
+            if address.ipv4_mapped is not None:
+                return str(address.ipv4_mapped)
+            return str(IPv6Network((address, 64), strict=False))
+        return str(address)
+
 
 @dataclass(frozen=True)
 class SignedIn:
@@ -50,6 +65,7 @@ class LoginService:
         self._settings = settings
         self._rules = settings.sign_in
         self._csrf_key = csrf_key
+        self._noting: dict[str, asyncio.Task[None]] = {}
 
     async def open(
         self, db: AsyncConnection, user: User, remember: bool, client: Client, now: datetime, *, by: str = "code"
@@ -94,11 +110,34 @@ class LoginService:
         if login is None or user is None or not user.is_active or not is_live(login, self._settings, now):
             return None
         if now - login.last_seen_at > SEEN_AGAIN_AFTER:
-            with suppress(StoreUnavailable):  # a disk that is full for the moment signs nobody out
-                async with self._database.transaction() as db:
-                    await logins.seen(db, login.id, now)
-                    await users.seen(db, user.id, now)
+            self.note_seen(login.id, user.id, now)
         return user, login
+
+    def note_seen(self, login_id: str, user_id: str | None, now: datetime) -> None:
+        """Writes down, in the background, that a login was used: no page waits for a database that is busy."""
+        if login_id not in self._noting:
+            task = self._noting[login_id] = asyncio.create_task(self._note_seen(login_id, user_id, now))
+            task.add_done_callback(lambda _: self._noting.pop(login_id, None))
+
+    async def _note_seen(self, login_id: str, user_id: str | None, now: datetime) -> None:
+        with suppress(StoreUnavailable):  # a disk that is full for the moment signs nobody out
+            async with self._database.transaction() as db:
+                await logins.seen(db, login_id, now)
+                if user_id is not None:
+                    await users.seen(db, user_id, now)
+
+    async def settle(self) -> None:
+        """Returns when everything that was noted is written."""
+        await asyncio.gather(*self._noting.values())
+
+    async def still_there(self, user: User, login: Login | None, now: datetime) -> bool:
+        """Whether somebody who was signed in a moment ago still is; without a login (a token), still may be here."""
+        async with self._database.reading() as db:
+            found = await logins.by_id(db, login.id) if login else None
+            user_now = await users.by_id(db, user.id)
+        if user_now is None or not user_now.is_active:
+            return False
+        return login is None or (found is not None and is_live(found, self._settings, now))
 
     async def sign_out(self, user: User, login: Login, client: Client, now: datetime) -> None:
         async with self._database.transaction() as db:

@@ -237,7 +237,7 @@ class PasskeyService:
         self, db: AsyncConnection, key: str, credential: dict[str, Any], client: Client, now: datetime
     ) -> Passkey | None:
         """The passkey that signed what was asked under `key`; a try is counted, and the challenge gone, either way."""
-        tried = await challenges.count_verifications(db, since=now - HOUR, client=client.address)
+        tried = await challenges.count_verifications(db, since=now - HOUR, client=client.key)
         if tried >= self._rules.verifications_per_hour_per_client:
             raise TooManyRequests("Too many tries from here. Wait an hour.", retry_after_seconds=3600)
         challenge = await passkeys.take_challenge(db, key, now)
@@ -259,7 +259,7 @@ class PasskeyService:
             else:
                 right = True
                 await passkeys.used(db, passkey.id, used.new_sign_count, now)
-        await challenges.record_verification(db, client.address, NOBODY, right, now)
+        await challenges.record_verification(db, client.key, NOBODY, right, now)
         return passkey if right else None
 
     async def _record_refusal(self, db: AsyncConnection, user: User | None, client: Client, now: datetime) -> None:

@@ -61,5 +61,6 @@ class Platform:
         await self.observer.aclose()
         await self.carrier.aclose()
         await self.mail.aclose()
+        await self.logins.settle()
         await self.runtime.aclose()
         await self.database.aclose()

@@ -78,6 +78,13 @@ class SignInService:
             address = normalise_address(address_text)
         except ValueError as error:
             raise InvalidInput(f"{str(error)[:1].upper()}{str(error)[1:]}.", fields={"email": str(error)}) from None
+        try:
+            return await self._ask(address, client, now)
+        except TooManyRequests:
+            await self.record_limited(address, client, now)
+            raise
+
+    async def _ask(self, address: str, client: Client, now: datetime) -> AskedChallenge:
         cookie = new_secret()
         async with self._database.transaction() as db:
             browser = await self._known(db, address, client)
@@ -97,7 +104,7 @@ class SignInService:
                 created_at=now,
                 expires_at=now + timedelta(minutes=self._rules.code_minutes),
             )
-            await challenges.add(db, challenge, client.address, browser)
+            await challenges.add(db, challenge, client.key, browser)
             action = "sign-in.asked" if may else "sign-in.refused"
             await audit.add(
                 db, at=now, actor=address, client=client.address, action=action, subject=address, details={}
@@ -116,6 +123,20 @@ class SignInService:
                 )
             )
         return AskedChallenge(challenge_id, challenge.expires_at, cookie)
+
+    async def record_limited(self, address: str, client: Client, now: datetime) -> None:
+        """Writes down that somebody met a limit: once an hour and client, so that nobody floods the record."""
+        async with self._database.transaction() as db:
+            if not await audit.was_recorded(db, "sign-in.limited", client.address, now - HOUR):
+                await audit.add(
+                    db,
+                    at=now,
+                    actor="unknown",
+                    client=client.address,
+                    action="sign-in.limited",
+                    subject=address,
+                    details={},
+                )
 
     async def address_of(self, cookie: str | None, now: datetime) -> str | None:
         """The address a browser's live challenge was made for, to show it on the code page."""
@@ -183,7 +204,7 @@ class SignInService:
     ) -> SignInChallenge | None:
         """The challenge that cookie and code open; a try is counted unless this is the second look at the same one."""
         if recount:
-            tried = await challenges.count_verifications(db, since=now - HOUR, client=client.address)
+            tried = await challenges.count_verifications(db, since=now - HOUR, client=client.key)
             if tried >= self._rules.verifications_per_hour_per_client:
                 raise TooManyRequests("Too many codes were tried from here. Wait an hour.", retry_after_seconds=3600)
         challenge = await challenges.by_cookie(db, secret_digest(cookie)) if cookie else None
@@ -192,12 +213,12 @@ class SignInService:
         )
         if challenge is None or not alive:
             if recount:  # counts for the client, and is no failed guess at anybody's code
-                await challenges.record_verification(db, client.address, "", True, now)
+                await challenges.record_verification(db, client.key, "", True, now)
             return None
         right = hmac.compare_digest(code_digest(self._code_key, challenge.id, code), challenge.code_digest)
         right = right and challenge.used_at is None
         if recount:
-            await challenges.record_verification(db, client.address, challenge.address, right, now)
+            await challenges.record_verification(db, client.key, challenge.address, right, now)
             if not right:
                 await audit.add(
                     db,
@@ -266,7 +287,7 @@ class SignInService:
         for allowed, since, who in (
             (rules.sends_per_hour_per_address, now - HOUR, {"address": address, "browser": browser}),
             (rules.sends_per_day_per_address, now - 24 * HOUR, {"address": address, "browser": browser}),
-            (rules.sends_per_hour_per_client, now - HOUR, {"client": client.address}),
+            (rules.sends_per_hour_per_client, now - HOUR, {"client": client.key}),
         ):
             if await challenges.count_sends(db, since=since, **who) >= allowed:
                 raise TooManyRequests(

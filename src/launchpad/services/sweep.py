@@ -21,7 +21,8 @@ KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
 
 
 class SweepService:
-    def __init__(self, database: Database, carrier: Carrier, offers: OfferService) -> None:
+    def __init__(self, database: Database, carrier: Carrier, offers: OfferService, audit_days: int) -> None:
+        self._keep_audit = timedelta(days=audit_days)
         self._database = database
         self._carrier = carrier
         self._offers = offers
@@ -105,4 +106,5 @@ class SweepService:
             await logins.prune(db, now)
             await gate.prune(db, now)
             await passkeys.prune(db, now)
+            await audit.prune(db, now - self._keep_audit)
             await known_browsers.prune(db, now - KEEP_BROWSERS)

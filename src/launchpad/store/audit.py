@@ -1,4 +1,4 @@
-"""Table `audit`: who did what to what, from where. Rows are only ever added."""
+"""Table `audit`: who did what to what, from where. Rows are added, and forgotten when they are old."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, String, Table, Text, func, insert, or_, select
+from sqlalchemy import Column, Index, Integer, String, Table, Text, delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .database import Instant, metadata
@@ -73,3 +73,12 @@ async def page(
         AuditRecord(row.id, row.at, row.actor, row.client, row.action, row.subject, json.loads(row.details))
         for row in await db.execute(query)
     ]
+
+
+async def was_recorded(db: AsyncConnection, action: str, client: str, since: datetime) -> bool:
+    query = select(table.c.id).where(table.c.action == action, table.c.client == client, table.c.at > since).limit(1)
+    return (await db.execute(query)).first() is not None
+
+
+async def prune(db: AsyncConnection, before: datetime) -> int:
+    return (await db.execute(delete(table).where(table.c.at < before))).rowcount

@@ -17,7 +17,7 @@ from .. import __version__
 from ..errors import LaunchpadError
 from ..services.doorkeeper import LOOK_SECONDS
 from ..services.platform import Platform
-from . import api, gate, health, pages, problems
+from . import api, gate, health, pages, problems, well_known
 from .deps import Public
 
 log = structlog.get_logger(__name__)
@@ -38,6 +38,7 @@ def create_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     app.include_router(health.router)
+    app.include_router(well_known.router)
     app.include_router(gate.router)
     app.include_router(api.router())
     pages.install(app)

@@ -13,13 +13,12 @@ from pydantic import AwareDatetime
 
 from ...domain.instances import Instance, State, shortage
 from ...domain.sizes import parse_bytes
-from ...domain.users import User
 from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
 from ...runtime.base import Usage
 from ...services.instances import Wish
 from ...services.platform import Platform
 from ...storage.base import HomeUse
-from ..deps import CurrentUser, Here
+from ..deps import CurrentUser, Here, Visitor
 from ..schemas import ExtendBody, InstanceView, LaunchBody, UsageView
 
 router = APIRouter(prefix="/instances", tags=["instances"])
@@ -115,12 +114,12 @@ async def get_instance(instance: OwnInstance, visitor: CurrentUser, platform: He
 @router.get("/{instance_id}/events", response_class=EventSourceResponse)
 async def events(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> AsyncIterator[ServerSentEvent]:
     """`state` and `stage` at the start and when they change, `usage` every few seconds; ends with the instance."""
-    async for event in follow(platform, visitor.user, instance):
+    async for event in follow(platform, visitor, instance):
         yield event
 
 
-async def follow(platform: Platform, owner: User, instance: Instance) -> AsyncIterator[ServerSentEvent]:
-    """The events of one instance until it has ended or is forgotten."""
+async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> AsyncIterator[ServerSentEvent]:
+    """The events of one instance until it has ended or is forgotten, or its owner is signed out."""
     seen: InstanceView | None = None
     usage_due = 0.0
     while True:
@@ -140,8 +139,10 @@ async def follow(platform: Platform, owner: User, instance: Instance) -> AsyncIt
             yield ServerSentEvent(event="usage", data=usage)
         await platform.carrier.changes.wait(instance.id, LOOK_AGAIN_SECONDS)
         usage_due -= LOOK_AGAIN_SECONDS
+        if not await platform.logins.still_there(visitor.user, visitor.login, platform.now()):
+            return
         try:
-            instance = await platform.instances.get(instance.id, owner)
+            instance = await platform.instances.get(instance.id, visitor.user)
         except NotFound:
             return
 
