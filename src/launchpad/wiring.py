@@ -16,6 +16,7 @@ from .runtime.fake import FakeRuntime
 from .services.audit import AuditService
 from .services.carrier import Carrier, utc_now
 from .services.certificates import site_certificates, write_bundle
+from .services.doctor import Doctor
 from .services.doorkeeper import Doorkeeper
 from .services.gate import GateService
 from .services.images import ImageService
@@ -105,6 +106,7 @@ def build_platform(
         observer=Observer(runtime, carrier),
         gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in, logins),
         doorkeeper=doorkeeper,
+        doctor=Doctor(database, settings, runtime, homes, images, mail, catalogue),
         instances=instances,
         offers=offers,
         logins=logins,

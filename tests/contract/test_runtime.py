@@ -195,5 +195,6 @@ async def test_connections_to_one_address_are_cut_and_no_others(runtime: Runtime
     assert await answers(again_reader, again_writer)
     for open_writer in (writer, others_writer, again_writer):
         open_writer.close()
+    assert await runtime.can_cut()
     await runtime.cut([])
     await runtime.cut([Address("127.0.0.1", 9)])

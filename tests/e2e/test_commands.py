@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -66,3 +67,20 @@ async def test_images_and_nginx(shared_platform: LivePlatform, tmp_path: Path) -
         assert "auth_request" in target.read_text()
     assert "no registry answers" in shared_platform.command("images", "pull", ok=False)
     assert "There is no recipe" in shared_platform.command("images", "build", "nonsense", ok=False)
+
+
+async def test_the_doctor_on_a_whole_platform(shared_platform: LivePlatform) -> None:
+    """Real engine, rules, kernel, mail server; the way it is reached is only good for a trial, and it says so."""
+    findings = {one["subject"]: one for one in json.loads(shared_platform.command("doctor", "--json"))}
+    for subject in ("database", "engine", "network", "connections", "mail"):
+        assert findings[subject]["level"] == "ok", findings[subject]
+    assert "Two ports of one host" in findings["origins"]["text"]
+    text = shared_platform.command("doctor")
+    assert "Open connections end when a way into an instance ends." in text
+
+
+async def test_the_doctor_fails_where_something_is_bad(start_platform: StartPlatform) -> None:
+    live = await start_platform({"mail": {"port": 9}})
+    said = await asyncio.to_thread(live.command, "doctor", ok=False)
+    assert "bad" in said
+    assert "mail: The mail server did not take the mail." in said

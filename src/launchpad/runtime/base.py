@@ -197,6 +197,10 @@ class Runtime(Protocol):
         """
         ...
 
+    async def can_cut(self) -> bool:
+        """Whether `cut` works on this machine."""
+        ...
+
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         """The last lines the container printed, for administrators; empty when there is no container."""
         ...

@@ -41,6 +41,26 @@ async def cut(addresses: Sequence[Address]) -> bool:
     return worked
 
 
+async def can_cut() -> bool:
+    """Whether it works here, tried on a connection of our own."""
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        await cut([Address(host, port)])
+        async with asyncio.timeout(1):
+            await reader.read()
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    else:
+        return False
+    finally:
+        writer.close()
+        server.close()
+
+
 async def _ss(*arguments: str) -> str | None:
     """What `ss` lists of established connections; None when it does not work."""
     *flags, wanted = arguments

@@ -27,7 +27,7 @@ from .base import (
     RuntimeEvent,
     Usage,
 )
-from .connections import cut
+from .connections import can_cut, cut
 from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_images import EngineImages
@@ -216,6 +216,9 @@ class EngineRuntime(EngineImages):
 
     async def cut(self, addresses: Sequence[Address]) -> None:
         await cut(addresses)
+
+    async def can_cut(self) -> bool:
+        return await can_cut()
 
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         name = container_name(self._deployment_id, instance_id)

@@ -161,6 +161,9 @@ class FakeRuntime:
                 for connection in tuple(one.connections):
                     connection.close()
 
+    async def can_cut(self) -> bool:
+        return True
+
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         self._check()
         return "a fake instance prints nothing\n" if instance_id in self._running else ""

@@ -32,6 +32,10 @@ class MailQueue:
         self._senders: list[asyncio.Task[None]] = []
         self.failing = False
 
+    async def check(self) -> None:
+        """Raises MailUnavailable when the mail server cannot be used just now. Sends nothing."""
+        await self._mailer.check()
+
     def put(self, message: EmailMessage) -> None:
         """Takes a mail and returns at once."""
         try:

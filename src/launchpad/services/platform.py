@@ -14,6 +14,7 @@ from ..store.database import Database
 from ..store.statedir import StateDir
 from .audit import AuditService
 from .carrier import Carrier
+from .doctor import Doctor
 from .doorkeeper import Doorkeeper
 from .gate import GateService
 from .images import ImageService
@@ -47,6 +48,7 @@ class Platform:
     observer: Observer
     gate: GateService
     doorkeeper: Doorkeeper
+    doctor: Doctor
     instances: InstanceService
     offers: OfferService
     logins: LoginService
