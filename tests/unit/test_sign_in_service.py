@@ -496,3 +496,39 @@ async def test_what_lies_in_the_homes_already_is_not_taken(world: World, platfor
     user, _ = await sign_in(platform, world.letters, ALICE)
     assert user.username == "alice-2"
     assert there.lstat().st_uid == (12345 if kind == "directory" else 0)
+
+
+async def test_a_known_browser_has_codes_of_its_own_and_none_is_known_by_its_word(
+    world: World, platform: Platform
+) -> None:
+    """The cookie is given out at the sign-in; one that was put there by somebody else is replaced."""
+    cookie, code = await ask(platform, world, ALICE)
+    planted = Client("192.0.2.1", known_browser="planted by a stranger")
+    first = await verify(platform, world, cookie, code, planted)
+    assert first.known_browser != planted.known_browser
+    stranger = Client("198.51.100.1", known_browser=planted.known_browser)
+    for _ in range(4):
+        await ask(platform, world, ALICE, stranger)
+    with pytest.raises(TooManyRequests):
+        await ask(platform, world, ALICE, stranger)
+    mine = Client("192.0.2.1", known_browser=first.known_browser)
+    for _ in range(4):
+        await ask(platform, world, ALICE, mine)
+    again = await verify(platform, world, *await ask(platform, world, ALICE, mine), mine)
+    assert again.known_browser == first.known_browser
+    with pytest.raises(TooManyRequests):
+        await ask(platform, world, ALICE, mine)
+    assert await ask(platform, world, "bob@a.org", mine), "for other addresses it is a browser like any"
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_ipv6_client_is_its_network(address: str, key: str) -> None:
+    assert Client(address).key == key

@@ -84,7 +84,9 @@ class LoginService:
             user_agent=client.user_agent[:200],
             fresh_at=now,
         )
-        known_browser = client.known_browser or new_secret()
+        known_browser = client.known_browser
+        if not known_browser or not await known_browsers.exists(db, secret_digest(known_browser)):
+            known_browser = new_secret()  # never one that somebody else may have put there
         await known_browsers.seen(db, secret_digest(known_browser), user.email, now)
         await logins.add(db, login, secret_digest(secret))
         await users.seen(db, user.id, now)

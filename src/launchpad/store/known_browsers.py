@@ -23,6 +23,11 @@ async def knows(db: AsyncConnection, secret_digest: str, address: str) -> bool:
     return (await db.execute(query)).first() is not None
 
 
+async def exists(db: AsyncConnection, secret_digest: str) -> bool:
+    """Whether it was given out to a browser, for whatever address."""
+    return (await db.execute(select(table.c.address).where(table.c.secret_digest == secret_digest))).first() is not None
+
+
 async def seen(db: AsyncConnection, secret_digest: str, address: str, at: datetime) -> None:
     """Remembers that the address has signed in from this browser."""
     row = (table.c.secret_digest == secret_digest, table.c.address == address)
