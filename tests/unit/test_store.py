@@ -23,7 +23,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from conftest import Clock
-from launchpad.domain.instances import ENDED, LIVE, Address, Instance, Stage, State
+from launchpad.domain.instances import ENDED, LIVE, Address, Instance, Place, Stage, State
 from launchpad.domain.limits import Limits, Quota, Use
 from launchpad.domain.naming import new_id
 from launchpad.domain.signin import Login, SignInChallenge
@@ -495,7 +495,7 @@ async def test_own_instances_come_newest_first_and_page_by_page(database: Databa
     newest_first = [one.id for one in reversed(made)]
     async with database.reading() as db:
         first = await instances.of_owner(db, alice.id, limit=2)
-        rest = await instances.of_owner(db, alice.id, limit=9, before=first[-1].created_at)
+        rest = await instances.of_owner(db, alice.id, limit=9, before=Place.of(first[-1]))
         assert [one.id for one in [*first, *rest]] == newest_first
         assert [one.id for one in await instances.of_owner(db, alice.id, states=LIVE | ENDED)] == [
             ended.id,

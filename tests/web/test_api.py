@@ -321,8 +321,8 @@ async def test_a_queued_instance_has_its_position(tmp_path: Path) -> None:
 async def test_lists_go_on_page_by_page(portal: Portal) -> None:
     alice, admin = await portal.signed_in(ALICE), await portal.signed_in(ADMIN)
     made = []
-    for _ in range(5):
-        portal.world.clock.now += timedelta(minutes=1)
+    for number in range(5):
+        portal.world.clock.now += timedelta(minutes=number // 3)  # three of them at one instant
         made.append((await alice.stopped())["id"])
     for visitor, path in ((alice, "/instances"), (admin, "/admin/instances"), (admin, "/admin/audit")):
         seen: list[Any] = []
@@ -339,7 +339,8 @@ async def test_lists_go_on_page_by_page(portal: Portal) -> None:
             cursor = {"cursor": answer.headers["X-Next-Cursor"]}
         assert len(seen) == len(set(seen))
         if path != "/admin/audit":
-            assert seen == made[::-1]
+            assert set(seen) == set(made)
+            assert seen[0] == made[4]
         else:
             assert seen == sorted(seen, reverse=True)
             assert len(seen) > 10
@@ -354,7 +355,8 @@ async def test_lists_go_on_page_by_page(portal: Portal) -> None:
         ("/instances", {"limit": 0}, "limit"),
         ("/instances", {"limit": 10**6}, "limit"),
         ("/instances", {"cursor": "yesterday"}, "cursor"),
-        ("/instances", {"cursor": "2126-03-02T09:30:00"}, "cursor"),
+        ("/instances", {"cursor": "2126-03-02T09:30:00Z"}, "cursor"),
+        ("/instances", {"cursor": "2126-03-02T09:30:00~0123456789abcdef"}, "cursor"),
         ("/admin/instances", {"cursor": "2126-03-02T09:30:00"}, "cursor"),
         ("/admin/audit", {"cursor": 10**25}, "cursor"),
     ],

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.environments import Environment
-from ..domain.instances import ENDED, LIVE, Instance, Stage, State, extended_until
+from ..domain.instances import ENDED, LIVE, Instance, Place, Stage, State, extended_until
 from ..domain.limits import Capacity, Limits, Use, quota_problems
 from ..domain.naming import new_id
 from ..domain.sizes import describe_bytes, describe_cpus
@@ -136,7 +136,7 @@ class InstanceService:
         return capacity.has_room(await instances.promised(db), limits)
 
     async def of_owner(
-        self, owner: User, *, with_ended: bool = False, limit: int = 100, before: datetime | None = None
+        self, owner: User, *, with_ended: bool = False, limit: int = 100, before: Place | None = None
     ) -> list[Instance]:
         """Newest first."""
         async with self._database.reading() as db:
@@ -144,7 +144,7 @@ class InstanceService:
             return await instances.of_owner(db, owner.id, states=states, limit=limit, before=before)
 
     async def of_everyone(
-        self, *, with_ended: bool = False, limit: int = 100, before: datetime | None = None
+        self, *, with_ended: bool = False, limit: int = 100, before: Place | None = None
     ) -> list[Instance]:
         async with self._database.reading() as db:
             return await instances.page(db, states=LIVE | ENDED if with_ended else LIVE, limit=limit, before=before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -27,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.instances import ENDED, LIVE, Address, Instance, Stage, State, may_follow
+from ..domain.instances import ENDED, LIVE, Address, Instance, Place, Stage, State, may_follow
 from ..domain.limits import Limits, Use
 from .database import Instant, metadata
 
@@ -124,24 +123,24 @@ async def of_owner(
     *,
     states: Iterable[State] = LIVE,
     limit: int = 100,
-    before: datetime | None = None,
+    before: Place | None = None,
 ) -> list[Instance]:
     """Newest first."""
     query = select(table).where(table.c.owner_id == owner_id, table.c.state.in_(list(states)))
     if before is not None:
-        query = query.where(table.c.created_at < before)
-    query = query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)
+        query = query.where(tuple_(table.c.created_at, table.c.id) < (before.created_at, before.id))
+    query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     return [_instance(row) for row in await db.execute(query)]
 
 
 async def page(
-    db: AsyncConnection, *, states: Iterable[State] = LIVE, limit: int = 100, before: datetime | None = None
+    db: AsyncConnection, *, states: Iterable[State] = LIVE, limit: int = 100, before: Place | None = None
 ) -> list[Instance]:
     """Everyone's, newest first."""
     query = select(table).where(table.c.state.in_(list(states)))
     if before is not None:
-        query = query.where(table.c.created_at < before)
-    query = query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)
+        query = query.where(tuple_(table.c.created_at, table.c.id) < (before.created_at, before.id))
+    query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     return [_instance(row) for row in await db.execute(query)]
 
 

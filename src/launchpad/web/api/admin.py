@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from ...domain.instances import Place
 from ...services.users import UNCHANGED, UserChange
 from ..admin_schemas import (
     AdminUserView,
@@ -17,7 +18,7 @@ from ..admin_schemas import (
 )
 from ..deps import CurrentAdmin, Here
 from ..schemas import AdminInstanceView, ExtendBody
-from .instances import Cursor, Limit, cursor_of
+from .instances import Cursor, Limit, place_of
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 
@@ -61,9 +62,9 @@ async def list_instances(
     cursor: Cursor | None = None,
 ) -> list[AdminInstanceView]:
     """Everyone's, newest first."""
-    found = await platform.instances.of_everyone(with_ended=all, limit=limit, before=cursor)
+    found = await platform.instances.of_everyone(with_ended=all, limit=limit, before=place_of(cursor))
     if len(found) == limit:
-        response.headers["X-Next-Cursor"] = cursor_of(found[-1])
+        response.headers["X-Next-Cursor"] = str(Place.of(found[-1]))
     owners = await platform.users.by_ids({instance.owner_id for instance in found})
     url = platform.settings.instances
     return [

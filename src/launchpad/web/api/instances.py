@@ -9,11 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime
 
-from ...domain.instances import Instance, State, shortage
+from ...domain.instances import Instance, Place, State, shortage
 from ...domain.sizes import parse_bytes
-from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
+from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, InvalidInput, NotFound
 from ...runtime.base import Usage
 from ...services.instances import Wish
 from ...services.platform import Platform
@@ -26,12 +25,16 @@ router = APIRouter(prefix="/instances", tags=["instances"])
 LOOK_AGAIN_SECONDS = 1.0
 USAGE_SECONDS = 5.0
 Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[AwareDatetime, Query(description="The `X-Next-Cursor` of the page before.")]
+Cursor = Annotated[str, Query(description="The `X-Next-Cursor` of the page before.", max_length=100)]
 
 
-def cursor_of(last: Instance) -> str:
-    """Written with a Z, since the + of an offset would have to be escaped in an address."""
-    return last.created_at.isoformat().replace("+00:00", "Z")
+def place_of(cursor: str | None) -> Place | None:
+    """Raises InvalidInput for what is no cursor of ours."""
+    try:
+        return Place.parse(cursor) if cursor is not None else None
+    except ValueError:
+        text = "give the X-Next-Cursor of the page before"
+        raise InvalidInput(f"That cursor cannot be used: {text}.", fields={"cursor": text}) from None
 
 
 async def own_instance(instance_id: str, visitor: CurrentUser, platform: Here) -> Instance:
@@ -84,9 +87,9 @@ async def list_instances(
     cursor: Cursor | None = None,
 ) -> list[InstanceView]:
     """Own instances, newest first; with `all=true` the ended ones too. `X-Next-Cursor` continues a long list."""
-    found = await platform.instances.of_owner(visitor.user, with_ended=all, limit=limit, before=cursor)
+    found = await platform.instances.of_owner(visitor.user, with_ended=all, limit=limit, before=place_of(cursor))
     if len(found) == limit:
-        response.headers["X-Next-Cursor"] = cursor_of(found[-1])
+        response.headers["X-Next-Cursor"] = str(Place.of(found[-1]))
     return [await view_of(platform, instance) for instance in found]
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ...domain.instances import Instance
+from ...domain.instances import Instance, Place
 from ...domain.limits import Offer
 from ...domain.users import User
 from ...services.platform import Platform
+from ..api.instances import place_of
 from ..deps import CurrentAdmin, Here
 from . import views
 from .forms import FormReader, count
@@ -54,11 +54,11 @@ async def instances(
     platform: Here,
     q: str = "",
     state: str = "",
-    before: datetime | None = None,
+    before: str | None = None,
 ) -> Response:
     """Everyone's instances, newest first."""
     wanted = Filter(q[:200], state[:20])
-    found, further = await _find(platform, wanted, before)
+    found, further = await _find(platform, wanted, place_of(before))
     offers: dict[str, Offer] = {}
     rows = []
     for instance, owner in found:
@@ -80,21 +80,21 @@ async def instances(
         "admin/instances.html",
         visitor,
         instances=rows,
-        next_page=wanted.path(before=further.isoformat()) if further else None,
+        next_page=wanted.path(before=str(further)) if further else None,
         query=wanted,
     )
 
 
 async def _find(
-    platform: Platform, wanted: Filter, before: datetime | None
-) -> tuple[list[tuple[Instance, User | None]], datetime | None]:
+    platform: Platform, wanted: Filter, before: Place | None
+) -> tuple[list[tuple[Instance, User | None]], Place | None]:
     """A page of what the filter wants, and where the next one begins (None: there is no more)."""
     found: list[tuple[Instance, User | None]] = []
     for _ in range(LOOKS):
         some = await platform.instances.of_everyone(with_ended=wanted.state == "all", limit=LOOK, before=before)
         owners = await platform.users.by_ids({instance.owner_id for instance in some})
         for instance in some:
-            before = instance.created_at
+            before = Place.of(instance)
             owner = owners.get(instance.owner_id)
             if wanted.wants(instance, owner):
                 found.append((instance, owner))
