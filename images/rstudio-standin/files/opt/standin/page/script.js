@@ -76,7 +76,6 @@ byId("console-input").addEventListener("keydown", async (event) => {
   event.preventDefault();
   const code = event.target.value;
   event.target.value = "";
-  await ready; // what is typed while the page still starts is not lost
   await call("console_input", [code]);
 });
 byId("interrupt").addEventListener("click", () => call("interrupt"));
@@ -87,10 +86,21 @@ byId("upload").addEventListener("submit", async (event) => {
   await refresh();
 });
 
-const ready = (async () => {
-  await readToken();
-  await call("client_init");
+async function start() {
+  for (;;) {
+    try {
+      await readToken();
+      await call("client_init");
+      break;
+    } catch {
+      await new Promise((done) => setTimeout(done, 500)); // the session may still be starting
+    }
+  }
   connect();
   follow();
-})();
-ready.then(refresh);
+  // Until here nothing can be typed, so nothing that is typed gets lost.
+  byId("console-input").disabled = false;
+  byId("console-input").focus();
+  await refresh();
+}
+start();
