@@ -45,6 +45,7 @@ async def test_instances_answer_again_after_the_portal_is_back(start_platform: S
         contents = dora.instance_url(instance["id"], "/api/contents")
         assert (await dora.http.get(contents)).status_code == 200
         await live.kill_portal()
+        await asyncio.sleep(1.1)  # the gate's last answer holds until the end of its second
         down = await dora.http.get(contents)
         assert down.status_code >= 500
         assert "content" not in down.headers.get("content-type", "")
