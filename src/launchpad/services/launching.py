@@ -19,6 +19,7 @@ from ..runtime.base import BindMount, Container, ContainerSpec, ContainerState, 
 from ..settings import Settings
 
 FIRST_LOOK_SECONDS = 0.02
+PATIENCE = 1.1  # each look waits this much longer: what is ready is found within a tenth of the time it took
 LONGEST_LOOK_SECONDS = 0.5
 CONTAINER_LOOK_SECONDS = 1.0
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -107,7 +108,7 @@ class Launcher:
                 if container is None or container.state is not ContainerState.RUNNING:
                     raise StartFailed(why_ended(environment.title, instance, container))
             await asyncio.sleep(pause)
-            pause = min(pause * 1.25, LONGEST_LOOK_SECONDS)
+            pause = min(pause * PATIENCE, LONGEST_LOOK_SECONDS)
 
     async def answers(self, instance: Instance, environment: Environment, address: Address) -> bool:
         """Whether the instance's health URL answers now."""
