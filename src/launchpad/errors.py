@@ -116,6 +116,18 @@ class EngineRefused(Unavailable):
     code = "engine-refused"
 
 
+class HelperUnavailable(EngineUnavailable):
+    """The privileged helper, through which the engine is reached, did not answer."""
+
+    code = "helper-unavailable"
+
+
+class HelperRefused(EngineRefused):
+    """The privileged helper was asked for what its settings do not allow: by a fault, or by who is not the portal."""
+
+    code = "helper-refused"
+
+
 class NetworkUnavailable(EngineRefused):
     """The instances' network cannot be made, for example since the engine's address pools are used up."""
 

@@ -133,6 +133,20 @@ class EngineSettings(_Section):
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
 
 
+class HelperSettings(_Section):
+    """The privileged helper, through which a portal without rights reaches the engine and the homes."""
+
+    socket: AbsolutePath | None = Field(
+        None, description="Its Unix socket. Empty: the portal does the work itself, and has to run as root."
+    )
+    user: str = Field(
+        "launchpad", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="The portal's user, who may ask it."
+    )
+    state_dir: WholePath = Field(
+        Path("/var/lib/launchpad-helper"), description="What the helper remembers; only root may write there."
+    )
+
+
 class EgressSettings(_Section):
     """What instances may reach besides the internet."""
 
@@ -293,6 +307,7 @@ class Settings(BaseSettings):
     homes: HomesSettings = Field(default_factory=HomesSettings)
     mounts: tuple[MountSettings, ...] = Field((), description="Shared data.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
+    helper: HelperSettings = Field(default_factory=HelperSettings)
     egress: EgressSettings = Field(default_factory=EgressSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)

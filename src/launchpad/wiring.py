@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from .domain.environments import Environment
 from .errors import SettingsError
+from .helper.guard import Guard
+from .helper.verbs import Verbs
+from .helperline import HelperLine
 from .mail.base import Mailer
 from .mail.outbox import Outbox
 from .mail.smtp import SmtpMailer
 from .runtime.base import Runtime
 from .runtime.engine import EngineRuntime
 from .runtime.fake import FakeRuntime
+from .runtime.helper import HelperRuntime
 from .services.audit import AuditService
 from .services.carrier import Carrier, utc_now
 from .services.certificates import site_certificates, write_bundle
@@ -35,8 +41,9 @@ from .services.users import UserService
 from .settings import Settings
 from .storage.base import Homes
 from .storage.choose import choose_driver
+from .storage.helper import HelperHomes
 from .store.database import Database
-from .store.statedir import CarrierMark, StateDir
+from .store.statedir import CarrierMark, HelperState, StateDir
 from .web.cookies import CookieNames
 
 
@@ -45,12 +52,37 @@ def catalogue_of(settings: Settings) -> dict[str, Environment]:
     return {entry.name: environment_of(entry) for entry in settings.environments if entry.enabled}
 
 
-def runtime_of(settings: Settings, deployment_id: str) -> Runtime:
+def helper_line(settings: Settings) -> HelperLine | None:
+    """How this process asks the helper: where one is set, for everybody but root, who needs none."""
+    if settings.helper.socket is None or os.geteuid() == 0:
+        return None
+    return HelperLine(Path(settings.helper.socket))
+
+
+def runtime_of(settings: Settings, deployment_id: str, line: HelperLine | None = None) -> Runtime:
+    """The runtime of the settings; with `line`, what the helper offers of it."""
     if settings.engine.runtime == "fake":
         return FakeRuntime(deployment_id)
     if settings.engine.runtime == "swarm":
         raise SettingsError("engine.runtime: “swarm” is not in this version; use “engine”.")
+    if line is not None:
+        return HelperRuntime(line)
     return EngineRuntime(settings.engine, deployment_id, settings.egress)
+
+
+def build_helper(settings: Settings) -> Verbs:
+    """The helper's parts, from the settings alone: of the portal it believes nothing.
+
+    Raises:
+        SettingsError: a driver that cannot be had on this machine, certificates that cannot be read.
+        StoreUnavailable: its own state cannot be used, or the portal has none yet.
+    """
+    state = HelperState(settings.helper.state_dir)
+    runtime = EngineRuntime(settings.engine, state.deployment_id_of(settings.state_dir), settings.egress)
+    certificates = site_certificates(settings.images.extra_ca_certificates)
+    bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
+    guard = Guard(settings, catalogue_of(settings), ImageService(runtime, settings.images), bundle)
+    return Verbs(runtime, choose_driver(settings.homes), guard)
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:
@@ -74,8 +106,9 @@ def build_platform(
     """
     state = StateDir(settings.state_dir)
     database = Database(settings.resolved_database_url)
-    runtime = runtime or runtime_of(settings, state.deployment_id)
-    homes = homes or choose_driver(settings.homes)
+    line = helper_line(settings)
+    runtime = runtime or runtime_of(settings, state.deployment_id, line)
+    homes = homes or (HelperHomes(line, settings.homes.root) if line else choose_driver(settings.homes))
     mail = MailQueue(mailer or mailer_of(settings, state))
     catalogue = catalogue_of(settings)
     images = ImageService(runtime, settings.images)

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from launchpad.helperline import HelperLine
 from launchpad.runtime.base import LABEL_DEPLOYMENT, ContainerSpec, Runtime
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.runtime.fake import FakeRuntime
-from launchpad.settings import EngineSettings
+from launchpad.runtime.helper import HelperRuntime
+from launchpad.settings import EngineSettings, Settings
+from launchpad.storage.plain import PlainHomes
+from support.helper import guard_of, helper_thread
 from support.live import docker, remove_network
 
 BUSYBOX = Path("/bin/busybox")
@@ -84,7 +88,21 @@ async def fake() -> AsyncIterator[FakeRuntime]:
     await runtime.aclose()
 
 
-@pytest.fixture(params=["fake", "engine"])
+@pytest.fixture
+async def helper(make_engine: MakeEngine, tmp_path: Path) -> AsyncIterator[HelperRuntime]:
+    """The engine as a process without rights reaches it."""
+    engine = make_engine()
+    settings = Settings(engine=engine._settings)
+    homes = PlainHomes(tmp_path)
+    with helper_thread(tmp_path, engine, homes, guard_of(settings, engine, trusting=True)) as path:
+        runtime = HelperRuntime(HelperLine(path))
+        yield runtime
+        for container in await runtime.list_containers():
+            await runtime.remove(container.instance_id)
+        await runtime.aclose()
+
+
+@pytest.fixture(params=["fake", "engine", "helper"])
 def runtime(request: pytest.FixtureRequest, small_image: str) -> Runtime:
     """Every implementation in turn."""
     made: Runtime = request.getfixturevalue(request.param)

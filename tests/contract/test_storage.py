@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -18,12 +18,16 @@ import structlog
 import uvloop
 
 from launchpad.errors import HomeUnavailable, SettingsError
-from launchpad.settings import HomesSettings
+from launchpad.helperline import HelperLine
+from launchpad.runtime.fake import FakeRuntime
+from launchpad.settings import HomesSettings, Settings
 from launchpad.storage import directories
 from launchpad.storage.base import Homes, HomeUse
 from launchpad.storage.btrfs import BtrfsHomes, find_command
 from launchpad.storage.choose import choose_driver
+from launchpad.storage.helper import HelperHomes
 from launchpad.storage.plain import PlainHomes
+from support.helper import guard_of, helper_thread
 
 UID, STRANGER = 200_123, 200_124
 MIB = 1024**2
@@ -80,16 +84,31 @@ def plain_root(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["plain", "btrfs"])
-def homes(request: pytest.FixtureRequest) -> Homes:
+@pytest.fixture(params=["plain", "btrfs", "helper"])
+async def homes(request: pytest.FixtureRequest) -> AsyncIterator[Homes]:
     """Every implementation in turn."""
-    root: Path = request.getfixturevalue(f"{request.param}_root")
-    return PlainHomes(root) if request.param == "plain" else BtrfsHomes(root)
+    if request.param == "plain":
+        yield PlainHomes(request.getfixturevalue("plain_root"))
+    elif request.param == "btrfs":
+        yield BtrfsHomes(request.getfixturevalue("btrfs_root"))
+    else:
+        root: Path = request.getfixturevalue("plain_root")
+        runtime = FakeRuntime("none")
+        guard = guard_of(Settings(), runtime)
+        with helper_thread(root.parent, runtime, PlainHomes(root), guard) as path:
+            line = HelperLine(path)
+            yield HelperHomes(line, root)
+            await line.aclose()
 
 
 @pytest.fixture
-def root(homes: PlainHomes | BtrfsHomes) -> Path:
+def root(homes: PlainHomes | BtrfsHomes | HelperHomes) -> Path:
     return homes.root
+
+
+def another(homes: Homes) -> Homes:
+    """A driver of its own on the same root; of the helper there is only one."""
+    return type(homes)(homes.root) if isinstance(homes, PlainHomes | BtrfsHomes) else homes
 
 
 async def test_a_home_is_made_for_its_user_alone(homes: Homes, root: Path) -> None:
@@ -198,7 +217,7 @@ async def test_many_homes_at_once_are_each_their_users(homes: Homes, root: Path)
 
 async def test_several_processes_make_one_home(homes: PlainHomes | BtrfsHomes, root: Path) -> None:
     """Each has its own driver, so no lock within one helps."""
-    others = [type(homes)(root) for _ in range(5)]
+    others = [another(homes) for _ in range(5)]
     await asyncio.gather(*(each.prepare("anna", UID, LIMIT) for each in others for _ in range(4)))
     assert [entry.name for entry in root.iterdir()] == ["anna"]
     assert (root / "anna").stat().st_uid == UID
@@ -241,7 +260,7 @@ async def test_nothing_is_replaced_even_where_the_file_system_knows_plain_rename
     """As NFS: a plain rename would replace an empty directory. None: the file system as it is."""
     if refused is not None:
         monkeypatch.setattr(directories, "_rename_without_replacing", lambda root, source, target: refused)
-    others = [type(homes)(root) for _ in range(20)]  # more than there are threads to wait in
+    others = [another(homes) for _ in range(20)]  # more than there are threads to wait in
     async with asyncio.timeout(60):
         await asyncio.gather(*(each.prepare("anna", UID, LIMIT) for each in others))
     made = (root / "anna").stat()

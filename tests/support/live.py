@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import secrets
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,8 +21,10 @@ import httpx
 from launchpad.domain.origins import InstancesOrigin
 from launchpad.runtime.egress import EgressRules
 from launchpad.settings import EgressSettings
+from launchpad.store.statedir import StateDir
 
 from .certificates import certificate
+from .open_program import OWN, Program
 from .ports import free_ports
 from .smtp import MailServer
 
@@ -62,6 +64,8 @@ class LivePlatform:
         *,
         mode: str = "two ports",
         path: Path | None = None,
+        helper_user: str = "",
+        program: Program = OWN,
     ) -> None:
         self.path = path  # programs in it are found before the system's
         self.folder = folder
@@ -90,6 +94,12 @@ class LivePlatform:
             "engine": {"network": self.network, "port_range": f"{first_port}-{first_port + 99}"},
             "capacity": {"memory": "64g", "cpus": 64},
         }
+        self.program = program
+        self.helper_user = helper_user  # whose portal works through the privileged helper
+        self.helper: asyncio.subprocess.Process | None = None
+        if helper_user:
+            helper = {"socket": str(folder / "helper.sock"), "user": helper_user, "state_dir": str(folder / "helper")}
+            self.tables |= {"helper": helper, "web": {"socket": str(folder / "run" / "portal.sock")}}
         for name, table in (tables or {}).items():
             before = self.tables.get(name)
             both = isinstance(table, dict) and isinstance(before, dict)
@@ -101,6 +111,7 @@ class LivePlatform:
     def variables(self) -> dict[str, str]:
         """For commands of the program against this platform: every setting as a variable."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LAUNCHPAD_")}
+        clean |= self.program.variables
         if self.path is not None:
             clean["PATH"] = f"{self.path}:{clean['PATH']}"
         for name, value in self.tables.items():
@@ -116,6 +127,8 @@ class LivePlatform:
         return (self.state / "deployment-id").read_text().strip()
 
     async def start(self) -> None:
+        if self.helper_user:
+            await self.start_helper()
         await self.start_portal(wait=False)
         await self.start_nginx()
         await self.wait_until_ready()
@@ -123,16 +136,31 @@ class LivePlatform:
     async def start_portal(self, *, wait: bool = True) -> None:
         log = (self.folder / "portal.log").open("ab")
         self.portal = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "launchpad", "serve", env=self.variables, stdout=log, stderr=log
+            *self.program.command, "serve", env=self.variables, stdout=log, stderr=log
         )
         log.close()
         if wait:
             await self.wait_until_ready()
 
+    async def start_helper(self) -> None:
+        """As the installer leaves a server: the state is the portal's user's, and the helper has seen it once."""
+        user = pwd.getpwnam(self.helper_user)
+        StateDir(self.state)
+        for path in (self.state, *self.state.rglob("*")):
+            os.lchown(path, user.pw_uid, user.pw_gid)
+        with (self.folder / "helper.log").open("ab") as log:
+            self.helper = await asyncio.create_subprocess_exec(
+                *self.program.command, "helper", env=self.variables, stdout=log, stderr=log
+            )
+        async with asyncio.timeout(30):
+            while not (self.folder / "helper.sock").exists():
+                assert self.helper.returncode is None, (self.folder / "helper.log").read_text()
+                await asyncio.sleep(0.05)
+
     async def start_nginx(self) -> None:
         configuration = self.folder / "nginx.conf"
         self.command("nginx", "render", "-o", str(configuration))
-        run = Path(f"/run/launchpad-{self.deployment_id}")
+        run = self.folder / "run" if self.helper_user else Path(f"/run/launchpad-{self.deployment_id}")
         (run / "nginx").mkdir(parents=True, exist_ok=True)
         log = (self.folder / "nginx.log").open("ab")
         self.nginx = await asyncio.create_subprocess_exec(
@@ -160,7 +188,7 @@ class LivePlatform:
 
     def log(self) -> str:
         """What portal and nginx printed, for the message of a failing test."""
-        logs = (self.folder / name for name in ("portal.log", "nginx.log"))
+        logs = (self.folder / name for name in ("portal.log", "helper.log", "nginx.log"))
         return "\n".join(log.read_text()[-4000:] for log in logs if log.exists())
 
     async def kill_portal(self) -> None:
@@ -172,7 +200,7 @@ class LivePlatform:
     def command(self, *arguments: str, ok: bool = True) -> str:
         """Output of a command of the program against this platform."""
         done = subprocess.run(
-            [sys.executable, "-m", "launchpad", *arguments],
+            [*self.program.command, *arguments],
             env=self.variables,
             capture_output=True,
             text=True,
@@ -183,7 +211,7 @@ class LivePlatform:
         return done.stdout + done.stderr
 
     async def stop(self) -> None:
-        for process in (self.portal, self.nginx):
+        for process in (self.portal, self.nginx, self.helper):
             if process is not None and process.returncode is None:
                 process.terminate()
                 await process.wait()

@@ -40,8 +40,8 @@ async def start_platform(tmp_path: Path, mail: MailServer) -> AsyncIterator[Star
     """Starts a platform with these tables over the settings; it is stopped, with its instances, after the test."""
     started: list[LivePlatform] = []
 
-    async def start(tables: Mapping[str, Any] | None = None, **how: Any) -> LivePlatform:
-        folder = tmp_path / f"platform-{len(started)}"
+    async def start(tables: Mapping[str, Any] | None = None, *, below: Path = tmp_path, **how: Any) -> LivePlatform:
+        folder = below / f"platform-{len(started)}"
         folder.mkdir()
         live = LivePlatform(folder, mail, tables, **how)
         started.append(live)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import pwd
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-from ..errors import LaunchpadError
+from ..domain.environments import Environment
+from ..errors import LaunchpadError, SettingsError
+from ..services.images import ImageService
 from ..services.platform import Platform
 from ..settings import Settings, load_settings
-from ..wiring import build_platform
+from ..wiring import build_platform, catalogue_of, runtime_of
 from .output import configure_logging, fail
 
 T = TypeVar("T")
@@ -32,10 +36,47 @@ def settings_or_exit(config: Path | None) -> Settings:
         fail(error)
 
 
+def give_up_root(settings: Settings) -> None:
+    """Where a helper does what needs root, goes on as the user whose state this is.
+
+    Root beside a directory that the portal writes could be led elsewhere by a link, and would leave files behind that
+    the portal cannot write.
+    """
+    if settings.helper.socket is None or os.geteuid() != 0:
+        return
+    try:
+        user = pwd.getpwnam(settings.helper.user)
+    except KeyError:
+        fail(SettingsError(f"helper.user: this server has no user “{settings.helper.user}”."))
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    os.environ["HOME"] = user.pw_dir
+
+
+def with_images(config: Path | None, work: Callable[[ImageService, list[Environment]], Awaitable[T]]) -> T:
+    """Runs `work` on the engine's images and the catalogue; the platform's state is left alone."""
+    configure_logging(logging.WARNING)
+    settings = settings_or_exit(config)
+
+    async def run() -> T:
+        runtime = runtime_of(settings, deployment_id="")
+        try:
+            return await work(ImageService(runtime, settings.images), list(catalogue_of(settings).values()))
+        finally:
+            await runtime.aclose()
+
+    try:
+        return asyncio.run(run())
+    except LaunchpadError as error:
+        fail(error)
+
+
 def with_platform(config: Path | None, work: Callable[[Platform], Awaitable[T]]) -> T:
     """Runs `work` on a platform of the settings, migrated and closed again; our errors end the command politely."""
     configure_logging(logging.WARNING)
     settings = settings_or_exit(config)
+    give_up_root(settings)
 
     async def run() -> T:
         platform = build_platform(settings)

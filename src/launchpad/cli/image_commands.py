@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ..services.platform import Platform
-from .context import ConfigOption, JsonOption, with_platform
+from ..domain.environments import Environment
+from ..services.images import ImageService
+from .context import ConfigOption, JsonOption, with_images
 from .output import out, show_table
 
 app = typer.Typer(help="Images of the environments.", no_args_is_help=True)
@@ -20,31 +21,30 @@ def build(
 ) -> None:
     """Build images from their recipes, for servers that cannot pull. One whose recipe is unchanged is reused."""
 
-    async def work(platform: Platform) -> None:
-        async for progress in platform.images.build(names or None):
+    async def work(images: ImageService, _catalogue: list[Environment]) -> None:
+        async for progress in images.build(names or None):
             out.print(progress.text, markup=False)
 
-    with_platform(config, work)
+    with_images(config, work)
 
 
 @app.command("pull")
 def pull(config: ConfigOption = None) -> None:
     """Fetch the images that the settings name."""
 
-    async def work(platform: Platform) -> None:
-        references = [environment.image for environment in platform.catalogue.values()]
-        async for progress in platform.images.pull(references):
+    async def work(images: ImageService, catalogue: list[Environment]) -> None:
+        async for progress in images.pull([environment.image for environment in catalogue]):
             out.print(progress.text, markup=False)
 
-    with_platform(config, work)
+    with_images(config, work)
 
 
 @app.command("list")
 def list_images(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show which image each environment uses, and which are built."""
 
-    async def work(platform: Platform) -> list[dict[str, object]]:
-        return [vars(row) for row in await platform.images.list(list(platform.catalogue.values()))]
+    async def work(images: ImageService, catalogue: list[Environment]) -> list[dict[str, object]]:
+        return [vars(row) for row in await images.list(catalogue)]
 
-    rows = with_platform(config, work)
+    rows = with_images(config, work)
     show_table(rows, tuple(rows[0]) if rows else (), as_json=as_json, empty="No images.")

@@ -5,7 +5,16 @@ from __future__ import annotations
 import typer
 
 from .. import __version__
-from . import admin_commands, doctor_command, image_commands, nginx_commands, quickstart, serve_command, sweep_command
+from . import (
+    admin_commands,
+    doctor_command,
+    helper_command,
+    image_commands,
+    nginx_commands,
+    quickstart,
+    serve_command,
+    sweep_command,
+)
 from .output import out
 
 app = typer.Typer(
@@ -18,6 +27,7 @@ app = typer.Typer(
 app.command("serve")(serve_command.serve)
 app.command("sweep")(sweep_command.sweep)
 app.command("doctor")(doctor_command.doctor)
+app.command("helper", hidden=True)(helper_command.helper)
 app.command("quickstart", hidden=True)(quickstart.quickstart)
 app.add_typer(nginx_commands.app, name="nginx")
 app.add_typer(image_commands.app, name="images")

@@ -19,7 +19,7 @@ from .serve_command import socket_path
 app = typer.Typer(help="nginx's configuration.", no_args_is_help=True)
 
 
-def rendered(settings: Settings, state: StateDir, form: Literal["full", "site"]) -> str:
+def rendered(settings: Settings, state: StateDir | None, form: Literal["full", "site"]) -> str:
     path = socket_path(settings, state)
     return render(
         settings,
@@ -49,7 +49,7 @@ def render_command(
         raise typer.BadParameter("choose full or site", param_hint="--form")
     settings = settings_or_exit(config)
     try:
-        text = rendered(settings, StateDir(settings.state_dir), "site" if form == "site" else "full")
+        text = rendered(settings, None, "site" if form == "site" else "full")
     except LaunchpadError as error:
         fail(error)
     if output is None:

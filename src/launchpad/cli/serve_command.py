@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 
-from ..errors import LaunchpadError, StoreUnavailable
+from ..errors import LaunchpadError, SettingsError, StoreUnavailable
 from ..settings import Settings
 from ..store.statedir import StateDir
+from ..systemd import inherited_socket, keep_watchdog, notify
 from ..web.app import create_app
 from ..wiring import build_platform
-from .context import ConfigOption, settings_or_exit
+from .context import ConfigOption, give_up_root, settings_or_exit
 from .output import configure_logging, fail
 
 SOCKET_PATH_MAX = 100  # the kernel's limit is 107 bytes
 NGINX_GROUPS = ("www-data", "nginx")
+BACKLOG = 2048
 
 
-def socket_path(settings: Settings, state: StateDir) -> Path:
+def socket_path(settings: Settings, state: StateDir | None = None) -> Path:
     """The portal's socket: as set, else below /run (short, and reachable for nginx's workers), else in the state.
 
     Raises:
@@ -28,10 +33,10 @@ def socket_path(settings: Settings, state: StateDir) -> Path:
     """
     if settings.web.socket is not None:
         path = settings.web.socket
-    elif os.access("/run", os.W_OK):
-        path = Path("/run") / f"launchpad-{state.deployment_id}" / "portal.sock"
     else:
-        path = state.run / "portal.sock"
+        state = state or StateDir(settings.state_dir)
+        below_run = Path("/run") / f"launchpad-{state.deployment_id}"
+        path = (below_run if os.access("/run", os.W_OK) else state.run) / "portal.sock"
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         raise StoreUnavailable(f"The path {path} is too long for a Unix socket; set web.socket to a shorter one.")
     return path
@@ -55,17 +60,59 @@ def serve(config: ConfigOption = None) -> None:
     configure_logging()
     settings = settings_or_exit(config)
     try:
+        listening = inherited_socket()
+        if listening is None and settings.helper.socket is not None:
+            listening = _listen(_named_socket(settings))  # as root, before root is given up
+        give_up_root(settings)
         platform = build_platform(settings)
-        path = socket_path(settings, platform.state)
-        prepare_socket_folder(path)
+        if listening is None:
+            listening = _listen(socket_path(settings, platform.state))
     except LaunchpadError as error:
         fail(error)
-    uvicorn.run(
-        create_app(platform),
-        uds=str(path),
-        proxy_headers=False,  # deps.get_client knows whom to believe
-        access_log=False,  # nginx keeps one
-        log_level="warning",
-        timeout_graceful_shutdown=2,  # pages that follow an instance would hold it for ever
-        server_header=False,
+    server = _Server(
+        uvicorn.Config(
+            create_app(platform),
+            proxy_headers=False,  # deps.get_client knows whom to believe
+            access_log=False,  # nginx keeps one
+            log_level="warning",
+            timeout_graceful_shutdown=2,  # pages that follow an instance would hold it for ever
+            server_header=False,
+        )
     )
+    server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Tells systemd when it is ready, and for as long as it lives."""
+
+    _alive: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._alive = asyncio.create_task(keep_watchdog())
+        notify("READY=1")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify("STOPPING=1")
+        if self._alive is not None:
+            self._alive.cancel()
+        await super().shutdown(sockets)
+
+
+def _named_socket(settings: Settings) -> Path:
+    if settings.web.socket is None:
+        raise SettingsError("web.socket has to name the portal's socket where helper.socket names the helper's.")
+    return settings.web.socket
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket at `path`; one that was left behind is replaced."""
+    prepare_socket_folder(path)
+    with suppress(FileNotFoundError):
+        path.unlink()
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.bind(str(path))
+    path.chmod(0o666)  # the folder says who may
+    made.listen(BACKLOG)
+    made.setblocking(False)
+    return made

@@ -205,8 +205,12 @@ class Runtime(Protocol):
         """The last lines the container printed, for administrators; empty when there is no container."""
         ...
 
-    def events(self) -> AsyncIterator[RuntimeEvent]:
-        """What happens to this deployment's containers from now on; ends or raises when the engine goes away."""
+    def events(self, since: float | None = None) -> AsyncIterator[RuntimeEvent]:
+        """What happens to this deployment's containers from now on; ends or raises when the engine goes away.
+
+        Args:
+            since: begin at this instant of the last minutes instead, in seconds since 1970.
+        """
         ...
 
     async def image_exists(self, reference: str) -> bool: ...

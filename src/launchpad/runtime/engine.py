@@ -230,9 +230,9 @@ class EngineRuntime(EngineImages):
                 return ""
             raise refused(error, "read the instance's log") from error
 
-    def events(self) -> AsyncIterator[RuntimeEvent]:
+    def events(self, since: float | None = None) -> AsyncIterator[RuntimeEvent]:
         # The engine keeps its last events, so what happens until the connection stands is not missed.
-        return self._events(since=f"{time.time():.6f}")
+        return self._events(since=f"{time.time() if since is None else since:.6f}")
 
     async def _events(self, since: str) -> AsyncIterator[RuntimeEvent]:
         label = f"{LABEL_DEPLOYMENT}={self._deployment_id}"

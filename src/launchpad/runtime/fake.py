@@ -7,6 +7,8 @@ health checks, the gate and nginx have something real to talk to.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,7 @@ from ..errors import EngineRefused, EngineUnavailable, ImageMissing
 from .base import Container, ContainerSpec, ContainerState, HostFacts, ImageInfo, Progress, RuntimeEvent, Usage
 
 GB = 1024**3
+EVENTS_KEPT = 256  # as the engine does
 KILLED = 137  # 128 + SIGKILL, as the engine reports it
 
 
@@ -61,6 +64,7 @@ class FakeRuntime:
         self._made: dict[str, ImageInfo] = {}
         self._running: dict[str, _Running] = {}
         self._listeners: WeakSet[asyncio.Queue[RuntimeEvent | None]] = WeakSet()
+        self._told: deque[tuple[float, RuntimeEvent]] = deque(maxlen=EVENTS_KEPT)
         self._down = False
         self._starts_may_go_on = asyncio.Event()
         self._starts_may_go_on.set()
@@ -168,8 +172,11 @@ class FakeRuntime:
         self._check()
         return "a fake instance prints nothing\n" if instance_id in self._running else ""
 
-    def events(self) -> AsyncIterator[RuntimeEvent]:
+    def events(self, since: float | None = None) -> AsyncIterator[RuntimeEvent]:
         listener: asyncio.Queue[RuntimeEvent | None] = asyncio.Queue()
+        for at, event in self._told:
+            if since is not None and at >= since:
+                listener.put_nowait(event)
         self._listeners.add(listener)  # from now on, not from the first look on
         return self._events(listener)
 
@@ -247,6 +254,7 @@ class FakeRuntime:
         self._tell(RuntimeEvent(instance_id, "ended"))
 
     def _tell(self, event: RuntimeEvent) -> None:
+        self._told.append((time.time(), event))
         for listener in self._listeners:
             listener.put_nowait(event)
 

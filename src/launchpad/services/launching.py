@@ -15,15 +15,14 @@ from ..domain.instances import Address, Instance
 from ..domain.sizes import describe_bytes
 from ..domain.users import User
 from ..errors import StartFailed
-from ..runtime.base import BindMount, Container, ContainerSpec, ContainerState, Runtime
+from ..runtime.base import Container, ContainerSpec, ContainerState, Runtime
 from ..settings import Settings
+from .specification import specification
 
 FIRST_LOOK_SECONDS = 0.02
 PATIENCE = 1.1  # each look waits this much longer: what is ready is found within a tenth of the time it took
 LONGEST_LOOK_SECONDS = 0.5
 CONTAINER_LOOK_SECONDS = 1.0
-CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
 
 
 class Launcher:
@@ -52,36 +51,17 @@ class Launcher:
     def specification(
         self, instance: Instance, owner: User, environment: Environment, image: str, home: Path
     ) -> ContainerSpec:
-        values = self.placeholders(environment, instance.id, owner.username, owner.uid)
-        env_vars = {name: values.fill(text) for name, text in environment.env_vars.items()}
-        mounts = [BindMount(home, environment.home)]
-        named_home = f"/home/{owner.username}"
-        if named_home != environment.home:
-            # The same files under the same path in every environment, so that a script may name /home/<username>.
-            mounts.append(BindMount(home, named_home))
-        for shared in self._settings.mounts:
-            if not shared.labs or owner.lab in shared.labs:
-                mounts.append(BindMount(Path(shared.source), shared.target, read_only=shared.mode == "ro"))
-        if self._ca_bundle is not None:
-            mounts.append(BindMount(self._ca_bundle, CA_BUNDLE, read_only=True))
-            env_vars = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) | env_vars
-        return ContainerSpec(
+        return specification(
+            environment,
+            self.placeholders(environment, instance.id, owner.username, owner.uid),
             instance_id=instance.id,
             owner_id=owner.id,
-            environment=environment.name,
             image=image,
-            network_port=environment.port,
             memory_bytes=instance.limits.memory_bytes,
             cpus=instance.limits.cpus,
-            pids_limit=environment.pids_limit,
-            user=values.fill(environment.user),
-            groups=environment.groups,
-            command=tuple(values.fill(word) for word in environment.command),
-            env_vars=env_vars,
-            capabilities=environment.capabilities,
-            mounts=tuple(mounts),
-            hostname=environment.name,
-            stop_grace_seconds=environment.stop_grace_seconds,
+            home=home,
+            shared=[each for each in self._settings.mounts if not each.labs or owner.lab in each.labs],
+            ca_bundle=self._ca_bundle,
         )
 
     async def wait_until_usable(self, instance: Instance, environment: Environment, address: Address) -> None:

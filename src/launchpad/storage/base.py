@@ -22,7 +22,10 @@ class HomeUse:
 class Homes(Protocol):
     """Every method is blocking-free for the event loop: file system work happens in a thread."""
 
-    enforces_limits: bool
+    @property
+    def enforces_limits(self) -> bool:
+        """Whether homes are kept within their limits here."""
+        ...
 
     def path_of(self, username: str) -> Path:
         """Where the home is or would be."""

@@ -6,11 +6,14 @@ import fcntl
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
 from ..domain.naming import new_id
 from ..errors import StoreUnavailable
+
+DEPLOYMENT_ID = r"[0-9a-hjkmnp-tv-z]{8}"
 
 
 class StateDir:
@@ -42,6 +45,48 @@ class StateDir:
     @property
     def run(self) -> Path:
         return self.path / "run"
+
+
+class HelperState:
+    """What the privileged helper remembers, where only root writes (0755: instances read the certificates in it).
+
+    Raises:
+        StoreUnavailable: it cannot be made, or somebody else could write in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            state = path.lstat()
+        except OSError as error:
+            raise StoreUnavailable(f"The helper's directory {path} cannot be used: {error}") from error
+        if state.st_uid != os.geteuid() or state.st_mode & 0o022:
+            raise StoreUnavailable(f"The helper's directory {path} could be written by others; it has to be root's.")
+
+    def deployment_id_of(self, portal_state: Path) -> str:
+        """The deployment's id as the portal had it at the first start; what it says later changes nothing.
+
+        Raises:
+            StoreUnavailable: the portal has none yet.
+        """
+        own = self.path / "deployment-id"
+        try:
+            return (
+                own.read_text(encoding="ascii") if own.exists() else _read_or_make(own, _deployment_id_in(portal_state))
+            )
+        except (OSError, ValueError) as error:
+            raise StoreUnavailable(f"The deployment's id in {portal_state} cannot be read yet: {error}") from error
+
+
+def _deployment_id_in(portal_state: Path) -> str:
+    # The portal's user can put anything there: a link is not followed, and nothing but an id is taken.
+    descriptor = os.open(portal_state / "deployment-id", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        text = file.read(64).decode("ascii").strip()
+    if not re.fullmatch(DEPLOYMENT_ID, text):
+        raise ValueError("it is no deployment's id")
+    return text
 
 
 def _read_or_make(path: Path, value: str) -> str:

@@ -1,0 +1,46 @@
+"""`launchpad helper`: the part that runs as root, behind its Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from ..errors import LaunchpadError, SettingsError
+from ..helper.server import application, listen, serve, uid_of
+from ..settings import Settings
+from ..systemd import inherited_socket, keep_watchdog, notify
+from ..wiring import build_helper
+from .context import ConfigOption, settings_or_exit
+from .output import configure_logging, fail
+
+
+def helper(config: ConfigOption = None) -> None:
+    """Run the privileged helper until it is told to stop. systemd starts it; see launchpad-helper.service."""
+    configure_logging()
+    settings = settings_or_exit(config)
+    try:
+        if os.geteuid() != 0:
+            raise SettingsError("The helper does what needs root, and has to run as root.")
+        asyncio.run(_run(settings))
+    except LaunchpadError as error:
+        fail(error)
+
+
+async def _run(settings: Settings) -> None:
+    path = settings.helper.socket
+    if path is None:
+        raise SettingsError("helper.socket names no socket, so there is nothing to listen on.")
+    made = application(build_helper(settings), {0, uid_of(settings.helper.user)})
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    alive = asyncio.create_task(keep_watchdog())
+    loop.call_soon(notify, "READY=1")
+    try:
+        await serve(made, inherited_socket() or listen(Path(path)), stop)
+    finally:
+        notify("STOPPING=1")
+        alive.cancel()

@@ -1,0 +1,136 @@
+"""The line to the privileged helper: how the portal, which may do nothing itself, asks for what needs root.
+
+JSON over HTTP on a Unix socket, `POST /<verb>`. The helper answers `{"value": …}`, or a status of 400 and above with
+our error's code and text; a stream is one JSON object a line, of which the last one may be an error.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import structlog
+
+from . import errors
+from .errors import HelperRefused, HelperUnavailable, LaunchpadError
+
+log = structlog.get_logger(__name__)
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0  # longer than the helper's own patience with the engine
+LINE_BYTES = 2**20
+_NOT_ANSWERING = (
+    "The server's helper does not answer. Your administrator can see why with “systemctl status launchpad-helper”."
+)
+_KNOWN = {
+    each.code: each
+    for each in (
+        errors.EngineRefused,
+        errors.EngineUnavailable,
+        errors.HelperRefused,
+        errors.HomeUnavailable,
+        errors.ImageMissing,
+        errors.NetworkUnavailable,
+    )
+}
+
+
+class HelperLine:
+    """Opened at its first use, in the event loop that runs then.
+
+    Every call raises what the helper raised, of `errors`: HelperUnavailable when it does not answer, HelperRefused for
+    what it is not there to do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._http: aiohttp.ClientSession | None = None
+
+    async def ask(self, verb: str, arguments: Mapping[str, Any] | None = None, *, seconds: float | None = None) -> Any:
+        """The value of the helper's answer, within `seconds`. Who is cancelled hangs up, and the helper stops work."""
+        limit = aiohttp.ClientTimeout(total=seconds or ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
+        try:
+            async with self._session().post(f"http://helper/{verb}", json=arguments or {}, timeout=limit) as answer:
+                said = await answer.json(content_type=None)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise _away(verb, error) from error
+        return _value(said)
+
+    async def follow(self, verb: str, arguments: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
+        """What the helper says, one after the other, until it ends."""
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        try:
+            async with self._session().post(f"http://helper/{verb}", json=arguments or {}, timeout=limit) as answer:
+                ended = False
+                async for line in answer.content:
+                    said = json.loads(line)
+                    if "end" in said:
+                        ended = True
+                        break
+                    if said:  # an empty object only shows that the helper is there
+                        yield _value(said)
+                if not ended:
+                    raise ConnectionResetError("the stream broke off")
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise _away(verb, error) from error
+
+    def ask_at_once(self, verb: str, *, seconds: float = 5.0) -> Any:
+        """The same without an event loop, for what has to be known before there is one. Blocks."""
+        connection = _UnixConnection(self._path, seconds)
+        try:
+            connection.request("POST", f"/{verb}", body="{}", headers={"Content-Type": "application/json"})
+            said = json.loads(connection.getresponse().read(LINE_BYTES))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _away(verb, error) from error
+        finally:
+            connection.close()
+        return _value(said)
+
+    async def aclose(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            # A new connection a call: the helper may have been restarted since the last one.
+            connector = aiohttp.UnixConnector(str(self._path), force_close=True, limit=0)
+            self._http = aiohttp.ClientSession(connector=connector, read_bufsize=LINE_BYTES)
+        return self._http
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("helper", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def error_body(error: LaunchpadError) -> dict[str, Any]:
+    """How the helper says an error."""
+    return {"error": error.code, "detail": error.detail, "retry_after_seconds": error.retry_after_seconds}
+
+
+def _value(said: Any) -> Any:
+    if not isinstance(said, dict) or "error" in said or "value" not in said:
+        said = said if isinstance(said, dict) else {}
+        kind = _KNOWN.get(str(said.get("error", "")), HelperUnavailable)
+        detail = str(said.get("detail", _NOT_ANSWERING))
+        if kind is HelperRefused:
+            log.error("helper.refused", detail=detail)
+        raise kind(detail, retry_after_seconds=said.get("retry_after_seconds"))
+    return said["value"]
+
+
+def _away(verb: str, error: Exception) -> HelperUnavailable:
+    log.error("helper.away", verb=verb, error=repr(error))
+    return HelperUnavailable(_NOT_ANSWERING)

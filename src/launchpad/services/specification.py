@@ -1,0 +1,71 @@
+"""From what a user launches to what a container is made of. Pure: the settings decide.
+
+The privileged helper builds the same specification from its own settings and starts nothing that differs from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..domain.environments import Environment, Placeholders
+from ..runtime.base import BindMount, ContainerSpec
+from ..settings import MountSettings
+
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
+
+
+def specification(
+    environment: Environment,
+    values: Placeholders,
+    *,
+    instance_id: str,
+    owner_id: str,
+    image: str,
+    memory_bytes: int,
+    cpus: float,
+    home: Path,
+    shared: Sequence[MountSettings] = (),
+    ca_bundle: Path | None = None,
+) -> ContainerSpec:
+    """The container of an instance.
+
+    Args:
+        values: what the environment's templates are filled with.
+        home: the owner's home on the server.
+        shared: the shared directories that the owner gets.
+        ca_bundle: CA certificates for the container; None: those of its image.
+    """
+    env_vars = {name: values.fill(text) for name, text in environment.env_vars.items()}
+    mounts = [BindMount(home, environment.home)]
+    named_home = f"/home/{values.username}"
+    if named_home != environment.home:
+        # The same files under the same path in every environment, so that a script may name /home/<username>.
+        mounts.append(BindMount(home, named_home))
+    mounts += [shared_mount(each) for each in shared]
+    if ca_bundle is not None:
+        mounts.append(BindMount(ca_bundle, CA_BUNDLE, read_only=True))
+        env_vars = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) | env_vars
+    return ContainerSpec(
+        instance_id=instance_id,
+        owner_id=owner_id,
+        environment=environment.name,
+        image=image,
+        network_port=environment.port,
+        memory_bytes=memory_bytes,
+        cpus=cpus,
+        pids_limit=environment.pids_limit,
+        user=values.fill(environment.user),
+        groups=tuple(environment.groups),
+        command=tuple(values.fill(word) for word in environment.command),
+        env_vars=env_vars,
+        capabilities=tuple(environment.capabilities),
+        mounts=tuple(mounts),
+        hostname=environment.name,
+        stop_grace_seconds=environment.stop_grace_seconds,
+    )
+
+
+def shared_mount(shared: MountSettings) -> BindMount:
+    return BindMount(Path(shared.source), shared.target, read_only=shared.mode == "ro")
