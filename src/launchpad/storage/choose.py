@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import structlog
 
 from ..errors import SettingsError
 from ..settings import HomesSettings
+from . import btrfs, projectquota
 from .base import Homes
-from .btrfs import BtrfsHomes, why_not
+from .btrfs import BtrfsHomes
 from .plain import PlainHomes
+from .projectquota import ProjectQuotaHomes
 
 log = structlog.get_logger(__name__)
 
 
 def choose_driver(settings: HomesSettings) -> Homes:
-    """`auto` enforces limits where the file system below `root` can (btrfs with its quotas on), else it does not.
+    """`auto` enforces limits where the file system below `root` can (btrfs, ext4 or XFS, with quotas on).
 
-    `btrfs` insists on it. Looks at the disk, so it is for the start of the program.
+    A driver that is named is insisted on. Looks at the disk, so it is for the start of the program.
 
     Raises:
-        SettingsError: a driver that this version does not have, or that cannot work on this file system.
+        SettingsError: a driver that cannot work on this file system.
     """
-    if settings.driver == "project-quota":
-        raise SettingsError(
-            "homes.driver: “project-quota” is not in this version; use “auto”, “plain”, or “btrfs” on btrfs."
-        )
     if settings.driver == "plain":
         return PlainHomes(settings.root)
-    obstacle = why_not(settings.root)
-    if obstacle is None:
-        return BtrfsHomes(settings.root)
     if settings.driver == "btrfs":
-        raise SettingsError(f"homes.driver: “btrfs” cannot be used: {obstacle}.")
-    # Not louder: it would be said at every command, and the console says it too. Who sets “btrfs” is told the reason.
-    log.debug("homes.limits_not_enforced", root=str(settings.root), reason=obstacle)
+        return BtrfsHomes(_fit(settings, btrfs.why_not(settings.root)))
+    if settings.driver == "project-quota":
+        return ProjectQuotaHomes(_fit(settings, projectquota.why_not(settings.root)))
+    reasons = {}
+    for driver, why_not in ((BtrfsHomes, btrfs.why_not), (ProjectQuotaHomes, projectquota.why_not)):
+        obstacle = why_not(settings.root)
+        if obstacle is None:
+            return driver(settings.root)
+        reasons[driver.__name__] = obstacle
+    # Not louder: it would be said at every command, and the console says it too. Who names a driver is told the reason.
+    log.debug("homes.limits_not_enforced", root=str(settings.root), **reasons)
     return PlainHomes(settings.root)
+
+
+def _fit(settings: HomesSettings, obstacle: str | None) -> Path:
+    if obstacle is not None:
+        raise SettingsError(f"homes.driver: “{settings.driver}” cannot be used: {obstacle}.")
+    return settings.root

@@ -18,10 +18,12 @@ class PlainHomes:
     copied into directories of others.
     """
 
-    enforces_limits = False
-
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def enforces_limits(self) -> bool:
+        return False
 
     def path_of(self, username: str) -> Path:
         return directories.home_path(self.root, username)
