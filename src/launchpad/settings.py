@@ -258,6 +258,21 @@ class EnvironmentSettings(_Section):
     offer: OfferSettings = Field(default_factory=OfferSettings, description="Choices that differ from [limits].")
 
 
+class BackupSettings(_Section):
+    """Where `launchpad backup` puts its files, and who can read them."""
+
+    folder: WholePath = Field(
+        Path("/var/backups/launchpad"),
+        description="Folder of the backups; the portal's user has to be able to write it.",
+    )
+    recipients: tuple[str, ...] = Field(
+        (),
+        description="Public keys of age (`age1…`, made by age-keygen on another machine) that can read the backups. "
+        "Empty: backups are not encrypted, and hold neither keys nor settings.",
+    )
+    keep: int = Field(30, ge=1, description="How many backups are kept.")
+
+
 class WebSettings(_Section):
     """How nginx and the portal find each other."""
 
@@ -313,6 +328,7 @@ class Settings(BaseSettings):
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     environments: tuple[EnvironmentSettings, ...] = Field((), description="The catalogue.")
+    backup: BackupSettings = Field(default_factory=BackupSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
 

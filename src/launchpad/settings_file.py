@@ -32,7 +32,7 @@ _PLAINER = {
 
 def load(config: Path | None, variables: Mapping[str, str]) -> Settings:
     """What `settings.load_settings` promises."""
-    path = _config_path(config, variables)
+    path = config_path(config, variables)
     text = _read(path) if path else ""
     try:
         data = tomllib.loads(text)
@@ -67,7 +67,8 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _config_path(config: Path | None, variables: Mapping[str, str]) -> Path | None:
+def config_path(config: Path | None, variables: Mapping[str, str]) -> Path | None:
+    """The settings file that is read; None: there is none, and defaults and variables are all."""
     named = config or (Path(variables["LAUNCHPAD_CONFIG"]) if variables.get("LAUNCHPAD_CONFIG") else None)
     if named is None:
         return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None

@@ -70,6 +70,19 @@ def runtime_of(settings: Settings, deployment_id: str, line: HelperLine | None =
     return EngineRuntime(settings.engine, deployment_id, settings.egress)
 
 
+def engine_of(settings: Settings) -> EngineRuntime:
+    """The engine as root reaches it, for what neither portal nor helper may do.
+
+    Raises:
+        StoreUnavailable: the deployment's id cannot be read.
+    """
+    if settings.helper.socket is None:
+        deployment_id = StateDir(settings.state_dir).deployment_id
+    else:
+        deployment_id = HelperState(settings.helper.state_dir).deployment_id_of(settings.state_dir)
+    return EngineRuntime(settings.engine, deployment_id, settings.egress)
+
+
 def build_helper(settings: Settings) -> Verbs:
     """The helper's parts, from the settings alone: of the portal it believes nothing.
 
@@ -78,7 +91,7 @@ def build_helper(settings: Settings) -> Verbs:
         StoreUnavailable: its own state cannot be used, or the portal has none yet.
     """
     state = HelperState(settings.helper.state_dir)
-    runtime = EngineRuntime(settings.engine, state.deployment_id_of(settings.state_dir), settings.egress)
+    runtime = engine_of(settings)
     certificates = site_certificates(settings.images.extra_ca_certificates)
     bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
     guard = Guard(settings, catalogue_of(settings), ImageService(runtime, settings.images), bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 from support.live import LivePlatform, StartPlatform
@@ -84,3 +85,32 @@ async def test_the_doctor_fails_where_something_is_bad(start_platform: StartPlat
     said = await asyncio.to_thread(live.command, "doctor", ok=False)
     assert "bad" in said
     assert "mail: The mail server did not take the mail." in said
+
+
+async def test_doctor_sends_a_mail_and_says_what_to_look_for(start_platform: StartPlatform) -> None:
+    live = await start_platform()
+    said = await asyncio.to_thread(live.command, "doctor", "mail", "--to", "Root@Example.org")
+    assert "127.0.0.1 took the mail" in said
+    assert "SPF and DKIM of example.org" in said
+    (mail,) = live.mail.mails_to("root@example.org")
+    assert "test mail" in str(mail["Subject"])
+    refused = await asyncio.to_thread(live.command, "doctor", "mail", "--to", "root", ok=False)
+    assert "does not look like an e-mail address" in refused
+
+
+async def test_the_network_and_its_rules_leave_the_server(start_platform: StartPlatform) -> None:
+    """While instances are in it, it stays."""
+    live = await start_platform()
+    async with live.person("nora@example.org") as nora:
+        instance = await nora.launch_and_wait("jupyterlab")
+        mark = f"LP-{live.deployment_id}"
+        assert mark in _output("iptables", "-S")
+        await asyncio.to_thread(live.command, "network", "remove", ok=False)
+        await nora.stop(instance["id"])
+        await asyncio.to_thread(live.command, "network", "remove")
+        assert live.network not in _output("docker", "network", "ls")
+        assert mark not in _output("iptables", "-S")
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from ..services.doctor import Finding, Level
@@ -12,8 +14,14 @@ from .output import out, show_json
 SIGNS = {Level.OK: "[green]ok[/]", Level.WARN: "[yellow]note[/]", Level.BAD: "[red]bad[/]"}
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+app = typer.Typer(help="What is wrong, and what to do about it.", invoke_without_command=True)
+
+
+@app.callback()
+def doctor(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Look at everything the platform depends on; the exit code is 1 when something is bad."""
+    if context.invoked_subcommand is not None:
+        return
 
     async def work(platform: Platform) -> list[Finding]:
         return await platform.doctor.examine()
@@ -27,3 +35,16 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             out.print(f"{finding.subject}: {finding.text} {finding.remedy}".rstrip(), markup=False)
     if any(finding.level is Level.BAD for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command("mail")
+def mail(
+    to: Annotated[str, typer.Option("--to", help="Address that the test mail goes to.")],
+    config: ConfigOption = None,
+) -> None:
+    """Send a mail, now and without retries, and say what became of it."""
+
+    async def work(platform: Platform) -> str:
+        return await platform.doctor.send_mail(to, platform.now())
+
+    out.print(with_platform(config, work), markup=False)

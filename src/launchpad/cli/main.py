@@ -7,9 +7,11 @@ import typer
 from .. import __version__
 from . import (
     admin_commands,
+    backup_commands,
     doctor_command,
     helper_command,
     image_commands,
+    network_commands,
     nginx_commands,
     quickstart,
     serve_command,
@@ -26,15 +28,18 @@ app = typer.Typer(
 )
 app.command("serve")(serve_command.serve)
 app.command("sweep")(sweep_command.sweep)
-app.command("doctor")(doctor_command.doctor)
+app.add_typer(doctor_command.app, name="doctor")
 app.command("helper", hidden=True)(helper_command.helper)
 app.command("quickstart", hidden=True)(quickstart.quickstart)
 app.add_typer(nginx_commands.app, name="nginx")
 app.add_typer(image_commands.app, name="images")
+app.add_typer(network_commands.app, name="network", hidden=True)
 app.add_typer(admin_commands.users, name="user")
 app.add_typer(admin_commands.instances, name="instance")
 app.add_typer(admin_commands.limits, name="limits")
 app.command("audit")(admin_commands.audit)
+app.command("backup")(backup_commands.backup)
+app.command("restore")(backup_commands.restore)
 
 
 @app.command("version")

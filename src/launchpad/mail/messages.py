@@ -87,6 +87,16 @@ def passkey_added(
     return message
 
 
+def probe_mail(*, to: str, public_url: str, from_name: str, from_address: str, sent_at: datetime) -> EmailMessage:
+    """What `launchpad doctor mail` sends. Arguments and errors as above."""
+    message = _message(f"A test mail of {from_name}", to, from_name, from_address, sent_at)
+    message.set_content(
+        f"This mail shows that {from_name} at {public_url} can write to you.\n"
+        "An administrator sent it with “launchpad doctor mail”. There is nothing to do.\n"
+    )
+    return message
+
+
 def _message(subject: str, to: str, from_name: str, from_address: str, at: datetime) -> EmailMessage:
     """The head of a mail."""
     message = EmailMessage()

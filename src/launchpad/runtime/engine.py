@@ -93,6 +93,10 @@ class EngineRuntime(EngineImages):
     async def mend_network(self) -> None:
         await self._network.mend()
 
+    async def remove_network(self) -> None:
+        """Takes the instances' network and its rules off this server; raises EngineRefused while it is used."""
+        await self._network.remove()
+
     # -- starting ----------------------------------------------------------------------------------------------------
 
     async def start(self, spec: ContainerSpec) -> Container:

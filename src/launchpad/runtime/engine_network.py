@@ -54,6 +54,22 @@ class EngineNetwork:
                 await self._make_sure()
                 self._known = True
 
+    async def remove(self) -> None:
+        """Takes it away with its rules, when the platform leaves this server; what others have of that name stays.
+
+        Raises:
+            EngineRefused: containers are still in it.
+        """
+        async with self._lock:
+            self._known = False
+            for network in await self._of_that_name():
+                if (network.get("Labels") or {}).get(LABEL_DEPLOYMENT) == self._deployment_id:
+                    try:
+                        await self._client.call(f"networks/{network['Id']}", "DELETE")
+                    except DockerError as error:
+                        raise refused(error, "remove the instances' network") from error
+            await self._egress.remove()
+
     async def _make_sure(self) -> None:
         there = await self._of_that_name()
         if not there:

@@ -279,6 +279,22 @@ class Carrier:
         outcomes += [await self._one(stray.instance_id, self._reconcile_stray(stray)) for stray in strays]
         return [outcome for outcome in outcomes if outcome is not None]
 
+    async def end_unknown(self) -> list[str]:
+        """Ends containers of this deployment that no record names, with their time to save; returns the instances.
+
+        A sweep leaves them alone. After a restore they are what was launched since the backup.
+        """
+        ended = []
+        for container in await self._runtime.list_containers():
+            async with self._database.reading() as db:
+                row = await instances.by_id(db, container.instance_id)
+            if row is None:
+                environment = self._catalogue.get(container.environment)
+                await self._runtime.stop(container.instance_id, environment.stop_grace_seconds if environment else 10)
+                await self._runtime.remove(container.instance_id)
+                ended.append(container.instance_id)
+        return ended
+
     async def warn_of_memory(self, instance_id: str) -> None:
         """Something in an instance was killed for memory, and the instance goes on: its owner is told."""
         async with self._database.transaction() as db:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from ..domain.environments import Environment
-from ..errors import ImageMissing, LaunchpadError
+from ..domain.signin import normalise_address
+from ..errors import ImageMissing, InvalidInput, LaunchpadError
+from ..mail.messages import probe_mail
 from ..runtime.base import Runtime
 from ..settings import Settings
 from ..storage.base import Homes
@@ -82,6 +85,34 @@ class Doctor:
                 text = f"No answer within {PATIENCE_SECONDS:.0f} seconds."
                 found.append(Finding(Level.BAD, subject, text, "Look at the logs of what is asked here."))
         return found
+
+    async def send_mail(self, to: str, now: datetime) -> str:
+        """Hands a test mail over; returns what to look for where it should arrive.
+
+        Raises:
+            InvalidInput: `to` is no address that could sign in anywhere.
+            MailUnavailable: the mail server did not take it; the text says at which step.
+        """
+        rules = self._settings.mail
+        try:
+            address = normalise_address(to)
+        except ValueError as error:
+            raise InvalidInput(f"“{to[:80]}”: {error}.") from error
+        message = probe_mail(
+            to=address,
+            public_url=self._settings.public_url,
+            from_name=rules.from_name,
+            from_address=rules.from_address,
+            sent_at=now,
+        )
+        await self._mail.send_now(message)
+        if not rules.host:
+            return f"No mail server is set: the mail is a file in {self._settings.state_dir / 'outbox'}."
+        domain = rules.from_address.rpartition("@")[2]
+        return (
+            f"{rules.host} took the mail to {to}. If it does not arrive, or as spam: SPF and DKIM of {domain} have to "
+            f"name {rules.host}; where it bounces, the report goes to {rules.from_address}."
+        )
 
     async def _origins(self, subject: str) -> list[Finding]:
         settings = self._settings

@@ -36,6 +36,10 @@ class MailQueue:
         """Raises MailUnavailable when the mail server cannot be used just now. Sends nothing."""
         await self._mailer.check()
 
+    async def send_now(self, message: EmailMessage) -> None:
+        """Sends one mail without queue and retries, for a test of the way; raises MailUnavailable."""
+        await self._mailer.send(message)
+
     def put(self, message: EmailMessage) -> None:
         """Takes a mail and returns at once."""
         try:

@@ -163,9 +163,14 @@ def _alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
+def known_revisions() -> set[str]:
+    """Every version of the tables that this version of the program knows."""
+    return {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+
+
 def _upgrade(connection: Connection) -> None:
     config = _alembic_config(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    known = known_revisions()
     present = MigrationContext.configure(connection).get_current_revision()
     if present is not None and present not in known:
         raise StoreUnavailable(

@@ -78,6 +78,15 @@ class HelperState:
         except (OSError, ValueError) as error:
             raise StoreUnavailable(f"The deployment's id in {portal_state} cannot be read yet: {error}") from error
 
+    def take_over(self, deployment_id: str) -> None:
+        """Believes another id from now on: that of a deployment which root has brought here from a backup."""
+        if not re.fullmatch(DEPLOYMENT_ID, deployment_id):
+            raise StoreUnavailable("That is no deployment's id.")
+        beside = self.path / ".deployment-id"
+        beside.write_text(deployment_id, encoding="ascii")
+        beside.chmod(0o600)
+        beside.rename(self.path / "deployment-id")
+
 
 def _deployment_id_in(portal_state: Path) -> str:
     # The portal's user can put anything there: a link is not followed, and nothing but an id is taken.
@@ -112,6 +121,21 @@ def _read_or_make(path: Path, value: str) -> str:
     if len(text) < len(value):
         raise ValueError(f"{path.name} is cut short; restore it from a backup")
     return text
+
+
+def living_carriers(state_dir: Path) -> int:
+    """How many processes work with this state directory now."""
+    alive = 0
+    folder = state_dir / "run" / "carriers"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            with path.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except BlockingIOError:
+            alive += 1
+    return alive
 
 
 class CarrierMark:

@@ -1,0 +1,40 @@
+"""`launchpad network …`: the instances' network on this server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import typer
+
+from ..errors import LaunchpadError
+from ..wiring import engine_of
+from .context import ConfigOption, settings_or_exit
+from .output import configure_logging, err, fail
+
+app = typer.Typer(help="The instances' network.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """The instances' network."""
+
+
+@app.command("remove")
+def remove(config: ConfigOption = None) -> None:
+    """Take the network and its firewall rules away, when the platform leaves this server."""
+    configure_logging(logging.WARNING)
+    settings = settings_or_exit(config)
+
+    async def work() -> None:
+        runtime = engine_of(settings)
+        try:
+            await runtime.remove_network()
+        finally:
+            await runtime.aclose()
+
+    try:
+        asyncio.run(work())
+    except LaunchpadError as error:
+        fail(error)
+    err.print("The network is gone.")

@@ -1,0 +1,248 @@
+"""Backups: one file with the database, the keys and the settings, that can be brought back on another machine.
+
+A tar with a manifest, compressed, and encrypted to the keys of the settings (age, https://age-encryption.org/v1).
+Without such a key nothing secret goes into it: neither the deployment's keys nor the settings, which may hold
+passwords. Homes are not in it: they belong to the site's own tool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyrage
+
+from .. import __version__
+from ..errors import InvalidInput, LaunchpadError, StoreUnavailable
+from ..store import snapshot
+from ..store.database import known_revisions
+
+FORMAT = 1
+MANIFEST, DATABASE, KEY, DEPLOYMENT, SETTINGS = (
+    "manifest.json",
+    "launchpad.db",
+    "secret.key",
+    "deployment-id",
+    "launchpad.toml",
+)
+PREFIX = "launchpad-"
+PLAIN, ENCRYPTED = ".tar.gz", ".tar.gz.age"
+LARGEST_BYTES = 16 * 1024**3
+
+
+class BackupUnusable(LaunchpadError):
+    """A file that is no backup of ours, is damaged, or cannot be decrypted with what was given."""
+
+    status = 422
+    code = "backup-unusable"
+    title = "That backup cannot be used"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a backup says of itself. `revision` is the version of the tables; `digests` the SHA-256 of each file."""
+
+    format: int
+    version: str
+    deployment_id: str
+    created_at: str
+    revision: str
+    users: int
+    instances: int
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Backup:
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @property
+    def has_secrets(self) -> bool:
+        return KEY in self.files
+
+
+def create(
+    *,
+    state_dir: Path,
+    settings_file: Path | None,
+    folder: Path,
+    recipients: Sequence[str],
+    deployment_id: str,
+    now: datetime,
+) -> Path:
+    """Writes a backup into `folder` and returns where; whole or not at all, and readable by its owner only.
+
+    Args:
+        recipients: public keys of age (`age1…`) that can read it; none: without secrets, and not encrypted.
+
+    Raises:
+        InvalidInput: a key is none.
+        StoreUnavailable: the database cannot be copied, or the folder not be written.
+    """
+    keys = [_recipient(text) for text in recipients]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{PREFIX}", dir=folder) as name:
+            copy = Path(name) / DATABASE
+            snapshot.take(state_dir / DATABASE, copy)
+            files = {DATABASE: copy.read_bytes(), DEPLOYMENT: deployment_id.encode()}
+            if keys:
+                files[KEY] = (state_dir / KEY).read_bytes()
+                if settings_file is not None:
+                    files[SETTINGS] = settings_file.read_bytes()
+            manifest = Manifest(
+                format=FORMAT,
+                version=__version__,
+                deployment_id=deployment_id,
+                created_at=now.isoformat(timespec="seconds"),
+                revision=snapshot.revision_of(copy),
+                digests={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+                **snapshot.counts(copy),
+            )
+            packed = _pack({MANIFEST: json.dumps(asdict(manifest), indent=2).encode(), **files}, now)
+            written = Path(name) / "written"
+            written.write_bytes(pyrage.encrypt(packed, keys) if keys else packed)
+            written.chmod(0o600)
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+            target = folder / f"{PREFIX}{deployment_id}-{now:%Y%m%dT%H%M%SZ}{ENCRYPTED if keys else PLAIN}"
+            written.rename(target)
+    except OSError as error:
+        raise StoreUnavailable(f"The backup cannot be written to {folder}: {error.strerror}.") from error
+    return target
+
+
+def read(path: Path, identities: Sequence[str] = ()) -> Backup:
+    """A backup with every file held against its digest.
+
+    Args:
+        identities: private keys of age (`AGE-SECRET-KEY-1…`), for one that is encrypted.
+
+    Raises:
+        BackupUnusable: it is not.
+    """
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise BackupUnusable(f"{path} is too large to be one of ours.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise BackupUnusable(f"{path} cannot be read: {error.strerror}.") from error
+    if content.startswith(b"age-encryption.org/"):
+        content = _decrypted(path, content, identities)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            files = {
+                member.name: held.read()
+                for member in tar
+                if member.isreg() and (held := tar.extractfile(member)) is not None
+            }
+        manifest = Manifest(**json.loads(files.pop(MANIFEST)))
+    except (tarfile.TarError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise BackupUnusable(f"{path} is no backup of this program, or it is cut short.") from error
+    if manifest.format != FORMAT:
+        raise BackupUnusable(f"{path} was made by a newer version ({manifest.version}); install that one first.")
+    for name in {DATABASE, DEPLOYMENT, *manifest.digests}:
+        if hashlib.sha256(files.get(name, b"")).hexdigest() != manifest.digests.get(name):
+            raise BackupUnusable(f"{path} is damaged: {name} is not what was put into it.")
+    return Backup(manifest, {name: files[name] for name in manifest.digests})
+
+
+def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
+    """Puts a backup in the place of what is there, which is kept beside it; nobody is signed in afterwards.
+
+    The portal must not run. Returns what was done, in words.
+
+    Raises:
+        BackupUnusable: the database in it is damaged, or was written by a newer version of the program.
+        StoreUnavailable: the state directory cannot be written; what was there is still there.
+    """
+    if backup.manifest.revision not in known_revisions():
+        raise BackupUnusable(
+            f"The backup was made by a newer version ({backup.manifest.version}); install that one first."
+        )
+    said = []
+    try:
+        beside = state_dir / f"before-restore-{now:%Y%m%dT%H%M%SZ}"
+        with tempfile.TemporaryDirectory(prefix=".restore-", dir=state_dir) as name:
+            fresh = Path(name)
+            for file in (DATABASE, DEPLOYMENT, KEY):
+                if file in backup.files:
+                    (fresh / file).write_bytes(backup.files[file])
+                    (fresh / file).chmod(0o600)
+            snapshot.revision_of(fresh / DATABASE)
+            ended = snapshot.end_ways_in(fresh / DATABASE)
+            before = [state_dir / f"{DATABASE}{end}" for end in ("", "-wal", "-shm")]
+            before += [state_dir / each.name for each in fresh.iterdir() if each.name != DATABASE]
+            if any(each.exists() for each in before):
+                beside.mkdir(mode=0o700)
+                for each in before:
+                    if each.exists():
+                        each.rename(beside / each.name)
+                said.append(f"What was there is in {beside}.")
+            for each in sorted(fresh.iterdir()):
+                each.rename(state_dir / each.name)
+    except OSError as error:
+        raise StoreUnavailable(f"{state_dir} cannot be written: {error.strerror}.") from error
+    counts = f"{backup.manifest.users} users and {backup.manifest.instances} instances"
+    said.append(f"Brought back {counts}, as of {backup.manifest.created_at}.")
+    said.append(f"Ended {ended} logins, codes and API tokens; everybody signs in anew.")
+    if not backup.has_secrets:
+        said.append("The backup holds no keys; new ones are made, and applications of running instances are restarted.")
+    return said
+
+
+def rehearse(backup: Backup, now: datetime) -> list[str]:
+    """Brings a backup back into a folder that is thrown away; raises what `restore` would."""
+    with tempfile.TemporaryDirectory(prefix="launchpad-rehearsal-") as name:
+        restore(backup, Path(name), now)
+    manifest = backup.manifest
+    return [
+        f"It can be brought back: {manifest.users} users and {manifest.instances} instances, as of "
+        f"{manifest.created_at}, {'with' if backup.has_secrets else 'without'} keys."
+    ]
+
+
+def remove_old(folder: Path, deployment_id: str, keep: int) -> int:
+    """Keeps the newest backups of this deployment, and removes the rest; returns how many went."""
+    there = sorted(each for each in folder.glob(f"{PREFIX}{deployment_id}-*") if each.name.endswith((PLAIN, ENCRYPTED)))
+    for each in there[: max(0, len(there) - keep)]:
+        each.unlink()
+    return max(0, len(there) - keep)
+
+
+def _recipient(text: str) -> pyrage.x25519.Recipient:
+    try:
+        return pyrage.x25519.Recipient.from_str(text)
+    except pyrage.RecipientError as error:
+        raise InvalidInput(f"“{text[:20]}…” is no public key of age; it begins with age1.") from error
+
+
+def _decrypted(path: Path, content: bytes, identities: Sequence[str]) -> bytes:
+    if not identities:
+        raise BackupUnusable(f"{path} is encrypted: name the file with its private key (--identity).")
+    try:
+        keys = [pyrage.x25519.Identity.from_str(text) for text in identities]
+        return bytes(pyrage.decrypt(content, keys))
+    except pyrage.IdentityError as error:
+        raise BackupUnusable("The identity is no private key of age; it begins with AGE-SECRET-KEY-1.") from error
+    except pyrage.DecryptError as error:
+        raise BackupUnusable(f"{path} cannot be decrypted with this private key, or it is damaged.") from error
+
+
+def _pack(files: Mapping[str, bytes], now: datetime) -> bytes:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(content), 0o600, int(now.timestamp())
+            tar.addfile(member, io.BytesIO(content))
+    return held.getvalue()

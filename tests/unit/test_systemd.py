@@ -1,0 +1,104 @@
+"""What a service owes systemd: sockets taken over, readiness, a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from launchpad.systemd import inherited_socket, keep_watchdog, notify
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The socket that systemd reads, in both of its forms."""
+    name = str(tmp_path / "notify") if request.param == "path" else f"\0launchpad-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(name)
+        made.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", name.replace("\0", "@"))
+        yield made
+
+
+def test_notify_reaches_the_manager(manager: socket.socket) -> None:
+    notify("READY=1")
+    assert manager.recv(100) == b"READY=1"
+
+
+def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    notify("READY=1")
+
+
+async def test_the_watchdog_hears_of_us_at_half_its_time(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    alive = asyncio.create_task(keep_watchdog())
+    for _ in range(3):
+        assert await asyncio.to_thread(manager.recv, 100) == b"WATCHDOG=1"
+    alive.cancel()
+    with suppress(asyncio.CancelledError):
+        await alive
+
+
+@pytest.mark.parametrize("variables", [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}])
+async def test_where_no_watchdog_listens_none_is_kept(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    async with asyncio.timeout(5):
+        await keep_watchdog()
+
+
+TAKES_OVER = """
+import os, sys
+os.environ["LISTEN_PID"] = str(os.getpid())
+from launchpad.systemd import inherited_socket
+taken = inherited_socket()
+print(taken.getsockname(), "LISTEN_FDS" in os.environ, os.get_inheritable(3), inherited_socket())
+"""
+
+
+def test_the_managers_socket_is_taken_over_once(tmp_path: Path) -> None:
+    """And not handed on to the programs we start."""
+    path = tmp_path / "portal.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+        held.bind(str(path))
+        held.listen()
+
+        def third() -> None:
+            os.dup2(held.fileno(), 3)
+
+        done = subprocess.run(
+            [sys.executable, "-c", TAKES_OVER],
+            env={**os.environ, "LISTEN_FDS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+            preexec_fn=third,
+            pass_fds=(3,),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stdout.split() == [str(path), "False", "False", "None"], done.stderr
+
+
+@pytest.mark.parametrize("variables", [{}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}, {"LISTEN_FDS": "2"}])
+def test_other_peoples_sockets_are_not(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert inherited_socket() is None
