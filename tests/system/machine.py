@@ -1,0 +1,140 @@
+"""A whole server with systemd, in qemu: built once for its recipe, started from a copy, spoken to over ssh.
+
+No hardware virtualisation is needed, nor used: the machine is slow, and everywhere the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic, sleep
+
+from support.ports import free_ports
+
+RECIPE = Path(__file__).parent / "machine" / "build-disk"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "launchpad-test"
+BOOT_SECONDS = 240
+
+
+def disk() -> Path:
+    """The folder of a disk as the distribution leaves it; built at the first use."""
+    mark = hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]
+    folder = CACHE / f"machine-{mark}"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        done = subprocess.run([RECIPE, folder], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        (folder / "complete").touch()
+    return folder
+
+
+class Machine:
+    """`run` runs a command as root in it; port 443 of it is `https_port` here.
+
+    Args:
+        folder: for its disks, of which the first is a copy that costs only what is changed.
+        homes_gib: a second disk, ext4 with project quotas, for the homes.
+    """
+
+    def __init__(self, folder: Path, *, homes_gib: int = 2, memory_mib: int = 4096) -> None:
+        self._folder = folder
+        self._from = disk()
+        self._memory_mib = memory_mib
+        self.ssh_port, self.https_port = free_ports(2)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._system, self._homes = folder / "system.qcow2", folder / "homes.img"
+        base = ("-F", "raw", "-b", str(self._from / "root.img"))
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(self._system)], check=True, capture_output=True
+        )
+        with self._homes.open("wb") as file:
+            file.truncate(homes_gib * 1024**3)
+        features = ("-O", "project,quota", "-E", "quotatype=usrquota:grpquota:prjquota")
+        subprocess.run(["mkfs.ext4", "-q", "-L", "homes", *features, str(self._homes)], check=True)
+
+    def start(self) -> None:
+        log = (self._folder / "console.log").open("ab")
+        forwards = f"hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22,hostfwd=tcp:127.0.0.1:{self.https_port}-:443"
+        self._process = subprocess.Popen(
+            [
+                *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(self._memory_mib)),
+                *("-cpu", "max", "-nographic", "-no-reboot", "-rtc", "base=utc"),
+                *("-kernel", str(self._from / "vmlinuz"), "-initrd", str(self._from / "initrd.img")),
+                *("-append", "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0"),
+                *("-drive", f"file={self._system},format=qcow2,if=virtio,cache=unsafe"),
+                *("-drive", f"file={self._homes},format=raw,if=virtio,cache=unsafe"),
+                *("-netdev", f"user,id=net,restrict=on,{forwards}", "-device", "virtio-net-pci,netdev=net"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        deadline = monotonic() + BOOT_SECONDS
+        while self._ssh("true", seconds=20).returncode != 0:
+            assert self._process.poll() is None, self.console()
+            assert monotonic() < deadline, self.console()
+            sleep(1)
+
+    def run(self, script: str, *, ok: bool = True, seconds: float = 300) -> str:
+        """What a shell script prints, errors included."""
+        done = self._ssh(script, seconds=seconds)
+        assert not ok or done.returncode == 0, f"{script}\n{done.stdout}"
+        return done.stdout
+
+    def code(self, script: str, *, seconds: float = 300) -> int:
+        return self._ssh(script, seconds=seconds).returncode
+
+    def copy_in(self, source: Path, target: str, names: Sequence[str] = (".",)) -> None:
+        """Of a folder, what is named; all, where nothing is."""
+        packed = subprocess.run(
+            ["tar", "-c", "-C", str(source), "--null", "--verbatim-files-from", "-T", "-"],
+            input="\0".join(names).encode(),
+            check=True,
+            capture_output=True,
+        ).stdout
+        command = [*self._command(), f"mkdir -p {target} && tar -x -C {target} --no-same-owner"]
+        subprocess.run(command, input=packed, check=True, capture_output=True, timeout=600)
+
+    def reboot(self) -> None:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            self.run("systemctl reboot", ok=False, seconds=30)
+        assert self._process is not None
+        self._process.wait(timeout=180)  # -no-reboot: it ends instead
+        self.start()
+
+    def power_off(self) -> None:
+        """As when the plug is pulled."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def console(self) -> str:
+        return (self._folder / "console.log").read_text(errors="replace")[-4000:]
+
+    def _command(self) -> list[str]:
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=15")
+        flags = [part for option in options for part in ("-o", option)]
+        return ["ssh", *flags, "-i", str(self._from / "key"), "-p", str(self.ssh_port), "root@127.0.0.1"]
+
+    def _ssh(self, script: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [*self._command(), script],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as late:
+            said = late.stdout or b""
+            text = said.decode(errors="replace") if isinstance(said, bytes) else said
+            return subprocess.CompletedProcess(late.cmd, 255, f"{text}\n(not done within {seconds:.0f} s)")
