@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a server of Debian 12 or newer, or Ubuntu 22.04 or newer, into a running Data-Science Launchpad behind TLS.
-# Run again, it brings everything to the state of this clone and keeps settings, data and running instances.
+# Run again, it brings everything to the state of this clone and keeps settings, data and running instances; another
+# version is an upgrade, which is taken back when it does not become healthy.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 # shellcheck source=scripts/lib.sh
@@ -41,9 +42,8 @@ TEXT
 
 etc=/etc/launchpad state=/var/lib/launchpad helper_state=/var/lib/launchpad-helper opt=/opt/launchpad
 user=launchpad site=/etc/nginx/sites-available/launchpad
-units=(launchpad.socket launchpad.service launchpad-helper.socket launchpad-helper.service launchpad-sweep.service
-  launchpad-sweep.timer)
-started=(launchpad-helper.socket launchpad.socket launchpad-helper.service launchpad.service launchpad-sweep.timer)
+timers=(launchpad-sweep.timer launchpad-backup.timer launchpad-drill.timer)
+started=(launchpad-helper.socket launchpad.socket launchpad-helper.service launchpad.service "${timers[@]}")
 
 url='' instances_url='' admin='' tls='' certificate='' key='' acme_email='' domains='' images=pull more='' wheelhouse=''
 mail='' mail_port=587 mail_security=starttls mail_username='' mail_password_file='' mail_from='' test_mail=''
@@ -152,47 +152,89 @@ add_user() {
     useradd --system --user-group --home-dir $state --no-create-home --shell /usr/sbin/nologin $user
 }
 
-make_release() {
+# The Python packages of the lock file, shared by all versions that have the same one.
+make_packages() {
   local pip log from=()
+  [ ! -e "$packages/.complete" ] || return 0
   [ -z "$wheelhouse" ] || from=(--no-index --find-links "$wheelhouse")
-  if [ ! -e "$release/.complete" ]; then
-    rm -rf "$release"
-    install -d -m 0755 $opt $opt/releases
-    log=$(mktemp)
-    "$PYTHON" -m venv "$release"
-    pip=("$release/bin/python" -m pip --disable-pip-version-check --quiet)
-    if ! { "${pip[@]}" install "${from[@]}" --require-hashes -r requirements.lock &&
-      "${pip[@]}" install --no-deps --no-build-isolation .; } >"$log" 2>&1; then
-      tail -n 20 "$log" >&2
-      rm -rf "$release"
-      die "The Python packages could not be installed; see above."
-    fi
-    rm -f "$log"
-    chmod -R go+rX,go-w "$release"
-    touch "$release/.complete"
+  rm -rf "$packages"
+  install -d -m 0755 $opt $opt/packages
+  log=$(mktemp)
+  "$PYTHON" -m venv "$packages"
+  pip=("$packages/bin/python" -m pip --disable-pip-version-check --quiet)
+  if ! "${pip[@]}" install "${from[@]}" --require-hashes -r requirements.lock >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -rf "$packages"
+    die "The Python packages could not be installed; see above."
   fi
-  ln -sfn "$release" $opt/.next && mv -T $opt/.next $opt/current
-  ln -sfn $opt/current/bin/launchpad /usr/local/bin/launchpad
-  install -m 0755 deploy/launchpad-apply /usr/local/sbin/launchpad-apply
+  rm -f "$log"
+  chmod -R go+rX,go-w "$packages"
+  touch "$packages/.complete"
+}
+
+make_release() {
+  local log site_packages
+  [ ! -e "$release/.complete" ] || return 0
+  rm -rf "$release"
+  install -d -m 0755 $opt/releases
+  log=$(mktemp)
+  "$PYTHON" -m venv --without-pip "$release"
+  site_packages=$("$release/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  printf '%s\n' "$packages/${site_packages#"$release/"}" >"$site_packages/packages.pth"
+  if ! "$packages/bin/python" -m pip --python "$release/bin/python" --disable-pip-version-check --quiet \
+    install --no-deps --no-build-isolation . >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -rf "$release"
+    die "This version could not be installed; see above."
+  fi
+  rm -f "$log"
+  # What puts this version into force, and back into force after an upgrade that failed; and its documentation.
+  install -d -m 0755 "$release/share/launchpad"
+  cp -R deploy docs "$release/share/launchpad/"
+  printf '%s\n' "$version" >"$release/version"
+  chmod -R go+rX,go-w "$release"
+  touch "$release/.complete"
+}
+
+# put_into_force RELEASE: the program and the units of that version; services are not touched.
+put_into_force() {
+  local deploy=$1/share/launchpad/deploy each now
+  now=$(readlink $opt/current 2>/dev/null || true)
+  if [ -n "$now" ] && [ "$now" != "$1" ]; then # units that only the other version has
+    for each in "$now"/share/launchpad/deploy/systemd/launchpad*.*; do
+      [ -e "$deploy/systemd/${each##*/}" ] || rm -f "/etc/systemd/system/${each##*/}"
+    done
+  fi
+  for each in "$deploy"/systemd/*.service "$deploy"/systemd/*.socket "$deploy"/systemd/*.timer; do
+    install -m 0644 "$each" "/etc/systemd/system/${each##*/}" || return 1
+  done
+  ln -sfn "$1" $opt/.next && mv -T $opt/.next $opt/current &&
+    ln -sfn $opt/current/bin/launchpad /usr/local/bin/launchpad &&
+    install -m 0755 "$deploy/launchpad-apply" /usr/local/sbin/launchpad-apply &&
+    install -m 0644 "$deploy/systemd/launchpad.tmpfiles" /etc/tmpfiles.d/launchpad.conf &&
+    systemd-tmpfiles --create /etc/tmpfiles.d/launchpad.conf &&
+    systemctl daemon-reload
 }
 
 quoted_list() { sed 's/[^,]\+/"&"/g; s/,/, /g' <<<"$1"; }
+toml_string() { printf '"%s"' "$(sed 's/\\/\\\\/g; s/"/\\"/g' <<<"$1")"; }
 
 write_settings() {
   local lines='host = ""' text
   if [ "$mail" != none ]; then
     lines="host = \"$mail\""$'\n'"port = $mail_port"$'\n'"security = \"$mail_security\""
-    [ -z "$mail_username" ] || lines+=$'\n'"username = \"$mail_username\""
-    [ -z "$mail_password_file" ] || lines+=$'\n'"password = '$(head -n 1 "$mail_password_file")'"
-    lines+=$'\n'"from_address = \"${mail_from:-${admin%%,*}}\""
+    [ -z "$mail_username" ] || lines+=$'\n'"username = $(toml_string "$mail_username")"
+    [ -z "$mail_password_file" ] || lines+=$'\n'"password = $(toml_string "$(head -n 1 "$mail_password_file")")"
+    lines+=$'\n'"from_address = $(toml_string "${mail_from:-${admin%%,*}}")"
   fi
   text=$(<deploy/launchpad.toml)
-  text=${text//@PUBLIC_URL@/$url}
-  text=${text//@INSTANCES_URL@/$instances_url}
-  text=${text//@ADMIN_EMAILS@/$(quoted_list "$admin")}
-  text=${text//@ALLOWED_DOMAINS@/$(quoted_list "$domains")}
-  text=${text//@MAIL@/$lines}
-  text=${text//@REST@/${more:+$(<"$more")}}
+  # In quotation marks, since bash 5.2 gives an & in a replacement a meaning.
+  text=${text//@PUBLIC_URL@/"$url"}
+  text=${text//@INSTANCES_URL@/"$instances_url"}
+  text=${text//@ADMIN_EMAILS@/"$(quoted_list "$admin")"}
+  text=${text//@ALLOWED_DOMAINS@/"$(quoted_list "$domains")"}
+  text=${text//@MAIL@/"$lines"}
+  text=${text//@REST@/"${more:+$(<"$more")}"}
   install -d -m 0755 $etc
   install -m 0640 -g $user /dev/null $etc/launchpad.toml.new
   printf '%s\n' "$text" >$etc/launchpad.toml.new
@@ -205,7 +247,6 @@ write_settings() {
 make_state() {
   install -d -m 0700 -o $user -g $user $state
   install -d -m 0755 $helper_state
-  systemd-tmpfiles --create /etc/tmpfiles.d/launchpad.conf
   launchpad user list --json >/dev/null # makes keys and database, as the portal's user
 }
 
@@ -248,13 +289,6 @@ get_acme_certificate() {
   systemctl reload nginx
 }
 
-install_units() {
-  local each
-  for each in "${units[@]}"; do install -m 0644 "deploy/systemd/$each" "/etc/systemd/system/$each"; done
-  install -m 0644 deploy/systemd/launchpad.tmpfiles /etc/tmpfiles.d/launchpad.conf
-  systemctl daemon-reload
-}
-
 prepare_engine() {
   if [ ! -e /etc/docker/daemon.json ]; then
     install -d -m 0755 /etc/docker
@@ -268,12 +302,7 @@ prepare_engine() {
 }
 
 start_services() {
-  local changed=$1
   systemctl enable --quiet "${started[@]}"
-  systemctl start launchpad-helper.socket launchpad.socket
-  if [ -n "$changed" ]; then
-    systemctl restart launchpad-helper.service launchpad.service
-  fi
   systemctl start "${started[@]}"
 }
 
@@ -292,16 +321,92 @@ get_images() {
   fi
 }
 
-wait_until_ready() {
-  local port=${url##*:}
+# is_healthy: the portal answers through nginx, with database and engine, and keeps doing so.
+is_healthy() {
+  local port=${url##*:} host ask answered=0
   [[ $port =~ ^[0-9]+$ ]] || port=443
-  for _ in $(seq 60); do
-    if curl --silent --fail --insecure --noproxy '*' --resolve "$(names | head -n 1):$port:127.0.0.1" "$url/readyz" >/dev/null; then
-      return
+  host=$(names | head -n 1)
+  ask=(curl --silent --fail --insecure --noproxy '*' --max-time 10 --output /dev/null --resolve "$host:$port:127.0.0.1")
+  for _ in $(seq 90); do
+    if systemctl is-failed --quiet launchpad.service launchpad-helper.service; then return 1; fi
+    if "${ask[@]}" "$url/readyz" && "${ask[@]}" "$url/sign-in"; then
+      answered=$((answered + 1))
+      if [ $answered -eq 3 ]; then
+        systemctl is-active --quiet launchpad.service && systemctl is-active --quiet launchpad-helper.service
+        return
+      fi
+    else
+      answered=0
     fi
     sleep 1
   done
-  die "The portal does not become ready; see: journalctl -u launchpad -u launchpad-helper, and launchpad doctor."
+  return 1
+}
+
+wait_until_ready() {
+  is_healthy || die "The portal does not become ready; see: journalctl -u launchpad -u launchpad-helper, and launchpad doctor."
+}
+
+# -- another version -----------------------------------------------------------------------------------------------------
+
+check_upgrade() {
+  "$release/bin/launchpad" release check --installed "$(cat "$before/version" 2>/dev/null || echo 0)" ||
+    die "Nothing was changed."
+  is_healthy || say "What runs now is not healthy: if the new version is not either, you are back there."
+}
+
+keep_database() {
+  if ! { "$before/bin/launchpad" backup >/dev/null && "$release/bin/launchpad" release keep; }; then
+    die "Nothing was changed."
+  fi
+}
+
+# Requests wait at the sockets meanwhile; instances are the engine's, and go on.
+switch() {
+  systemctl stop "${timers[@]}"
+  while systemctl is-active --quiet launchpad-sweep.service; do sleep 1; done
+  put_into_force "$release" &&
+    systemctl restart launchpad-helper.service launchpad.service &&
+    launchpad-apply &&
+    is_healthy
+}
+
+# Whatever of this fails, the rest is tried.
+switch_back() {
+  journalctl --no-pager -n 40 -u launchpad -u launchpad-helper >&2 || true
+  systemctl stop launchpad.socket launchpad.service launchpad-helper.service || true
+  put_into_force "$before" || true
+  "$before/bin/launchpad" release back || true
+  systemctl reset-failed launchpad.service launchpad-helper.service 2>/dev/null || true
+  systemctl enable --quiet "${started[@]}" || true
+  systemctl start "${started[@]}" || true
+  launchpad-apply || true
+}
+
+upgrade() {
+  if switch; then
+    systemctl enable --quiet "${started[@]}"
+    systemctl start "${started[@]}"
+    return
+  fi
+  say "Version $version did not become healthy (its log follows); going back"
+  switch_back
+  if is_healthy; then
+    die "Version $version did not become healthy. $(cat "$before/version") is in force again, instances went on; see above."
+  fi
+  die "Version $version did not become healthy, and $(cat "$before/version") does not answer now either: see launchpad doctor."
+}
+
+# Keeps this version, the one before, and the packages they use.
+tidy_up() {
+  local each keep
+  keep=" $release $before $(cat "$release"/lib/*/site-packages/packages.pth "$before"/lib/*/site-packages/packages.pth 2>/dev/null | tr '\n' ' ')"
+  for each in "$opt"/releases/* "$opt"/packages/*; do
+    case $keep in
+      *" $each"[\ /]*) ;;
+      *) rm -rf "$each" ;;
+    esac
+  done
 }
 
 # -- uninstall -----------------------------------------------------------------------------------------------------------
@@ -314,7 +419,7 @@ take_away() {
     docker ps -aq --filter "label=org.launchpad.deployment=$id" | xargs -r docker rm -f >/dev/null
     launchpad network remove || left+=("The instances' network or its rules are still there: docker network ls, iptables -S.")
   fi
-  for each in "${units[@]}"; do rm -f "/etc/systemd/system/$each"; done
+  for each in "$opt"/current/share/launchpad/deploy/systemd/launchpad*.*; do rm -f "/etc/systemd/system/${each##*/}"; done
   systemctl daemon-reload
   rm -f /etc/nginx/sites-enabled/launchpad $site /etc/tmpfiles.d/launchpad.conf
   if systemctl is-active --quiet nginx; then systemctl reload nginx; fi
@@ -348,27 +453,41 @@ else
   url=$(sed -n 's/^public_url *= *"\(.*\)"/\1/p' $etc/launchpad.toml | head -n 1)
   instances_url=$(sed -n 's/^instances_url *= *"\(.*\)"/\1/p' $etc/launchpad.toml | head -n 1)
 fi
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -n 1)
-release=$opt/releases/$version-$(find src images deploy requirements.lock pyproject.toml -type f ! -name '*.pyc' -print0 |
-  sort -z | xargs -0 sha256sum | sha256sum | head -c 10)
+digest() { sha256sum | head -c 10; }
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/launchpad/__init__.py)
+release=$opt/releases/$version-$(find src images deploy docs requirements.lock pyproject.toml -type f ! -name '*.pyc' -print0 |
+  sort -z | xargs -0 sha256sum | digest)
 before=$(readlink $opt/current 2>/dev/null || true)
+is_upgrade=''
+if [ -z "$fresh" ] && [ -n "$before" ] && [ "$before" != "$release" ]; then is_upgrade=1; fi
 
-packages=(nginx=nginx-light dockerd=docker.io iptables=iptables ss=iproute2 curl=curl openssl=openssl
+needed=(nginx=nginx-light dockerd=docker.io iptables=iptables ss=iproute2 curl=curl openssl=openssl
   /etc/ssl/certs/ca-certificates.crt=ca-certificates)
-[ "$images" != build ] || packages+=(debootstrap=debootstrap)
-step "Installing packages of the distribution" install_packages "${packages[@]}"
-[ -n "$dry_run" ] || need_python
+# Where the kernel has AppArmor on, the engine starts nothing without its parser.
+[ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" != Y ] || needed+=(apparmor_parser=apparmor)
+[ "$images" != build ] || needed+=(debootstrap=debootstrap)
+step "Installing packages of the distribution" install_packages "${needed[@]}"
+if [ -z "$dry_run" ]; then need_python; else PYTHON=$(find_python || echo python3); fi
+packages=$opt/packages/$({ cat requirements.lock && "$PYTHON" --version; } | digest)
 step "Making the user $user" add_user
+step "Installing Python packages into $packages" make_packages
 step "Putting version $version into $release" make_release
-[ -z "$fresh" ] || step "Writing $etc/launchpad.toml" write_settings
-[ -z "$fresh" ] || step "Putting the certificate into $etc/tls ($tls)" put_certificate
-step "Installing services" install_units
-step "Preparing the container engine" prepare_engine
-step "Making keys and database in $state" make_state
-step "Starting services" start_services "$([ "$before" = "$release" ] || echo changed)"
-step "Setting up nginx" set_up_nginx
+if [ -n "$is_upgrade" ]; then
+  step "Looking whether $version can take the place of what runs" check_upgrade
+  step "Keeping the database, for the way back" keep_database
+  step "Changing to version $version, instances going on" upgrade
+else
+  step "Putting version $version into force" put_into_force "$release"
+  [ -z "$fresh" ] || step "Writing $etc/launchpad.toml" write_settings
+  [ -z "$fresh" ] || step "Putting the certificate into $etc/tls ($tls)" put_certificate
+  step "Preparing the container engine" prepare_engine
+  step "Making keys and database in $state" make_state
+  step "Starting services" start_services
+  step "Setting up nginx" set_up_nginx
+fi
 [ "$images" = none ] || step "Getting the environments' images ($images); this can take a while" get_images
-step "Waiting until the portal is ready" wait_until_ready
+[ -n "$is_upgrade" ] || step "Waiting until the portal is ready" wait_until_ready
+step "Removing versions that are no longer needed" tidy_up
 [ -z "$fresh" ] || [ "$tls" != acme ] || step "Getting a certificate from Let's Encrypt" get_acme_certificate
 [ -z "$test_mail" ] || step "Sending a mail to $test_mail" launchpad doctor mail --to "$test_mail"
 [ -z "$dry_run" ] || exit 0

@@ -41,6 +41,14 @@ class InvalidInput(LaunchpadError):
     title = "That input cannot be used"
 
 
+class BackupUnusable(LaunchpadError):
+    """A file that is no backup of ours, is damaged, or cannot be decrypted with what was given."""
+
+    status = 422
+    code = "backup-unusable"
+    title = "That backup cannot be used"
+
+
 class NotSignedIn(LaunchpadError):
     status = 401
     code = "not-signed-in"

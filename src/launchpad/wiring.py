@@ -24,6 +24,7 @@ from .services.carrier import Carrier, utc_now
 from .services.certificates import site_certificates, write_bundle
 from .services.doctor import Doctor
 from .services.doorkeeper import Doorkeeper
+from .services.drill import DrillService
 from .services.gate import GateService
 from .services.images import ImageService
 from .services.instances import InstanceService
@@ -34,6 +35,7 @@ from .services.observer import Observer
 from .services.offers import OfferService, environment_of
 from .services.passkeys import PasskeyService
 from .services.platform import Platform
+from .services.reports import ReportService
 from .services.signin import SignInService
 from .services.sweep import SweepService
 from .services.tokens import TokenService
@@ -137,6 +139,8 @@ def build_platform(
     names = CookieNames.of(settings)
     doorkeeper = Doorkeeper(database, settings, runtime)
     logins = LoginService(database, settings, state.key("csrf"))
+    audit = AuditService(database)
+    reports = ReportService(database, settings, mail)
     return Platform(
         settings=settings,
         state=state,
@@ -147,16 +151,18 @@ def build_platform(
         homes=homes,
         mail=mail,
         images=images,
-        audit=AuditService(database),
+        audit=audit,
         carrier=carrier,
         observer=Observer(runtime, carrier),
         gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in, logins),
         doorkeeper=doorkeeper,
         doctor=Doctor(database, settings, runtime, homes, images, mail, catalogue),
+        drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
         offers=offers,
         logins=logins,
         passkeys=PasskeyService(database, settings, logins, mail),
+        reports=reports,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
         tokens=TokenService(database),

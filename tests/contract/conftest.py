@@ -127,5 +127,5 @@ def specification(image: str, instance_id: str = "a" * 16, **values: object) -> 
 
 def created_containers(engine: EngineRuntime) -> list[str]:
     """Containers of a deployment that were made and never started."""
-    label = f"label={LABEL_DEPLOYMENT}={engine._deployment_id}"
+    label = f"label={LABEL_DEPLOYMENT}={engine.deployment_id}"
     return docker("ps", "-aq", "--filter", "status=created", "--filter", label).split()

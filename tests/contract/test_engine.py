@@ -25,7 +25,7 @@ ID, OTHER = "a" * 16, "b" * 16
 
 
 def _inspect(engine: EngineRuntime, instance_id: str) -> dict[str, object]:
-    name = container_name(engine._deployment_id, instance_id)
+    name = container_name(engine.deployment_id, instance_id)
     found: dict[str, object] = json.loads(docker("inspect", name))[0]
     return found
 
@@ -95,7 +95,7 @@ async def test_f11_a_port_that_somebody_else_holds_is_passed_over(small_image: s
         for instance_id in (ID, OTHER, "c" * 16):
             await runtime.remove(instance_id)
         await runtime.aclose()
-        await remove_network(settings.network, runtime._deployment_id)
+        await remove_network(settings.network, runtime.deployment_id)
 
 
 async def test_stop_gives_time_to_save_and_not_more(engine: EngineRuntime, small_image: str, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ UNTIL_KILLED = ("/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; do
 
 def all_of(engine: EngineRuntime) -> list[str]:
     """Ids of a deployment's containers in every state, as the docker command sees them."""
-    return docker("ps", "-aq", "--filter", f"label={LABEL_DEPLOYMENT}={engine._deployment_id}").split()
+    return docker("ps", "-aq", "--filter", f"label={LABEL_DEPLOYMENT}={engine.deployment_id}").split()
 
 
 # -- ports -------------------------------------------------------------------------------------------------------------
@@ -83,8 +83,8 @@ async def test_f11_a_range_that_is_held_whole_is_refused_soon(make_engine: MakeE
 
 async def test_what_a_crash_left_in_state_created_is_made_anew(engine: EngineRuntime, small_image: str) -> None:
     await engine.ensure_network()
-    name = container_name(engine._deployment_id, ID)
-    labels = ("--label", f"{LABEL_DEPLOYMENT}={engine._deployment_id}", "--label", f"{LABEL_INSTANCE}={ID}")
+    name = container_name(engine.deployment_id, ID)
+    labels = ("--label", f"{LABEL_DEPLOYMENT}={engine.deployment_id}", "--label", f"{LABEL_INSTANCE}={ID}")
     left = docker("create", "--name", name, *labels, small_image, "/bin/sh")
     found = await engine.find(ID)
     assert found is not None
@@ -97,7 +97,7 @@ async def test_what_a_crash_left_in_state_created_is_made_anew(engine: EngineRun
 async def test_a_strangers_container_is_never_touched(engine: EngineRuntime, small_image: str) -> None:
     """Not even one that has our name: it is not ours without our label."""
     await engine.ensure_network()
-    strange = docker("run", "-d", "--name", container_name(engine._deployment_id, ID), small_image, *UNTIL_KILLED)
+    strange = docker("run", "-d", "--name", container_name(engine.deployment_id, ID), small_image, *UNTIL_KILLED)
     try:
         assert await engine.find(ID) is None
         assert await engine.list_containers() == []
@@ -149,7 +149,7 @@ async def test_two_starts_of_one_instance_by_two_processes_make_one_container(
 ) -> None:
     engine = make_engine()
     await engine.ensure_network()
-    other = EngineRuntime(engine._settings, engine._deployment_id)
+    other = EngineRuntime(engine._settings, engine.deployment_id)
     spec = specification(small_image)
     started = await asyncio.gather(*(one.start(spec) for one in (engine, other)), return_exceptions=True)
     await other.aclose()
@@ -203,7 +203,7 @@ async def test_two_networks_of_one_name_become_one(make_engine: MakeEngine, smal
         "Name": name,
         "Driver": "bridge",
         "Options": {"com.docker.network.bridge.enable_icc": "false"},
-        "Labels": {LABEL_DEPLOYMENT: engine._deployment_id},
+        "Labels": {LABEL_DEPLOYMENT: engine.deployment_id},
     }
     for _ in range(2):
         with suppress(DockerError):

@@ -18,7 +18,7 @@ ID, OTHER = "a" * 16, "b" * 16
 
 
 def inspect(instance_id: str, engine: EngineRuntime) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(docker("inspect", container_name(engine._deployment_id, instance_id)))[0]
+    found: dict[str, Any] = json.loads(docker("inspect", container_name(engine.deployment_id, instance_id)))[0]
     return found
 
 

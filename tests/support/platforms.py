@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from launchpad.domain.instances import Instance, State
 from launchpad.domain.users import User
-from launchpad.errors import EngineRefused
+from launchpad.errors import EngineRefused, MailUnavailable
 from launchpad.mail.base import check_message
 from launchpad.mail.messages import code_of
 from launchpad.runtime.base import Container, ContainerSpec
@@ -45,13 +45,16 @@ class Clock:
 
 
 class Letters:
-    """A mailer that keeps what it is given."""
+    """A mailer that keeps what it is given, unless it is `broken`."""
 
     def __init__(self) -> None:
         self.sent: list[EmailMessage] = []
+        self.broken = False
 
     async def send(self, message: EmailMessage) -> None:
         check_message(message)
+        if self.broken:
+            raise MailUnavailable("The mail server did not take the mail.")
         self.sent.append(message)
 
     async def check(self) -> None:

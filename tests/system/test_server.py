@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any
 
 import httpx
+import pyrage
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
@@ -37,7 +38,12 @@ MIB = 1024**2
 
 pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 300)
 
+BACKUP_KEY = pyrage.x25519.Identity.generate()
+
 SETTINGS = f"""
+[backup]
+recipients = ["{BACKUP_KEY.to_public()}"]
+
 [limits]
 memory = ["64m", "128m"]
 default_memory = "64m"
@@ -237,9 +243,11 @@ class Server:
         return f"/sys/fs/cgroup/system.slice/docker-{container.strip()}.scope"
 
 
-def install(machine: Machine, *options: str) -> str:
+def install(machine: Machine, *options: str, clone: str = "/root/clone", ok: bool = True) -> str:
     flags = f"--unattended --wheelhouse /root/wheels --images none {' '.join(options)}"
-    return machine.run(f"cd /root/clone && ./install.sh {flags}", seconds=INSTALL_SECONDS)
+    said = machine.run(f"cd {clone} && ./install.sh {flags} || echo failed", seconds=INSTALL_SECONDS)
+    assert said.rstrip().endswith("failed") is not ok, said
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +301,7 @@ async def test_a_fresh_server_is_installed_by_one_command(server: Server) -> Non
         f"--url https://{PORTAL} --instances-url https://{INSTANCES} --admin {EMAIL} --settings /root/more.toml",
     )
     would = install(machine, *options, "--dry-run")
-    assert "would: Installing services" in would
+    assert "would: Starting services" in would
     assert machine.code("test -e /etc/launchpad || test -e /opt/launchpad || id launchpad") != 0
     said = install(machine, *options)
     assert said.rstrip().endswith(f"Ready: https://{PORTAL}"), said
@@ -306,7 +314,8 @@ async def test_units_are_sound_and_closed(server: Server) -> None:
     machine = server.machine
     units = " ".join(f"/etc/systemd/system/launchpad*.{kind}" for kind in ("service", "socket", "timer"))
     assert machine.run(f"systemd-analyze verify {units}").strip() == ""
-    for unit, most in (("launchpad", 2.0), ("launchpad-sweep", 2.0), ("launchpad-helper", 4.5)):
+    closed = ("launchpad", "launchpad-sweep", "launchpad-backup", "launchpad-drill", "launchpad-failed@some")
+    for unit, most in (*((unit, 2.0) for unit in closed), ("launchpad-helper", 4.5)):
         said = machine.run(f"systemd-analyze security --no-pager {unit}.service")
         exposure = re.search(r"exposure level for \S+: ([\d.]+)", said)
         assert exposure is not None, said
@@ -412,6 +421,135 @@ async def test_another_run_of_the_installer_changes_nothing_that_runs(server: Se
     assert (
         server.machine.run("systemctl show -p ActiveEnterTimestamp launchpad launchpad-helper; docker ps -q") == before
     )
+
+
+async def test_f16_a_nightly_backup_is_rehearsed_and_brought_back_on_a_server_that_knows_nothing(
+    server: Server,
+) -> None:
+    """The units of the timers; the site's own program for the homes; then a new deployment becomes the old one."""
+    machine = server.machine
+    (instance,) = [each for each in (await server.http.get("/api/v1/instances")).json() if each["state"] == "running"]
+    machine.run(
+        "printf '#!/bin/sh\\ntouch /root/homes-saved\\n' >/etc/launchpad/backup-homes && "
+        "chmod +x /etc/launchpad/backup-homes && systemctl start launchpad-backup.service"
+    )
+    made = machine.run("ls /var/backups/launchpad/*.tar.gz.age").strip()
+    assert machine.run(f"stat -c '%U %a' {made}").split() == ["launchpad", "600"]
+    machine.run("for each in $(seq 60); do test -e /root/homes-saved && exit; sleep 1; done; exit 1")
+    machine.run("rm -f /var/lib/launchpad/outbox/*.eml; systemctl start launchpad-drill.service")
+    assert "drill passed" in machine.run("grep -h ^Subject: /var/lib/launchpad/outbox/*.eml")
+
+    old_id = machine.run("cat /var/lib/launchpad/deployment-id")
+    machine.run(
+        "systemctl stop launchpad.socket launchpad launchpad-sweep.timer launchpad-helper; "
+        "mkdir /root/old && mv /var/lib/launchpad/* /root/old/ && rm -rf /var/lib/launchpad-helper/*; "
+        "launchpad user list --json >/dev/null && systemctl start launchpad.socket launchpad launchpad-sweep.timer"
+    )
+    assert machine.run("cat /var/lib/launchpad/deployment-id") != old_id
+    machine.run(f"cat >/root/identity <<'END'\n{BACKUP_KEY}\nEND")
+    said = machine.run(f"launchpad restore {made} --identity /root/identity")
+    assert "Brought back 1 users and" in said
+    assert machine.run("cat /var/lib/launchpad/deployment-id") == old_id
+    await server.until_ready()
+    assert (await server.http.get("/api/v1/me")).status_code == 401, "nobody is signed in"
+    await server.sign_in()
+    assert (await server.http.get(f"/api/v1/instances/{instance['id']}")).json()["state"] == "running"
+    assert (await server.open(instance["id"])).status_code == 200
+    kept = machine.run("cat /var/lib/launchpad/launchpad.toml.restored")
+    assert kept.strip() == machine.run("cat /etc/launchpad/launchpad.toml").strip()
+
+
+async def test_f5_while_the_disk_is_full_changes_answer_503_and_instances_go_on(server: Server) -> None:
+    """No half row, and work goes on by itself when there is room again."""
+    machine = server.machine
+    (instance,) = [each for each in (await server.http.get("/api/v1/instances")).json() if each["state"] == "running"]
+
+    async def add(name: str) -> int:
+        answer = await server.http.post("/api/v1/tokens", json={"name": name})
+        assert answer.status_code in (200, 201, 503), answer.text
+        assert answer.headers["content-type"].startswith("application/"), answer.text
+        return answer.status_code
+
+    async with server.socket(instance["id"]) as connection:
+        machine.run("head -c 20G /dev/zero >/filling 2>/dev/null; sync", ok=False)
+        statuses = []
+        for number in range(400):
+            statuses.append(await add(f"full-{number}"))
+            if statuses[-3:] == [503] * 3:
+                break
+        assert statuses[-1] == 503, "the disk never was full for the portal"
+        await connection.send("still here")
+        assert await connection.recv() == "still here"
+        machine.run("rm /filling; sync")
+    assert await add("after") < 300
+    there = [token["name"] for token in (await server.http.get("/api/v1/tokens?limit=500")).json()]
+    expected = [f"full-{number}" for number, status in enumerate(statuses) if status < 300]
+    assert sorted(there) == sorted([*expected, "after"])
+    checked = machine.run(
+        "runuser -u launchpad -- python3 -c \"import sqlite3; db = sqlite3.connect('/var/lib/launchpad/launchpad.db');"
+        " print(db.execute('PRAGMA integrity_check').fetchone()[0])\""
+    )
+    assert checked.strip() == "ok"
+
+
+BROKEN = {
+    # Changes the tables, and then does not start.
+    "src/launchpad/store/migrations/versions/9999_another_table.py": (
+        'revision, down_revision, branch_labels, depends_on = "9999", "{head}", None, None\n\n\n'
+        "def upgrade() -> None:\n    from alembic import op\n\n    op.execute('CREATE TABLE another (id INTEGER)')\n"
+    ),
+}
+
+
+def another_version(machine: Machine, version: str, folder: str) -> str:
+    """A clone that calls itself `version`."""
+    machine.run(
+        f"rm -rf {folder} && cp -R /root/clone {folder} && "
+        f"sed -i 's/^__version__ = .*/__version__ = \"{version}\"/' {folder}/src/launchpad/__init__.py && "
+        f"sed -i 's/^version = .*/version = \"{version}\"/' {folder}/pyproject.toml"
+    )
+    return folder
+
+
+async def test_an_upgrade_that_does_not_become_healthy_is_taken_back(server: Server) -> None:
+    machine = server.machine
+    (instance,) = [each for each in (await server.http.get("/api/v1/instances")).json() if each["state"] == "running"]
+    await server.open(instance["id"])
+    head = max(re.findall(r"^(\d{4})_", machine.run("ls /root/clone/src/launchpad/store/migrations/versions"), re.M))
+    broken = another_version(machine, "0.2.0", "/root/broken")
+    for name, text in BROKEN.items():
+        machine.run(f"cat >{broken}/{name} <<'END'\n{text.replace('{head}', head)}END")
+    machine.run(
+        f"sed -i 's/^\\( *\\)await platform.database.migrate()$/&\\n\\1raise RuntimeError(\"broken\")/' "
+        f"{broken}/src/launchpad/web/app.py && grep -q broken {broken}/src/launchpad/web/app.py"
+    )
+    async with server.socket(instance["id"]) as connection:
+        said = install(machine, clone=broken, ok=False)
+        assert "0.1.0 is in force again, instances went on" in said, said
+        assert "from before the upgrade is in its place again" in said, said
+        await connection.send("still here")
+        assert await connection.recv() == "still here"
+    await server.until_ready()
+    assert machine.run("launchpad version").strip() == "0.1.0"
+    assert (await server.http.get(f"/api/v1/instances/{instance['id']}")).json()["state"] == "running"
+    assert machine.run("systemctl is-active launchpad launchpad-helper launchpad-sweep.timer").split() == ["active"] * 3
+
+
+async def test_an_upgrade_keeps_instances_and_logins_and_the_way_back_is_closed(server: Server) -> None:
+    machine = server.machine
+    (instance,) = [each for each in (await server.http.get("/api/v1/instances")).json() if each["state"] == "running"]
+    await server.open(instance["id"])
+    async with server.socket(instance["id"]) as connection:
+        said = install(machine, clone=another_version(machine, "0.1.1", "/root/newer"))
+        assert said.rstrip().endswith(f"Ready: https://{PORTAL}"), said
+        await connection.send("still here")
+        assert await connection.recv() == "still here"
+    assert machine.run("launchpad version").strip() == "0.1.1"
+    assert (await server.http.get("/api/v1/me")).status_code == 200
+    assert len(machine.run("ls /opt/launchpad/releases").split()) == 2, "what was before is kept, and no more"
+    refused = install(machine, ok=False)
+    assert "Version 0.1.1 is installed, and this is the older 0.1.0" in refused
+    assert machine.run("launchpad version").strip() == "0.1.1"
 
 
 async def test_f13_after_a_reboot_the_platform_comes_back_by_itself(server: Server) -> None:

@@ -1,26 +1,29 @@
-"""`launchpad backup` and `launchpad restore`."""
+"""`launchpad backup`, `launchpad restore`, `launchpad drill`, and the mail that says that one of the units failed."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import Conflict, LaunchpadError
+from ..errors import BackupUnusable, Conflict, LaunchpadError, StoreUnavailable
 from ..services import backups
 from ..services.audit import CLI
-from ..services.backups import BackupUnusable
+from ..services.backups import Backup
+from ..services.drill import IDENTITY, DrillReport, own_identity, rehearse
 from ..services.platform import Platform
 from ..settings import Settings
 from ..settings_file import config_path
 from ..store.statedir import HelperState, StateDir, living_carriers
-from ..wiring import build_platform
-from .context import ConfigOption, give_up_root, settings_or_exit
+from ..wiring import build_platform, engine_of
+from . import units
+from .context import ConfigOption, as_portal, give_up_root, settings_or_exit, with_platform
 from .output import configure_logging, err, fail, out
 
 RESTORED_SETTINGS = "launchpad.toml.restored"
@@ -38,16 +41,17 @@ def backup(
     try:
         if settings.database_url:
             raise Conflict("The database is not the one in state_dir: back it up with its own tools (pg_dump).")
-        deployment_id = StateDir(settings.state_dir).deployment_id
+        state = StateDir(settings.state_dir)
         made = backups.create(
             state_dir=settings.state_dir,
             settings_file=config_path(config, os.environ),
             folder=folder,
             recipients=settings.backup.recipients,
-            deployment_id=deployment_id,
+            own_identity=own_identity(state),
+            deployment_id=state.deployment_id,
             now=datetime.now(UTC),
         )
-        removed = backups.remove_old(folder, deployment_id, settings.backup.keep)
+        removed = backups.remove_old(folder, state.deployment_id, settings.backup.keep)
     except LaunchpadError as error:
         fail(error)
     out.print(str(made), soft_wrap=True, markup=False)
@@ -65,41 +69,102 @@ def restore(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only say whether the backup could be brought back.")] = False,
 ) -> None:
-    """Bring a backup back, with the portal stopped. Nobody is signed in afterwards; what was there is kept beside."""
+    """Bring a backup back. Nobody is signed in afterwards; what was there is kept beside it."""
     configure_logging()
     settings = settings_or_exit(config)
     now = datetime.now(UTC)
     try:
-        found = backups.read(file, _identities(identity))
-        said = backups.rehearse(found, now) if check else _restore(settings, found, now)
+        found = backups.read(file, _identities(identity) or _own(settings))
+        backups.check_version(found)
+        if check:
+            _say(asyncio.run(rehearse(found, now)))
+            return
+        with units.out_of_the_way():
+            as_portal(settings, lambda: _insist_on_quiet(settings))
+            asyncio.run(_hand_over(settings, found.manifest.deployment_id))
+            as_portal(settings, lambda: _bring_back(settings, found, now))
     except LaunchpadError as error:
         fail(error)
-    for line in said:
-        out.print(line, soft_wrap=True, markup=False)
 
 
-def _restore(settings: Settings, found: backups.Backup, now: datetime) -> list[str]:
-    if living_carriers(settings.state_dir):
-        raise Conflict(
-            "The portal or a sweep is running; stop it first: systemctl stop launchpad launchpad-sweep.timer"
+def drill(config: ConfigOption = None) -> None:
+    """Rehearse a restore of the newest backup, and tell the administrators by mail; the exit code is 1 if it failed."""
+
+    async def work(platform: Platform) -> DrillReport:
+        return await platform.drill.drill(platform.now())
+
+    report = with_platform(config, work)
+    _say(report.lines)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def report_failure(
+    unit: Annotated[str, typer.Argument(help="The unit that failed.")], config: ConfigOption = None
+) -> None:
+    """Tell the administrators that a unit failed; for systemd."""
+
+    async def work(platform: Platform) -> list[str]:
+        host = socket.gethostname()
+        lines = (
+            f"{unit} failed on {host}.",
+            f"What it said: sudo journalctl -u {unit} -n 50",
+            "What else is wrong, if anything: sudo launchpad doctor",
         )
-    if settings.helper.socket is not None and os.geteuid() == 0:
-        HelperState(settings.helper.state_dir).take_over(found.manifest.deployment_id)
-    give_up_root(settings)
-    said = backups.restore(found, StateDir(settings.state_dir).path, now)
-    if backups.SETTINGS in found.files:
-        beside = settings.state_dir / RESTORED_SETTINGS
-        beside.touch(mode=0o600)
-        beside.write_bytes(found.files[backups.SETTINGS])
-        said.append(f"The settings of then are in {beside}; those of this server were not changed.")
-    return [*said, *asyncio.run(_reconcile(settings, found.manifest))]
+        return await platform.reports.send(f"{unit} failed", lines, platform.now())
+
+    _say([f"Told {', '.join(with_platform(config, work))}."])
 
 
-async def _reconcile(settings: Settings, manifest: backups.Manifest) -> list[str]:
+def _insist_on_quiet(settings: Settings) -> None:
+    if living_carriers(settings.state_dir):
+        fail(Conflict("The portal, a sweep or another command is at work here; stop it first."))
+
+
+async def _hand_over(settings: Settings, deployment_id: str) -> None:
+    """Makes this server the backup's deployment, where it is another one so far.
+
+    Raises:
+        Conflict: it has instances, which nobody could reach afterwards.
+    """
+    helper = HelperState(settings.helper.state_dir) if settings.helper.socket is not None and _is_root() else None
+    if settings.engine.runtime == "engine":
+        try:
+            engine = engine_of(settings)
+        except StoreUnavailable:
+            pass  # nothing has run here yet
+        else:
+            try:
+                if engine.deployment_id != deployment_id:
+                    if there := await engine.list_containers():
+                        ids = ", ".join(each.instance_id for each in there)
+                        raise Conflict(f"This server has instances that the backup is not of; stop them first: {ids}.")
+                    await engine.remove_network()
+            finally:
+                await engine.aclose()
+    if helper is not None:
+        helper.take_over(deployment_id)
+        units.restart_helper()
+
+
+def _bring_back(settings: Settings, found: Backup, now: datetime) -> None:
+    try:
+        _say(backups.restore(found, StateDir(settings.state_dir).path, now))
+        if backups.SETTINGS in found.files:
+            beside = settings.state_dir / RESTORED_SETTINGS
+            beside.touch(mode=0o600)
+            beside.write_bytes(found.files[backups.SETTINGS])
+            _say([f"The settings of then are in {beside}; those of this server were not changed."])
+        _say(asyncio.run(_reconcile(settings, found.manifest.created_at)))
+    except LaunchpadError as error:
+        fail(error)
+
+
+async def _reconcile(settings: Settings, made_at: str) -> list[str]:
     platform = build_platform(settings)
     try:
         await platform.database.migrate()
-        await platform.audit.record(platform.now(), CLI, "backup.restored", manifest.created_at)
+        await platform.audit.record(platform.now(), CLI, "backup.restored", made_at)
         return await _containers(platform)
     finally:
         await platform.aclose()
@@ -128,3 +193,22 @@ def _identities(path: Path | None) -> list[str]:
     except OSError as error:
         raise BackupUnusable(f"{path} cannot be read: {error.strerror}.") from error
     return re.findall(r"^AGE-SECRET-KEY-1[0-9A-Z]+$", text, re.MULTILINE)
+
+
+def _own(settings: Settings) -> list[str]:
+    """This server's own key, for a backup that was made here. Root reads no file of the portal's through a link."""
+    try:
+        descriptor = os.open(settings.state_dir / IDENTITY, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return []
+    with os.fdopen(descriptor, "rb") as file:
+        return [file.read(200).decode("ascii", "replace").strip()]
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _say(lines: list[str] | tuple[str, ...]) -> None:
+    for line in lines:
+        out.print(line, soft_wrap=True, markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import pwd
 from collections.abc import Awaitable, Callable
@@ -52,6 +53,26 @@ def give_up_root(settings: Settings) -> None:
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
     os.environ["HOME"] = user.pw_dir
+
+
+def as_portal(settings: Settings, work: Callable[[], None]) -> None:
+    """Runs `work` as the user whose state this is, in a child of its own, so that this process stays root.
+
+    Ends the command with the child's exit code when that is not 0. Without a helper, or without root, it simply runs.
+    """
+    if settings.helper.socket is None or os.geteuid() != 0:
+        work()
+        return
+
+    def run() -> None:
+        give_up_root(settings)
+        work()
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    child.join()
+    if child.exitcode != 0:
+        raise typer.Exit(child.exitcode or 1)
 
 
 def with_images(config: Path | None, work: Callable[[ImageService, list[Environment]], Awaitable[T]]) -> T:

@@ -14,6 +14,7 @@ from . import (
     network_commands,
     nginx_commands,
     quickstart,
+    release_commands,
     serve_command,
     sweep_command,
 )
@@ -34,12 +35,15 @@ app.command("quickstart", hidden=True)(quickstart.quickstart)
 app.add_typer(nginx_commands.app, name="nginx")
 app.add_typer(image_commands.app, name="images")
 app.add_typer(network_commands.app, name="network", hidden=True)
+app.add_typer(release_commands.app, name="release", hidden=True)
 app.add_typer(admin_commands.users, name="user")
 app.add_typer(admin_commands.instances, name="instance")
 app.add_typer(admin_commands.limits, name="limits")
 app.command("audit")(admin_commands.audit)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
+app.command("drill")(backup_commands.drill)
+app.command("report-failure", hidden=True)(backup_commands.report_failure)
 
 
 @app.command("version")

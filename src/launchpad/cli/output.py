@@ -19,7 +19,7 @@ PIPED_WIDTH = 400  # nobody wants a table folded that goes into a file or a pipe
 NEVER_FOLDED = frozenset({"id", "instance", "email", "owner"})  # what people copy
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPED_WIDTH)
 
 
 def configure_logging(level: int = logging.INFO) -> None:

@@ -15,7 +15,6 @@ from ..errors import LaunchpadError, SettingsError, StoreUnavailable
 from ..settings import Settings
 from ..store.statedir import StateDir
 from ..systemd import inherited_socket, keep_watchdog, notify
-from ..web.app import create_app
 from ..wiring import build_platform
 from .context import ConfigOption, give_up_root, settings_or_exit
 from .output import configure_logging, fail
@@ -57,6 +56,8 @@ def prepare_socket_folder(path: Path) -> None:
 
 def serve(config: ConfigOption = None) -> None:
     """Run the portal until it is told to stop. nginx reaches it over a Unix socket; nobody else should."""
+    from ..web.app import create_app  # the pages take a moment to load, and the other commands need none of them
+
     configure_logging()
     settings = settings_or_exit(config)
     try:

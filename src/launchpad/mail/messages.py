@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -94,6 +95,23 @@ def probe_mail(*, to: str, public_url: str, from_name: str, from_address: str, s
         f"This mail shows that {from_name} at {public_url} can write to you.\n"
         "An administrator sent it with “launchpad doctor mail”. There is nothing to do.\n"
     )
+    return message
+
+
+def report(
+    *,
+    to: str,
+    subject: str,
+    lines: Sequence[str],
+    public_url: str,
+    from_name: str,
+    from_address: str,
+    sent_at: datetime,
+) -> EmailMessage:
+    """What the platform tells an administrator by itself; `lines` become paragraphs. The rest and errors as above."""
+    message = _message(f"{from_name}: {subject}", to, from_name, from_address, sent_at)
+    foot = f"Sent by {from_name} at {public_url}, because you are one of its administrators."
+    message.set_content("\n\n".join([*lines, "-- \n" + foot]) + "\n")
     return message
 
 

@@ -69,7 +69,7 @@ class EngineRuntime(EngineImages):
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._settings = settings
-        self._deployment_id = deployment_id
+        self.deployment_id = deployment_id
         super().__init__(EngineClient(settings.host, answer_seconds=answer_seconds))
         rules = EgressRules(egress or EgressSettings(), deployment_id)
         self._network = EngineNetwork(self._client, settings.network, deployment_id, rules)
@@ -125,8 +125,8 @@ class EngineRuntime(EngineImages):
 
     async def _create(self, spec: ContainerSpec) -> str | None:
         """The new container's id; None when the name is taken."""
-        body = create_body(spec, self._settings, self._deployment_id)
-        name = container_name(self._deployment_id, spec.instance_id)
+        body = create_body(spec, self._settings, self.deployment_id)
+        name = container_name(self.deployment_id, spec.instance_id)
         asked = asyncio.ensure_future(
             self._client.json("containers/create", "POST", params={"name": name}, data=body, seconds=MAKE_SECONDS)
         )
@@ -178,11 +178,11 @@ class EngineRuntime(EngineImages):
     # -- what there is -----------------------------------------------------------------------------------------------
 
     async def find(self, instance_id: str) -> Container | None:
-        inspected = await self._inspect(container_name(self._deployment_id, instance_id))
+        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
         return None if inspected is None else container_of(inspected)
 
     async def list_containers(self) -> list[Container]:
-        filters = json.dumps({"label": [f"{LABEL_DEPLOYMENT}={self._deployment_id}"]})
+        filters = json.dumps({"label": [f"{LABEL_DEPLOYMENT}={self.deployment_id}"]})
         try:
             listed = await self._client.json("containers/json", params={"all": "true", "filters": filters})
         except DockerError as error:
@@ -206,10 +206,10 @@ class EngineRuntime(EngineImages):
                 return None
             raise refused(error, "say how the instance is") from error
         labels = found["Config"].get("Labels") or {}
-        return found if labels.get(LABEL_DEPLOYMENT) == self._deployment_id else None
+        return found if labels.get(LABEL_DEPLOYMENT) == self.deployment_id else None
 
     async def usage(self, instance_id: str) -> Usage | None:
-        name = container_name(self._deployment_id, instance_id)
+        name = container_name(self.deployment_id, instance_id)
         params = {"stream": "false", "one-shot": "true"}
         try:
             return usage_of(await self._client.json(f"containers/{name}/stats", params=params))
@@ -225,7 +225,7 @@ class EngineRuntime(EngineImages):
         return await can_cut()
 
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
-        name = container_name(self._deployment_id, instance_id)
+        name = container_name(self.deployment_id, instance_id)
         params = {"stdout": "true", "stderr": "true", "tail": str(lines)}
         try:
             return log_text(await self._client.call(f"containers/{name}/logs", "GET", params=params))
@@ -239,7 +239,7 @@ class EngineRuntime(EngineImages):
         return self._events(since=f"{time.time() if since is None else since:.6f}")
 
     async def _events(self, since: str) -> AsyncIterator[RuntimeEvent]:
-        label = f"{LABEL_DEPLOYMENT}={self._deployment_id}"
+        label = f"{LABEL_DEPLOYMENT}={self.deployment_id}"
         filters = {"type": ["container"], "event": list(_EVENTS), "label": [label]}
         params = {"since": since, "filters": json.dumps(filters)}
         try:
@@ -254,7 +254,7 @@ class EngineRuntime(EngineImages):
     # -- ending ------------------------------------------------------------------------------------------------------
 
     async def stop(self, instance_id: str, grace_seconds: int) -> None:
-        inspected = await self._inspect(container_name(self._deployment_id, instance_id))
+        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
         if inspected is None or not inspected["State"]["Running"]:
             return
         params, seconds = {"t": grace_seconds}, grace_seconds + STOP_MARGIN_SECONDS
@@ -265,7 +265,7 @@ class EngineRuntime(EngineImages):
                 raise refused(error, "stop the instance") from error
 
     async def remove(self, instance_id: str) -> None:
-        inspected = await self._inspect(container_name(self._deployment_id, instance_id))
+        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
         if inspected is not None:
             await self._delete(inspected["Id"])
 

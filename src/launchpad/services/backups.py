@@ -2,7 +2,9 @@
 
 A tar with a manifest, compressed, and encrypted to the keys of the settings (age, https://age-encryption.org/v1).
 Without such a key nothing secret goes into it: neither the deployment's keys nor the settings, which may hold
-passwords. Homes are not in it: they belong to the site's own tool.
+passwords. An encrypted one can also be read with a key of the server itself, so that the restore drill needs nobody: it
+keeps a backup from whoever finds it elsewhere, and the server has the data anyway. Homes are not in it: they belong to
+the site's own tool.
 """
 
 from __future__ import annotations
@@ -11,17 +13,18 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyrage
 
 from .. import __version__
-from ..errors import InvalidInput, LaunchpadError, StoreUnavailable
+from ..errors import BackupUnusable, InvalidInput, StoreUnavailable
 from ..store import snapshot
 from ..store.database import known_revisions
 
@@ -33,17 +36,9 @@ MANIFEST, DATABASE, KEY, DEPLOYMENT, SETTINGS = (
     "deployment-id",
     "launchpad.toml",
 )
-PREFIX = "launchpad-"
+PREFIX, STAMP = "launchpad-", "%Y%m%dT%H%M%SZ"
 PLAIN, ENCRYPTED = ".tar.gz", ".tar.gz.age"
 LARGEST_BYTES = 16 * 1024**3
-
-
-class BackupUnusable(LaunchpadError):
-    """A file that is no backup of ours, is damaged, or cannot be decrypted with what was given."""
-
-    status = 422
-    code = "backup-unusable"
-    title = "That backup cannot be used"
 
 
 @dataclass(frozen=True)
@@ -76,6 +71,7 @@ def create(
     settings_file: Path | None,
     folder: Path,
     recipients: Sequence[str],
+    own_identity: str,
     deployment_id: str,
     now: datetime,
 ) -> Path:
@@ -83,12 +79,15 @@ def create(
 
     Args:
         recipients: public keys of age (`age1…`) that can read it; none: without secrets, and not encrypted.
+        own_identity: this server's private key, which can read an encrypted one, too.
 
     Raises:
         InvalidInput: a key is none.
         StoreUnavailable: the database cannot be copied, or the folder not be written.
     """
     keys = [_recipient(text) for text in recipients]
+    if keys:
+        keys.append(pyrage.x25519.Identity.from_str(own_identity).to_public())
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{PREFIX}", dir=folder) as name:
@@ -114,7 +113,7 @@ def create(
             written.chmod(0o600)
             with written.open("rb") as file:
                 os.fsync(file.fileno())
-            target = folder / f"{PREFIX}{deployment_id}-{now:%Y%m%dT%H%M%SZ}{ENCRYPTED if keys else PLAIN}"
+            target = folder / f"{PREFIX}{deployment_id}-{now.astimezone(UTC):{STAMP}}{ENCRYPTED if keys else PLAIN}"
             written.rename(target)
     except OSError as error:
         raise StoreUnavailable(f"The backup cannot be written to {folder}: {error.strerror}.") from error
@@ -156,6 +155,14 @@ def read(path: Path, identities: Sequence[str] = ()) -> Backup:
     return Backup(manifest, {name: files[name] for name in manifest.digests})
 
 
+def check_version(backup: Backup) -> None:
+    """Raises BackupUnusable for one that a newer version of the program made."""
+    if backup.manifest.revision not in known_revisions():
+        raise BackupUnusable(
+            f"The backup was made by a newer version ({backup.manifest.version}); install that one first."
+        )
+
+
 def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
     """Puts a backup in the place of what is there, which is kept beside it; nobody is signed in afterwards.
 
@@ -165,13 +172,10 @@ def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
         BackupUnusable: the database in it is damaged, or was written by a newer version of the program.
         StoreUnavailable: the state directory cannot be written; what was there is still there.
     """
-    if backup.manifest.revision not in known_revisions():
-        raise BackupUnusable(
-            f"The backup was made by a newer version ({backup.manifest.version}); install that one first."
-        )
+    check_version(backup)
     said = []
     try:
-        beside = state_dir / f"before-restore-{now:%Y%m%dT%H%M%SZ}"
+        beside = state_dir / f"before-restore-{now.astimezone(UTC):{STAMP}}"
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=state_dir) as name:
             fresh = Path(name)
             for file in (DATABASE, DEPLOYMENT, KEY):
@@ -200,23 +204,46 @@ def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
     return said
 
 
-def rehearse(backup: Backup, now: datetime) -> list[str]:
-    """Brings a backup back into a folder that is thrown away; raises what `restore` would."""
-    with tempfile.TemporaryDirectory(prefix="launchpad-rehearsal-") as name:
-        restore(backup, Path(name), now)
-    manifest = backup.manifest
-    return [
-        f"It can be brought back: {manifest.users} users and {manifest.instances} instances, as of "
-        f"{manifest.created_at}, {'with' if backup.has_secrets else 'without'} keys."
-    ]
+def newest(folder: Path, deployment_id: str) -> tuple[Path, datetime] | None:
+    """The newest backup of this deployment and when it was made; None: there is none.
+
+    Raises:
+        StoreUnavailable: the folder cannot be read.
+    """
+    there = _backups_in(folder, deployment_id)
+    if not there:
+        return None
+    stamp = there[-1].name.removeprefix(f"{PREFIX}{deployment_id}-").partition(".")[0]
+    return there[-1], datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
 
 
 def remove_old(folder: Path, deployment_id: str, keep: int) -> int:
-    """Keeps the newest backups of this deployment, and removes the rest; returns how many went."""
-    there = sorted(each for each in folder.glob(f"{PREFIX}{deployment_id}-*") if each.name.endswith((PLAIN, ENCRYPTED)))
-    for each in there[: max(0, len(there) - keep)]:
-        each.unlink()
-    return max(0, len(there) - keep)
+    """Keeps the newest backups of this deployment, and removes the rest; returns how many went.
+
+    Raises:
+        StoreUnavailable: the folder cannot be read or written.
+    """
+    old = _backups_in(folder, deployment_id)[:-keep]
+    try:
+        for each in old:
+            each.unlink()
+    except OSError as error:
+        raise StoreUnavailable(f"Old backups in {folder} cannot be removed: {error.strerror}.") from error
+    return len(old)
+
+
+def new_identity() -> str:
+    """A private key of age, `AGE-SECRET-KEY-1…`."""
+    return str(pyrage.x25519.Identity.generate())
+
+
+def _backups_in(folder: Path, deployment_id: str) -> list[Path]:
+    """Oldest first. What has another name is somebody else's."""
+    name = re.compile(rf"{PREFIX}{re.escape(deployment_id)}-\d{{8}}T\d{{6}}Z\.tar\.gz(\.age)?")
+    try:
+        return sorted(each for each in folder.iterdir() if name.fullmatch(each.name)) if folder.is_dir() else []
+    except OSError as error:
+        raise StoreUnavailable(f"The folder of the backups, {folder}, cannot be read: {error.strerror}.") from error
 
 
 def _recipient(text: str) -> pyrage.x25519.Recipient:

@@ -16,6 +16,7 @@ from .audit import AuditService
 from .carrier import Carrier
 from .doctor import Doctor
 from .doorkeeper import Doorkeeper
+from .drill import DrillService
 from .gate import GateService
 from .images import ImageService
 from .instances import InstanceService
@@ -24,6 +25,7 @@ from .mailing import MailQueue
 from .observer import Observer
 from .offers import OfferService
 from .passkeys import PasskeyService
+from .reports import ReportService
 from .signin import SignInService
 from .sweep import SweepService
 from .tokens import TokenService
@@ -49,10 +51,12 @@ class Platform:
     gate: GateService
     doorkeeper: Doorkeeper
     doctor: Doctor
+    drill: DrillService
     instances: InstanceService
     offers: OfferService
     logins: LoginService
     passkeys: PasskeyService
+    reports: ReportService
     sign_in: SignInService
     sweep: SweepService
     tokens: TokenService

@@ -47,6 +47,22 @@ def revision_of(path: Path) -> str:
         raise StoreUnavailable(f"The copy of the database is damaged: {error}.") from error
 
 
+def revision_in_use(path: Path) -> str | None:
+    """The version of the tables of a database that is in use; None: there is none yet.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
+            row = db.execute("SELECT version_num FROM alembic_version").fetchone()
+            return None if row is None else str(row[0])
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"The database {path} cannot be read: {error}.") from error
+
+
 def end_ways_in(path: Path) -> int:
     """Ends every login, code, ticket, cookie of an instance and API token of a copy; returns how many."""
     with closing(sqlite3.connect(path)) as db, db:

@@ -38,6 +38,17 @@ class StateDir:
         """A 256-bit key for one purpose, derived from the deployment's secret."""
         return hmac.new(self._key, purpose.encode(), hashlib.sha256).digest()
 
+    def text_key(self, name: str, fresh: str) -> str:
+        """A key in a form of its own, kept in a file of that name (0600): `fresh` at the first use.
+
+        Raises:
+            StoreUnavailable: the file cannot be made or read.
+        """
+        try:
+            return _read_or_make(self.path / name, fresh)
+        except (OSError, ValueError) as error:
+            raise StoreUnavailable(f"The key {self.path / name} cannot be used: {error}") from error
+
     @property
     def outbox(self) -> Path:
         return self.path / "outbox"

@@ -79,6 +79,11 @@ async def page(db: AsyncConnection, *, search: str = "", limit: int = 50, after:
     return [_user(row) for row in await db.execute(query)]
 
 
+async def active_admins(db: AsyncConnection) -> list[User]:
+    query = select(table).where(table.c.role == Role.ADMIN, table.c.status == UserStatus.ACTIVE)
+    return [_user(row) for row in await db.execute(query.order_by(table.c.email))]
+
+
 async def usernames_taken(db: AsyncConnection, candidates: list[str]) -> set[str]:
     rows = await db.execute(select(table.c.username).where(table.c.username.in_(candidates)))
     return {row.username for row in rows}

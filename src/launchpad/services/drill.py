@@ -1,0 +1,115 @@
+"""The restore drill: a backup is brought back into a folder that is thrown away, and the administrators hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ..errors import BackupUnusable, LaunchpadError
+from ..settings import Settings, load_settings
+from ..store import kv, users
+from ..store.database import Database
+from ..store.statedir import StateDir
+from . import backups
+from .audit import CLI, AuditService
+from .backups import Backup
+from .reports import ReportService
+
+OLDEST = timedelta(days=2)  # the timer makes one a day
+LAST_DRILL = "backup.drill"
+IDENTITY = "backup.key"
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """What became of a drill; `lines` say it in words, problems first."""
+
+    passed: bool
+    lines: tuple[str, ...]
+
+
+def own_identity(state: StateDir) -> str:
+    """This server's private key of age, made at the first use.
+
+    Raises:
+        StoreUnavailable: it cannot be made or read.
+    """
+    return state.text_key(IDENTITY, backups.new_identity())
+
+
+async def rehearse(backup: Backup, now: datetime) -> list[str]:
+    """Does with a backup what `launchpad restore` and the start of the portal would; what is made is thrown away.
+
+    Raises:
+        BackupUnusable, StoreUnavailable, SettingsError: what they would say.
+    """
+    with tempfile.TemporaryDirectory(prefix="launchpad-rehearsal-") as name:
+        folder = Path(name)
+        await asyncio.to_thread(backups.restore, backup, folder, now)
+        deployment_id = StateDir(folder).deployment_id
+        database = Database(f"sqlite+aiosqlite:///{folder / backups.DATABASE}")
+        try:
+            await database.migrate()
+            async with database.reading() as db:
+                there = await users.count(db)
+        finally:
+            await database.aclose()
+        if there != backup.manifest.users or deployment_id != backup.manifest.deployment_id:
+            raise BackupUnusable("What came back is not what the backup says of itself.")
+        if backups.SETTINGS in backup.files:
+            settings = folder / backups.SETTINGS
+            settings.write_bytes(backup.files[backups.SETTINGS])
+            load_settings(settings, variables={})
+    manifest = backup.manifest
+    return [
+        f"It can be brought back: {manifest.users} users and {manifest.instances} instances, as of "
+        f"{manifest.created_at}, {'with' if backup.has_secrets else 'without'} keys and settings."
+    ]
+
+
+class DrillService:
+    def __init__(
+        self, settings: Settings, state: StateDir, database: Database, audit: AuditService, reports: ReportService
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._database = database
+        self._audit = audit
+        self._reports = reports
+
+    async def drill(self, now: datetime) -> DrillReport:
+        """Rehearses the newest backup, writes down what became of it, and tells the administrators.
+
+        Raises:
+            MailUnavailable: no administrator could be told; it is written down all the same.
+        """
+        report = await self._examine(now)
+        async with self._database.transaction() as db:
+            await kv.put(db, LAST_DRILL, {"at": now.isoformat(), **asdict(report)}, now)
+        await self._audit.record(now, CLI, "backup.drill", "passed" if report.passed else "failed")
+        subject = "the monthly restore drill passed" if report.passed else "the restore drill FAILED"
+        await self._reports.send(subject, report.lines, now)
+        return report
+
+    async def _examine(self, now: datetime) -> DrillReport:
+        folder = self._settings.backup.folder
+        try:
+            found = await asyncio.to_thread(backups.newest, folder, self._state.deployment_id)
+            if found is None:
+                text = f"There is no backup of this server in {folder}. Is launchpad-backup.timer running?"
+                return DrillReport(passed=False, lines=(text,))
+            path, made_at = found
+            backup = await asyncio.to_thread(backups.read, path, [own_identity(self._state)])
+            said = [f"The newest backup is {path}.", *await rehearse(backup, now)]
+        except LaunchpadError as error:
+            return DrillReport(passed=False, lines=(error.detail,))
+        late = now - made_at > OLDEST
+        if late:
+            said.insert(0, f"But it is {(now - made_at).days} days old: newer ones are missing.")
+        said.append("The homes are not in it. Try now and then whether your own tool brings one of them back, too.")
+        if not backup.has_secrets:
+            said.append("It is not encrypted, so keys and settings are not in it: name a key in backup.recipients.")
+        return DrillReport(passed=not late, lines=tuple(said))

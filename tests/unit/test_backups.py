@@ -1,0 +1,265 @@
+"""Backups: whole while the database is written to, closed to strangers, and worth something, which a drill shows."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import sqlite3
+import stat
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
+
+import pyrage
+import pytest
+
+from launchpad.errors import BackupUnusable, InvalidInput, MailUnavailable, SettingsError, StoreUnavailable
+from launchpad.services import backups
+from launchpad.services.drill import OLDEST, own_identity, rehearse
+from launchpad.services.platform import Platform
+from launchpad.store import snapshot
+from support.platforms import World, sign_in
+
+NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
+KEY = pyrage.x25519.Identity.generate()
+SETTINGS = 'public_url = "https://lab.example.org"\ninstances_url = "https://run.example.org"\n'
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path, {"backup": {"folder": str(tmp_path / "backups")}, "admin_emails": ["admin@a.org"]})
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+async def platform(world: World) -> Platform:
+    platform = await world.open()
+    await sign_in(platform, world.letters, "anna@a.org")
+    await sign_in(platform, world.letters, "admin@a.org")
+    return platform
+
+
+def folder_of(platform: Platform) -> Path:
+    return platform.settings.backup.folder
+
+
+def make(platform: Platform, *recipients: str, now: datetime = NOW) -> Path:
+    settings = platform.state.path / "launchpad.toml"
+    settings.write_text(SETTINGS)
+    return backups.create(
+        state_dir=platform.state.path,
+        settings_file=settings,
+        folder=folder_of(platform),
+        recipients=recipients,
+        own_identity=own_identity(platform.state),
+        deployment_id=platform.state.deployment_id,
+        now=now,
+    )
+
+
+def repacked(path: Path, target: Path, name: str, content: bytes) -> Path:
+    """The backup with one file replaced, as damage or malice would."""
+    packed = io.BytesIO()
+    with tarfile.open(path) as source, tarfile.open(fileobj=packed, mode="w:gz") as changed:
+        for member in source:
+            held = source.extractfile(member)
+            assert held is not None
+            body = content if member.name == name else held.read()
+            member.size = len(body)
+            changed.addfile(member, io.BytesIO(body))
+    target.write_bytes(packed.getvalue())
+    return target
+
+
+async def test_an_encrypted_backup_holds_everything_and_opens_to_its_key_only(platform: Platform) -> None:
+    made = make(platform, str(KEY.to_public()))
+    assert made.read_bytes().startswith(b"age-encryption.org/")
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    found = backups.read(made, [str(KEY)])
+    assert set(found.files) == {"launchpad.db", "secret.key", "deployment-id", "launchpad.toml"}
+    assert found.files["secret.key"] == (platform.state.path / "secret.key").read_bytes()
+    assert found.files["launchpad.toml"].decode() == SETTINGS
+    assert (found.manifest.users, found.manifest.deployment_id) == (2, platform.state.deployment_id)
+    with pytest.raises(BackupUnusable, match="--identity"):
+        backups.read(made)
+    with pytest.raises(BackupUnusable, match="cannot be decrypted"):
+        backups.read(made, [str(pyrage.x25519.Identity.generate())])
+    with pytest.raises(BackupUnusable, match="no private key of age"):
+        backups.read(made, ["AGE-SECRET-KEY-1NONE"])
+    assert backups.read(made, [own_identity(platform.state)]).has_secrets, "the server itself can, for its drills"
+
+
+async def test_without_a_key_no_secret_leaves_the_server(platform: Platform) -> None:
+    made = make(platform)
+    found = backups.read(made)
+    assert set(found.files) == {"launchpad.db", "deployment-id"}
+    secret = (platform.state.path / "secret.key").read_bytes()
+    assert secret not in gzip.decompress(made.read_bytes())
+
+
+async def test_a_key_that_is_none_is_refused_before_anything_is_written(platform: Platform) -> None:
+    with pytest.raises(InvalidInput, match=r"“age1nobody…” is no public key of age"):
+        make(platform, "age1nobody")
+    assert not folder_of(platform).exists()
+
+
+async def test_f16_a_backup_under_write_load_is_of_one_instant(platform: Platform) -> None:
+    """A writer adds rows in pairs; no backup ever has one without the other, and none waits for a pause."""
+    stop = Event()
+    pairs = 0
+
+    def write() -> None:
+        nonlocal pairs
+        with closing(sqlite3.connect(platform.state.path / "launchpad.db", timeout=30)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            while not stop.is_set():
+                with db:
+                    for half in ("left", "right"):
+                        row = (f"{half}-{pairs}", "x" * 4000, "2026-03-02 03:00:00.000000")
+                        db.execute("INSERT INTO kv (key, value, changed_at) VALUES (?, ?, ?)", row)
+                pairs += 1
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        counted = []
+        for minute in range(8):
+            made = await asyncio.to_thread(make, platform, now=NOW + timedelta(minutes=minute))
+            copy = platform.state.path / "copy.db"
+            copy.write_bytes(backups.read(made).files["launchpad.db"])
+            assert snapshot.revision_of(copy)  # integrity and foreign keys
+            with closing(sqlite3.connect(copy)) as db:
+                sides = dict(db.execute("SELECT substr(key, 1, 4), count(*) FROM kv GROUP BY 1"))
+            assert sides.get("left", 0) == sides.get("righ", 0)
+            counted.append(sides.get("left", 0))
+    finally:
+        stop.set()
+        writer.join()
+    assert len(set(counted)) > 1, "the writer wrote meanwhile"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: b"", "is no backup"),
+        (lambda content: b"not a backup", "is no backup"),
+        (lambda content: content[: len(content) // 2], "is no backup|cannot be read"),
+        (lambda content: content[:-200], "is no backup|cannot be read"),
+    ],
+)
+async def test_a_damaged_file_is_refused_with_words(
+    platform: Platform, tmp_path: Path, damage: object, said: str
+) -> None:
+    broken = tmp_path / "broken.tar.gz"
+    broken.write_bytes(damage(make(platform).read_bytes()))  # type: ignore[operator]
+    with pytest.raises(BackupUnusable, match=said):
+        backups.read(broken)
+
+
+async def test_what_is_not_what_was_put_in_is_refused(platform: Platform, tmp_path: Path) -> None:
+    made = make(platform)
+    with pytest.raises(BackupUnusable, match=r"damaged: launchpad\.db"):
+        backups.read(repacked(made, tmp_path / "other.tar.gz", "launchpad.db", b"other"))
+    with tarfile.open(made) as tar:
+        held = tar.extractfile("manifest.json")
+        assert held is not None
+        manifest = json.loads(held.read())
+    newer = repacked(made, tmp_path / "f.tar.gz", "manifest.json", json.dumps({**manifest, "format": 2}).encode())
+    with pytest.raises(BackupUnusable, match="newer version"):
+        backups.read(newer)
+    later = repacked(
+        made, tmp_path / "r.tar.gz", "manifest.json", json.dumps({**manifest, "revision": "9999"}).encode()
+    )
+    with pytest.raises(BackupUnusable, match="newer version"):
+        backups.restore(backups.read(later), tmp_path / "elsewhere", NOW)
+    assert not (tmp_path / "elsewhere").exists()
+    with pytest.raises(BackupUnusable, match="cannot be read"):
+        backups.read(tmp_path / "nothing")
+
+
+async def test_f16_restored_nobody_is_signed_in_and_what_was_there_is_kept(platform: Platform, tmp_path: Path) -> None:
+    found = backups.read(make(platform, str(KEY.to_public())), [str(KEY)])
+    there = tmp_path / "elsewhere"
+    there.mkdir()
+    (there / "launchpad.db").write_bytes(b"before")
+    (there / "secret.key").write_bytes(b"key before")
+    said = backups.restore(found, there, NOW)
+    assert any("Brought back 2 users" in line for line in said)
+    with closing(sqlite3.connect(there / "launchpad.db")) as db:
+        assert db.execute("SELECT count(*) FROM users").fetchone() == (2,)
+        for table in snapshot.WAYS_IN:
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+    assert (there / "secret.key").read_bytes() == (platform.state.path / "secret.key").read_bytes()
+    assert stat.S_IMODE((there / "secret.key").stat().st_mode) == 0o600
+    kept = there / "before-restore-20260302T030000Z"
+    assert (kept / "launchpad.db").read_bytes() == b"before"
+    assert (kept / "secret.key").read_bytes() == b"key before"
+
+
+async def test_old_backups_go_and_other_files_stay(platform: Platform) -> None:
+    made = [make(platform, now=NOW + timedelta(days=day)) for day in range(4)]
+    folder = folder_of(platform)
+    others = [folder / "launchpad-zzzzzzzz-20200101T000000Z.tar.gz", folder / f"{made[0].name}.note"]
+    for other in others:
+        other.write_text("mine")
+    assert backups.remove_old(folder, platform.state.deployment_id, keep=2) == 2
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (*made[2:], *others)}
+    assert backups.newest(folder, platform.state.deployment_id) == (made[3], NOW + timedelta(days=3))
+
+
+async def test_a_folder_that_cannot_be_written_is_said_and_nothing_is_left(platform: Platform) -> None:
+    folder_of(platform).parent.mkdir(parents=True, exist_ok=True)
+    folder_of(platform).write_text("a file")
+    with pytest.raises(StoreUnavailable, match="The backup cannot be written to"):
+        make(platform)
+
+
+async def test_the_drill_brings_the_newest_backup_back_and_tells_the_administrators(
+    world: World, platform: Platform
+) -> None:
+    make(platform, str(KEY.to_public()))
+    report = await platform.drill.drill(NOW + timedelta(hours=4))
+    assert report.passed, report.lines
+    (mail,) = [letter for letter in world.letters.sent if "drill" in str(letter["Subject"])]
+    assert mail["To"] == "admin@a.org"
+    assert "2 users" in mail.get_content()
+    assert [record.action for record in await platform.audit.page(limit=1)] == ["backup.drill"]
+    assert list(platform.state.path.glob("*rehearsal*")) == []
+
+
+async def test_a_drill_fails_without_a_backup_with_an_old_one_and_with_a_broken_one(
+    world: World, platform: Platform
+) -> None:
+    async def failed(now: datetime) -> str:
+        report = await platform.drill.drill(now)
+        assert not report.passed
+        assert "FAILED" in str(world.letters.sent[-1]["Subject"])
+        return report.lines[0]
+
+    assert "no backup" in await failed(NOW)
+    made = make(platform, str(KEY.to_public()))
+    assert "days old" in await failed(NOW + OLDEST + timedelta(hours=1))
+    made.write_bytes(made.read_bytes()[:-100])
+    assert "cannot be decrypted" in await failed(NOW)
+
+
+async def test_a_backup_whose_settings_would_not_start_fails_its_rehearsal(platform: Platform) -> None:
+    made = make(platform, str(KEY.to_public()))
+    found = backups.read(made, [str(KEY)])
+    bad = backups.Backup(found.manifest, {**found.files, "launchpad.toml": b'colour = "red"\n'})
+    with pytest.raises(SettingsError, match="there is no such setting"):
+        await rehearse(bad, NOW)
+    assert "2 users" in (await rehearse(found, NOW))[0]
+
+
+async def test_a_report_that_nobody_gets_is_an_error(world: World, platform: Platform) -> None:
+    assert await platform.reports.send("hello", ["text"], NOW) == ["admin@a.org"]
+    world.letters.broken = True
+    with pytest.raises(MailUnavailable, match="No administrator could be told"):
+        await platform.reports.send("hello", ["text"], NOW)
