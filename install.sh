@@ -364,7 +364,7 @@ keep_database() {
 # Requests wait at the sockets meanwhile; instances are the engine's, and go on.
 switch() {
   systemctl stop "${timers[@]}"
-  while systemctl is-active --quiet launchpad-sweep.service; do sleep 1; done
+  while [ "$(systemctl show -p ActiveState --value launchpad-sweep.service)" = activating ]; do sleep 1; done
   put_into_force "$release" &&
     systemctl restart launchpad-helper.service launchpad.service &&
     launchpad-apply &&

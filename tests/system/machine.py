@@ -26,7 +26,8 @@ def disk() -> Path:
     mark = hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]
     folder = CACHE / f"machine-{mark}"
     if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in CACHE.glob("machine-*"):
+            shutil.rmtree(old)
         folder.mkdir(parents=True)
         done = subprocess.run([RECIPE, folder], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -126,7 +127,7 @@ class Machine:
     def _ssh(self, script: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                [*self._command(), script],
+                [*self._command(), f"exec 2>&1\n{script}"],  # one stream, so that the order is kept
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -50,7 +50,9 @@ def _can_be_asked() -> bool:
 
 
 def _is_active(unit: str) -> bool:
-    return _run("is-active", "--quiet", unit) == 0
+    asked = ["systemctl", "show", "-p", "ActiveState", "--value", unit]
+    state = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    return state in ("active", "activating", "reloading")  # a oneshot at work is “activating”
 
 
 def _systemctl(verb: str, *units: str) -> None:
