@@ -399,13 +399,12 @@ upgrade() {
 
 # Keeps this version, the one before, and the packages they use.
 tidy_up() {
-  local each keep
-  keep=" $release $before $(cat "$release"/lib/*/site-packages/packages.pth "$before"/lib/*/site-packages/packages.pth 2>/dev/null | tr '\n' ' ')"
+  local each used=("$release" "$before")
+  for each in "$release" "$before"; do # and the packages that they use
+    used+=("$(sed 's|/lib/.*||' "$each"/lib/*/site-packages/packages.pth 2>/dev/null || true)")
+  done
   for each in "$opt"/releases/* "$opt"/packages/*; do
-    case $keep in
-      *" $each"[\ /]*) ;;
-      *) rm -rf "$each" ;;
-    esac
+    [[ " ${used[*]} " == *" $each "* ]] || rm -rf "$each"
   done
 }
 

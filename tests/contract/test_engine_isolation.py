@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ from contract.conftest import MakeEngine, specification
 from launchpad.domain.naming import container_name
 from launchpad.runtime.base import BindMount
 from launchpad.runtime.engine import EngineRuntime
-from launchpad.settings import EgressSettings
 from support.live import docker
 
 ID, OTHER = "a" * 16, "b" * 16
@@ -77,56 +73,6 @@ async def test_c1_the_port_is_on_loopback_only(engine: EngineRuntime, small_imag
     listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     local = [line.split()[1] for line in listening.splitlines() if line.split()[1].endswith(f":{port:04X}")]
     assert {address.split(":")[0] for address in local} <= {"0100007F"}
-
-
-@contextmanager
-def machine_beside() -> Iterator[str]:
-    """Another machine of the same network segment: a network namespace; yields its name. Its way out is this one."""
-    name, near, far = "lpt-beside", "lptb0", "lptb1"
-    for command in (
-        f"ip netns add {name}",
-        f"ip link add {near} type veth peer name {far} netns {name}",
-        f"ip address add 198.51.100.1/24 dev {near}",
-        f"ip link set {near} up",
-        f"ip -n {name} address add 198.51.100.2/24 dev {far}",
-        f"ip -n {name} link set {far} up",
-        f"ip -n {name} route add default via 198.51.100.1",
-        # Loopback addresses lead to the neighbour, as whoever attacks would have it.
-        f"ip netns exec {name} sysctl -qw net.ipv4.conf.all.route_localnet=1 net.ipv4.conf.{far}.route_localnet=1",
-        f"ip -n {name} route add 127.0.0.1/32 via 198.51.100.1 src 198.51.100.2",
-    ):
-        subprocess.run(command.split(), check=True)
-    try:
-        yield name
-    finally:
-        subprocess.run(["ip", "link", "del", near], check=True)
-        subprocess.run(["ip", "netns", "del", name], check=True)
-
-
-def reaches_from(machine: str, host: str, port: int) -> bool:
-    probe = (
-        f"import socket; s = socket.socket(); s.settimeout(2); raise SystemExit(s.connect_ex(('{host}', {port})) != 0)"
-    )
-    return subprocess.run(["ip", "netns", "exec", machine, sys.executable, "-c", probe], check=False).returncode == 0
-
-
-async def test_c1_a_machine_of_the_same_network_reaches_no_instance(make_engine: MakeEngine, small_image: str) -> None:
-    """Neither by the container's address nor by its port on 127.0.0.1 (moby#45610); without the rules it does."""
-    ruled = make_engine()
-    unruled = EngineRuntime(make_engine()._settings, "unruled", EgressSettings(rules="off"))
-    with machine_beside() as beside:
-        for engine, expected in ((ruled, False), (unruled, True)):
-            await engine.ensure_network()
-            started = await engine.start(specification(small_image))
-            assert started.address is not None
-            address = inspect(ID, engine)["NetworkSettings"]["Networks"][engine._settings.network]["IPAddress"]
-            assert reaches_from(beside, address, 8080) is expected
-            assert reaches_from(beside, "127.0.0.1", started.address.port) is expected
-            with socket.create_connection((started.address.host, started.address.port), timeout=5):
-                pass  # from this server it answers in any case
-            await engine.remove(ID)
-    await unruled.remove_network()
-    await unruled.aclose()
 
 
 async def test_c3_seen_from_inside(engine: EngineRuntime, small_image: str, tmp_path: Path) -> None:

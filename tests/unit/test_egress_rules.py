@@ -12,7 +12,7 @@ from launchpad.settings import EgressSettings, tables
 
 
 def lines(settings: EgressSettings, *servers: str) -> list[str]:
-    return rules(settings, "F", "I", "T", servers).splitlines()
+    return rules(settings, "F", "I", servers).splitlines()
 
 
 def test_what_is_allowed_comes_before_what_is_refused_and_replies_before_both() -> None:
@@ -32,10 +32,6 @@ def test_what_is_allowed_comes_before_what_is_refused_and_replies_before_both() 
         assert sum(f"-d {denied} " in line for line in refused) == 2
     inward = [line for line in text if line.startswith("-A I ")]
     assert inward[-1] == "-A I -j REJECT --reject-with icmp-admin-prohibited", "the server itself: nothing else passes"
-    inbound = [line.removeprefix("-A T ") for line in text if line.startswith("-A T ")]
-    assert inbound == ["-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", "-j DROP"], (
-        "only replies reach an instance"
-    )
 
 
 def test_resolvers_are_those_that_the_engine_asks_for_instances(tmp_path: Path) -> None:

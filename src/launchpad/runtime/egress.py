@@ -1,12 +1,8 @@
 """What instances may reach: the internet and what the settings allow; not the server itself, nor private networks.
 
 The rules are iptables', in chains of our own that the engine's chain DOCKER-USER and the kernel's INPUT lead to, for
-packets from and to the instances' bridge only. They are put in as a whole, and looked after by every sweep: the
+packets that come in from the instances' bridge only. They are put in as a whole, and looked after by every sweep: the
 reload of a firewall takes them away. Tried with iptables 1.8.9 (nf_tables) and Docker 20.10.
-
-To the bridge only replies pass: instances are reached through nginx on this server. Before version 28 the engine itself
-would let a machine of the same network segment reach a container, and even a port that is published on 127.0.0.1
-(https://github.com/moby/moby/issues/45610).
 """
 
 from __future__ import annotations
@@ -60,7 +56,6 @@ class EgressRules:
         self._settings = settings
         self._forward = f"LP-{deployment_id[:16]}-FWD"
         self._input = f"LP-{deployment_id[:16]}-IN"
-        self._inbound = f"LP-{deployment_id[:16]}-TO"
 
     async def ensure(self, bridge: str) -> None:
         """Puts the rules in place where they are not; nothing where they are.
@@ -70,66 +65,56 @@ class EgressRules:
         """
         if self._settings.rules == "off":
             return
-        text = rules(self._settings, self._forward, self._input, self._inbound, await asyncio.to_thread(resolvers))
+        text = rules(self._settings, self._forward, self._input, await asyncio.to_thread(resolvers))
         mark = hashlib.sha256(f"{text}{bridge}".encode()).hexdigest()[:16]
         outer = "DOCKER-USER" if await _works("iptables", "-n", "-L", "DOCKER-USER") else "FORWARD"
         await self._put("iptables", bridge, text.replace("{mark}", mark), mark, outer)
         if await asyncio.to_thread(Path("/proc/net/if_inet6").exists):
-            closed = closed_rules(self._forward, self._input, self._inbound)
+            closed = closed_rules(self._forward, self._input)
             mark = hashlib.sha256(f"{closed}{bridge}".encode()).hexdigest()[:16]
             await self._put("ip6tables", bridge, closed.replace("{mark}", mark), mark, "FORWARD")
 
     async def _put(self, command: str, bridge: str, text: str, mark: str, outer: str) -> None:
-        hooks = (
-            (outer, "-i", self._forward),
-            ("INPUT", "-i", self._input),
-            (outer, "-o", self._inbound),
-        )
+        hooks = ((outer, self._forward), ("INPUT", self._input))
         marked = (self._forward, "-m", "comment", "--comment", mark)
         if not await _works(command, "-C", *marked):
             await _run(f"{command}-restore", "--noflush", feed=text)
             log.info("egress.rules_in_place", command=command, bridge=bridge)
-        for chain, way, ours in hooks:
-            if not await _works(command, "-C", chain, way, bridge, "-j", ours):
-                await _run(command, "-I", chain, "1", way, bridge, "-j", ours)
+        for chain, ours in hooks:
+            if not await _works(command, "-C", chain, "-i", bridge, "-j", ours):
+                await _run(command, "-I", chain, "1", "-i", bridge, "-j", ours)
 
     async def remove(self) -> None:
         """Takes the rules away, whatever leads to them."""
-        chains = (self._forward, self._input, self._inbound)
         for command in ("iptables", "ip6tables"):
             _, listed = await _call(command, ("-S",), None)
             for line in listed.splitlines():
                 verb, chain, *rest = [*line.split(), "", ""]
-                if verb == "-A" and rest[:1] in (["-i"], ["-o"]) and line.endswith(chains):
+                if verb == "-A" and rest[:1] == ["-i"] and line.endswith((self._forward, self._input)):
                     await _works(command, "-D", chain, *filter(None, rest))
-            for ours in chains:
+            for ours in (self._forward, self._input):
                 await _works(command, "-F", ours)
                 await _works(command, "-X", ours)
 
 
-def rules(settings: EgressSettings, forward: str, inward: str, inbound: str, name_servers: Sequence[str]) -> str:
+def rules(settings: EgressSettings, forward: str, inward: str, name_servers: Sequence[str]) -> str:
     """The text for `iptables-restore`. `{mark}` is left for a mark by which the whole is found again."""
     allowed = [f"-d {target}{ports}" for entry in settings.allow for target, ports in _targets(entry)]
     allowed += [f"-d {server} -p {kind} --dport 53" for server in name_servers for kind in ("udp", "tcp")]
-    lines = _head(forward, inward, inbound)
+    lines = ["*filter", f":{forward} - [0:0]", f":{inward} - [0:0]", f"-A {forward} -m comment --comment {{mark}}"]
     for chain in (forward, inward):
         lines.append(f"-A {chain} {ANSWERS}")
         lines += [f"-A {chain} {what} -j RETURN" for what in allowed]
     for denied in (*PRIVATE_RANGES, *settings.deny):
         lines += _refuse(forward, f"-d {denied} ")
     lines += _refuse(inward, "")
-    lines += [f"-A {inbound} {ANSWERS}", f"-A {inbound} -j DROP"]
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def closed_rules(*chains: str) -> str:
+def closed_rules(forward: str, inward: str) -> str:
     """The same for IPv6, which instances do not have: nothing passes."""
-    return "\n".join([*_head(*chains), *(f"-A {chain} -j DROP" for chain in chains), "COMMIT", ""])
-
-
-def _head(*chains: str) -> list[str]:
-    """Makes the chains, or empties them; the first holds the mark."""
-    return ["*filter", *(f":{chain} - [0:0]" for chain in chains), f"-A {chains[0]} -m comment --comment {{mark}}"]
+    lines = ["*filter", f":{forward} - [0:0]", f":{inward} - [0:0]", f"-A {forward} -m comment --comment {{mark}}"]
+    return "\n".join([*lines, f"-A {forward} -j DROP", f"-A {inward} -j DROP", "COMMIT", ""])
 
 
 def _refuse(chain: str, what: str) -> list[str]:
