@@ -350,8 +350,9 @@ async def test_a_researcher_signs_in_over_tls_and_works(server: Server) -> None:
             pass
     home = server.machine.run("stat -c '%u %a' /home/admin-user").split()
     assert home == [str(uid), "700"]
-    plain = await server.http.get("/", headers={"Host": PORTAL})
-    assert plain.status_code == 200
+    dashboard = await server.http.get("/dashboard")
+    assert dashboard.status_code == 200
+    assert "max-age" in dashboard.headers["strict-transport-security"]
 
 
 async def test_a_full_home_ends_its_owners_writing(server: Server) -> None:
