@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from ..services.doctor import Finding, Level
 from ..services.platform import Platform
+from ..settings_file import config_path
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json
 
@@ -23,8 +25,10 @@ def doctor(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
     if context.invoked_subcommand is not None:
         return
 
+    settings_file = config_path(config, os.environ)
+
     async def work(platform: Platform) -> list[Finding]:
-        return await platform.doctor.examine()
+        return await platform.doctor.examine(platform.now(), settings_file)
 
     findings = with_platform(config, work)
     if as_json:

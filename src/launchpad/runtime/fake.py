@@ -58,6 +58,7 @@ class FakeRuntime:
         broken_builds: tags whose build fails.
         facts: what `host` answers.
         network_facts: what `network` answers; mended, nothing is missing in it.
+        stubborn_gaps: mending does not help, as with another firewall's rules.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class FakeRuntime:
             security=("seccomp",),
         )
         self.network_facts = NetworkFacts(exists=False, shielded=True)
+        self.stubborn_gaps = False
         self.missing_images = set(missing_images)
         self.unknown_images: set[str] = set()
         self.registry_answers = True
@@ -129,6 +131,8 @@ class FakeRuntime:
 
     async def mend_network(self) -> None:
         self._check()
+        if self.stubborn_gaps:
+            return
         self.network_facts = replace(self.network_facts, gaps=())
 
     async def network(self) -> NetworkFacts:
