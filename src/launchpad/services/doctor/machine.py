@@ -64,8 +64,7 @@ def disks(subject: str, settings: Settings, engine_root: str) -> list[Finding]:
     places = {"database and keys": settings.state_dir, "homes": settings.homes.root}
     if engine_root and settings.engine.host.startswith("unix:"):
         places["images"] = Path(engine_root)
-    if settings.backup.folder.exists():
-        places["backups"] = settings.backup.folder
+    places["backups"] = settings.backup.folder
     found: list[Finding] = []
     well: list[str] = []
     seen: dict[int, list[str]] = {}
@@ -75,6 +74,8 @@ def disks(subject: str, settings: Settings, engine_root: str) -> list[Finding]:
             device = path.stat().st_dev
             spaces.setdefault(device, (path, Space.of(path)))
         except OSError as error:
+            if what == "backups" and isinstance(error, FileNotFoundError):
+                continue  # made by the first one
             found.append(unseen(subject, f"{path}, where {what} are, cannot be looked at ({error.strerror})"))
             continue
         seen.setdefault(device, []).append(what)
