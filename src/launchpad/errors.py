@@ -153,13 +153,19 @@ class HomeUnavailable(Unavailable):
 
 
 class MailUnavailable(Unavailable):
-    """A mail could not be handed over; `permanent` when trying again cannot help."""
+    """A mail could not be handed over; `permanent` when trying again cannot help.
+
+    `step` says how far it came (one of `mail.base.Step`; empty where there are none), `reply` is the number the mail
+    server answered with there, such as 535. Of its words nothing is kept.
+    """
 
     code = "mail-unavailable"
 
-    def __init__(self, detail: str, *, permanent: bool = False) -> None:
+    def __init__(self, detail: str, *, permanent: bool = False, step: str = "", reply: int | None = None) -> None:
         super().__init__(detail)
         self.permanent = permanent
+        self.step = step
+        self.reply = reply
 
 
 class StartFailed(Unavailable):

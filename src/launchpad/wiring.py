@@ -156,7 +156,7 @@ def build_platform(
         observer=Observer(runtime, carrier),
         gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in, logins),
         doorkeeper=doorkeeper,
-        doctor=Doctor(database, settings, runtime, homes, images, mail, catalogue),
+        doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, catalogue),
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
         offers=offers,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,77 @@ async def test_c1_the_port_is_on_loopback_only(engine: EngineRuntime, small_imag
     listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     local = [line.split()[1] for line in listening.splitlines() if line.split()[1].endswith(f":{port:04X}")]
     assert {address.split(":")[0] for address in local} <= {"0100007F"}
+
+
+@contextmanager
+def neighbour(number: int) -> Iterator[str]:
+    """A machine in the same network as this one: a network namespace at the end of a cable, with routes over here."""
+    name, near, far, here = f"lps{number}", f"lpsn{number}", f"lpsf{number}", f"10.{number}.78.1"
+    script = f"""
+        ip netns add {name}
+        ip link add {near} type veth peer name {far} netns {name}
+        ip address add {here}/24 dev {near}
+        ip link set {near} up
+        ip -n {name} address add 10.{number}.78.2/24 dev {far}
+        ip -n {name} link set {far} up
+        ip -n {name} route add default via {here}
+        ip netns exec {name} sysctl -qw net.ipv4.conf.all.route_localnet=1
+        ip -n {name} route add 127.0.0.1 via {here}
+    """
+    try:
+        subprocess.run(["sh", "-ec", script], check=True, capture_output=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "link", "del", near], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+async def test_c1_machines_of_the_same_network_are_out_of_reach(engine: EngineRuntime, small_image: str) -> None:
+    """Neither at the container's own address nor at its port on the loopback interface; without our rule, both.
+
+    Engines from 28.0 on keep them out by themselves, too.
+    """
+    await engine.ensure_network()
+    started = await engine.start(specification(small_image))
+    assert started.address is not None
+    own = inspect(ID, engine)["NetworkSettings"]["Networks"][engine._settings.network]["IPAddress"]
+    places = [(own, 8080), ("127.0.0.1", started.address.port)]
+    with neighbour(secrets.randbelow(200) + 20) as machine:
+
+        def reached() -> list[bool]:
+            probe = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
+            asked = ("ip", "netns", "exec", machine, "python3", "-c", probe)
+            return [
+                subprocess.run([*asked, host, str(port)], capture_output=True, check=False).returncode == 0
+                for host, port in places
+            ]
+
+        assert reached() == [False, False]
+        with socket.create_connection(("127.0.0.1", started.address.port), timeout=5):
+            pass
+        assert (await engine.network()).shielded
+        listed = subprocess.run(["iptables", "-S"], capture_output=True, text=True, check=True).stdout
+        (rule,) = [line for line in listed.splitlines() if f"LP-{engine.deployment_id}-OUT" in line]
+        subprocess.run(["iptables", "-w", *rule.replace("-A", "-D", 1).split()], check=True)
+        assert (await engine.network()).shielded is False
+        is_old = int((await engine.host()).engine_version.split(".")[0]) < 28
+        assert reached() == [is_old, is_old]
+        await engine.mend_network()
+        assert reached() == [False, False]
+
+
+async def test_what_is_missing_of_the_rules_is_told_and_mended(engine: EngineRuntime) -> None:
+    await engine.ensure_network()
+    subprocess.run(["iptables", "-w", "-F", f"LP-{engine.deployment_id}-IN"], check=True)
+    (gap,) = (await engine.network()).gaps
+    assert f"the chain LP-{engine.deployment_id}-IN is not" in gap
+    await engine.mend_network()
+    assert (await engine.network()).gaps == ()
+    for chain in ("IN", "FWD"):
+        subprocess.run(["iptables", "-w", "-F", f"LP-{engine.deployment_id}-{chain}"], check=True)
+    assert len((await engine.network()).gaps) == 2
+    await engine.mend_network()
+    assert (await engine.network()).gaps == ()
 
 
 async def test_c3_seen_from_inside(engine: EngineRuntime, small_image: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from launchpad.errors import MailUnavailable
-from launchpad.mail.base import Mailer
+from launchpad.mail.base import Mailer, Step
 from launchpad.mail.messages import sign_in_code
 from launchpad.mail.outbox import Outbox
 from launchpad.mail.smtp import SmtpMailer
@@ -50,13 +50,22 @@ def mail_to(address: str = "anna@example.org") -> EmailMessage:
 
 
 class Server:
-    """An SMTP server that keeps mails, and who sent them how; it answers the recipient and DATA as told."""
+    """An SMTP server that keeps mails, and who sent them how; it answers sender, recipient and DATA as told."""
 
-    def __init__(self, answer: str = "250 kept", recipient_answer: str = "250 fine") -> None:
+    def __init__(
+        self, answer: str = "250 kept", recipient_answer: str = "250 fine", sender_answer: str = "250 fine"
+    ) -> None:
         self.mails: list[tuple[list[str], Message]] = []
         self.authenticated: list[bool] = []
         self.answer = answer
         self.recipient_answer = recipient_answer
+        self.sender_answer = sender_answer
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        return self.sender_answer
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -112,9 +121,14 @@ def start_server(certificate: tuple[Path, Path]) -> Iterator[StartServer]:
     started: list[Controller] = []
 
     def start(
-        security: str = "none", *, answer: str = "250 kept", recipient_answer: str = "250 fine", trusted: bool = True
+        security: str = "none",
+        *,
+        answer: str = "250 kept",
+        recipient_answer: str = "250 fine",
+        sender_answer: str = "250 fine",
+        trusted: bool = True,
     ) -> tuple[Server, MailSettings]:
-        server, port = Server(answer, recipient_answer), free_ports(1)[0]
+        server, port = Server(answer, recipient_answer, sender_answer), free_ports(1)[0]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         extra: dict[str, Any] = {}
@@ -274,6 +288,7 @@ async def test_a_wrong_password_is_permanent(start_server: StartServer, security
         with pytest.raises(MailUnavailable) as refused:
             await work
         assert refused.value.permanent
+        assert (refused.value.step, refused.value.reply) == (Step.LOG_IN, 535)
     assert server.mails == []
 
 
@@ -284,6 +299,7 @@ async def test_f6_a_refusal_is_ours_to_tell(start_server: StartServer, answer: s
     with pytest.raises(MailUnavailable) as refused:
         await SmtpMailer(settings).send(mail_to())
     assert refused.value.permanent is permanent
+    assert (refused.value.step, refused.value.reply) == (Step.MESSAGE, int(answer[:3]))
     assert "secret-host-name" not in refused.value.detail
 
 
@@ -293,23 +309,34 @@ async def test_f6_a_refused_recipient_is_ours_to_tell(start_server: StartServer,
     with pytest.raises(MailUnavailable) as refused:
         await SmtpMailer(settings).send(mail_to())
     assert refused.value.permanent is permanent
+    assert (refused.value.step, refused.value.reply) == (Step.RECIPIENT, int(answer[:3]))
     assert "secret-host-name" not in refused.value.detail
     assert server.mails == []
+
+
+async def test_a_refused_sender_is_ours_to_tell(start_server: StartServer) -> None:
+    _, settings = start_server("none", sender_answer="553 secret-host-name")
+    with pytest.raises(MailUnavailable) as refused:
+        await SmtpMailer(settings).send(mail_to())
+    assert (refused.value.permanent, refused.value.step, refused.value.reply) == (True, Step.SENDER, 553)
+    assert "secret-host-name" not in refused.value.detail
 
 
 async def test_without_starttls_nothing_is_sent(start_server: StartServer) -> None:
     """It never falls back to plain text."""
     server, settings = start_server("none")
-    with pytest.raises(MailUnavailable):
+    with pytest.raises(MailUnavailable) as refused:
         await SmtpMailer(settings.model_copy(update={"security": "starttls"})).send(mail_to())
+    assert refused.value.step == Step.TLS
     assert server.mails == []
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 async def test_a_certificate_nobody_signed_is_refused(start_server: StartServer, security: str) -> None:
     server, settings = start_server(security, trusted=False)
-    with pytest.raises(MailUnavailable):
+    with pytest.raises(MailUnavailable) as refused:
         await SmtpMailer(settings).send(mail_to())
+    assert refused.value.step == Step.TLS
     assert server.mails == []
 
 
@@ -318,6 +345,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(MailUnavailable) as refused:
         await SmtpMailer(settings).send(mail_to())
     assert not refused.value.permanent
+    assert (refused.value.step, refused.value.reply) == (Step.CONNECT, None)
 
 
 @pytest.mark.parametrize("kind", ["missing", "no certificate", "a directory"])

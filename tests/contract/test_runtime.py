@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -13,7 +14,7 @@ import pytest
 from contract.conftest import specification
 from launchpad.domain.instances import Address
 from launchpad.errors import EngineRefused, ImageMissing
-from launchpad.runtime.base import BindMount, Container, ContainerState, Runtime
+from launchpad.runtime.base import BindMount, Caps, Container, ContainerState, Runtime
 
 ID, OTHER = "a" * 16, "b" * 16
 
@@ -23,6 +24,31 @@ async def test_host_says_what_the_machine_has(runtime: Runtime) -> None:
     assert facts.cpus >= 1
     assert facts.memory_bytes > 0
     assert facts.engine_version
+    assert facts.cgroup_version in ("1", "2")
+    assert facts.cgroup_driver
+    limits = (facts.can_limit_memory, facts.can_limit_swap, facts.can_limit_cpus, facts.can_limit_pids)
+    assert limits == (True, True, True, True)
+    assert facts.outlives_restart is not None
+    assert "seccomp" in facts.security
+
+
+async def test_the_network_is_looked_at_and_left_as_it_is(runtime: Runtime) -> None:
+    """There is none before the first launch, and looking makes none; made, nothing is missing in it."""
+    assert await runtime.network() == replace(await runtime.network(), exists=False, gaps=())
+    await runtime.ensure_network()
+    made = await runtime.network()
+    assert (made.exists, made.gaps, made.shielded) == (True, (), True)
+
+
+async def test_what_a_container_is_held_to(runtime: Runtime, small_image: str) -> None:
+    """As it was asked for, and nothing of one that does not run."""
+    await runtime.ensure_network()
+    spec = specification(small_image)
+    assert await runtime.caps(ID) is None
+    await runtime.start(spec)
+    assert await runtime.caps(ID) == Caps(spec.memory_bytes, 0, spec.cpus, spec.pids_limit)
+    await runtime.stop(ID, 1)
+    assert await runtime.caps(ID) is None
 
 
 async def test_started_container_answers_on_loopback(runtime: Runtime, small_image: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 
 from support.live import LivePlatform, StartPlatform
+from support.open_program import open_program
 
 
 async def test_users_and_instances_from_the_terminal(start_platform: StartPlatform) -> None:
@@ -72,10 +74,17 @@ async def test_images_and_nginx(shared_platform: LivePlatform, tmp_path: Path) -
 
 async def test_the_doctor_on_a_whole_platform(shared_platform: LivePlatform) -> None:
     """Real engine, rules, kernel, mail server; the way it is reached is only good for a trial, and it says so."""
-    findings = {one["subject"]: one for one in json.loads(shared_platform.command("doctor", "--json"))}
-    for subject in ("database", "engine", "network", "connections", "mail"):
+    shared_platform.command("sweep")
+    listed = json.loads(shared_platform.command("doctor", "--json"))
+    assert {tuple(one) for one in listed} == {("level", "subject", "text", "remedy")}
+    findings = {one["subject"]: one for one in listed}
+    for subject in ("files", "database", "limits", "network", "connections", "sweep", "mail", "versions"):
         assert findings[subject]["level"] == "ok", findings[subject]
+    assert not [one for one in listed if one["level"] == "bad"], listed
     assert "Two ports of one host" in findings["origins"]["text"]
+    assert "helper.socket is not set" in findings["rights"]["text"]
+    assert "nginx 1." in findings["versions"]["text"]
+    assert "plain http" in findings["certificate"]["text"]
     text = shared_platform.command("doctor")
     assert "Open connections end when a way into an instance ends." in text
 
@@ -84,7 +93,49 @@ async def test_the_doctor_fails_where_something_is_bad(start_platform: StartPlat
     live = await start_platform({"mail": {"port": 9}})
     said = await asyncio.to_thread(live.command, "doctor", ok=False)
     assert "bad" in said
-    assert "mail: The mail server did not take the mail." in said
+    assert "mail: The mail server did not take the mail: 127.0.0.1, port 9, cannot be connected to." in said
+    assert "See mail.host and mail.port" in said
+
+
+async def test_the_doctor_looks_at_limits_rules_and_certificate_of_a_server_in_use(
+    start_platform: StartPlatform,
+) -> None:
+    """Over https, with an instance that runs: the engine, the kernel and nginx are asked; then limits are loosened."""
+    live = await start_platform(mode="two names over https")
+    async with live.person("olga@example.org") as olga:
+        instance = await olga.launch_and_wait("jupyterlab")
+
+        def findings(*, ok: bool) -> dict[str, dict[str, str]]:
+            return {one["subject"]: one for one in json.loads(live.command("doctor", "--json", ok=ok))}
+
+        found = await asyncio.to_thread(findings, ok=True)
+        assert "for 1 of 1 running instances" in found["limits"]["text"]
+        assert (found["network"]["level"], "nor this server" in found["network"]["text"]) == ("ok", True)
+        assert found["certificate"]["level"] == "warn"
+        assert "signed by itself" in found["certificate"]["text"], "the last one said; the first is that it ends soon"
+        _output("docker", "update", "--cpus", "2", "--pids-limit", "-1", live.container_of(instance["id"])["Id"])
+        found = await asyncio.to_thread(findings, ok=False)
+        assert found["limits"]["level"] == "bad"
+        assert "cores 2 instead of 1; processes without end instead of" in found["limits"]["text"]
+
+
+async def test_the_doctor_of_a_portal_without_rights_asks_the_helper(start_platform: StartPlatform) -> None:
+    """Called by root, it works as the portal's user, and what needs root is the helper's to look at."""
+    with tempfile.TemporaryDirectory(prefix="launchpad-doctor-") as name, open_program() as program:
+        Path(name).chmod(0o755)  # pytest's own folders are root's alone
+        live = await start_platform(below=Path(name), helper_user="nobody", program=program)
+        await asyncio.to_thread(live.command, "sweep")
+        async with live.person("pia@example.org") as pia:
+            instance = await pia.launch_and_wait("jupyterlab")
+            listed = json.loads(await asyncio.to_thread(live.command, "doctor", "--json"))
+            await pia.stop(instance["id"])
+        await live.stop()
+    found = {one["subject"]: one for one in listed}
+    for subject in ("rights", "files", "limits", "connections", "network", "sweep"):
+        assert found[subject]["level"] == "ok", found[subject]
+    assert "privileged helper" in found["rights"]["text"]
+    assert "for 1 of 1 running instances" in found["limits"]["text"]
+    assert "only this server reaches them" in found["network"]["text"]
 
 
 async def test_doctor_sends_a_mail_and_says_what_to_look_for(start_platform: StartPlatform) -> None:

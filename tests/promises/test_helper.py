@@ -196,6 +196,8 @@ async def test_c6_hostile_launches_are_refused(helped: Helped, wish: str) -> Non
         ("stop", {"instance_id": ID, "grace_seconds": "1"}),
         ("remove", {"instance_id": "*"}),
         ("log-tail", {"instance_id": ID, "lines": 10**9}),
+        ("caps", {"instance_id": "../" + ID}),
+        ("network", {"name": "bridge"}),
         ("cut", {"addresses": [{"host": "127.0.0.1", "port": 22}]}),
         ("cut", {"addresses": [{"host": "192.0.2.1", "port": 20001}]}),
         ("cut", {"addresses": [{"host": "127.0.0.1 or dst 0.0.0.0/0", "port": 20001}]}),

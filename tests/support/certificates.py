@@ -12,20 +12,69 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 
-def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
-    """A certificate of its own making for `names`: the files of its chain and its key."""
+def certificate(
+    folder: Path,
+    *names: str,
+    authority: bool = False,
+    begins_at: datetime | None = None,
+    ends_at: datetime | None = None,
+) -> tuple[Path, Path]:
+    """A certificate of its own making for `names`: the files of its chain and its key.
+
+    Args:
+        authority: signed by an authority made for it, whose own certificate is `authority.pem`, not by itself.
+        begins_at, ends_at: by default an hour ago, and in an hour.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    signer = ec.generate_private_key(ec.SECP256R1()) if authority else key
+    issuer = _called("an authority of tests" if authority else names[0])
     now = datetime.now(UTC)
+    begins_at, ends_at = begins_at or now - timedelta(hours=1), ends_at or now + timedelta(hours=1)
     signed = (
-        x509.CertificateBuilder(issuer_name=called, subject_name=called, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
+        _builder(issuer, _called(names[0]), key.public_key(), begins_at, ends_at)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
     )
     chain_file, key_file = folder / "chain.pem", folder / "key.pem"
     chain_file.write_bytes(signed.public_bytes(Encoding.PEM))
     key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    if authority:
+        root = (
+            _builder(issuer, issuer, signer.public_key(), begins_at, ends_at)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
+            .sign(signer, hashes.SHA256())
+        )
+        (folder / "authority.pem").write_bytes(root.public_bytes(Encoding.PEM))
     return chain_file, key_file
+
+
+def _builder(
+    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, begins_at: datetime, ends_at: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder(issuer_name=issuer, subject_name=subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins_at)
+        .not_valid_after(ends_at)
+    )
+
+
+def _called(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)

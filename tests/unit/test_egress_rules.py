@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launchpad.errors import SettingsError
-from launchpad.runtime.egress import PRIVATE_RANGES, resolvers, rules
+from launchpad.runtime.egress import PRIVATE_RANGES, gaps, resolvers, rules
 from launchpad.settings import EgressSettings, tables
 
 
@@ -55,3 +55,50 @@ def test_resolvers_are_those_that_the_engine_asks_for_instances(tmp_path: Path) 
 def test_what_is_no_address_is_refused_with_its_key(key: str, value: str, words: str) -> None:
     with pytest.raises(SettingsError, match=rf"egress\.{key}.*{words}"):
         tables({"egress": {key: [value]}})
+
+
+HOOKS = [("DOCKER-USER", ("-i", "lp-1", "-j", "F")), ("INPUT", ("-i", "lp-1", "-j", "I"))]
+TEXT = """*filter
+:F - [0:0]
+:I - [0:0]
+-A F -m comment --comment 1234
+-A F -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+-A F -d 10.0.0.0/8 -p tcp -j REJECT --reject-with tcp-reset
+-A I -j REJECT --reject-with icmp-admin-prohibited
+COMMIT
+"""
+LISTED = """-P INPUT ACCEPT
+-N DOCKER-USER
+-A INPUT -i lo -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -i eth0 -p tcp -m tcp --dport 22 -j ACCEPT
+-A INPUT -i lp-1 -j I
+-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+-A DOCKER-USER -i lp-1 -j F
+-A DOCKER-USER -j RETURN
+-A F -m comment --comment 1234
+-A F -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A F -d 10.0.0.0/8 -p tcp -j REJECT --reject-with tcp-reset
+-A I -j REJECT --reject-with icmp-admin-prohibited
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("", "", ""),
+        ("-A DOCKER-USER -i lp-1 -j F\n", "", "nothing leads from DOCKER-USER to F"),
+        ("-A INPUT -i lp-1 -j I\n", "-A INPUT -i lp-2 -j I\n", "nothing leads from INPUT to I"),
+        ("1234", "4321", "the chain F is not what the settings make of it"),
+        ("-A F -d 10.0.0.0/8 -p tcp -j REJECT --reject-with tcp-reset\n", "", "the chain F is not"),
+        ("-A I -j REJECT --reject-with icmp-admin-prohibited\n", "", "the chain I is not"),
+        ("-A INPUT -i lo -j ACCEPT\n", "-A INPUT -p tcp --dport 22 -j ACCEPT\n", "INPUT lets packets pass before ours"),
+        ("-A INPUT -i lo -j ACCEPT\n", "-A INPUT ! -i eth0 -j ACCEPT\n", "INPUT lets packets pass before ours"),
+        ("-A DOCKER-USER -i lp-1", "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -i lp-1", "DOCKER-USER lets packets pass"),
+    ],
+)
+def test_rules_that_are_missing_changed_or_passed_by_are_told(before: str, after: str, words: str) -> None:
+    assert before in LISTED
+    found = gaps(LISTED.replace(before, after) if before else LISTED, TEXT, "1234", HOOKS)
+    assert words in "; ".join(found)
+    assert len(found) == bool(words)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from launchpad.domain.instances import Address
-from launchpad.runtime.base import BindMount, ContainerSpec, ContainerState, Usage
+from launchpad.runtime.base import BindMount, Caps, ContainerSpec, ContainerState, HostFacts, Usage
 from launchpad.runtime.engine_spec import (
     LOG_TAIL_CHARACTERS,
+    caps_of,
     container_of,
     create_body,
+    host_of,
     instant,
     log_text,
     number_of_ports,
@@ -250,3 +252,41 @@ def test_how_many_ports_a_range_has() -> None:
     assert number_of_ports("20000-29999") == 10_000
     assert number_of_ports("20000-20000") == 1
     assert number_of_ports("20000") == 1
+
+
+def test_what_the_engine_says_of_its_host_and_what_it_leaves_out() -> None:
+    info = {
+        "NCPU": 4,
+        "MemTotal": 8 * GB,
+        "ServerVersion": "27.1.1",
+        "CgroupVersion": "2",
+        "CgroupDriver": "systemd",
+        "MemoryLimit": True,
+        "SwapLimit": False,
+        "CpuCfsQuota": True,
+        "PidsLimit": True,
+        "LiveRestoreEnabled": False,
+        "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"],
+        "DockerRootDir": "/srv/docker",
+    }
+    facts = host_of(info)
+    assert (facts.cgroup_version, facts.cgroup_driver, facts.root_dir) == ("2", "systemd", "/srv/docker")
+    assert (facts.can_limit_memory, facts.can_limit_swap, facts.outlives_restart) == (True, False, False)
+    assert facts.security == ("apparmor", "seccomp", "cgroupns")
+    assert host_of({"NCPU": 1, "MemTotal": GB, "ServerVersion": "1"}) == HostFacts(1, GB, "1")
+
+
+@pytest.mark.parametrize(
+    ("host", "kernel", "caps"),
+    [
+        ({"Memory": GB, "MemorySwap": GB, "NanoCpus": 1_500_000_000}, (GB, 512), Caps(GB, 0, 1.5, 512)),
+        ({"Memory": GB, "MemorySwap": 3 * GB, "CpuQuota": 50_000}, (GB, 512), Caps(GB, 2 * GB, 0.5, 512)),
+        ({"Memory": GB, "MemorySwap": -1}, (8 * GB, 2**64 - 1), Caps(8 * GB, None, None, None)),
+        ({"Memory": 0, "MemorySwap": 0, "NanoCpus": 0}, (8 * GB, 0), Caps(None, None, None, None)),
+    ],
+)
+def test_what_holds_a_container_back(host: dict[str, int], kernel: tuple[int, int], caps: Caps) -> None:
+    """The kernel's word where it has one: an engine may believe in a limit that is not in force."""
+    stats = {"memory_stats": {"usage": 1, "limit": kernel[0]}, "pids_stats": {"limit": kernel[1]}}
+    assert caps_of({"HostConfig": host}, stats) == caps
+    assert caps_of({"HostConfig": host}, {}) is None

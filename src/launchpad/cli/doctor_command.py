@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from ..services.doctor import Finding, Level
 from ..services.platform import Platform
+from ..settings_file import config_path
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json
 
-SIGNS = {Level.OK: "[green]ok[/]", Level.WARN: "[yellow]note[/]", Level.BAD: "[red]bad[/]"}
-
+SIGNS = {Level.OK: ("green", "ok"), Level.WARN: ("yellow", "note"), Level.BAD: ("red", "bad")}
 
 app = typer.Typer(help="What is wrong, and what to do about it.", invoke_without_command=True)
 
@@ -23,15 +24,18 @@ def doctor(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
     if context.invoked_subcommand is not None:
         return
 
+    settings_file = config_path(config, os.environ)
+
     async def work(platform: Platform) -> list[Finding]:
-        return await platform.doctor.examine()
+        return await platform.doctor.examine(platform.now(), settings_file)
 
     findings = with_platform(config, work)
     if as_json:
         show_json([vars(finding) for finding in findings])
     else:
         for finding in findings:
-            out.print(f"{SIGNS[finding.level]:<18}", end=" ")
+            colour, word = SIGNS[finding.level]
+            out.print(f"[{colour}]{word:<5}[/]", end="")
             out.print(f"{finding.subject}: {finding.text} {finding.remedy}".rstrip(), markup=False)
     if any(finding.level is Level.BAD for finding in findings):
         raise typer.Exit(1)

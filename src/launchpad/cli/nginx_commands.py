@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ..errors import LaunchpadError
-from ..services.nginx.machine import has_ipv6_loopback, worker_user
-from ..services.nginx.render import render
-from ..settings import Settings
-from ..store.statedir import StateDir
+from ..services.nginx.site import rendered
 from .context import ConfigOption, settings_or_exit
 from .output import err, fail
-from .serve_command import socket_path
 
 app = typer.Typer(help="nginx's configuration.", no_args_is_help=True)
-
-
-def rendered(settings: Settings, state: StateDir | None, form: Literal["full", "site"]) -> str:
-    path = socket_path(settings, state)
-    return render(
-        settings,
-        socket=path,
-        runtime_dir=path.parent / "nginx",
-        form=form,
-        ipv6_loopback=has_ipv6_loopback(),
-        worker_user=worker_user(path.parent),
-    )
 
 
 @app.callback()

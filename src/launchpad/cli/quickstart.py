@@ -25,14 +25,14 @@ from rich.markup import escape
 from ..domain.instances import State
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing, LaunchpadError, Unavailable
 from ..services.nginx.machine import has_ipv6_loopback
+from ..services.nginx.site import rendered, socket_path
 from ..services.platform import Platform
 from ..settings import Settings
 from ..wiring import build_platform
 from .children import Child, start_child
 from .context import ConfigOption, settings_or_exit
-from .nginx_commands import rendered
 from .output import configure_logging, err, fail, out
-from .serve_command import prepare_socket_folder, socket_path
+from .serve_command import prepare_socket_folder
 
 SWEEP_SECONDS = 30
 ENGINE_START_SECONDS = 60

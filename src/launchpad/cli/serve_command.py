@@ -11,34 +11,16 @@ from pathlib import Path
 
 import uvicorn
 
-from ..errors import LaunchpadError, SettingsError, StoreUnavailable
+from ..errors import LaunchpadError, SettingsError
+from ..services.nginx.site import socket_path
 from ..settings import Settings
-from ..store.statedir import StateDir
 from ..systemd import inherited_socket, keep_watchdog, notify
 from ..wiring import build_platform
 from .context import ConfigOption, give_up_root, settings_or_exit
 from .output import configure_logging, fail
 
-SOCKET_PATH_MAX = 100  # the kernel's limit is 107 bytes
 NGINX_GROUPS = ("www-data", "nginx")
 BACKLOG = 2048
-
-
-def socket_path(settings: Settings, state: StateDir | None = None) -> Path:
-    """The portal's socket: as set, else below /run (short, and reachable for nginx's workers), else in the state.
-
-    Raises:
-        StoreUnavailable: the path is longer than a Unix socket's may be.
-    """
-    if settings.web.socket is not None:
-        path = settings.web.socket
-    else:
-        state = state or StateDir(settings.state_dir)
-        below_run = Path("/run") / f"launchpad-{state.deployment_id}"
-        path = (below_run if os.access("/run", os.W_OK) else state.run) / "portal.sock"
-    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
-        raise StoreUnavailable(f"The path {path} is too long for a Unix socket; set web.socket to a shorter one.")
-    return path
 
 
 def prepare_socket_folder(path: Path) -> None:

@@ -39,12 +39,14 @@ class Verbs:
             "host": _checked(self._host),
             "ensure-network": _checked(self._ensure_network),
             "mend-network": _checked(self._mend_network),
+            "network": _checked(self._network),
             "start": validate_call(config=_DATACLASSES)(self._start),
             "find": _checked(self._find),
             "list-containers": _checked(self._list_containers),
             "stop": _checked(self._stop),
             "remove": _checked(self._remove),
             "usage": _checked(self._usage),
+            "caps": _checked(self._caps),
             "cut": validate_call(config=_DATACLASSES)(self._cut),
             "can-cut": _checked(self._can_cut),
             "log-tail": _checked(self._log_tail),
@@ -84,6 +86,9 @@ class Verbs:
     async def _mend_network(self) -> None:
         await self._runtime.mend_network()
 
+    async def _network(self) -> Any:
+        return await self._runtime.network()
+
     async def _start(self, spec: ContainerSpec) -> Any:
         checked = await self._guard.checked(spec, await self._runtime.host())
         await self._runtime.ensure_network()
@@ -103,6 +108,9 @@ class Verbs:
 
     async def _usage(self, instance_id: InstanceId) -> Any:
         return await self._runtime.usage(instance_id)
+
+    async def _caps(self, instance_id: InstanceId) -> Any:
+        return await self._runtime.caps(instance_id)
 
     async def _cut(self, addresses: tuple[Address, ...]) -> None:
         await self._runtime.cut(self._guard.addresses(addresses))

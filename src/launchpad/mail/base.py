@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from email.message import EmailMessage
+from enum import StrEnum
 from typing import Protocol
+
+
+class Step(StrEnum):
+    """How far a mail comes with a mail server. `TLS` also stands for the certificates to trust."""
+
+    CONNECT = "connect"
+    TLS = "tls"
+    LOG_IN = "log-in"
+    SENDER = "sender"
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
 
 
 class Mailer(Protocol):
@@ -14,7 +26,7 @@ class Mailer(Protocol):
 
         Raises:
             MailUnavailable: it could not be handed over; `permanent` says that trying again cannot help (refused
-                log-in, refused recipient). Its text is ours: nothing the server said is in it.
+                log-in, refused recipient), `step` how far it came. Its text is ours: nothing the server said is in it.
             ValueError: the message has no or more than one recipient, or a line break in a header.
         """
         ...

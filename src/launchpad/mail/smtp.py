@@ -12,7 +12,7 @@ import structlog
 
 from ..errors import MailUnavailable
 from ..settings import MailSettings
-from .base import check_message
+from .base import Step, check_message
 
 log = structlog.get_logger(__name__)
 
@@ -40,18 +40,29 @@ class SmtpMailer:
     async def _with_server(self, message: EmailMessage | None) -> None:
         settings = self._settings
         client: aiosmtplib.SMTP | None = None
+        step = Step.TLS
         try:
             # Inside the `try`: a file of certificates that went missing is a mail server that cannot be used.
             client = await self._client()
             async with asyncio.timeout(settings.timeout_seconds * STEPS_IN_ALL):
+                step = Step.CONNECT
                 await client.connect()
+                if settings.security == "starttls":
+                    step = Step.TLS
+                    await client.starttls()  # a server without it is refused
+                if settings.username:
+                    step = Step.LOG_IN
+                    await client.login(settings.username, self._password())
                 if message is not None:
+                    step = Step.MESSAGE
                     await client.send_message(message)
             await _say_goodbye(client)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            permanent = _is_permanent(error)
-            log.warning("smtp.failed", host=settings.host, error=repr(error), permanent=permanent)
-            raise MailUnavailable("The mail server did not take the mail.", permanent=permanent) from error
+            permanent, step = _is_permanent(error), _step(error, step)
+            log.warning("smtp.failed", host=settings.host, step=step, error=repr(error), permanent=permanent)
+            raise MailUnavailable(
+                "The mail server did not take the mail.", permanent=permanent, step=step, reply=_reply(error)
+            ) from error
         finally:
             if client is not None:
                 client.close()
@@ -61,13 +72,14 @@ class SmtpMailer:
         return aiosmtplib.SMTP(
             hostname=settings.host,
             port=settings.port,
-            username=settings.username or None,
-            password=settings.password.get_secret_value() if settings.password else None,
             timeout=settings.timeout_seconds,
             use_tls=settings.security == "tls",
-            start_tls=settings.security == "starttls",  # required: a server without it is refused
+            start_tls=False,  # TLS and log-in are steps of their own
             tls_context=await asyncio.to_thread(self._tls) if settings.security != "none" else None,
         )
+
+    def _password(self) -> str:
+        return self._settings.password.get_secret_value() if self._settings.password else ""
 
     def _tls(self) -> ssl.SSLContext:
         """The system's certificates and `ca_file`.
@@ -92,3 +104,21 @@ def _is_permanent(error: BaseException) -> bool:
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return all(refused.code in LASTING for refused in error.recipients)
     return isinstance(error, aiosmtplib.SMTPResponseException) and error.code in LASTING
+
+
+def _step(error: BaseException, reached: Step) -> Step:
+    """The step that failed; what the library does in one call is told apart by its error."""
+    if isinstance(error, aiosmtplib.SMTPSenderRefused):
+        return Step.SENDER
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused | aiosmtplib.SMTPRecipientRefused):
+        return Step.RECIPIENT
+    if isinstance(error.__cause__, ssl.SSLError):  # implicit TLS is part of connecting
+        return Step.TLS
+    return reached
+
+
+def _reply(error: BaseException) -> int | None:
+    """The number that the server answered with, if it answered."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return error.recipients[0].code
+    return error.code if isinstance(error, aiosmtplib.SMTPResponseException) else None

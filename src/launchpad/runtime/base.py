@@ -24,11 +24,49 @@ LABEL_ENVIRONMENT = LABEL_PREFIX + "environment"
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What the engine's host has: cores, memory in bytes, and the engine's own version text."""
+    """What the engine's host has: cores, memory in bytes, and the engine's own version text.
+
+    Beyond that, what the engine says of itself; None, or empty, where it says nothing. `can_limit_…`: whether the
+    kernel's control groups let it limit that. `outlives_restart`: containers go on while the engine is restarted.
+    `security` names what confines containers besides, such as `seccomp`, and `userns` or `rootless` where it runs so.
+    """
 
     cpus: int
     memory_bytes: int
     engine_version: str
+    cgroup_version: str = ""
+    cgroup_driver: str = ""
+    can_limit_memory: bool | None = None
+    can_limit_swap: bool | None = None
+    can_limit_cpus: bool | None = None
+    can_limit_pids: bool | None = None
+    outlives_restart: bool | None = None
+    security: tuple[str, ...] = ()
+    root_dir: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What is in force of the instances' network now, as it was found: nothing was put right.
+
+    `exists`: false before the first launch. `gaps`: in an administrator's words, what is not as it should be; empty
+    where nothing is. `shielded`: whether machines in the same network as this server are kept from instances' ports,
+    which engines before 28.0 do not do by themselves (moby#45610); None: it cannot be told.
+    """
+
+    exists: bool
+    gaps: tuple[str, ...] = ()
+    shielded: bool | None = None
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What holds a running container back now; None: nothing does. `swap_bytes` is what it may use beyond memory."""
+
+    memory_bytes: int | None
+    swap_bytes: int | None
+    cpus: float | None
+    pids: int | None
 
 
 @dataclass(frozen=True)
@@ -154,6 +192,10 @@ class Runtime(Protocol):
         """
         ...
 
+    async def network(self) -> NetworkFacts:
+        """Looks at the network and its rules, and leaves them as they are."""
+        ...
+
     async def start(self, spec: ContainerSpec) -> Container:
         """Creates and starts the container of an instance, and answers when the engine has started it.
 
@@ -188,6 +230,10 @@ class Runtime(Protocol):
 
     async def usage(self, instance_id: str) -> Usage | None:
         """What a running container uses; None when it does not run."""
+        ...
+
+    async def caps(self, instance_id: str) -> Caps | None:
+        """What a running container is held to, memory and processes as the kernel says; None when it does not run."""
         ...
 
     async def cut(self, addresses: Sequence[Address]) -> None:

@@ -1,5 +1,8 @@
 """What instances may reach: the internet and what the settings allow; not the server itself, nor private networks.
 
+And who reaches them: this server only. Engines before 28.0 let machines of the same network in, to a container's own
+address and to ports that are published on the loopback interface (moby#45610; tried with 20.10).
+
 The rules are iptables', in chains of our own that the engine's chain DOCKER-USER and the kernel's INPUT lead to, for
 packets that come in from the instances' bridge only. They are put in as a whole, and looked after by every sweep: the
 reload of a firewall takes them away. Tried with iptables 1.8.9 (nf_tables) and Docker 20.10.
@@ -14,6 +17,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -56,6 +60,7 @@ class EgressRules:
         self._settings = settings
         self._forward = f"LP-{deployment_id[:16]}-FWD"
         self._input = f"LP-{deployment_id[:16]}-IN"
+        self._shield_name = f"LP-{deployment_id[:16]}-OUT"
 
     async def ensure(self, bridge: str) -> None:
         """Puts the rules in place where they are not; nothing where they are.
@@ -65,24 +70,61 @@ class EgressRules:
         """
         if self._settings.rules == "off":
             return
-        text = rules(self._settings, self._forward, self._input, await asyncio.to_thread(resolvers))
-        mark = hashlib.sha256(f"{text}{bridge}".encode()).hexdigest()[:16]
-        outer = "DOCKER-USER" if await _works("iptables", "-n", "-L", "DOCKER-USER") else "FORWARD"
-        await self._put("iptables", bridge, text.replace("{mark}", mark), mark, outer)
-        if await asyncio.to_thread(Path("/proc/net/if_inet6").exists):
-            closed = closed_rules(self._forward, self._input)
-            mark = hashlib.sha256(f"{closed}{bridge}".encode()).hexdigest()[:16]
-            await self._put("ip6tables", bridge, closed.replace("{mark}", mark), mark, "FORWARD")
+        for wanted in await self._wanted(bridge):
+            await self._put(bridge, wanted)
+        outer, shield = await _outer_chain(), self._shield(bridge)
+        if not await _works("iptables", "-C", outer, *shield):
+            await _run("iptables", "-I", outer, "1", *shield)
 
-    async def _put(self, command: str, bridge: str, text: str, mark: str, outer: str) -> None:
-        hooks = ((outer, self._forward), ("INPUT", self._input))
-        marked = (self._forward, "-m", "comment", "--comment", mark)
-        if not await _works(command, "-C", *marked):
-            await _run(f"{command}-restore", "--noflush", feed=text)
+    async def gaps(self, bridge: str) -> list[str]:
+        """What is not in force of the rules, in an administrator's words; changes nothing."""
+        if self._settings.rules == "off":
+            return []
+        found = []
+        for wanted in await self._wanted(bridge):
+            code, listed = await _call(wanted.command, ("-S",), None)
+            if code != 0:
+                found.append(f"{wanted.command} does not work here")
+                continue
+            hooks = self._hooks(wanted, bridge)
+            found += [f"{wanted.command}: {each}" for each in gaps(listed, wanted.text, wanted.mark, hooks)]
+            if wanted.outer == "DOCKER-USER" and "-A FORWARD -j DOCKER-USER" not in listed.splitlines():
+                found.append(f"{wanted.command}: nothing leads from FORWARD to the engine's chain DOCKER-USER")
+        return found
+
+    async def shields(self, bridge: str) -> bool | None:
+        """Whether our rule against machines of the same network is in place; None: it is not ours to put."""
+        if self._settings.rules == "off":
+            return None
+        return await _works("iptables", "-C", await _outer_chain(), *self._shield(bridge))
+
+    async def _wanted(self, bridge: str) -> list[_Wanted]:
+        text = rules(self._settings, self._forward, self._input, await asyncio.to_thread(resolvers))
+        found = [_Wanted.of("iptables", text, bridge, await _outer_chain())]
+        if await asyncio.to_thread(Path("/proc/net/if_inet6").exists):
+            found.append(_Wanted.of("ip6tables", closed_rules(self._forward, self._input), bridge, "FORWARD"))
+        return found
+
+    def _hooks(self, wanted: _Wanted, bridge: str) -> list[tuple[str, tuple[str, ...]]]:
+        return [
+            (wanted.outer, ("-i", bridge, "-j", self._forward)),
+            ("INPUT", ("-i", bridge, "-j", self._input)),
+        ]
+
+    def _shield(self, bridge: str) -> tuple[str, ...]:
+        """nginx comes from this machine, so what it sends is not forwarded."""
+        forwarded = ("!", "-i", bridge, "-o", bridge, "-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED")
+        return (*forwarded, "-m", "comment", "--comment", self._shield_name, "-j", "DROP")
+
+    async def _put(self, bridge: str, wanted: _Wanted) -> None:
+        command = wanted.command
+        _, listed = await _call(command, ("-S",), None)
+        if not all(_is_whole(listed, wanted.text, wanted.mark, chain) for chain in (self._forward, self._input)):
+            await _run(f"{command}-restore", "--noflush", feed=wanted.text)
             log.info("egress.rules_in_place", command=command, bridge=bridge)
-        for chain, ours in hooks:
-            if not await _works(command, "-C", chain, "-i", bridge, "-j", ours):
-                await _run(command, "-I", chain, "1", "-i", bridge, "-j", ours)
+        for chain, hook in self._hooks(wanted, bridge):
+            if not await _works(command, "-C", chain, *hook):
+                await _run(command, "-I", chain, "1", *hook)
 
     async def remove(self) -> None:
         """Takes the rules away, whatever leads to them."""
@@ -90,11 +132,79 @@ class EgressRules:
             _, listed = await _call(command, ("-S",), None)
             for line in listed.splitlines():
                 verb, chain, *rest = [*line.split(), "", ""]
-                if verb == "-A" and rest[:1] == ["-i"] and line.endswith((self._forward, self._input)):
+                leads_to_ours = rest[:1] == ["-i"] and line.endswith((self._forward, self._input))
+                if verb == "-A" and (leads_to_ours or self._shield_name in rest):
                     await _works(command, "-D", chain, *filter(None, rest))
             for ours in (self._forward, self._input):
                 await _works(command, "-F", ours)
                 await _works(command, "-X", ours)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The rules of one version of IP. `outer` is the chain of forwarded packets that leads to ours."""
+
+    command: str
+    text: str
+    mark: str
+    outer: str
+
+    @classmethod
+    def of(cls, command: str, text: str, bridge: str, outer: str) -> _Wanted:
+        mark = hashlib.sha256(f"{text}{bridge}".encode()).hexdigest()[:16]
+        return cls(command, text.replace("{mark}", mark), mark, outer)
+
+
+def gaps(listed: str, text: str, mark: str, hooks: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
+    """What `iptables -S` lists, held against the rules that should be there.
+
+    Args:
+        listed: every chain and rule of the table.
+        text: the rules as `iptables-restore` was given them, and the `mark` in them.
+        hooks: for each chain that leads to one of ours, what the rule has to say that does.
+    """
+    there, found = listed.splitlines(), []
+    for chain, hook in hooks:
+        ours = hook[-1]
+        if not _is_whole(listed, text, mark, ours):
+            found.append(f"the chain {ours} is not what the settings make of it")
+        rule = " ".join(("-A", chain, *hook))
+        if rule not in there:
+            found.append(f"nothing leads from {chain} to {ours}")
+            continue
+        bridge = hook[hook.index("-i") + 1]
+        earlier = [line for line in there[: there.index(rule)] if line.startswith(f"-A {chain} ")]
+        found += [f"{chain} lets packets pass before ours are asked ({one})" for one in earlier if _lets(one, bridge)]
+    return found
+
+
+def _is_whole(listed: str, text: str, mark: str, chain: str) -> bool:
+    """Whether a chain of ours is as `text` makes it: its mark, where it has one, and every verdict in its place."""
+    there, wanted, marked = listed.splitlines(), text.splitlines(), f"-A {chain} -m comment --comment {mark}"
+    return (marked in there or marked not in wanted) and _verdicts(there, chain) == _verdicts(wanted, chain)
+
+
+def _verdicts(lines: Sequence[str], chain: str) -> list[str]:
+    """What becomes of a packet, rule by rule; how iptables spells the rest of a rule differs from how it is given."""
+    return [line.partition(" -j ")[2].split(" ")[0] for line in lines if line.startswith(f"-A {chain} ")]
+
+
+def _lets(rule: str, bridge: str) -> bool:
+    """Whether a rule lets new packets from the bridge pass."""
+    words = rule.split()
+    verdict = words[words.index("-j") + 1] if "-j" in words else ""
+    if verdict not in ("ACCEPT", "RETURN"):
+        return False
+    if "--ctstate" in words and not {"NEW", "INVALID"} & set(words[words.index("--ctstate") + 1].split(",")):
+        return words[words.index("--ctstate") - 1] == "!"
+    if "-i" in words:
+        named, negated = words[words.index("-i") + 1], words[words.index("-i") - 1] == "!"
+        return (named != bridge) if negated else (named == bridge or named.endswith("+"))
+    return True
+
+
+async def _outer_chain() -> str:
+    return "DOCKER-USER" if await _works("iptables", "-n", "-L", "DOCKER-USER") else "FORWARD"
 
 
 def rules(settings: EgressSettings, forward: str, inward: str, name_servers: Sequence[str]) -> str:

@@ -20,10 +20,12 @@ from ..settings import EgressSettings, EngineSettings
 from .base import (
     LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
+    Caps,
     Container,
     ContainerSpec,
     ContainerState,
     HostFacts,
+    NetworkFacts,
     RuntimeEvent,
     Usage,
 )
@@ -32,7 +34,7 @@ from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
-from .engine_spec import container_of, create_body, log_text, number_of_ports, usage_of
+from .engine_spec import caps_of, container_of, create_body, host_of, log_text, number_of_ports, usage_of
 
 log = structlog.get_logger(__name__)
 
@@ -80,18 +82,18 @@ class EngineRuntime(EngineImages):
 
     async def host(self) -> HostFacts:
         try:
-            info = await self._client.json("info")
+            return host_of(await self._client.json("info"))
         except DockerError as error:
             raise refused(error, "tell about its host") from error
-        return HostFacts(
-            cpus=int(info["NCPU"]), memory_bytes=int(info["MemTotal"]), engine_version=str(info["ServerVersion"])
-        )
 
     async def ensure_network(self) -> None:
         await self._network.ensure()
 
     async def mend_network(self) -> None:
         await self._network.mend()
+
+    async def network(self) -> NetworkFacts:
+        return await self._network.facts()
 
     async def remove_network(self) -> None:
         """Takes the instances' network and its rules off this server; raises EngineRefused while it is used."""
@@ -209,14 +211,22 @@ class EngineRuntime(EngineImages):
         return found if labels.get(LABEL_DEPLOYMENT) == self.deployment_id else None
 
     async def usage(self, instance_id: str) -> Usage | None:
-        name = container_name(self.deployment_id, instance_id)
+        return usage_of(await self._stats(container_name(self.deployment_id, instance_id)))
+
+    async def caps(self, instance_id: str) -> Caps | None:
+        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
+        return None if inspected is None else caps_of(inspected, await self._stats(inspected["Id"]))
+
+    async def _stats(self, container: str) -> dict[str, Any]:
+        """What the kernel counts of a container; nothing for one that does not run."""
         params = {"stream": "false", "one-shot": "true"}
         try:
-            return usage_of(await self._client.json(f"containers/{name}/stats", params=params))
+            found: dict[str, Any] = await self._client.json(f"containers/{container}/stats", params=params)
         except DockerError as error:
             if error.status in (404, 409):
-                return None
+                return {}
             raise refused(error, "measure the instance") from error
+        return found
 
     async def cut(self, addresses: Sequence[Address]) -> None:
         await cut(addresses)

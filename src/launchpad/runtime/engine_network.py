@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import structlog
 from aiodocker.exceptions import DockerError
 
 from ..errors import NetworkUnavailable
-from .base import LABEL_DEPLOYMENT
+from .base import LABEL_DEPLOYMENT, NetworkFacts
 from .egress import EgressRules
 from .engine_client import EngineClient, refused
 
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 ICC_OPTION = "com.docker.network.bridge.enable_icc"
 BRIDGE_OPTION = "com.docker.network.bridge.name"
+BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")  # ICC off is a rule of iptables
 _POOL_WORDS = ("address pool", "address space", "non-overlapping ipv4")
 
 
@@ -54,6 +56,20 @@ class EngineNetwork:
                 await self._make_sure()
                 self._known = True
 
+    async def facts(self) -> NetworkFacts:
+        """As `Runtime.network`."""
+        there = await self._of_that_name()
+        if not there:
+            return NetworkFacts(exists=False)
+        gaps = [] if all(map(_is_apart, there)) else ["containers reach each other: its inter-container traffic is on"]
+        if not await asyncio.to_thread(_filters_bridges):
+            gaps.append(f"containers reach each other: {BRIDGE_FILTER} is not 1, so the kernel filters nothing there")
+        shielded: list[bool | None] = []
+        for bridge in map(_bridge_of, there):
+            gaps += await self._egress.gaps(bridge)
+            shielded.append(await self._egress.shields(bridge))
+        return NetworkFacts(exists=True, gaps=tuple(gaps), shielded=None if None in shielded else all(shielded))
+
     async def remove(self) -> None:
         """Takes it away with its rules, when the platform leaves this server; what others have of that name stays.
 
@@ -78,7 +94,7 @@ class EngineNetwork:
         if not there:
             raise NetworkUnavailable("The instances' network was taken away while it was made. Please try again.")
         for network in there:
-            if network["Driver"] != "bridge" or (network.get("Options") or {}).get(ICC_OPTION) != "false":
+            if not _is_apart(network):
                 raise NetworkUnavailable(
                     f"The engine's network “{self._name}” lets containers reach each other. Remove it, so that it is "
                     "made anew, or name another one in engine.network."
@@ -146,6 +162,18 @@ class EngineNetwork:
                 f"The engine has {left} networks named “{self._name}”. Remove all but one of them, or name another one "
                 "in engine.network."
             )
+
+
+def _is_apart(network: dict[str, Any]) -> bool:
+    """Whether the engine keeps its containers from each other."""
+    return network["Driver"] == "bridge" and (network.get("Options") or {}).get(ICC_OPTION) == "false"
+
+
+def _filters_bridges() -> bool:
+    try:
+        return BRIDGE_FILTER.read_text(encoding="ascii").strip() == "1"
+    except OSError:  # the module br_netfilter is not loaded
+        return False
 
 
 def _bridge_name(network_name: str) -> str:

@@ -14,9 +14,11 @@ from .base import (
     LABEL_ENVIRONMENT,
     LABEL_INSTANCE,
     LABEL_OWNER,
+    Caps,
     Container,
     ContainerSpec,
     ContainerState,
+    HostFacts,
     Usage,
 )
 
@@ -130,6 +132,47 @@ def usage_of(stats: Mapping[str, Any]) -> Usage | None:
         memory_bytes=max(0, int(memory["usage"]) - int(cache)),
         cpu_seconds=int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9,
         pids=int((stats.get("pids_stats") or {}).get("current", 0)),
+    )
+
+
+def host_of(info: Mapping[str, Any]) -> HostFacts:
+    """What `GET /info` says, in our words. Engines without control groups leave their lines out."""
+    options = [str(option) for option in info.get("SecurityOptions") or ()]  # "name=seccomp,profile=default"
+    return HostFacts(
+        cpus=int(info["NCPU"]),
+        memory_bytes=int(info["MemTotal"]),
+        engine_version=str(info["ServerVersion"]),
+        cgroup_version=str(info.get("CgroupVersion") or ""),
+        cgroup_driver=str(info.get("CgroupDriver") or ""),
+        can_limit_memory=info.get("MemoryLimit"),
+        can_limit_swap=info.get("SwapLimit"),
+        can_limit_cpus=info.get("CpuCfsQuota"),
+        can_limit_pids=info.get("PidsLimit"),
+        outlives_restart=info.get("LiveRestoreEnabled"),
+        security=tuple(option.partition(",")[0].removeprefix("name=") for option in options),
+        root_dir=str(info.get("DockerRootDir") or ""),
+    )
+
+
+def caps_of(inspected: Mapping[str, Any], stats: Mapping[str, Any]) -> Caps | None:
+    """What holds a container back; None for one that does not run.
+
+    Memory and processes are read from the kernel for each answer of `GET /containers/{id}/stats`; where nothing holds
+    them, that says the host's memory, and 0 or 2^64-1 processes. Swap and cores are what the engine has set.
+    """
+    memory = stats.get("memory_stats") or {}
+    if "usage" not in memory:
+        return None
+    host = inspected["HostConfig"]
+    capped, both = int(host.get("Memory") or 0), int(host.get("MemorySwap") or 0)
+    quota, period = int(host.get("CpuQuota") or 0), int(host.get("CpuPeriod") or 0) or 100_000
+    nano = int(host.get("NanoCpus") or 0)
+    pids = int((stats.get("pids_stats") or {}).get("limit") or 0)
+    return Caps(
+        memory_bytes=int(memory["limit"]) if capped and memory.get("limit") else None,
+        swap_bytes=both - capped if capped and both >= capped else None,
+        cpus=nano / 1e9 if nano else quota / period if quota > 0 else None,
+        pids=pids if 0 < pids < 2**63 else None,
     )
 
 

@@ -19,7 +19,18 @@ from weakref import WeakSet
 
 from ..domain.instances import Address
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing
-from .base import Container, ContainerSpec, ContainerState, HostFacts, ImageInfo, Progress, RuntimeEvent, Usage
+from .base import (
+    Caps,
+    Container,
+    ContainerSpec,
+    ContainerState,
+    HostFacts,
+    ImageInfo,
+    NetworkFacts,
+    Progress,
+    RuntimeEvent,
+    Usage,
+)
 
 GB = 1024**3
 EVENTS_KEPT = 256  # as the engine does
@@ -45,6 +56,9 @@ class FakeRuntime:
         unknown_images: references that no registry has: pulling them fails.
         registry_answers: whether any registry answers.
         broken_builds: tags whose build fails.
+        facts: what `host` answers.
+        network_facts: what `network` answers; mended, nothing is missing in it.
+        stubborn_gaps: mending does not help, as with another firewall's rules.
     """
 
     def __init__(
@@ -56,7 +70,21 @@ class FakeRuntime:
         missing_images: frozenset[str] = frozenset(),
     ) -> None:
         self._deployment_id = deployment_id
-        self._host = HostFacts(cpus, memory_bytes, "fake")
+        self.facts = HostFacts(
+            cpus,
+            memory_bytes,
+            "fake",
+            cgroup_version="2",
+            cgroup_driver="systemd",
+            can_limit_memory=True,
+            can_limit_swap=True,
+            can_limit_cpus=True,
+            can_limit_pids=True,
+            outlives_restart=True,
+            security=("seccomp",),
+        )
+        self.network_facts = NetworkFacts(exists=False, shielded=True)
+        self.stubborn_gaps = False
         self.missing_images = set(missing_images)
         self.unknown_images: set[str] = set()
         self.registry_answers = True
@@ -95,13 +123,21 @@ class FakeRuntime:
 
     async def host(self) -> HostFacts:
         self._check()
-        return self._host
+        return self.facts
 
     async def ensure_network(self) -> None:
         self._check()
+        self.network_facts = replace(self.network_facts, exists=True, gaps=())
 
     async def mend_network(self) -> None:
         self._check()
+        if self.stubborn_gaps:
+            return
+        self.network_facts = replace(self.network_facts, gaps=())
+
+    async def network(self) -> NetworkFacts:
+        self._check()
+        return self.network_facts
 
     async def start(self, spec: ContainerSpec) -> Container:
         self._check()
@@ -158,6 +194,13 @@ class FakeRuntime:
         if there is None or there.container.state is not ContainerState.RUNNING:
             return None
         return Usage(memory_bytes=there.spec.memory_bytes // 4, cpu_seconds=1.0, pids=3)
+
+    async def caps(self, instance_id: str) -> Caps | None:
+        self._check()
+        there = self._running.get(instance_id)
+        if there is None or there.container.state is not ContainerState.RUNNING:
+            return None
+        return Caps(there.spec.memory_bytes, 0, there.spec.cpus, there.spec.pids_limit)
 
     async def cut(self, addresses: Sequence[Address]) -> None:
         for one in self._running.values():

@@ -11,7 +11,7 @@ from ..domain.instances import Address
 from ..errors import EngineRefused
 from ..helperline import HelperLine
 from . import wire
-from .base import Container, ContainerSpec, HostFacts, ImageInfo, Progress, RuntimeEvent, Usage
+from .base import Caps, Container, ContainerSpec, HostFacts, ImageInfo, NetworkFacts, Progress, RuntimeEvent, Usage
 
 MAKE_SECONDS = 420.0  # the helper's own patience with the engine comes first
 STOP_MARGIN_SECONDS = 60.0
@@ -35,6 +35,9 @@ class HelperRuntime:
     async def mend_network(self) -> None:
         await self._line.ask("mend-network")
 
+    async def network(self) -> NetworkFacts:
+        return wire.NETWORK.validate_python(await self._line.ask("network"))
+
     async def start(self, spec: ContainerSpec) -> Container:
         asked = {"spec": wire.plain(spec)}
         return wire.CONTAINER.validate_python(await self._line.ask("start", asked, seconds=MAKE_SECONDS))
@@ -54,6 +57,9 @@ class HelperRuntime:
 
     async def usage(self, instance_id: str) -> Usage | None:
         return wire.USAGE.validate_python(await self._about("usage", instance_id))
+
+    async def caps(self, instance_id: str) -> Caps | None:
+        return wire.CAPS.validate_python(await self._about("caps", instance_id))
 
     async def cut(self, addresses: Sequence[Address]) -> None:
         await self._line.ask("cut", {"addresses": wire.plain(list(addresses))})

@@ -8,15 +8,17 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from ..domain.instances import Address
-from .base import Container, ContainerSpec, HostFacts, ImageInfo, RuntimeEvent, Usage
+from .base import Caps, Container, ContainerSpec, HostFacts, ImageInfo, NetworkFacts, RuntimeEvent, Usage
 
 SPEC = TypeAdapter(ContainerSpec)
 ADDRESSES = TypeAdapter(tuple[Address, ...])
 HOST = TypeAdapter(HostFacts)
+NETWORK = TypeAdapter(NetworkFacts)
 CONTAINER = TypeAdapter(Container)
 FOUND = TypeAdapter(Container | None)
 CONTAINERS = TypeAdapter(list[Container])
 USAGE = TypeAdapter(Usage | None)
+CAPS = TypeAdapter(Caps | None)
 EVENT = TypeAdapter(RuntimeEvent)
 IMAGES = TypeAdapter(list[ImageInfo])
 

@@ -8,7 +8,7 @@ import structlog
 
 from ..domain.instances import Instance, Stage, State, next_transition
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
-from ..store import audit, challenges, gate, instances, known_browsers, logins, passkeys
+from ..store import audit, challenges, gate, instances, known_browsers, kv, logins, passkeys
 from ..store.database import Database
 from .carrier import Carrier, Outcome
 from .offers import OfferService
@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, which counts a day
 
 KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
+LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that came to its end
 
 
 class SweepService:
@@ -41,7 +42,7 @@ class SweepService:
             outcomes.append(Outcome("-", "engine not asked", error.detail))
         outcomes += await self._expire(now)
         outcomes += await self.start_waiting(now)
-        await self._prune(now)
+        await self._prune(now)  # the last step: it records that there was a pass
         return outcomes
 
     async def _expire(self, now: datetime) -> list[Outcome]:
@@ -108,3 +109,10 @@ class SweepService:
             await passkeys.prune(db, now)
             await audit.prune(db, now - self._keep_audit)
             await known_browsers.prune(db, now - KEEP_BROWSERS)
+            await kv.put(db, LAST_SWEEP, now.isoformat(), now)
+
+    async def last(self) -> datetime | None:
+        """When the last pass began that came to its end, by whichever process; None: there was none yet."""
+        async with self._database.reading() as db:
+            found = await kv.get(db, LAST_SWEEP)
+        return None if found is None else datetime.fromisoformat(found)

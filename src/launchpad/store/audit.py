@@ -75,6 +75,11 @@ async def page(
     ]
 
 
+async def newest_at(db: AsyncConnection) -> datetime | None:
+    """When the latest record was made, or says it was."""
+    return (await db.execute(select(table.c.at).order_by(table.c.at.desc()).limit(1))).scalar_one_or_none()
+
+
 async def was_recorded(db: AsyncConnection, action: str, client: str, since: datetime) -> bool:
     query = select(table.c.id).where(table.c.action == action, table.c.client == client, table.c.at > since).limit(1)
     return (await db.execute(query)).first() is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -160,6 +161,12 @@ async def promised(db: AsyncConnection, owner_id: str | None = None) -> Use:
         query = query.where(table.c.owner_id == owner_id)
     memory_bytes, cpus, number = (await db.execute(query)).one()
     return Use(int(memory_bytes), float(cpus), number)
+
+
+async def newest_at(db: AsyncConnection) -> datetime | None:
+    """When the latest instance was asked for, or says it was."""
+    query = select(table.c.created_at).order_by(table.c.created_at.desc()).limit(1)
+    return (await db.execute(query)).scalar_one_or_none()
 
 
 async def count_by_state(db: AsyncConnection) -> dict[State, int]:

@@ -1,46 +1,38 @@
-"""Looks at everything the platform depends on, and says what to do about what is wrong.
-
-It mends no more than a sweep does.
-"""
+"""The doctor's round: what is looked at, in which order, and how long it may take."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from pathlib import Path
 
-from ..domain.environments import Environment
-from ..domain.signin import normalise_address
-from ..errors import ImageMissing, InvalidInput, LaunchpadError
-from ..mail.messages import probe_mail
-from ..runtime.base import Runtime
-from ..settings import Settings
-from ..storage.base import Homes
-from ..store.database import Database
-from .images import ImageService
-from .mailing import MailQueue
+from ...domain.environments import Environment
+from ...domain.signin import normalise_address
+from ...errors import HelperRefused, ImageMissing, InvalidInput, LaunchpadError, MailUnavailable
+from ...mail.messages import probe_mail
+from ...runtime.base import Runtime
+from ...settings import Settings
+from ...storage.base import Homes
+from ...store.database import Database
+from ..images import ImageService
+from ..mailing import MailQueue
+from ..nginx.site import SITE
+from ..sweep import SweepService
+from . import engine, listening, machine, mail, tls, units
+from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
 
 
-class Level(StrEnum):
-    """`BAD`: something does not work, or a promise of docs/security.md does not hold. `WARN`: it could be better."""
-
-    OK = "ok"
-    WARN = "warn"
-    BAD = "bad"
-
-
 @dataclass(frozen=True)
-class Finding:
-    """`text` says what was found, `remedy` what to do about it (empty when nothing is to be done)."""
+class Places:
+    """Where things are on this server."""
 
-    level: Level
-    subject: str
-    text: str
-    remedy: str = ""
+    proc: Path = Path("/proc")
+    systemd: Path = units.RUNS
+    site: Path = SITE
 
 
 class Doctor:
@@ -51,34 +43,61 @@ class Doctor:
         runtime: Runtime,
         homes: Homes,
         images: ImageService,
-        mail: MailQueue,
+        mail_queue: MailQueue,
+        sweep: SweepService,
         catalogue: Mapping[str, Environment],
+        places: Places | None = None,
     ) -> None:
         self._database = database
         self._settings = settings
         self._runtime = runtime
         self._homes = homes
         self._images = images
-        self._mail = mail
+        self._mail = mail_queue
+        self._sweep = sweep
         self._catalogue = catalogue
+        self._places = places or Places()
 
-    async def examine(self) -> list[Finding]:
-        """Every finding, in a fixed order. What does not answer in time is a finding, too."""
-        found: list[Finding] = []
-        for subject, look in (
+    async def examine(self, now: datetime, settings_file: Path | None = None) -> list[Finding]:
+        """Every finding, in a fixed order. What does not answer in time is a finding, too.
+
+        Args:
+            now: the server's clock, which is itself looked at.
+            settings_file: the file that the settings were read from, if there is one.
+        """
+        settings, places = self._settings, self._places
+        rounds: tuple[tuple[str, Callable[[str], Awaitable[list[Finding]]]], ...] = (
             ("origins", self._origins),
             ("sign-in", self._sign_in),
+            ("rights", self._rights),
+            ("files", lambda subject: asyncio.to_thread(machine.files, subject, settings, settings_file)),
             ("database", self._store),
+            ("clock", lambda subject: machine.clock(subject, self._database, now)),
             ("engine", self._engine),
-            ("network", self._network),
+            ("cgroups", self._control_groups),
+            ("limits", lambda subject: engine.limits(subject, self._database, self._runtime, self._catalogue)),
+            ("network", lambda subject: engine.network(subject, self._runtime, settings)),
             ("connections", self._connections),
+            ("ports", self._ports),
+            ("names", lambda subject: tls.names(subject, settings)),
+            ("certificate", lambda subject: tls.certificate(subject, settings, now)),
+            ("nginx", lambda subject: asyncio.to_thread(machine.nginx, subject, settings, places.site)),
             ("images", self._all_images),
             ("homes", self._all_homes),
-            ("mail", self._mail_server),
-        ):
+            ("disk", self._disks),
+            ("sweep", lambda subject: self._sweeps(subject, now)),
+            ("services", lambda subject: units.services(subject, places.systemd)),
+            ("mail", lambda subject: mail.server(subject, settings.mail, self._mail)),
+            ("versions", self._versions),
+        )
+        found: list[Finding] = []
+        for subject, look in rounds:
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     found += await look(subject)
+            except HelperRefused as error:
+                remedy = "If it is of an older version than this command: systemctl restart launchpad-helper"
+                found.append(Finding(Level.BAD, subject, error.detail, remedy))
             except LaunchpadError as error:
                 found.append(Finding(Level.BAD, subject, error.detail))
             except TimeoutError:
@@ -91,7 +110,7 @@ class Doctor:
 
         Raises:
             InvalidInput: `to` is no address that could sign in anywhere.
-            MailUnavailable: the mail server did not take it; the text says at which step.
+            MailUnavailable: the mail server did not take it; the text says at which step, and what to do.
         """
         rules = self._settings.mail
         try:
@@ -105,14 +124,16 @@ class Doctor:
             from_address=rules.from_address,
             sent_at=now,
         )
-        await self._mail.send_now(message)
+        try:
+            await self._mail.send_now(message)
+        except MailUnavailable as error:
+            if not error.step:
+                raise
+            said = f"{mail.failed(rules, error)} {mail.remedy(rules, error)}"
+            raise MailUnavailable(said, permanent=error.permanent, step=error.step, reply=error.reply) from error
         if not rules.host:
             return f"No mail server is set: the mail is a file in {self._settings.state_dir / 'outbox'}."
-        domain = rules.from_address.rpartition("@")[2]
-        return (
-            f"{rules.host} took the mail to {to}. If it does not arrive, or as spam: SPF and DKIM of {domain} have to "
-            f"name {rules.host}; where it bounces, the report goes to {rules.from_address}."
-        )
+        return mail.delivery(rules, address)
 
     async def _origins(self, subject: str) -> list[Finding]:
         settings = self._settings
@@ -156,26 +177,44 @@ class Doctor:
             return [Finding(Level.WARN, subject, text, "Name your institute's domains in sign_in.allowed_domains.")]
         return [Finding(Level.OK, subject, f"For addresses at {', '.join(rules.allowed_domains)}.")]
 
+    async def _rights(self, subject: str) -> list[Finding]:
+        return engine.rights(subject, self._settings)
+
     async def _store(self, subject: str) -> list[Finding]:
+        problems = await self._database.problems()
+        if problems:
+            text = f"The database is damaged: {'; '.join(problems)}."
+            remedy = "Stop the portal and bring a backup back (“launchpad restore”); keep the damaged file."
+            return [Finding(Level.BAD, subject, text, remedy)]
         await self._database.ping()
-        return [Finding(Level.OK, subject, "It answers.")]
+        return [Finding(Level.OK, subject, "It answers, and is whole.")]
 
     async def _engine(self, subject: str) -> list[Finding]:
-        host = await self._runtime.host()
-        return [Finding(Level.OK, subject, f"Version {host.engine_version}, {host.cpus} cores.")]
+        return engine.engine(subject, await self._runtime.host())
 
-    async def _network(self, subject: str) -> list[Finding]:
-        await self._runtime.mend_network()
-        if self._settings.egress.rules == "off":
-            return [
-                Finding(
-                    Level.WARN,
-                    subject,
-                    "Instances reach this server and whatever it reaches: egress.rules is “off”.",
-                    "Take that setting away, unless another firewall keeps them in.",
-                )
-            ]
-        return [Finding(Level.OK, subject, "Instances reach neither this server nor private networks.")]
+    async def _control_groups(self, subject: str) -> list[Finding]:
+        return engine.control_groups(subject, await self._runtime.host(), self._places.proc)
+
+    async def _ports(self, subject: str) -> list[Finding]:
+        found = await asyncio.to_thread(listening.listeners, self._places.proc)
+        return listening.ports(subject, self._settings, found)
+
+    async def _disks(self, subject: str) -> list[Finding]:
+        try:
+            engine_root = (await self._runtime.host()).root_dir
+        except LaunchpadError:  # an engine that is away is a finding of its own
+            engine_root = ""
+        return await asyncio.to_thread(machine.disks, subject, self._settings, engine_root)
+
+    async def _sweeps(self, subject: str, now: datetime) -> list[Finding]:
+        return await units.sweeps(subject, self._settings, self._database, await self._sweep.last(), now)
+
+    async def _versions(self, subject: str) -> list[Finding]:
+        try:
+            engine_version, limited = (await self._runtime.host()).engine_version, self._homes.enforces_limits
+        except LaunchpadError:
+            engine_version, limited = "", True
+        return await machine.versions(subject, self._settings, engine_version, limited)
 
     async def _connections(self, subject: str) -> list[Finding]:
         if await self._runtime.can_cut():
@@ -205,23 +244,12 @@ class Doctor:
 
     async def _all_homes(self, subject: str) -> list[Finding]:
         await self._homes.check()
+        root = self._settings.homes.root
         if not self._homes.enforces_limits:
-            return [
-                Finding(
-                    Level.WARN,
-                    subject,
-                    f"Homes can be made in {self._settings.homes.root}, and grow without limit.",
-                    "On btrfs, “btrfs quota enable” lets the platform limit them.",
-                )
-            ]
-        return [Finding(Level.OK, subject, f"Homes can be made in {self._settings.homes.root}, and are limited.")]
-
-    async def _mail_server(self, subject: str) -> list[Finding]:
-        if not self._settings.mail.host:
-            text = "No mail server is set: codes go to the outbox, and whoever reads it can sign in as anybody."
-            return [Finding(Level.WARN, subject, text, "Set [mail].")]
-        await self._mail.check()
-        return [Finding(Level.OK, subject, f"{self._settings.mail.host} takes connections and the log-in.")]
+            text = f"Homes can be made in {root}, and grow without limit."
+            remedy = f"ext4, XFS and btrfs limit them once their quotas are on: {INSTALL_GUIDE}, “Limits of homes”."
+            return [Finding(Level.WARN, subject, text, remedy)]
+        return [Finding(Level.OK, subject, f"Homes can be made in {root}, and are limited.")]
 
 
 def _is_local(url: str) -> bool:

@@ -1,0 +1,182 @@
+"""The engine, and whether what it should hold instances to is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...domain.environments import Environment
+from ...domain.instances import Instance, State
+from ...domain.sizes import describe_bytes
+from ...runtime.base import Caps, HostFacts, Runtime
+from ...settings import Settings
+from ...store import instances
+from ...store.database import Database
+from .findings import INSTALL_GUIDE, Finding, Level, numbers
+
+OLDEST_TRIED = (20, 10)
+SHIELDS_BY_ITSELF = (28, 0)
+LARGEST_PAGE_BYTES = 64 * 1024  # the kernel rounds a limit down to whole pages
+INSTANCES_LOOKED_AT = 20
+_DAEMON = "/etc/docker/daemon.json"
+
+
+def engine(subject: str, host: HostFacts) -> list[Finding]:
+    """Its version, what a restart of it would end, and what confines containers besides."""
+    found = []
+    version = numbers(host.engine_version)
+    if version is not None and version < OLDEST_TRIED:
+        text = f"Version {host.engine_version} is older than any this program was tried with."
+        found.append(Finding(Level.WARN, subject, text, "Install Docker 20.10 or newer."))
+    if host.outlives_restart is False:
+        text = "Instances end when the engine is restarted, at its updates for example."
+        remedy = f'Set "live-restore": true in {_DAEMON}, then “systemctl reload docker”.'
+        found.append(Finding(Level.WARN, subject, text, remedy))
+    if host.cgroup_version and "seccomp" not in host.security:
+        text = "Containers may use every system call of the kernel: seccomp is off."
+        remedy = f"Take seccomp-profile = unconfined out of {_DAEMON}, or use a kernel with seccomp."
+        found.append(Finding(Level.WARN, subject, text, remedy))
+    if "userns" in host.security or "rootless" in host.security:
+        text = "Containers get other uids than homes have (userns-remap or rootless): none can write its home."
+        found.append(Finding(Level.BAD, subject, text, f"Run Docker as root, without userns-remap in {_DAEMON}."))
+    size = describe_bytes(host.memory_bytes)
+    return found or [Finding(Level.OK, subject, f"Version {host.engine_version}, {host.cpus} cores, {size} of memory.")]
+
+
+def control_groups(subject: str, host: HostFacts, proc: Path) -> list[Finding]:
+    """Whether the kernel lets the engine limit what an instance takes.
+
+    Args:
+        proc: /proc, which says whether there is swap at all.
+    """
+    if not host.cgroup_version:
+        return [Finding(Level.OK, subject, "Not looked at: the engine does not say what it can limit.")]
+    found = []
+    kinds = (
+        ("memory", host.can_limit_memory, "one instance can use up the server's memory"),
+        ("cores", host.can_limit_cpus, "one instance can use all cores"),
+        ("processes", host.can_limit_pids, "a fork bomb in one instance takes the server down"),
+    )
+    for kind, can, so in kinds:
+        if can is False:
+            text = f"Limits of {kind} are not in force: {so}. The kernel's control group for it is missing or off."
+            remedy = "Boot without cgroup_disable=…, and with cgroup_enable=memory where the kernel wants it."
+            found.append(Finding(Level.BAD, subject, text, remedy))
+    if host.can_limit_swap is False:
+        has_swap = _has_swap(proc)
+        text = "Limits of memory do not count swap: an instance can use the server's swap beyond its size."
+        if not has_swap:
+            text = "Swap could not be limited, but this server has none."
+        remedy = "Boot with swapaccount=1 (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub), or without swap."
+        found.append(Finding(Level.BAD if has_swap else Level.WARN, subject, text, remedy))
+    if host.cgroup_version == "1":
+        text = "Control groups of version 1: limits are in force, but the kernel and Docker are giving this version up."
+        remedy = "Boot with systemd.unified_cgroup_hierarchy=1; Debian and Ubuntu have version 2 by themselves."
+        found.append(Finding(Level.WARN, subject, text, remedy))
+    ways = f"version {host.cgroup_version}, by {host.cgroup_driver or 'the engine'}"
+    return found or [Finding(Level.OK, subject, f"Memory, swap, cores and processes can be limited ({ways}).")]
+
+
+async def limits(
+    subject: str, database: Database, runtime: Runtime, catalogue: Mapping[str, Environment]
+) -> list[Finding]:
+    """Running instances' limits, as kernel and engine have them, held against the record."""
+    async with database.reading() as db:
+        running = await instances.in_states(db, State.RUNNING)
+    if not running:
+        return [Finding(Level.OK, subject, "Not looked at: no instance runs.")]
+    found, looked_at = [], 0
+    for instance in running[-INSTANCES_LOOKED_AT:]:
+        caps = await runtime.caps(instance.id)
+        if caps is None:  # ended just now, or a case for the next sweep
+            continue
+        looked_at += 1
+        wrong = beyond(instance, caps, catalogue.get(instance.environment))
+        if wrong:
+            text = f"Instance {instance.id} is not held to its size: {'; '.join(wrong)}."
+            remedy = "See what is said of cgroups; then stop it and launch it again."
+            found.append(Finding(Level.BAD, subject, text, remedy))
+    if not looked_at:
+        return [Finding(Level.OK, subject, "Not looked at: no instance's container runs.")]
+    text = f"In force, as kernel and engine say, for {looked_at} of {len(running)} running instances."
+    return found or [Finding(Level.OK, subject, text)]
+
+
+def beyond(instance: Instance, caps: Caps, environment: Environment | None) -> list[str]:
+    """What an instance may take beyond its record, in words."""
+    wrong = []
+    promised = instance.limits
+    if caps.memory_bytes is None or caps.memory_bytes > promised.memory_bytes + LARGEST_PAGE_BYTES:
+        wrong.append(f"memory {_said(caps.memory_bytes)} instead of {describe_bytes(promised.memory_bytes)}")
+    if caps.swap_bytes != 0:
+        wrong.append(f"swap {_said(caps.swap_bytes)} instead of none")
+    if caps.cpus is None or caps.cpus > promised.cpus + 0.01:
+        wrong.append(f"cores {'without end' if caps.cpus is None else f'{caps.cpus:g}'} instead of {promised.cpus:g}")
+    if caps.pids is None or (environment is not None and caps.pids > environment.pids_limit):
+        most = environment.pids_limit if environment is not None else "some"
+        wrong.append(f"processes {'without end' if caps.pids is None else caps.pids} instead of {most}")
+    return wrong
+
+
+async def network(subject: str, runtime: Runtime, settings: Settings) -> list[Finding]:
+    """What instances reach and who reaches them, looked at before and after the sweep's own mending."""
+    before = await runtime.network()
+    await runtime.mend_network()
+    now = await runtime.network()
+    found = []
+    if settings.egress.rules == "off":
+        text = "Instances reach this server and whatever it reaches: egress.rules is “off”."
+        remedy = "Take that setting away, unless another firewall keeps them in."
+        found.append(Finding(Level.WARN, subject, text, remedy))
+    for gap in now.gaps:
+        text = f"Instances are not kept apart, or not from this server: {gap}."
+        remedy = "Take away what stands in the way; “launchpad sweep” puts the rules in their place. See “iptables -S”."
+        found.append(Finding(Level.BAD, subject, text, remedy))
+    if mended := [gap for gap in before.gaps if gap not in now.gaps]:
+        text = f"Rules were missing, and have just been put back: {'; '.join(mended)}."
+        remedy = (
+            "Find out what takes them away (a firewall's reload?): instances are not kept in until a sweep notices."
+        )
+        found.append(Finding(Level.WARN, subject, text, remedy))
+    if now.exists and not now.shielded:
+        version = numbers((await runtime.host()).engine_version)
+        if version is None or version < SHIELDS_BY_ITSELF:
+            found.append(Finding(Level.WARN, subject, *_UNSHIELDED))
+    if found:
+        return found
+    if not now.exists:
+        return [
+            Finding(Level.OK, subject, "Not looked at: there is none yet. The first launch makes it, with its rules.")
+        ]
+    text = "Instances reach neither each other, nor this server, nor private networks; only this server reaches them."
+    return [Finding(Level.OK, subject, text)]
+
+
+_UNSHIELDED = (
+    "Machines in the same network as this server can reach instances' ports past nginx: engines before 28.0 let them.",
+    "Leave egress.rules “enforced”, update Docker, or say so to your firewall: iptables -I DOCKER-USER ! -i BRIDGE "
+    "-o BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP, with the bridge of engine.network.",
+)
+
+
+def rights(subject: str, settings: Settings) -> list[Finding]:
+    """Whose hands the engine's socket is in."""
+    if settings.helper.socket is not None:
+        return [Finding(Level.OK, subject, "The portal works through the privileged helper, without root or engine.")]
+    text = "The portal's own process has the engine's socket, and so the server's root: helper.socket is not set."
+    return [
+        Finding(Level.WARN, subject, text, f"Fine for a trial; a server is installed by install.sh ({INSTALL_GUIDE}).")
+    ]
+
+
+def _said(size_bytes: int | None) -> str:
+    return "without end" if size_bytes is None else describe_bytes(size_bytes)
+
+
+def _has_swap(proc: Path) -> bool:
+    """True also where it cannot be told."""
+    try:
+        lines = (proc / "swaps").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return True
+    return len(lines) > 1
