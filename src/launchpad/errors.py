@@ -145,13 +145,29 @@ class HomeUnavailable(Unavailable):
 
 
 class MailUnavailable(Unavailable):
-    """A mail could not be handed over; `permanent` when trying again cannot help."""
+    """A mail could not be handed over.
+
+    Args:
+        permanent: trying again cannot help.
+        recipient_refused: the mail server works, and does not take mail to this recipient.
+        mail_status: the enhanced status code (RFC 3463), where the server gave one.
+    """
 
     code = "mail-unavailable"
 
-    def __init__(self, detail: str, *, permanent: bool = False) -> None:
+    def __init__(
+        self, detail: str, *, permanent: bool = False, recipient_refused: bool = False, mail_status: str | None = None
+    ) -> None:
         super().__init__(detail)
         self.permanent = permanent
+        self.recipient_refused = recipient_refused
+        self.mail_status = mail_status
+
+
+class MailboxUnavailable(Unavailable):
+    """The mailbox that reports of undelivered mail come to could not be read."""
+
+    code = "mailbox-unavailable"
 
 
 class StartFailed(Unavailable):

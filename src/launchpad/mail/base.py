@@ -14,7 +14,8 @@ class Mailer(Protocol):
 
         Raises:
             MailUnavailable: it could not be handed over; `permanent` says that trying again cannot help (refused
-                log-in, refused recipient). Its text is ours: nothing the server said is in it.
+                log-in, refused recipient), `recipient_refused` that only this recipient is refused, `mail_status`
+                which enhanced status code was given. Its text is ours: nothing else that the server said is in it.
             ValueError: the message has no or more than one recipient, or a line break in a header.
         """
         ...

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from ..domain.instances import Instance, Stage, State, next_transition
-from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
-from ..store import audit, challenges, gate, instances, known_browsers, logins, passkeys
+from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, MailboxUnavailable
+from ..store import audit, challenges, gate, instances, known_browsers, logins, mail_failures, passkeys
 from ..store.database import Database
+from .bounces import BounceService
 from .carrier import Carrier, Outcome
 from .offers import OfferService
 
@@ -21,14 +22,18 @@ KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
 
 
 class SweepService:
-    def __init__(self, database: Database, carrier: Carrier, offers: OfferService, audit_days: int) -> None:
+    def __init__(
+        self, database: Database, carrier: Carrier, offers: OfferService, bounces: BounceService, audit_days: int
+    ) -> None:
         self._keep_audit = timedelta(days=audit_days)
+        self._bounces = bounces
         self._database = database
         self._carrier = carrier
         self._offers = offers
 
     async def sweep(self, now: datetime) -> list[Outcome]:
-        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is old.
+        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is old,
+        takes reports of mail that did not arrive.
 
         Returns what was done and why. What takes time (saving, stopping) goes on in the background; `Carrier.wait`
         waits for it. An engine that does not answer is an outcome of its own, and nothing is decided without it.
@@ -42,7 +47,16 @@ class SweepService:
         outcomes += await self._expire(now)
         outcomes += await self.start_waiting(now)
         await self._prune(now)
+        outcomes += await self._collect_bounces(now)  # last: a slow mailbox keeps nothing else waiting
         return outcomes
+
+    async def _collect_bounces(self, now: datetime) -> list[Outcome]:
+        try:
+            failures = await self._bounces.collect(now)
+        except MailboxUnavailable as error:
+            log.warning("sweep.mailbox_unavailable", detail=error.detail)
+            return [Outcome("-", "reports not taken", error.detail)]
+        return [Outcome("-", "reports taken", f"mails that did not arrive: {failures}")] if failures else []
 
     async def _expire(self, now: datetime) -> list[Outcome]:
         async with self._database.reading() as db:
@@ -108,3 +122,4 @@ class SweepService:
             await passkeys.prune(db, now)
             await audit.prune(db, now - self._keep_audit)
             await known_browsers.prune(db, now - KEEP_BROWSERS)
+            await mail_failures.prune(db, now - self._keep_audit)
