@@ -256,6 +256,7 @@ class FakeMailbox:
     seen: set[int] = field(default_factory=set)
     validity: int = 1
     is_down: bool = False
+    is_read_only: bool = False
 
     def put(self, content: bytes) -> int:
         """A mail arrives; returns its number."""
@@ -274,6 +275,8 @@ class FakeMailbox:
 
     async def mark_seen(self, batch: Batch, uids: Sequence[int]) -> None:
         self._must_be_up()
+        if self.is_read_only:
+            raise MailboxUnavailable("The mailbox for reports could not be read.")
         if batch.mark.validity == self.validity:
             self.seen |= set(uids) & {letter.uid for letter in self.letters}
 
