@@ -37,6 +37,7 @@ install_packages() {
   # Where systemd runs, services are wanted (Docker), but no mailboxes on port 143: the tests start their own.
   local quiet=
   case " ${missing[*]} " in *" dovecot-imapd "*) quiet=dovecot ;; esac
+  # shellcheck disable=SC2016 # the policy's own argument
   if [ ! -e $policy ] && [ ! -d /run/systemd/system ]; then
     printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made_policy=1
   elif [ ! -e $policy ] && [ -n "$quiet" ]; then
