@@ -50,6 +50,7 @@ KINDS: dict[Any, str] = {
     values.HealthPath: "path",
     values.Ids: "uid:gid",
     values.HeaderName: "header name",
+    values.FolderName: "folder name",
     values.Capability: "capability",
 }
 WORDS_OF_VALIDATORS = {kind.__metadata__[0].func: words for kind, words in KINDS.items()}
@@ -140,6 +141,12 @@ def settings_page() -> str:
             continue
         lines += [f"## [{section}]", "", cell(model.__doc__ or ""), ""]
         lines += [*settings_table(model, f"LAUNCHPAD_{section.upper()}__", defaults[section]), ""]
+        for name, inner in model.model_fields.items():
+            kind = inner.annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                lines += [f"### [{section}.{name}]", "", cell(kind.__doc__ or ""), ""]
+                prefix = f"LAUNCHPAD_{section.upper()}__{name.upper()}__"
+                lines += [*settings_table(kind, prefix, defaults[section][name]), ""]
     lines += ["## [[mounts]]", "", cell(MountSettings.__doc__ or ""), "As a variable: `LAUNCHPAD_MOUNTS`, in JSON.", ""]
     lines += [*settings_table(MountSettings, None, plain_defaults(MountSettings)), ""]
     lines += ["## [[environments]]", "", cell(EnvironmentSettings.__doc__ or ""), ENVIRONMENTS]

@@ -153,19 +153,40 @@ class HomeUnavailable(Unavailable):
 
 
 class MailUnavailable(Unavailable):
-    """A mail could not be handed over; `permanent` when trying again cannot help.
+    """A mail could not be handed over.
 
-    `step` says how far it came (one of `mail.base.Step`; empty where there are none), `reply` is the number the mail
-    server answered with there, such as 535. Of its words nothing is kept.
+    Args:
+        permanent: trying again cannot help.
+        step: how far it came, one of `mail.base.Step`; empty where there are none.
+        reply: the number that the mail server answered with there, such as 535. Of its words nothing is kept.
+        recipient_refused: the mail server works, and does not take mail to this recipient.
+        mail_status: the enhanced status code (RFC 3463), where the server gave one.
     """
 
     code = "mail-unavailable"
 
-    def __init__(self, detail: str, *, permanent: bool = False, step: str = "", reply: int | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        permanent: bool = False,
+        step: str = "",
+        reply: int | None = None,
+        recipient_refused: bool = False,
+        mail_status: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.permanent = permanent
         self.step = step
         self.reply = reply
+        self.recipient_refused = recipient_refused
+        self.mail_status = mail_status
+
+
+class MailboxUnavailable(Unavailable):
+    """The mailbox that reports of undelivered mail come to could not be read."""
+
+    code = "mailbox-unavailable"
 
 
 class StartFailed(Unavailable):

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .domain.environments import Prefix
 from .domain.origins import InstancesOrigin
 from .domain.sizes import parse_bytes
 from .settings_catalogue import with_shipped_environments
+from .settings_mail import BounceSettings as BounceSettings
+from .settings_mail import MailSettings as MailSettings
 from .settings_values import (
     AbsolutePath,
     Address,
@@ -41,13 +43,10 @@ from .settings_values import (
     Sizes,
     WholePath,
 )
+from .settings_values import Section as _Section
 
 DEFAULT_CONFIG = Path("/etc/launchpad/launchpad.toml")
 VARIABLE_PREFIX = "LAUNCHPAD_"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SignInSettings(_Section):
@@ -71,28 +70,6 @@ class SignInSettings(_Section):
     login_hours: int = Field(24, ge=1, description="How long a login lasts when “remember me” is off.")
     login_idle_hours: int = Field(12, ge=1, description="A login unused for so long ends, when “remember me” is off.")
     remember_days: int = Field(7, ge=1, le=90, description="How long a login lasts when “remember me” is on.")
-
-
-class MailSettings(_Section):
-    """The mail server. Without `host`, mails go to the outbox: `<state_dir>/outbox/*.eml` and the terminal."""
-
-    host: str = Field("", description="Name of the SMTP server; empty: no mail leaves, codes go to the outbox.")
-    port: int = Field(587, ge=1, le=65535, description="587 for STARTTLS, 465 for implicit TLS, 25 for a relay.")
-    security: Literal["starttls", "tls", "none"] = Field(
-        "starttls", description="How the connection is protected; `none` only towards a relay on a trusted network."
-    )
-    username: str = Field("", description="Log-in at the mail server, where it wants one.")
-    password: Secret | None = Field(None, description="Its password. For Amazon SES: the SMTP password, not the key.")
-    from_address: EmailStr = Field("launchpad@localhost.localdomain", description="Sender of every mail.")
-    from_name: str = Field("Data-Science Launchpad", description="The sender's name as people see it.")
-    timeout_seconds: float = Field(10, gt=0, le=120, description="Patience with the mail server for one step.")
-    ca_file: Path | None = Field(None, description="CA certificates to trust for the mail server, beyond the system's.")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.username and self.password is None:
-            raise ValueError("username is set, but password is not")
-        return self
 
 
 class HomesSettings(_Section):

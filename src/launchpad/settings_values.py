@@ -1,4 +1,5 @@
-"""The kinds of values that settings have: sizes, origins, names … each with a plain text for what does not fit."""
+"""What settings are made of: tables, and kinds of values (sizes, origins, names …), each with a plain text for what
+does not fit."""
 
 from __future__ import annotations
 
@@ -8,13 +9,20 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
 from .domain.origins import INSTANCE_MARK
 from .domain.signin import normalise_address
 from .domain.sizes import format_bytes, parse_bytes
 
 T = TypeVar("T", int, float)
+
+
+class Section(BaseModel):
+    """A table of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
 
 _PLACEHOLDERS = {"change-me", "changeme", "change_me", "secret", "password", "placeholder", "example", "xxx", "todo"}
 
@@ -129,5 +137,6 @@ Name = Annotated[
 AbsolutePath = Annotated[str, _like(r"/[^\x00-\x1f]*", "write the whole path, from / on")]
 HealthPath = Annotated[str, _like(r"(/|\{root_path\})[^\x00-\x20]*", "write a path that begins with / or {root_path}")]
 Ids = Annotated[str, _like(r"(\d+|\{uid\})?(:(\d+|\{uid\}))?", "write uid:gid as numbers, or {uid} for the owner's")]
+FolderName = Annotated[str, _like(r"[ !#-\[\]-~]+", "write the folder's name as the server lists it, in plain letters")]
 HeaderName = Annotated[str, _like("[A-Za-z][A-Za-z0-9-]*", "a header's name is made of letters, digits and hyphens")]
 Capability = Annotated[str, _like("[A-Z_]+", "write it like CHOWN, without CAP_")]

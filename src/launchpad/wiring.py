@@ -8,11 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from .domain.environments import Environment
+from .domain.mail import FailureKind
 from .errors import SettingsError
 from .helper.guard import Guard
 from .helper.verbs import Verbs
 from .helperline import HelperLine
 from .mail.base import Mailer
+from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import Outbox
 from .mail.smtp import SmtpMailer
 from .runtime.base import Runtime
@@ -20,6 +22,7 @@ from .runtime.engine import EngineRuntime
 from .runtime.fake import FakeRuntime
 from .runtime.helper import HelperRuntime
 from .services.audit import AuditService
+from .services.bounces import BounceService
 from .services.carrier import Carrier, utc_now
 from .services.certificates import site_certificates, write_bundle
 from .services.doctor import Doctor
@@ -30,6 +33,7 @@ from .services.images import ImageService
 from .services.instances import InstanceService
 from .services.launching import Launcher
 from .services.logins import LoginService
+from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
 from .services.observer import Observer
 from .services.offers import OfferService, environment_of
@@ -105,6 +109,11 @@ def mailer_of(settings: Settings, state: StateDir) -> Mailer:
     return SmtpMailer(settings.mail) if settings.mail.host else Outbox(state.outbox)
 
 
+def mailbox_of(settings: Settings) -> Mailbox | None:
+    """Where reports of undelivered mail come to, if anybody is to look there."""
+    return ImapMailbox(settings.mail) if settings.mail.bounces.host else None
+
+
 def build_platform(
     settings: Settings,
     *,
@@ -112,6 +121,7 @@ def build_platform(
     runtime: Runtime | None = None,
     homes: Homes | None = None,
     mailer: Mailer | None = None,
+    mailbox: Mailbox | None = None,
 ) -> Platform:
     """Puts the platform together; nothing is opened but the state directory.
 
@@ -124,7 +134,13 @@ def build_platform(
     line = helper_line(settings)
     runtime = runtime or runtime_of(settings, state.deployment_id, line)
     homes = homes or (HelperHomes(line, settings.homes.root) if line else choose_driver(settings.homes))
-    mail = MailQueue(mailer or mailer_of(settings, state))
+    failures = MailFailureService(database)
+
+    async def note_failure(address: str, kind: FailureKind, status: str | None) -> None:
+        await failures.note(address, kind, status, now())
+
+    mail = MailQueue(mailer or mailer_of(settings, state), on_failure=note_failure)
+    bounces = BounceService(database, mailbox or mailbox_of(settings))
     catalogue = catalogue_of(settings)
     images = ImageService(runtime, settings.images)
     certificates = site_certificates(settings.images.extra_ca_certificates)
@@ -134,7 +150,7 @@ def build_platform(
     carrier = Carrier(database, runtime, homes, images, launcher, catalogue, mark, now)
     offers = OfferService(database, settings, runtime)
     instances = InstanceService(database, settings, offers, carrier, catalogue)
-    sweep = SweepService(database, carrier, offers, settings.audit_days)
+    sweep = SweepService(database, carrier, offers, bounces, settings.audit_days)
     carrier.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     doorkeeper = Doorkeeper(database, settings, runtime)
@@ -150,6 +166,8 @@ def build_platform(
         runtime=runtime,
         homes=homes,
         mail=mail,
+        mail_failures=failures,
+        bounces=bounces,
         images=images,
         audit=audit,
         carrier=carrier,

@@ -289,6 +289,8 @@ async def test_a_wrong_password_is_permanent(start_server: StartServer, security
             await work
         assert refused.value.permanent
         assert (refused.value.step, refused.value.reply) == (Step.LOG_IN, 535)
+        assert refused.value.mail_status == "5.7.8"
+        assert not refused.value.recipient_refused
     assert server.mails == []
 
 
@@ -320,6 +322,37 @@ async def test_a_refused_sender_is_ours_to_tell(start_server: StartServer) -> No
         await SmtpMailer(settings).send(mail_to())
     assert (refused.value.permanent, refused.value.step, refused.value.reply) == (True, Step.SENDER, 553)
     assert "secret-host-name" not in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "recipient_refused"),
+    [
+        ("550 5.1.1 <anna@example.org> nobody here", "5.1.1", True),
+        ("552 5.2.2 over quota", "5.2.2", True),
+        ("450 4.2.0 greylisted", "4.2.0", True),
+        ("550 nobody here", None, False),
+        ("554 5.7.1 relay access denied", "5.7.1", False),
+        ("550 4.1.1 of two minds", None, False),
+        ("550 see 5.1.1 in the manual", None, False),
+    ],
+)
+async def test_the_status_code_of_a_refused_recipient_is_kept(
+    start_server: StartServer, answer: str, status: str | None, recipient_refused: bool
+) -> None:
+    """That relaying is denied is said of a recipient, and means everybody."""
+    _, settings = start_server("none", recipient_answer=answer)
+    with pytest.raises(MailUnavailable) as refused:
+        await SmtpMailer(settings).send(mail_to())
+    assert refused.value.mail_status == status
+    assert refused.value.recipient_refused is recipient_refused
+
+
+async def test_the_status_code_of_a_refused_mail_is_kept(start_server: StartServer) -> None:
+    _, settings = start_server("none", answer="550 5.7.23 SPF does not allow it")
+    with pytest.raises(MailUnavailable) as refused:
+        await SmtpMailer(settings).send(mail_to())
+    assert refused.value.mail_status == "5.7.23"
+    assert not refused.value.recipient_refused
 
 
 async def test_without_starttls_nothing_is_sent(start_server: StartServer) -> None:

@@ -17,6 +17,7 @@ from launchpad.domain.instances import Instance, State
 from launchpad.domain.users import User
 from launchpad.errors import EngineRefused, MailUnavailable
 from launchpad.mail.base import check_message
+from launchpad.mail.mailbox import FakeMailbox
 from launchpad.mail.messages import code_of
 from launchpad.runtime.base import Container, ContainerSpec
 from launchpad.runtime.fake import GB, FakeRuntime
@@ -45,16 +46,16 @@ class Clock:
 
 
 class Letters:
-    """A mailer that keeps what it is given, unless it is `broken`."""
+    """A mailer that keeps what it is given, or raises what stands in `refusing`."""
 
     def __init__(self) -> None:
         self.sent: list[EmailMessage] = []
-        self.broken = False
+        self.refusing: MailUnavailable | None = None
 
     async def send(self, message: EmailMessage) -> None:
         check_message(message)
-        if self.broken:
-            raise MailUnavailable("The mail server did not take the mail.")
+        if self.refusing is not None:
+            raise self.refusing
         self.sent.append(message)
 
     async def check(self) -> None:
@@ -164,6 +165,7 @@ class World:
         self.homes_root.mkdir(exist_ok=True)
         self.clock = Clock()
         self.letters = Letters()
+        self.mailbox = FakeMailbox()
         self.runtime = SteppedRuntime(**engine)
         self.opened: list[Platform] = []
         self.settings = {
@@ -194,6 +196,7 @@ class World:
             runtime=self.runtime,
             homes=SteppedHomes(self.homes_root, self.runtime),
             mailer=self.letters,
+            mailbox=self.mailbox,
         )
         await platform.database.migrate()
         if mail:

@@ -18,6 +18,15 @@ from .ports import free_ports
 class _Keeper:
     def __init__(self) -> None:
         self.mails: list[tuple[str, Message]] = []
+        self.refused: dict[str, str] = {}
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's
+        self, server: SMTP, session: SmtpSession, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.refused:
+            return self.refused[address]
+        envelope.rcpt_tos.append(address)
+        return "250 fine"
 
     async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
         assert len(envelope.rcpt_tos) == 1, "one request, one recipient"
@@ -40,6 +49,10 @@ class MailServer:
 
     def stop(self) -> None:
         self._controller.stop()
+
+    def refuse(self, address: str, answer: str) -> None:
+        """From now on this recipient is answered like "550 5.1.1 nobody here"."""
+        self._keeper.refused[address] = answer
 
     def mails_to(self, address: str) -> list[Message]:
         return [mail for recipient, mail in self._keeper.mails if recipient == address]

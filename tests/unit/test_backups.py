@@ -260,6 +260,6 @@ async def test_a_backup_whose_settings_would_not_start_fails_its_rehearsal(platf
 
 async def test_a_report_that_nobody_gets_is_an_error(world: World, platform: Platform) -> None:
     assert await platform.reports.send("hello", ["text"], NOW) == ["admin@a.org"]
-    world.letters.broken = True
+    world.letters.refusing = MailUnavailable("The mail server did not take the mail.")
     with pytest.raises(MailUnavailable, match="No administrator could be told"):
         await platform.reports.send("hello", ["text"], NOW)

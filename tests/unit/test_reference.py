@@ -35,8 +35,14 @@ def test_every_setting_is_documented_with_its_variable() -> None:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             assert f"## [{section}]" in page
-            for name in kind.model_fields:
-                assert f"| `{name}` | `LAUNCHPAD_{section.upper()}__{name.upper()}` |" in page
+            for name, inner in kind.model_fields.items():
+                variable = f"LAUNCHPAD_{section.upper()}__{name.upper()}"
+                if isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel):
+                    assert f"### [{section}.{name}]" in page
+                    for key in inner.annotation.model_fields:
+                        assert f"| `{key}` | `{variable}__{key.upper()}` |" in page
+                else:
+                    assert f"| `{name}` | `{variable}` |" in page
         else:
             assert f"LAUNCHPAD_{section.upper()}`" in page
     for model in (MountSettings, EnvironmentSettings, OfferSettings):
@@ -79,5 +85,6 @@ def test_the_stable_calls_are_documented() -> None:
         "PUT /api/v1/admin/limits",
         "GET /api/v1/admin/capacity",
         "GET /api/v1/admin/audit",
+        "GET /api/v1/admin/mail-failures",
     ):
         assert f"### {call}\n" in page

@@ -253,6 +253,34 @@ def test_a_user_name_without_a_password_is_refused(written: Written) -> None:
     assert said == ["launchpad.toml, line 2: mail: username is set, but password is not"]
 
 
+def test_a_table_within_a_table_is_read_and_overridden_and_its_mistakes_are_named(written: Written) -> None:
+    text = """
+[mail]
+host = "smtp.example.org"
+
+[mail.bounces]
+host = "imap.example.org"
+username = "lp"
+password = "pass word"
+"""
+    variables = {"LAUNCHPAD_MAIL__BOUNCES__PORT": "143", "LAUNCHPAD_MAIL__BOUNCES__SECURITY": "starttls"}
+    bounces = load_settings(written(text), variables=variables).mail.bounces
+    assert (bounces.host, bounces.port, bounces.security) == ("imap.example.org", 143, "starttls")
+    assert (bounces.username, bounces.folder) == ("lp", "INBOX")
+    assert "pass word" not in repr(bounces)
+    for change, said in (
+        ("password = 'changeme'", "line 8: mail.bounces.password: this is still the placeholder of an example"),
+        ("", "line 5: mail.bounces: host is set, but username or password is not"),
+        ("passwort = 'pass word'", "line 8: mail.bounces.passwort: there is no such setting; did you mean password?"),
+    ):
+        (line,) = mistakes(written(text.replace('password = "pass word"', change)))
+        assert line.startswith(f"launchpad.toml, {said}")
+    assert mistakes(written(text), LAUNCHPAD_MAIL__BOUNCES__FOLDER='IN"BOX') == [
+        "LAUNCHPAD_MAIL__BOUNCES__FOLDER: mail.bounces.folder: write the folder's name as the server lists it, "
+        "in plain letters"
+    ]
+
+
 def test_settings_that_do_not_fit_together_name_both_keys(written: Written) -> None:
     assert mistakes(written("public_url = 'https://x.org'")) == [
         "launchpad.toml: public_url and instances_url must both be https, or both http"

@@ -25,11 +25,12 @@ from sqlalchemy.exc import IntegrityError
 from conftest import Clock
 from launchpad.domain.instances import ENDED, LIVE, Address, Instance, Place, Stage, State
 from launchpad.domain.limits import Limits, Quota, Use
+from launchpad.domain.mail import FailureKind, FailurePlace, MailFailure
 from launchpad.domain.naming import new_id
 from launchpad.domain.signin import Login, SignInChallenge
 from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import StoreUnavailable
-from launchpad.store import audit, challenges, gate, instances, kv, logins, tokens, users
+from launchpad.store import audit, challenges, gate, instances, kv, logins, mail_failures, tokens, users
 from launchpad.store.database import Database, metadata
 from launchpad.store.gate import Ticket
 from launchpad.store.tokens import ApiToken
@@ -753,3 +754,73 @@ async def test_a_kept_value_comes_back_as_it_was_and_the_last_one_counts(
         await kv.put(db, "key", value, clock())
         assert await kv.get(db, "key") == value
         assert await kv.get(db, "other") is None
+
+
+async def test_what_concerned_somebody_is_found_by_action_and_time(database: Database, clock: Clock) -> None:
+    await add_records(database, clock, 1)
+    async with database.reading() as db:
+        assert await audit.concerned(db, "a.b", "s1", clock() - timedelta(seconds=1))
+        assert not await audit.concerned(db, "a.b", "s1", clock())
+        assert not await audit.concerned(db, "a.c", "s1", clock() - timedelta(seconds=1))
+        assert not await audit.concerned(db, "a.b", "s", clock() - timedelta(seconds=1))
+
+
+# -- mail that did not arrive ------------------------------------------------------------------------------------------
+
+
+async def fail_to(database: Database, address: str, status: str | None, now: datetime) -> None:
+    async with database.transaction() as db:
+        await mail_failures.record(db, address, FailureKind.BOUNCED, status, now)
+
+
+async def test_an_address_has_one_row_which_tells_the_newest_and_counts(database: Database, clock: Clock) -> None:
+    first = clock()
+    await fail_to(database, "a@x.org", "5.2.2", first)
+    await fail_to(database, "b@x.org", None, clock.forward(hours=1))
+    async with database.transaction() as db:
+        await mail_failures.record(db, "a@x.org", FailureKind.REFUSED, "5.1.1", clock.forward(hours=1))
+        found = await mail_failures.of_addresses(db, ["a@x.org", "c@x.org"])
+        assert await mail_failures.count(db) == 2
+    assert found == {"a@x.org": MailFailure("a@x.org", FailureKind.REFUSED, "5.1.1", 2, first, clock())}
+
+
+async def test_two_processes_that_note_failures_at_once_lose_none(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    other = Database(url_of(tmp_path))
+    await asyncio.gather(*(fail_to((database, other)[n % 2], "a@x.org", "5.1.1", clock()) for n in range(20)))
+    async with database.reading() as db:
+        assert (await mail_failures.of_addresses(db, ["a@x.org"]))["a@x.org"].count == 20
+    await other.aclose()
+
+
+async def test_failures_are_listed_newest_first_page_by_page(database: Database, clock: Clock) -> None:
+    for name in ("old@x.org", "c@x.org", "a@x.org", "b@x.org"):
+        await fail_to(database, name, None, clock())
+        if name == "old@x.org":
+            clock.forward(hours=1)  # the others are of one instant
+    async with database.reading() as db:
+        first = await mail_failures.page(db, limit=2)
+        place = FailurePlace.parse(str(FailurePlace.of(first[-1])))
+        rest = await mail_failures.page(db, limit=9, before=place)
+    assert [one.address for one in [*first, *rest]] == ["a@x.org", "b@x.org", "c@x.org", "old@x.org"]
+
+
+@pytest.mark.parametrize(("search", "number"), [("", 2), ("A_B@", 1), ("x.org", 2), ("%", 0), ("_", 1)])
+async def test_a_search_looks_in_the_address(database: Database, clock: Clock, search: str, number: int) -> None:
+    for name in ("a_b@x.org", "acb@x.org"):
+        await fail_to(database, name, None, clock())
+    async with database.reading() as db:
+        assert len(await mail_failures.page(db, search=search)) == number
+
+
+async def test_a_failure_is_forgotten_by_address_or_when_it_is_old(database: Database, clock: Clock) -> None:
+    await fail_to(database, "old@x.org", None, clock())
+    await fail_to(database, "again@x.org", None, clock())
+    await fail_to(database, "again@x.org", None, clock.forward(days=2))
+    await fail_to(database, "gone@x.org", None, clock())
+    async with database.transaction() as db:
+        assert await mail_failures.forget(db, "gone@x.org")
+        assert not await mail_failures.forget(db, "gone@x.org")
+        assert await mail_failures.prune(db, clock() - timedelta(days=1)) == 1
+        assert [one.address for one in await mail_failures.page(db)] == ["again@x.org"]

@@ -72,6 +72,7 @@ API: dict[str, tuple[Answers, Any]] = {
     "PUT /api/v1/admin/limits": (each(ADMINS, 422), {}),
     "GET /api/v1/admin/capacity": (ADMINS, None),
     "GET /api/v1/admin/audit": (ADMINS, None),
+    "GET /api/v1/admin/mail-failures": (ADMINS, None),
 }
 
 EVERYWHERE = "POST /api/v1/sign-out-everywhere"
@@ -117,6 +118,8 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /admin/instances/{instance_id}/extend": (each(ADMINS, 303), {"days": "1"}),
     "GET /admin/limits": (ADMINS, None),
     "POST /admin/limits": (each(ADMINS, 422), None),
+    "GET /admin/mail": (ADMINS, None),
+    "POST /admin/mail/forget": (each(ADMINS, 303), {"address": "x@a.org"}),
 }
 
 

@@ -11,6 +11,7 @@ from . import (
     doctor_command,
     helper_command,
     image_commands,
+    mail_commands,
     network_commands,
     nginx_commands,
     quickstart,
@@ -39,6 +40,7 @@ app.add_typer(release_commands.app, name="release", hidden=True)
 app.add_typer(admin_commands.users, name="user")
 app.add_typer(admin_commands.instances, name="instance")
 app.add_typer(admin_commands.limits, name="limits")
+app.add_typer(mail_commands.app, name="mail")
 app.command("audit")(admin_commands.audit)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)

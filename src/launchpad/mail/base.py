@@ -26,7 +26,9 @@ class Mailer(Protocol):
 
         Raises:
             MailUnavailable: it could not be handed over; `permanent` says that trying again cannot help (refused
-                log-in, refused recipient), `step` how far it came. Its text is ours: nothing the server said is in it.
+                log-in, refused recipient), `step` how far it came, `recipient_refused` that only this recipient is
+                refused, `mail_status` which enhanced status code was given. Its text is ours: nothing else that the
+                server said is in it.
             ValueError: the message has no or more than one recipient, or a line break in a header.
         """
         ...

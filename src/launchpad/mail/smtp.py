@@ -10,6 +10,7 @@ from email.message import EmailMessage
 import aiosmtplib
 import structlog
 
+from ..domain.mail import find_status
 from ..errors import MailUnavailable
 from ..settings import MailSettings
 from .base import Step, check_message
@@ -58,10 +59,15 @@ class SmtpMailer:
                     await client.send_message(message)
             await _say_goodbye(client)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            permanent, step = _is_permanent(error), _step(error, step)
+            permanent, step, status = _is_permanent(error), _step(error, step), _status_of(error)
             log.warning("smtp.failed", host=settings.host, step=step, error=repr(error), permanent=permanent)
             raise MailUnavailable(
-                "The mail server did not take the mail.", permanent=permanent, step=step, reply=_reply(error)
+                "The mail server did not take the mail.",
+                permanent=permanent,
+                step=step,
+                reply=_reply(error),
+                recipient_refused=_is_about_the_recipient(error, status),
+                mail_status=status,
             ) from error
         finally:
             if client is not None:
@@ -97,6 +103,24 @@ async def _say_goodbye(client: aiosmtplib.SMTP) -> None:
     """What happens now changes nothing: the mail is the server's. A failure here would only send it twice."""
     with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
         await client.quit(timeout=GOODBYE_SECONDS)
+
+
+def _status_of(error: BaseException) -> str | None:
+    """The enhanced status code (RFC 2034) of the server's answer, where its class agrees with the reply code's."""
+    answer = error.recipients[0] if isinstance(error, aiosmtplib.SMTPRecipientsRefused) else error
+    if not isinstance(answer, aiosmtplib.SMTPResponseException):
+        return None
+    status = find_status(answer.message)
+    if status and status[0] == str(answer.code)[0]:
+        return status
+    # RFC 4954, section 6: the reply code says as much for a log-in.
+    return "5.7.8" if isinstance(answer, aiosmtplib.SMTPAuthenticationError) and answer.code == 535 else None
+
+
+def _is_about_the_recipient(error: BaseException, status: str | None) -> bool:
+    """By its code, since "relay access denied" is said of a recipient, too, and means us."""
+    of_address_or_mailbox = status is not None and status.split(".")[1] in ("1", "2")
+    return of_address_or_mailbox and isinstance(error, aiosmtplib.SMTPRecipientsRefused)
 
 
 def _is_permanent(error: BaseException) -> bool:

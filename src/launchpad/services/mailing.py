@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email.message import EmailMessage
 
 import structlog
 
-from ..errors import MailUnavailable
+from ..domain.mail import FailureKind
+from ..errors import LaunchpadError, MailUnavailable
 from ..mail.base import Mailer
 
 log = structlog.get_logger(__name__)
@@ -18,15 +19,33 @@ RETRY_AFTER_SECONDS = (2.0, 10.0, 30.0, 60.0)
 QUEUE_LENGTH = 1000
 SENDERS = 4
 
+OnFailure = Callable[[str, FailureKind, str | None], Awaitable[None]]
+
+
+async def nobody_asks(address: str, kind: FailureKind, status: str | None) -> None:
+    """For a queue whose failures nobody keeps."""
+
 
 class MailQueue:
     """Mails wait in memory: a code outlives a restart of the portal no better than the browser's patience does.
 
-    `failing` is the same for every visitor, so showing it tells nobody whether an address is known.
+    `failing` is the same for every visitor, so showing it tells nobody whether an address is known. A recipient that
+    is refused does not change it: the mail server works, and a stranger would learn which mailboxes there are.
+
+    Args:
+        on_failure: is told of each mail that will not arrive: the address, how it ended, the enhanced status code. May
+            raise our errors, which are logged.
     """
 
-    def __init__(self, mailer: Mailer, *, retry_after_seconds: Sequence[float] = RETRY_AFTER_SECONDS) -> None:
+    def __init__(
+        self,
+        mailer: Mailer,
+        *,
+        retry_after_seconds: Sequence[float] = RETRY_AFTER_SECONDS,
+        on_failure: OnFailure = nobody_asks,
+    ) -> None:
         self._mailer = mailer
+        self._on_failure = on_failure
         self._retry_after_seconds = retry_after_seconds
         self._waiting: asyncio.Queue[EmailMessage] = asyncio.Queue(QUEUE_LENGTH)
         self._senders: list[asyncio.Task[None]] = []
@@ -75,10 +94,18 @@ class MailQueue:
             try:
                 await self._mailer.send(message)
             except MailUnavailable as error:
-                self.failing = True
+                self.failing = self.failing or not error.recipient_refused
                 last = pause is None or error.permanent
-                log.warning("mail.failed", detail=error.detail, permanent=error.permanent, given_up=last)
+                log.warning(
+                    "mail.failed",
+                    detail=error.detail,
+                    permanent=error.permanent,
+                    recipient_refused=error.recipient_refused,
+                    status=error.mail_status,
+                    given_up=last,
+                )
                 if last:
+                    await self._tell(message, error)
                     return
                 await asyncio.sleep(pause or 0)
             except ValueError as error:
@@ -87,3 +114,10 @@ class MailQueue:
             else:
                 self.failing = False
                 return
+
+    async def _tell(self, message: EmailMessage, error: MailUnavailable) -> None:
+        kind = FailureKind.REFUSED if error.permanent else FailureKind.GIVEN_UP
+        try:
+            await self._on_failure(str(message["To"]), kind, error.mail_status)
+        except LaunchpadError as unwritten:
+            log.warning("mail.failure_not_kept", detail=unwritten.detail)

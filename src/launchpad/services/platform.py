@@ -13,6 +13,7 @@ from ..storage.base import Homes
 from ..store.database import Database
 from ..store.statedir import StateDir
 from .audit import AuditService
+from .bounces import BounceService
 from .carrier import Carrier
 from .doctor import Doctor
 from .doorkeeper import Doorkeeper
@@ -21,6 +22,7 @@ from .gate import GateService
 from .images import ImageService
 from .instances import InstanceService
 from .logins import LoginService
+from .mail_failures import MailFailureService
 from .mailing import MailQueue
 from .observer import Observer
 from .offers import OfferService
@@ -44,6 +46,8 @@ class Platform:
     runtime: Runtime
     homes: Homes
     mail: MailQueue
+    mail_failures: MailFailureService
+    bounces: BounceService
     images: ImageService
     audit: AuditService
     carrier: Carrier

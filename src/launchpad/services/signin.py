@@ -27,7 +27,7 @@ from ..errors import InvalidInput, TooManyRequests, WrongCode
 from ..mail.messages import sign_in_code
 from ..settings import Settings
 from ..storage.base import Homes
-from ..store import audit, challenges, known_browsers, users
+from ..store import audit, challenges, known_browsers, mail_failures, users
 from ..store.database import Database
 from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
@@ -193,6 +193,7 @@ class SignInService:
             challenge = await self._evaluate(db, cookie, normalise_code(code_text), client, now, recount=True)
             mine = challenge is not None and challenge.address == user.email
             if challenge is not None and mine and await challenges.use(db, challenge.id, now):
+                await mail_failures.forget(db, challenge.address)
                 return await self._logins.confirm(db, user, login, client, now)
         raise WrongCode(
             "That code is wrong or no longer works. Check the newest mail, or ask for another code.",
@@ -270,6 +271,7 @@ class SignInService:
     ) -> SignedIn | None:
         if not user.is_active or not await challenges.use(db, challenge.id, now):
             raise WrongCode("That code no longer works. Ask for another one.")
+        await mail_failures.forget(db, challenge.address)  # the mail has arrived
         return await self._logins.open(db, user, remember, client, now)
 
     async def _known(self, db: AsyncConnection, address: str, client: Client) -> str | None:

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from ..domain.instances import Instance, Stage, State, next_transition
-from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
-from ..store import audit, challenges, gate, instances, known_browsers, kv, logins, passkeys
+from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, MailboxUnavailable
+from ..store import audit, challenges, gate, instances, known_browsers, kv, logins, mail_failures, passkeys
 from ..store.database import Database
+from .bounces import BounceService
 from .carrier import Carrier, Outcome
 from .offers import OfferService
 
@@ -22,14 +23,18 @@ LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that 
 
 
 class SweepService:
-    def __init__(self, database: Database, carrier: Carrier, offers: OfferService, audit_days: int) -> None:
+    def __init__(
+        self, database: Database, carrier: Carrier, offers: OfferService, bounces: BounceService, audit_days: int
+    ) -> None:
         self._keep_audit = timedelta(days=audit_days)
+        self._bounces = bounces
         self._database = database
         self._carrier = carrier
         self._offers = offers
 
     async def sweep(self, now: datetime) -> list[Outcome]:
-        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is old.
+        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is old,
+        takes reports of mail that did not arrive.
 
         Returns what was done and why. What takes time (saving, stopping) goes on in the background; `Carrier.wait`
         waits for it. An engine that does not answer is an outcome of its own, and nothing is decided without it.
@@ -42,8 +47,17 @@ class SweepService:
             outcomes.append(Outcome("-", "engine not asked", error.detail))
         outcomes += await self._expire(now)
         outcomes += await self.start_waiting(now)
-        await self._prune(now)  # the last step: it records that there was a pass
+        await self._prune(now)  # it records that there was a pass
+        outcomes += await self._collect_bounces(now)  # last: a slow mailbox keeps nothing else waiting
         return outcomes
+
+    async def _collect_bounces(self, now: datetime) -> list[Outcome]:
+        try:
+            failures = await self._bounces.collect(now)
+        except MailboxUnavailable as error:
+            log.warning("sweep.mailbox_unavailable", detail=error.detail)
+            return [Outcome("-", "reports not taken", error.detail)]
+        return [Outcome("-", "reports taken", f"mails that did not arrive: {failures}")] if failures else []
 
     async def _expire(self, now: datetime) -> list[Outcome]:
         async with self._database.reading() as db:
@@ -109,6 +123,7 @@ class SweepService:
             await passkeys.prune(db, now)
             await audit.prune(db, now - self._keep_audit)
             await known_browsers.prune(db, now - KEEP_BROWSERS)
+            await mail_failures.prune(db, now - self._keep_audit)
             await kv.put(db, LAST_SWEEP, now.isoformat(), now)
 
     async def last(self) -> datetime | None:

@@ -59,6 +59,11 @@ class UserService:
             raise NotFound(f"Nobody with the address {email} has signed in yet.")
         return user
 
+    async def by_emails(self, emails: set[str]) -> dict[str, User]:
+        """Those of the addresses that have signed in."""
+        async with self._database.reading() as db:
+            return await users.by_emails(db, emails)
+
     async def by_ids(self, user_ids: set[str]) -> dict[str, User]:
         async with self._database.reading() as db:
             return await users.by_ids(db, user_ids)

@@ -85,5 +85,11 @@ async def was_recorded(db: AsyncConnection, action: str, client: str, since: dat
     return (await db.execute(query)).first() is not None
 
 
+async def concerned(db: AsyncConnection, action: str, subject: str, since: datetime) -> bool:
+    """Whether that was done to, or for, `subject` since then."""
+    query = select(table.c.id).where(table.c.at > since, table.c.action == action, table.c.subject == subject).limit(1)
+    return (await db.execute(query)).first() is not None
+
+
 async def prune(db: AsyncConnection, before: datetime) -> int:
     return (await db.execute(delete(table).where(table.c.at < before))).rowcount

@@ -1,5 +1,17 @@
 """Imports every table's module, so that the metadata is whole for migrations."""
 
-from . import audit, challenges, gate, instances, known_browsers, kv, logins, passkeys, tokens, users
+from . import audit, challenges, gate, instances, known_browsers, kv, logins, mail_failures, passkeys, tokens, users
 
-__all__ = ["audit", "challenges", "gate", "instances", "known_browsers", "kv", "logins", "passkeys", "tokens", "users"]
+__all__ = [
+    "audit",
+    "challenges",
+    "gate",
+    "instances",
+    "known_browsers",
+    "kv",
+    "logins",
+    "mail_failures",
+    "passkeys",
+    "tokens",
+    "users",
+]

@@ -62,6 +62,11 @@ async def by_email(db: AsyncConnection, email: str) -> User | None:
     return _user(row) if row else None
 
 
+async def by_emails(db: AsyncConnection, emails: set[str]) -> dict[str, User]:
+    rows = await db.execute(select(table).where(table.c.email.in_(emails)))
+    return {row.email: _user(row) for row in rows}
+
+
 async def by_ids(db: AsyncConnection, user_ids: set[str]) -> dict[str, User]:
     rows = await db.execute(select(table).where(table.c.id.in_(user_ids)))
     return {row.id: _user(row) for row in rows}

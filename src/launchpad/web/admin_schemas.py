@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from ..domain.limits import Limits, Offer, Quota, Use
+from ..domain.mail import FailureKind, MailFailure
 from ..domain.sizes import format_bytes, parse_bytes
 from ..domain.users import Role, User, UserStatus
 from ..services.offers import CapacityUse, OfferedLimits
@@ -170,4 +171,34 @@ class AuditView(BaseModel):
             action=record.action,
             subject=record.subject,
             details=record.details,
+        )
+
+
+class MailFailureView(BaseModel):
+    """An address that mail did not reach: the newest failure, and how many there were since `first_at`.
+
+    `status` is the enhanced status code (RFC 3463) where a server gave one, `reason` what it means. `user_id` is null
+    where nobody has signed in with the address yet.
+    """
+
+    address: str
+    kind: FailureKind
+    status: str | None
+    reason: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    user_id: str | None
+
+    @classmethod
+    def of(cls, failure: MailFailure, user: User | None) -> MailFailureView:
+        return cls(
+            address=failure.address,
+            kind=failure.kind,
+            status=failure.status,
+            reason=failure.reason,
+            count=failure.count,
+            first_at=failure.first_at,
+            last_at=failure.last_at,
+            user_id=user.id if user else None,
         )

@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from ...domain.instances import Place
+from ...domain.mail import FailurePlace
+from ...errors import InvalidInput
 from ...services.users import UNCHANGED, UserChange
 from ..admin_schemas import (
     AdminUserView,
@@ -14,6 +16,7 @@ from ..admin_schemas import (
     CapacityView,
     LimitsBody,
     LimitsView,
+    MailFailureView,
     UserPatchBody,
 )
 from ..deps import CurrentAdmin, Here
@@ -21,6 +24,17 @@ from ..schemas import AdminInstanceView, ExtendBody
 from .instances import Cursor, Limit, place_of
 
 router = APIRouter(prefix="/admin", tags=["admin"])
+
+LongCursor = Annotated[str, Query(description="The `X-Next-Cursor` of the page before.", max_length=300)]
+
+
+def failure_place_of(cursor: str | None) -> FailurePlace | None:
+    """Raises InvalidInput for what is no cursor of ours."""
+    try:
+        return FailurePlace.parse(cursor) if cursor is not None else None
+    except ValueError:
+        text = "give the X-Next-Cursor of the page before"
+        raise InvalidInput(f"That cursor cannot be used: {text}.", fields={"cursor": text}) from None
 
 
 @router.get("/users")
@@ -125,3 +139,20 @@ async def audit(
     if len(found) == limit:
         response.headers["X-Next-Cursor"] = str(found[-1].id)
     return [AuditView.of(record) for record in found]
+
+
+@router.get("/mail-failures")
+async def mail_failures(
+    visitor: CurrentAdmin,
+    platform: Here,
+    response: Response,
+    search: str = "",
+    limit: Limit = 100,
+    cursor: LongCursor | None = None,
+) -> list[MailFailureView]:
+    """Addresses that mail did not reach, and why, the newest failure first. `X-Next-Cursor` continues a long list."""
+    found = await platform.mail_failures.page(search=search, limit=limit, before=failure_place_of(cursor))
+    if len(found) == limit:
+        response.headers["X-Next-Cursor"] = str(FailurePlace.of(found[-1]))
+    users = await platform.users.by_emails({failure.address for failure in found})
+    return [MailFailureView.of(failure, users.get(failure.address)) for failure in found]

@@ -9,6 +9,7 @@ from . import (
     admin,
     admin_instances,
     admin_limits,
+    admin_mail,
     admin_users,
     confirm,
     dashboard,
@@ -33,5 +34,6 @@ def install(app: FastAPI) -> None:
         admin_users,
         admin_instances,
         admin_limits,
+        admin_mail,
     ):
         app.include_router(part.router, include_in_schema=False)

@@ -28,6 +28,7 @@ async def overview(request: Request, visitor: CurrentAdmin, platform: Here) -> R
     """What is promised of the server, how many use it, and what needs attention."""
     engine_answers = await _engine_answers(platform)
     states = await platform.instances.count_by_state()
+    unreached = await platform.mail_failures.count()
     live = sum(number for state, number in states.items() if state in LIVE)
     return page(
         request,
@@ -39,6 +40,7 @@ async def overview(request: Request, visitor: CurrentAdmin, platform: Here) -> R
             Count(live, "live instance" if live == 1 else "live instances", "/admin/instances"),
             Count(states.get(State.QUEUED, 0), "waiting for room", "/admin/instances?state=queued"),
             Count(await platform.users.count(), "users", "/admin/users"),
+            Count(unreached, f"address{'' if unreached == 1 else 'es'} mail did not reach", "/admin/mail"),
         ],
     )
 
@@ -79,6 +81,9 @@ async def _warnings(platform: Platform, engine_answers: bool) -> list[Notice]:
     if platform.mail.failing:
         text = "The last mail could not be handed over, so people may wait for their codes. See [mail] in the settings."
         found.append(Notice("bad", "The mail server refuses or does not answer", text))
+    if problem := await platform.bounces.problem():
+        text = f"{problem} What comes back is not seen until it can. See [mail.bounces] in the settings."
+        found.append(Notice("warn", "Reports of undelivered mail are not read", text))
     stand_ins = []
     for environment in platform.catalogue.values() if engine_answers else ():
         try:

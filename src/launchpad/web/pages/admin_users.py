@@ -32,13 +32,14 @@ Text = Annotated[str, Form()]
 async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", after: str = "") -> Response:
     """Everybody who has signed in, by e-mail address."""
     found = await platform.users.page(search=q.strip(), limit=PAGE, after=after or None)
+    failures = await platform.mail_failures.of_addresses(user.email for user in found)
     running = Counter(one.owner_id for one in await platform.instances.of_everyone(limit=LIVE_COUNTED))
     more = urlencode({"q": q, "after": found[-1].email}) if len(found) == PAGE else None
     return page(
         request,
         "admin/users.html",
         visitor,
-        users=[views.UserRow(user, running[user.id]) for user in found],
+        users=[views.UserRow(user, running[user.id], failures.get(user.email)) for user in found],
         next_page=f"/admin/users?{more}" if more else None,
         query={"q": q},
     )
@@ -61,12 +62,15 @@ async def _user(
     problems = views.Problems(error.fields) if error else views.Problems()
     if error and not error.fields:
         problems[""] = error.detail
+    failure = (await platform.mail_failures.of_addresses([one.email])).get(one.email)
     return page(
         request,
         "admin/user.html",
         visitor,
         status=error.status if error else 200,
         user=one,
+        mail_failure=failure,
+        mail_note=views.mail_failure_in_words(failure) if failure else "",
         form=form,
         errors=problems,
         default_instances=(await platform.offers.limits()).instances_per_user,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
+from ...domain.mail import FailureKind, MailFailure
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
 from ...domain.users import User
 
@@ -275,10 +276,48 @@ class NewToken:
 
 @dataclass(frozen=True)
 class UserRow:
-    """A user on the administrators' list, and how many live instances they have."""
+    """A user on the administrators' list, how many live instances they have, and whether mail reaches them."""
 
     user: User
     live_instances: int
+    mail_failure: MailFailure | None = None
+
+    @property
+    def mail_note(self) -> str:
+        return mail_failure_in_words(self.mail_failure) if self.mail_failure else ""
+
+
+_FAILURES = {
+    FailureKind.BOUNCED: ("Came back", "bad", "Mail to this address came back"),
+    FailureKind.REFUSED: ("Refused", "bad", "The mail server refused mail to this address"),
+    FailureKind.GIVEN_UP: ("Given up", "busy", "Mail to this address could not be sent"),
+}
+
+
+def mail_failure_in_words(failure: MailFailure) -> str:
+    """ "Mail to this address came back: no such mailbox", without a full stop."""
+    return f"{_FAILURES[failure.kind][2]}: {failure.reason}"
+
+
+@dataclass(frozen=True)
+class MailFailureRow:
+    """An address that mail did not reach; `user` None: nobody has signed in with it yet."""
+
+    failure: MailFailure
+    user: User | None
+
+    @property
+    def label(self) -> str:
+        return _FAILURES[self.failure.kind][0]
+
+    @property
+    def tone(self) -> str:
+        return _FAILURES[self.failure.kind][1]
+
+    @property
+    def reason(self) -> str:
+        """As a sentence begins."""
+        return self.failure.reason[:1].upper() + self.failure.reason[1:]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""`launchpad mail`: what did not arrive, and reports of it from a mail server on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ..mail.bounces import REPORT_BYTES
+from ..services.audit import CLI
+from ..services.platform import Platform
+from ..web.admin_schemas import MailFailureView
+from .context import ConfigOption, JsonOption, with_platform
+from .output import out, show_table
+
+app = typer.Typer(help="Mail that did not arrive: list, forget, take reports.", no_args_is_help=True)
+
+MANY = 10_000
+PIECE_BYTES = 64 * 1024
+
+
+@app.command("failures")
+def failures(
+    search: Annotated[str, typer.Option(help="Part of an address.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the addresses that mail did not reach, and why, the newest failure first."""
+
+    async def work(platform: Platform) -> list[Mapping[str, Any]]:
+        found = await platform.mail_failures.page(search=search, limit=MANY)
+        users = await platform.users.by_emails({failure.address for failure in found})
+        return [MailFailureView.of(one, users.get(one.address)).model_dump() for one in found]
+
+    rows = with_platform(config, work)
+    columns = ("address", "kind", "reason", "status", "count", "first_at", "last_at")
+    show_table(rows, columns, as_json=as_json, empty="All mail has arrived, as far as is known.")
+
+
+@app.command("forget")
+def forget(
+    address: Annotated[str, typer.Argument(help="The address, as the list shows it.")], config: ConfigOption = None
+) -> None:
+    """Take an address off the list."""
+
+    async def work(platform: Platform) -> None:
+        await platform.mail_failures.forget(address, CLI, platform.now())
+
+    with_platform(config, work)
+    out.print(f"{address}: forgotten", markup=False)
+
+
+@app.command("take-bounce")
+def take_bounce(config: ConfigOption = None) -> None:
+    """Take one report of undelivered mail from standard input, as an alias of the mail server pipes it.
+
+    What is no report about our mail is passed over. The exit code is 75 when it should be tried again later.
+    """
+    message = sys.stdin.buffer.read(REPORT_BYTES)
+    while sys.stdin.buffer.read(PIECE_BYTES):
+        pass  # the mail server may take a pipe that is not read to its end for a failure
+
+    async def work(platform: Platform) -> int:
+        return await platform.bounces.take(message, platform.now())
+
+    try:
+        taken = with_platform(config, work)
+    except SystemExit as refused:
+        raise typer.Exit(os.EX_TEMPFAIL) from refused
+    out.print(f"Mails that did not arrive: {taken}.")

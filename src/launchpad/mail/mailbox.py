@@ -1,0 +1,290 @@
+"""The mailbox that reports of undelivered mail come to: the contract, IMAP, and a fake.
+
+One suite, `tests/contract/test_mailbox.py`, holds every implementation to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import imaplib
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from ..errors import MailboxUnavailable
+from ..settings import MailSettings
+from .bounces import REPORT_BYTES
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+LETTERS = 100  # taken at a time; what is beyond waits for the next time
+STEPS_IN_ALL = 4  # as for SMTP: the whole may take as long as four slow steps
+REPORT_TYPE = "multipart/report"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a mailbox was read. A server that renumbers its mails changes `validity`, and reading begins anew."""
+
+    validity: int
+    uid: int
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message: its number in the mailbox, and its first `REPORT_BYTES` bytes."""
+
+    uid: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Letters in the order they came, and where to go on."""
+
+    letters: tuple[Letter, ...]
+    mark: Mark
+
+
+class Mailbox(Protocol):
+    async def reports(self, after: Mark | None) -> Batch:
+        """Unread messages behind `after` that call themselves reports, at most `LETTERS`. They stay unread.
+
+        Raises:
+            MailboxUnavailable: the mailbox could not be read. Its text is ours.
+        """
+        ...
+
+    async def mark_seen(self, batch: Batch, uids: Sequence[int]) -> None:
+        """Marks these letters of the batch as read; those that are gone meanwhile do not matter.
+
+        Raises:
+            MailboxUnavailable: as above.
+        """
+        ...
+
+
+class ImapMailbox:
+    """A connection each time, in a thread, since the standard library's client waits.
+
+    `timeout_seconds` of the mail settings bounds each step, four times as much the whole; a connection that takes
+    longer is cut, so that its thread ends, too.
+    """
+
+    def __init__(self, settings: MailSettings) -> None:
+        self._mail = settings
+        self._settings = settings.bounces
+
+    async def reports(self, after: Mark | None) -> Batch:
+        return await self._in_thread(lambda client: _reports(client, after))
+
+    async def mark_seen(self, batch: Batch, uids: Sequence[int]) -> None:
+        if uids:
+            await self._in_thread(lambda client: _mark_seen(client, batch.mark.validity, uids))
+
+    async def _in_thread(self, work: Callable[[imaplib.IMAP4], T]) -> T:
+        connection = _Connection()
+        seconds = self._mail.timeout_seconds * STEPS_IN_ALL
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.to_thread(self._run, connection, work)
+        except TimeoutError as error:
+            log.warning("imap.too_slow", host=self._settings.host, seconds=seconds)
+            raise MailboxUnavailable("The mailbox for reports did not answer in time.") from error
+        finally:
+            connection.cut()
+
+    # -- in a thread -------------------------------------------------------------------------------------------------
+
+    def _run(self, connection: _Connection, work: Callable[[imaplib.IMAP4], T]) -> T:
+        settings = self._settings
+        try:
+            with self._opened(connection) as client:
+                return work(client)
+        # ValueError: what the server said is not IMAP, or a log-in has signs in it that the protocol cannot carry.
+        except (imaplib.IMAP4.error, OSError, ValueError) as error:
+            log.warning("imap.failed", host=settings.host, error=_without_password(repr(error), self._password))
+            raise MailboxUnavailable("The mailbox for reports could not be read.") from error
+
+    @contextmanager
+    def _opened(self, connection: _Connection) -> Iterator[imaplib.IMAP4]:
+        """Connected, logged in, with the folder open for reading and writing."""
+        settings = self._settings
+        where = (settings.host, settings.port, self._mail.timeout_seconds)
+        if settings.security == "tls":
+            client: imaplib.IMAP4 = _TlsClient(connection, self._tls(), *where)
+        else:
+            client = _PlainClient(connection, *where)
+        try:
+            if settings.security == "starttls":
+                client.starttls(self._tls())  # a server without it is refused
+                connection.hold(client)
+            if "AUTH=PLAIN" in client.capabilities:
+                client.authenticate("PLAIN", lambda _: f"\0{settings.username}\0{self._password}".encode())
+            else:
+                client.login(_quoted(settings.username), self._password)
+            _checked(client.select(_quoted(settings.folder)))
+            yield client
+            with suppress(imaplib.IMAP4.error, OSError):  # the work is done; a failure here changes nothing
+                client.logout()
+        finally:
+            with suppress(OSError):
+                client.shutdown()
+
+    @property
+    def _password(self) -> str:
+        return self._settings.password.get_secret_value() if self._settings.password else ""
+
+    def _tls(self) -> ssl.SSLContext:
+        """The system's certificates and `mail.ca_file`.
+
+        Raises:
+            OSError: that file cannot be read or holds no certificates.
+        """
+        context = ssl.create_default_context()
+        if self._mail.ca_file is not None:
+            context.load_verify_locations(cafile=self._mail.ca_file)
+        return context
+
+
+class _Connection:
+    """Lets the event loop cut what a thread waits for."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._is_cut = False
+
+    def hold(self, client: imaplib.IMAP4) -> None:
+        """Raises TimeoutError when nobody waits for it any more."""
+        self._socket = client.socket()
+        if self._is_cut:
+            self.cut()
+            raise TimeoutError("given up before it was connected")
+
+    def cut(self) -> None:
+        self._is_cut = True
+        if self._socket is not None:
+            with suppress(OSError):  # it is closed already
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class _PlainClient(imaplib.IMAP4):
+    """Can be cut from its first moment on; the standard library's constructors wait for the server's greeting."""
+
+    def __init__(self, connection: _Connection, host: str, port: int, seconds: float) -> None:
+        self._connection = connection
+        super().__init__(host, port, seconds)
+
+    def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
+        super().open(host, port, timeout)
+        self._connection.hold(self)
+
+
+class _TlsClient(imaplib.IMAP4_SSL):
+    """The same with TLS from the beginning."""
+
+    def __init__(self, connection: _Connection, context: ssl.SSLContext, host: str, port: int, seconds: float) -> None:
+        self._connection = connection
+        super().__init__(host, port, ssl_context=context, timeout=seconds)
+
+    def open(self, host: str = "", port: int | None = 993, timeout: float | None = None) -> None:
+        super().open(host, port, timeout)
+        self._connection.hold(self)
+
+
+def _reports(client: imaplib.IMAP4, after: Mark | None) -> Batch:
+    validity = _validity(client)
+    read = after.uid if after and after.validity == validity else 0
+    # "n:*" is never empty: it holds the last message, whatever its number.
+    criteria = ("UNSEEN", "UID", f"{read + 1}:*", "HEADER", "Content-Type", f'"{REPORT_TYPE}"')
+    found = b" ".join(line for line in _checked(client.uid("SEARCH", *criteria)) if isinstance(line, bytes))
+    uids = sorted(uid for uid in map(int, found.split()) if uid > read)[:LETTERS]
+    letters = []
+    for uid in uids:
+        answer = _checked(client.uid("FETCH", str(uid), f"(UID BODY.PEEK[]<0.{REPORT_BYTES}>)"))
+        content = next((part[1] for part in answer if isinstance(part, tuple)), None)
+        if content is not None:  # else it was deleted meanwhile
+            letters.append(Letter(uid, content[:REPORT_BYTES]))
+    return Batch(tuple(letters), Mark(validity, max([read, *uids])))
+
+
+def _mark_seen(client: imaplib.IMAP4, validity: int, uids: Sequence[int]) -> None:
+    if _validity(client) == validity:  # else the numbers are other mails' now
+        _checked(client.uid("STORE", ",".join(map(str, uids)), "+FLAGS.SILENT", r"(\Seen)"))
+
+
+def _validity(client: imaplib.IMAP4) -> int:
+    (said,) = client.response("UIDVALIDITY")[1]
+    found = re.fullmatch(rb"\d{1,20}", said or b"")
+    return int(found[0]) if found else 0
+
+
+def _checked(answer: tuple[str, list[Any]]) -> list[Any]:
+    """What a command brought.
+
+    Raises:
+        imaplib.IMAP4.error: the server refused it.
+    """
+    verdict, data = answer
+    if verdict != "OK":
+        raise imaplib.IMAP4.error(f"{verdict} {data!r}"[:200])
+    return data
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
+
+
+def _without_password(text: str, password: str) -> str:
+    """For the log: some servers repeat what they were sent."""
+    return text.replace(password, "…") if password else text
+
+
+@dataclass
+class FakeMailbox:
+    """Mail in memory, for tests and for looking around."""
+
+    letters: list[Letter] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    validity: int = 1
+    is_down: bool = False
+    is_read_only: bool = False
+
+    def put(self, content: bytes) -> int:
+        """A mail arrives; returns its number."""
+        self.letters.append(Letter(len(self.letters) + 1, content))
+        return self.letters[-1].uid
+
+    async def reports(self, after: Mark | None) -> Batch:
+        self._must_be_up()
+        read = after.uid if after and after.validity == self.validity else 0
+        found = [
+            Letter(letter.uid, letter.content[:REPORT_BYTES])
+            for letter in self.letters
+            if letter.uid > read and letter.uid not in self.seen and _calls_itself_report(letter.content)
+        ][:LETTERS]
+        return Batch(tuple(found), Mark(self.validity, max([read, *(letter.uid for letter in found)])))
+
+    async def mark_seen(self, batch: Batch, uids: Sequence[int]) -> None:
+        self._must_be_up()
+        if self.is_read_only:
+            raise MailboxUnavailable("The mailbox for reports could not be read.")
+        if batch.mark.validity == self.validity:
+            self.seen |= set(uids) & {letter.uid for letter in self.letters}
+
+    def _must_be_up(self) -> None:
+        if self.is_down:
+            raise MailboxUnavailable("The mailbox for reports could not be read.")
+
+
+def _calls_itself_report(content: bytes) -> bool:
+    head = re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0]
+    return re.search(rb"^content-type:.*multipart/report", head, re.IGNORECASE | re.MULTILINE) is not None

@@ -1,0 +1,52 @@
+"""Administrators' page about mail that did not arrive."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Request, Response
+
+from ...domain.mail import FailurePlace
+from ...errors import NotFound
+from ..api.admin import failure_place_of
+from ..deps import CurrentAdmin, Here
+from .rendering import page, see_other
+from .views import MailFailureRow
+
+router = APIRouter(prefix="/admin/mail")
+
+PAGE = 50
+
+
+@router.get("")
+async def failures(
+    request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", before: str | None = None
+) -> Response:
+    """Addresses that mail did not reach, the newest failure first; some belong to nobody who has signed in."""
+    wanted = q.strip()[:254]
+    found = await platform.mail_failures.page(search=wanted, limit=PAGE, before=failure_place_of(before))
+    users = await platform.users.by_emails({failure.address for failure in found})
+    rows = [MailFailureRow(failure, users.get(failure.address)) for failure in found]
+    more = urlencode({"q": wanted, "before": str(FailurePlace.of(found[-1]))}) if len(found) == PAGE else None
+    return page(
+        request,
+        "admin/mail.html",
+        visitor,
+        rows=rows,
+        next_page=f"/admin/mail?{more}" if more else None,
+        query={"q": wanted},
+        mailbox=platform.settings.mail.bounces.host,
+        audit_days=platform.settings.audit_days,
+    )
+
+
+@router.post("/forget")
+async def forget(
+    visitor: CurrentAdmin, platform: Here, address: Annotated[str, Form()] = "", q: Annotated[str, Form()] = ""
+) -> Response:
+    """Takes an address off the list; that it is gone already does not matter."""
+    with suppress(NotFound):
+        await platform.mail_failures.forget(address[:254], visitor.actor, visitor.now)
+    return see_other("/admin/mail?" + urlencode({"q": q[:254], "said": "forgotten"}))
