@@ -174,7 +174,7 @@ def build_platform(
         observer=Observer(runtime, carrier),
         gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in, logins),
         doorkeeper=doorkeeper,
-        doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, catalogue),
+        doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, bounces, catalogue, state.deployment_id),
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
         offers=offers,

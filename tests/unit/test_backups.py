@@ -263,3 +263,21 @@ async def test_a_report_that_nobody_gets_is_an_error(world: World, platform: Pla
     world.letters.refusing = MailUnavailable("The mail server did not take the mail.")
     with pytest.raises(MailUnavailable, match="No administrator could be told"):
         await platform.reports.send("hello", ["text"], NOW)
+
+
+async def test_the_doctor_says_what_backups_lack(world: World, platform: Platform) -> None:
+    async def said(now: datetime) -> list[tuple[str, str]]:
+        found = await platform.doctor.examine(now)
+        return [(str(each.level), each.text) for each in found if each.subject == "backups"]
+
+    assert "no backup" in (await said(NOW))[0][1]
+    make(platform)
+    (plain, never) = await said(NOW)
+    assert ("not encrypted" in plain[1], "ever brought back" in never[1]) == (True, True)
+    make(platform, str(KEY.to_public()), now=NOW + timedelta(minutes=1))
+    await platform.drill.drill(NOW + timedelta(hours=1))
+    assert [level for level, _ in await said(NOW + timedelta(hours=2))] == ["ok"]
+    (old,) = await said(NOW + timedelta(days=3))
+    assert old[0] == "bad"
+    await platform.drill.drill(NOW + timedelta(days=4))
+    assert [level for level, _ in await said(NOW + timedelta(days=4))] == ["bad", "bad"]

@@ -52,7 +52,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     assert list(found) == [
         *("origins", "sign-in", "rights", "files", "database", "clock", "engine", "cgroups", "limits", "network"),
         *("connections", "ports", "names", "certificate", "nginx", "images", "homes", "disk", "sweep", "services"),
-        *("mail", "versions"),
+        *("backups", "mail", "mailbox", "versions"),
     ]
     for subject in ("files", "engine", "cgroups"):
         assert found[subject][0] is Level.OK, found[subject]
@@ -114,7 +114,9 @@ async def test_a_helper_of_an_older_version_is_told(tmp_path: Path) -> None:
             platform.images,
             platform.mail,
             platform.sweep,
+            platform.bounces,
             platform.catalogue,
+            "test",
         )
         found = {one.subject: one for one in await doctor.examine(world.clock.now)}
     finally:

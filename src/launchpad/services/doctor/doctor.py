@@ -16,11 +16,12 @@ from ...runtime.base import Runtime
 from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
+from ..bounces import BounceService
 from ..images import ImageService
 from ..mailing import MailQueue
 from ..nginx.site import SITE
 from ..sweep import SweepService
-from . import engine, listening, machine, mail, tls, units
+from . import engine, listening, machine, mail, safety, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
@@ -45,7 +46,9 @@ class Doctor:
         images: ImageService,
         mail_queue: MailQueue,
         sweep: SweepService,
+        bounces: BounceService,
         catalogue: Mapping[str, Environment],
+        deployment_id: str,
         places: Places | None = None,
     ) -> None:
         self._database = database
@@ -55,6 +58,8 @@ class Doctor:
         self._images = images
         self._mail = mail_queue
         self._sweep = sweep
+        self._bounces = bounces
+        self._deployment_id = deployment_id
         self._catalogue = catalogue
         self._places = places or Places()
 
@@ -87,7 +92,9 @@ class Doctor:
             ("disk", self._disks),
             ("sweep", lambda subject: self._sweeps(subject, now)),
             ("services", lambda subject: units.services(subject, places.systemd)),
+            ("backups", lambda subject: safety.safety(subject, settings, self._database, self._deployment_id, now)),
             ("mail", lambda subject: mail.server(subject, settings.mail, self._mail)),
+            ("mailbox", lambda subject: safety.mailbox(subject, settings, self._bounces)),
             ("versions", self._versions),
         )
         found: list[Finding] = []

@@ -1,0 +1,64 @@
+"""Backups and what becomes of them; and the mailbox that tells of mail which did not arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from ...settings import Settings
+from ...store import kv
+from ...store.database import Database
+from .. import backups
+from ..bounces import BounceService
+from ..drill import LAST_DRILL, OLDEST
+from .findings import Finding, Level, unseen
+
+DRILL_EVERY = timedelta(days=40)  # the timer: once a month
+BACKUP_GUIDE = "docs/howto/backup.md"
+
+
+async def safety(
+    subject: str, settings: Settings, database: Database, deployment_id: str, now: datetime
+) -> list[Finding]:
+    """Whether there is a backup, how old it is, and what the last rehearsal of it said."""
+    if settings.database_url:
+        return [unseen(subject, "the database is not in state_dir, and its own tools back it up")]
+    folder = settings.backup.folder
+    newest = await asyncio.to_thread(backups.newest, folder, deployment_id)
+    timer = f"systemctl enable --now launchpad-backup.timer, or “launchpad backup” ({BACKUP_GUIDE})."
+    if newest is None:
+        return [Finding(Level.WARN, subject, f"There is no backup in {folder}.", timer)]
+    path, made_at = newest
+    found = []
+    if now - made_at > OLDEST:
+        text = f"The newest backup is of {made_at:%-d %B %Y}."
+        found.append(Finding(Level.BAD, subject, text, f"See why no newer one was made; {timer}"))
+    if path.name.endswith(backups.PLAIN):
+        text = "Backups are not encrypted, so keys and settings are not in them."
+        found.append(Finding(Level.WARN, subject, text, f"Name a key of yours in backup.recipients ({BACKUP_GUIDE})."))
+    found += await _drills(subject, database, made_at, now)
+    return found or [Finding(Level.OK, subject, f"The newest backup is {path}, and the last rehearsal of one passed.")]
+
+
+async def _drills(subject: str, database: Database, made_at: datetime, now: datetime) -> list[Finding]:
+    async with database.reading() as db:
+        last = await kv.get(db, LAST_DRILL)
+    again = "“launchpad drill” rehearses a restore now; launchpad-drill.timer does it every month."
+    if last is None:
+        return [Finding(Level.WARN, subject, "No backup was ever brought back for a trial.", again)]
+    if not last["passed"]:
+        return [Finding(Level.BAD, subject, f"The last rehearsal of a restore failed: {last['lines'][0]}", again)]
+    at = datetime.fromisoformat(last["at"])
+    if now - at > DRILL_EVERY:
+        return [Finding(Level.WARN, subject, f"The last rehearsal of a restore was on {at:%-d %B %Y}.", again)]
+    return []
+
+
+async def mailbox(subject: str, settings: Settings, bounces: BounceService) -> list[Finding]:
+    """Whether reports of mail that did not arrive can be read."""
+    if not settings.mail.bounces.host:
+        return [unseen(subject, "mail.bounces names no mailbox, so mail that comes back is not shown")]
+    problem = await bounces.problem()
+    if problem is not None:
+        return [Finding(Level.BAD, subject, problem, "See [mail.bounces], and docs/howto/mail.md.")]
+    return [Finding(Level.OK, subject, f"Reports are taken from {settings.mail.bounces.host}.")]
