@@ -18,8 +18,8 @@ from typing import Any
 from weakref import WeakSet
 
 from ..domain.instances import Address
-from ..errors import EngineRefused, EngineUnavailable, ImageMissing
-from .base import Container, ContainerSpec, ContainerState, HostFacts, ImageInfo, Progress, RuntimeEvent, Usage
+from ..errors import EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
+from .base import NO_GPU, Container, ContainerSpec, ContainerState, HostFacts, ImageInfo, Progress, RuntimeEvent, Usage
 
 GB = 1024**3
 EVENTS_KEPT = 256  # as the engine does
@@ -45,6 +45,7 @@ class FakeRuntime:
         unknown_images: references that no registry has: pulling them fails.
         registry_answers: whether any registry answers.
         broken_builds: tags whose build fails.
+        has_gpus: whether this engine can give containers GPUs; it cannot.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class FakeRuntime:
         self.unknown_images: set[str] = set()
         self.registry_answers = True
         self.broken_builds: set[str] = set()
+        self.has_gpus = False
         self._made: dict[str, ImageInfo] = {}
         self._running: dict[str, _Running] = {}
         self._listeners: WeakSet[asyncio.Queue[RuntimeEvent | None]] = WeakSet()
@@ -115,6 +117,8 @@ class FakeRuntime:
         for mount in spec.mounts:
             if not await asyncio.to_thread(mount.source.exists):
                 raise EngineRefused("The container engine could not create the instance.")
+        if spec.gpus and not self.has_gpus:
+            raise GpuUnavailable(NO_GPU)
         connections: set[asyncio.StreamWriter] = set()
         server = await asyncio.start_server(_answer_with(spec.instance_id, connections), "127.0.0.1", 0)
         there = self._running.get(spec.instance_id)
