@@ -26,6 +26,7 @@ from .services.doctor import Doctor
 from .services.doorkeeper import Doorkeeper
 from .services.gate import GateService
 from .services.images import ImageService
+from .services.importing import ImportService
 from .services.instances import InstanceService
 from .services.launching import Launcher
 from .services.logins import LoginService
@@ -161,4 +162,5 @@ def build_platform(
         sweep=sweep,
         tokens=TokenService(database),
         users=UserService(database, instances),
+        importing=ImportService(database, settings, homes, offers),
     )

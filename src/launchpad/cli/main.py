@@ -11,6 +11,7 @@ from . import (
     doctor_command,
     helper_command,
     image_commands,
+    import_command,
     network_commands,
     nginx_commands,
     quickstart,
@@ -40,6 +41,7 @@ app.add_typer(admin_commands.limits, name="limits")
 app.command("audit")(admin_commands.audit)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
+app.command("import-original")(import_command.import_original)
 
 
 @app.command("version")

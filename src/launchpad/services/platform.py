@@ -18,6 +18,7 @@ from .doctor import Doctor
 from .doorkeeper import Doorkeeper
 from .gate import GateService
 from .images import ImageService
+from .importing import ImportService
 from .instances import InstanceService
 from .logins import LoginService
 from .mailing import MailQueue
@@ -57,6 +58,7 @@ class Platform:
     sweep: SweepService
     tokens: TokenService
     users: UserService
+    importing: ImportService
 
     async def aclose(self) -> None:
         """Gives everything back, in the order that lets what is under way end well."""
