@@ -45,6 +45,7 @@ KINDS: dict[Any, str] = {
     values.Address: "e-mail address",
     values.WholePath: "whole path",
     values.PortRange: "two ports",
+    values.GpuChoice: '`"all"`, a number, or a list of ids',
     values.Name: "name",
     values.AbsolutePath: "whole path",
     values.HealthPath: "path",

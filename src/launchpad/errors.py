@@ -146,6 +146,12 @@ class ImageMissing(Unavailable):
     code = "image-missing"
 
 
+class GpuUnavailable(EngineRefused):
+    """The engine cannot give an instance the GPU that its environment asks for."""
+
+    code = "gpu-unavailable"
+
+
 class HomeUnavailable(Unavailable):
     """The user's home cannot be made or must not be used as it is."""
 

@@ -32,6 +32,7 @@ _KNOWN = {
     for each in (
         errors.EngineRefused,
         errors.EngineUnavailable,
+        errors.GpuUnavailable,
         errors.HelperRefused,
         errors.HomeUnavailable,
         errors.ImageMissing,

@@ -30,6 +30,7 @@ from .settings_values import (
     Days,
     Domain,
     EgressTarget,
+    GpuChoice,
     HeaderName,
     HealthPath,
     Ids,
@@ -229,6 +230,7 @@ class EnvironmentSettings(_Section):
         default_factory=dict, description="Headers nginx sets on every request to the instance."
     )
     capabilities: tuple[Capability, ...] = Field((), description="Linux capabilities kept; all others are dropped.")
+    gpus: GpuChoice = Field(0, description='NVIDIA GPUs they see, all at once: `"all"`, how many, or a list of ids.')
     pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
     start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer has failed.")

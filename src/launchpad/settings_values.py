@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
+from .domain.environments import Gpus
 from .domain.origins import INSTANCE_MARK
 from .domain.signin import normalise_address
 from .domain.sizes import format_bytes, parse_bytes
@@ -102,6 +103,15 @@ def _egress_target(value: str) -> str:
     return _ipv4_range(target) + (f":{port}" if colon else "")
 
 
+def _gpus(value: object) -> object:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 64):
+        return value
+    ids = tuple(value) if isinstance(value, list | tuple) else ()
+    if not ids or not all(isinstance(one, str) and re.fullmatch(r"[A-Za-z0-9:._-]{1,80}", one) for one in ids):
+        raise ValueError('write "all", how many, or a list of ids as nvidia-smi -L shows them, like ["0", "GPU-3f2a…"]')
+    return ids
+
+
 def _ports(value: str) -> str:
     match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", value, re.ASCII)
     if match is None or not 1024 <= int(match[1]) <= int(match[2]) <= 65535:
@@ -130,6 +140,7 @@ Ipv4Range = Annotated[str, AfterValidator(_ipv4_range)]
 EgressTarget = Annotated[str, AfterValidator(_egress_target)]
 WholePath = Annotated[Path, AfterValidator(_whole_path)]
 PortRange = Annotated[str, AfterValidator(_ports)]
+GpuChoice = Annotated[Gpus, BeforeValidator(_gpus)]
 
 Name = Annotated[
     str, _like("[a-z][a-z0-9-]{0,30}", "write 1 to 31 lower-case letters, digits and hyphens, a letter first")

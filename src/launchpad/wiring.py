@@ -30,6 +30,7 @@ from .services.doorkeeper import Doorkeeper
 from .services.drill import DrillService
 from .services.gate import GateService
 from .services.images import ImageService
+from .services.importing import ImportService
 from .services.instances import InstanceService
 from .services.launching import Launcher
 from .services.logins import LoginService
@@ -185,4 +186,5 @@ def build_platform(
         sweep=sweep,
         tokens=TokenService(database),
         users=UserService(database, instances),
+        importing=ImportService(database, settings, homes, offers),
     )

@@ -13,7 +13,7 @@ import pytest
 
 from contract.conftest import specification
 from launchpad.domain.instances import Address
-from launchpad.errors import EngineRefused, ImageMissing
+from launchpad.errors import EngineRefused, GpuUnavailable, ImageMissing
 from launchpad.runtime.base import BindMount, Caps, Container, ContainerState, Runtime
 
 ID, OTHER = "a" * 16, "b" * 16
@@ -114,6 +114,15 @@ async def test_missing_mount_is_refused_and_not_made(runtime: Runtime, small_ima
     assert "not-there" not in refused.value.detail, "the engine's own words reach nobody"
     assert not missing.exists()
     assert await runtime.list_containers() == []
+
+
+async def test_a_gpu_that_is_not_there_is_refused_in_the_users_words(runtime: Runtime, small_image: str) -> None:
+    """No server has a GPU of that id; without one, the same launch works, and nothing of the refused one is left."""
+    await runtime.ensure_network()
+    with pytest.raises(GpuUnavailable, match="works with a GPU, and this server cannot give it one"):
+        await runtime.start(specification(small_image, gpus=("GPU-00000000-0000-0000-0000-000000000000",)))
+    assert await runtime.list_containers() == []
+    assert (await runtime.start(specification(small_image))).state is ContainerState.RUNNING
 
 
 async def test_unknown_ids_are_no_errors(runtime: Runtime) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -90,10 +91,12 @@ PROJECT_ROOT = os.environ.get("LAUNCHPAD_TEST_PROJECT_QUOTA_ROOT", "")
 
 
 @pytest.fixture
-def project_root() -> Path:
+def project_root() -> Iterator[Path]:
+    """What a test leaves would count for the next one, which has the same projects."""
     folder = Path(PROJECT_ROOT) / secrets.token_hex(4) / "homes"
     folder.mkdir(parents=True)
-    return folder
+    yield folder
+    shutil.rmtree(folder.parent)
 
 
 @pytest.fixture(params=["plain", "btrfs", "helper", *(["project-quota"] if PROJECT_ROOT else [])])

@@ -131,6 +131,8 @@ HOSTILE_LAUNCHES: dict[str, Any] = {
     "one more variable": lambda s: s["env_vars"].update(LD_PRELOAD="/home/jovyan/x.so"),
     "one variable less": lambda s: s["env_vars"].pop(next(iter(s["env_vars"]))),
     "another variable": lambda s: s["env_vars"].update({next(iter(s["env_vars"])): "x"}),
+    "a GPU": lambda s: s.update(gpus="all"),
+    "GPUs by their ids": lambda s: s.update(gpus=["0"]),
     "a capability": lambda s: s.update(capabilities=[*s["capabilities"], "SYS_ADMIN"]),
     "another host name": lambda s: s.update(hostname="portal"),
     "a stop without end": lambda s: s.update(stop_grace_seconds=10**9),

@@ -69,6 +69,15 @@ def test_nothing_of_the_host_is_shared() -> None:
     ]
 
 
+def test_gpus_are_asked_for_by_number_or_by_id() -> None:
+    """As `docker run --gpus` does; nobody gets one unasked."""
+    assert "DeviceRequests" not in host()
+    nvidia = {"Driver": "nvidia", "Capabilities": [["gpu"]]}
+    assert host(gpus="all")["DeviceRequests"] == [nvidia | {"Count": -1}]
+    assert host(gpus=2)["DeviceRequests"] == [nvidia | {"Count": 2}]
+    assert host(gpus=("1", "GPU-3f2a"))["DeviceRequests"] == [nvidia | {"DeviceIDs": ["1", "GPU-3f2a"]}]
+
+
 def test_limits() -> None:
     """Memory and swap have one cap; cores in billionths; shared memory is a quarter, and 64 MB at least."""
     made = host()

@@ -89,6 +89,7 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
         "env_vars": {"A": "b"},
         "request_headers": {"X-A": "b"},
         "capabilities": ["CHOWN"],
+        "gpus": ["0", "GPU-3f2a"],
         "pids_limit": 64,
         "stop_grace_seconds": 5,
         "start_timeout_seconds": 9,

@@ -370,6 +370,19 @@ async def test_an_application_that_ends_while_it_starts_fails_with_the_reason(
     assert await world.runtime.list_containers() == []
 
 
+async def test_a_gpu_that_the_server_cannot_give_fails_the_launch_with_that_reason(tmp_path: Path) -> None:
+    """Where there is one, it is asked for."""
+    world = World(tmp_path, {"environments": [{"name": "jupyterlab", "gpus": ["0"]}]})
+    platform = await world.open()
+    owner, _ = await sign_in(platform, world.letters, "gina@example.org")
+    failed = await reaches(platform, (await launch(platform, owner)).id, State.FAILED)
+    assert str(failed.reason).startswith("This environment works with a GPU, and this server cannot give it one.")
+    world.runtime.has_gpus = True
+    running = await reaches(platform, (await launch(platform, owner)).id, State.RUNNING)
+    assert world.runtime._running[running.id].spec.gpus == ("0",)
+    await world.close()
+
+
 async def test_an_engine_that_refuses_fails_the_launch(world: World, platform: Platform, alice: User) -> None:
     world.runtime.refusing.add("start")
     failed = await reaches(platform, (await launch(platform, alice)).id, State.FAILED)

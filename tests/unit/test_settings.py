@@ -471,6 +471,14 @@ def test_a_mistake_in_an_entry_names_the_entry_and_its_line(written: Written, mo
     assert mistakes(written(OWN + more)) == [f"launchpad.toml, line {line}: environments.own.{said}"]
 
 
+@pytest.mark.parametrize("wrong", ["-1", "true", "'some'", "[]", "['']", "['0,1']", "[0]", "1.5"])
+def test_gpus_are_all_a_number_or_ids(written: Written, wrong: str) -> None:
+    (told,) = mistakes(written(f"{OWN}gpus = {wrong}"))
+    assert told.startswith('launchpad.toml, line 7: environments.own.gpus: write "all", how many, or a list of ids')
+    for text, right in (("'all'", "all"), ("0", 0), ("2", 2), ("['0', 'GPU-3f2a']", ("0", "GPU-3f2a"))):
+        assert load_settings(written(f"{OWN}gpus = {text}"), variables={}).environments[2].gpus == right
+
+
 def test_a_key_that_an_entry_lacks_is_named_at_its_table(written: Written) -> None:
     text = "[[environments]]\nname = 'rstudio'\n" + OWN.replace("port = 80\n", "")
     assert mistakes(written(text)) == ["launchpad.toml, line 3: environments.own.port: this setting is needed"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import multiprocessing
 import os
 import pwd
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -93,21 +94,60 @@ def with_images(config: Path | None, work: Callable[[ImageService, list[Environm
         fail(error)
 
 
+def in_child(settings: Settings, work: Callable[[Platform], Awaitable[Any]]) -> Any:
+    """What `work` answers, which has to be such as JSON has; done by a process of its own that gives up root.
+
+    For commands that need root for something else: the portal's state is not touched by it (see `give_up_root`). To be
+    called before there are threads.
+
+    Raises:
+        LaunchpadError: of the work, or the process ended without an answer; its traceback is in the terminal then.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        give_up_root(settings)
+        with os.fdopen(writing, "w", encoding="utf-8") as line:
+            json.dump(_answer(settings, work), line)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as line:
+        said = line.read()
+    os.waitpid(child, 0)
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        raise LaunchpadError("What concerns the portal's state was not done; see above.") from None
+    if "error" in answer:
+        error = LaunchpadError(answer["error"], fields=answer["fields"])
+        error.title = answer["title"]
+        raise error
+    return answer["value"]
+
+
+def _answer(settings: Settings, work: Callable[[Platform], Awaitable[Any]]) -> dict[str, Any]:
+    try:
+        return {"value": asyncio.run(_on_platform(settings, work))}
+    except LaunchpadError as error:
+        return {"error": error.detail, "title": error.title, "fields": error.fields}
+
+
+async def _on_platform(settings: Settings, work: Callable[[Platform], Awaitable[T]]) -> T:
+    platform = build_platform(settings)
+    try:
+        await platform.database.migrate()
+        return await work(platform)
+    finally:
+        await platform.aclose()
+
+
 def with_platform(config: Path | None, work: Callable[[Platform], Awaitable[T]]) -> T:
     """Runs `work` on a platform of the settings, migrated and closed again; our errors end the command politely."""
     configure_logging(logging.WARNING)
     settings = settings_or_exit(config)
     give_up_root(settings)
-
-    async def run() -> T:
-        platform = build_platform(settings)
-        try:
-            await platform.database.migrate()
-            return await work(platform)
-        finally:
-            await platform.aclose()
-
     try:
-        return asyncio.run(run())
+        return asyncio.run(_on_platform(settings, work))
     except LaunchpadError as error:
         fail(error)

@@ -11,6 +11,7 @@ from . import (
     doctor_command,
     helper_command,
     image_commands,
+    import_command,
     mail_commands,
     network_commands,
     nginx_commands,
@@ -44,6 +45,7 @@ app.add_typer(mail_commands.app, name="mail")
 app.command("audit")(admin_commands.audit)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
+app.command("import-original")(import_command.import_original)
 app.command("drill")(backup_commands.drill)
 app.command("report-failure", hidden=True)(backup_commands.report_failure)
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
+
+# Which of the server's GPUs: all of them, how many (0: none), or those of these ids.
+Gpus = Literal["all"] | int | tuple[str, ...]
 
 
 class Prefix(StrEnum):
@@ -44,6 +48,7 @@ class Environment:
         user: the container's `uid:gid`; empty starts it as the image says (RStudio's init needs root).
         capabilities: what stays of Linux's capabilities; everything else is dropped.
         request_headers: headers nginx sets on every request to the instance; a client's own are discarded.
+        gpus: which of the server's GPUs its instances see; they are shared, not shared out.
         health_path: answers below 400 once the application is usable, without log-in.
         stop_grace_seconds: how long the application may take to save when it is stopped.
     """
@@ -64,6 +69,7 @@ class Environment:
     env_vars: Mapping[str, str] = field(default_factory=dict)
     request_headers: Mapping[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
+    gpus: Gpus = 0
     pids_limit: int = 2048
     stop_grace_seconds: int = 10
     start_timeout_seconds: int = 120

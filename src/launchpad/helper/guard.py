@@ -137,7 +137,7 @@ class Guard:
             env_vars={name: _fill(text, token) for name, text in ours.env_vars.items()},
             mounts=tuple(mounts),
         )
-        for field in ("network_port", "pids_limit", "user", "hostname", "stop_grace_seconds"):
+        for field in ("network_port", "pids_limit", "user", "hostname", "stop_grace_seconds", "gpus"):
             if getattr(sent, field) != getattr(filled, field):
                 raise _no(field, "is not what the settings say")
         for field in ("groups", "command", "capabilities"):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from ..domain.environments import Gpus
 from ..domain.instances import Address
 
 LABEL_PREFIX = "org.launchpad."
@@ -20,6 +21,11 @@ LABEL_DEPLOYMENT = LABEL_PREFIX + "deployment"
 LABEL_INSTANCE = LABEL_PREFIX + "instance"
 LABEL_OWNER = LABEL_PREFIX + "owner"
 LABEL_ENVIRONMENT = LABEL_PREFIX + "environment"
+
+NO_GPU = (
+    "This environment works with a GPU, and this server cannot give it one. Launch another one meanwhile, and tell "
+    "your administrator."
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ class ContainerSpec:
     """Everything a container is made of; the labels of ownership are added by the runtime from the ids.
 
     `user` empty leaves the image's own. `command` empty leaves the image's own. `memory_bytes` caps memory and swap
-    together. `network_port` is the application's port inside; the runtime publishes it on 127.0.0.1.
+    together. `network_port` is the application's port inside; the runtime publishes it on 127.0.0.1. `gpus` are seen by
+    every container that asks for them, at the same time.
     """
 
     instance_id: str
@@ -99,6 +106,7 @@ class ContainerSpec:
     command: Sequence[str] = ()
     env_vars: Mapping[str, str] = field(default_factory=dict)
     capabilities: Sequence[str] = ()
+    gpus: Gpus = 0
     mounts: Sequence[BindMount] = ()
     hostname: str = ""
     stop_grace_seconds: int = 10
@@ -205,6 +213,7 @@ class Runtime(Protocol):
 
         Raises:
             ImageMissing: the engine does not have `spec.image` (it is never pulled here).
+            GpuUnavailable: this server cannot give it the GPUs it asks for.
             EngineRefused: anything else the engine refuses, such as no free port or a bad mount.
         """
         ...

@@ -15,11 +15,12 @@ from aiodocker.exceptions import DockerError
 
 from ..domain.instances import Address
 from ..domain.naming import container_name
-from ..errors import EngineRefused, EngineUnavailable, ImageMissing
+from ..errors import EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
 from ..settings import EgressSettings, EngineSettings
 from .base import (
     LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
+    NO_GPU,
     Caps,
     Container,
     ContainerSpec,
@@ -46,6 +47,8 @@ PORT_TRIES = 50  # each passes over one port that a foreign process holds, in ab
 INSPECTS_AT_ONCE = 16
 _PORT_TAKEN = ("address already in use", "port is already allocated")
 _PORTS_USED_UP = ("all ports are allocated",)
+# Without NVIDIA's container toolkit; with it, and the driver or that GPU missing.
+_NO_GPU = ("select device driver", "nvidia")
 _EVENTS = {"start": "started", "die": "ended", "oom": "out-of-memory"}
 
 
@@ -114,7 +117,7 @@ class EngineRuntime(EngineImages):
                     continue
                 runs = False
                 try:
-                    started = await self._run(made)
+                    started = await self._run(made, spec)
                     runs = started is not None
                 finally:  # also when the caller is cancelled
                     if not runs:
@@ -150,7 +153,7 @@ class EngineRuntime(EngineImages):
                 ) from error
             raise refused(error, "create the instance") from error
 
-    async def _run(self, made: str) -> Container | None:
+    async def _run(self, made: str, spec: ContainerSpec) -> Container | None:
         """Starts it on a port that is free; None when its network is gone or there are several of that name."""
         for _ in range(min(PORT_TRIES, number_of_ports(self._settings.port_range))):
             try:
@@ -166,6 +169,9 @@ class EngineRuntime(EngineImages):
                 if "network" in message and (error.status == 404 or "ambiguous" in message):
                     log.warning("engine.network_gone", message=error.message)
                     return None
+                if spec.gpus and any(words in message for words in _NO_GPU):
+                    log.error("engine.no_gpu", gpus=spec.gpus, message=error.message)
+                    raise GpuUnavailable(NO_GPU) from error
                 raise refused(error, "start the instance") from error
         raise EngineRefused(
             "No port is free for the instance. Your administrator can widen engine.port_range.", retry_after_seconds=60

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ..domain.environments import Gpus
 from ..domain.instances import Address
 from ..settings import EngineSettings
 from .base import (
@@ -63,6 +64,8 @@ def create_body(spec: ContainerSpec, settings: EngineSettings, deployment_id: st
             for mount in spec.mounts
         ],
     }
+    if spec.gpus:
+        host["DeviceRequests"] = [gpu_request(spec.gpus)]
     if settings.oci_runtime:
         host["Runtime"] = settings.oci_runtime
     body: dict[str, Any] = {
@@ -81,6 +84,14 @@ def create_body(spec: ContainerSpec, settings: EngineSettings, deployment_id: st
     if spec.command:
         body["Cmd"] = list(spec.command)
     return body
+
+
+def gpu_request(gpus: Gpus) -> dict[str, Any]:
+    """As `docker run --gpus` asks: a number of GPUs (-1: all of them), or those of these ids."""
+    wanted: dict[str, Any] = {"Driver": "nvidia", "Capabilities": [["gpu"]]}
+    if isinstance(gpus, tuple):
+        return wanted | {"DeviceIDs": list(gpus)}
+    return wanted | {"Count": -1 if gpus == "all" else gpus}
 
 
 def labels_of(spec: ContainerSpec, deployment_id: str) -> dict[str, str]:

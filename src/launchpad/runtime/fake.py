@@ -18,8 +18,9 @@ from typing import Any
 from weakref import WeakSet
 
 from ..domain.instances import Address
-from ..errors import EngineRefused, EngineUnavailable, ImageMissing
+from ..errors import EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
 from .base import (
+    NO_GPU,
     Caps,
     Container,
     ContainerSpec,
@@ -59,6 +60,7 @@ class FakeRuntime:
         facts: what `host` answers.
         network_facts: what `network` answers; mended, nothing is missing in it.
         stubborn_gaps: mending does not help, as with another firewall's rules.
+        has_gpus: whether this engine can give containers GPUs; it cannot.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class FakeRuntime:
         self.unknown_images: set[str] = set()
         self.registry_answers = True
         self.broken_builds: set[str] = set()
+        self.has_gpus = False
         self._made: dict[str, ImageInfo] = {}
         self._running: dict[str, _Running] = {}
         self._listeners: WeakSet[asyncio.Queue[RuntimeEvent | None]] = WeakSet()
@@ -151,6 +154,8 @@ class FakeRuntime:
         for mount in spec.mounts:
             if not await asyncio.to_thread(mount.source.exists):
                 raise EngineRefused("The container engine could not create the instance.")
+        if spec.gpus and not self.has_gpus:
+            raise GpuUnavailable(NO_GPU)
         connections: set[asyncio.StreamWriter] = set()
         server = await asyncio.start_server(_answer_with(spec.instance_id, connections), "127.0.0.1", 0)
         there = self._running.get(spec.instance_id)

@@ -20,6 +20,7 @@ from .doorkeeper import Doorkeeper
 from .drill import DrillService
 from .gate import GateService
 from .images import ImageService
+from .importing import ImportService
 from .instances import InstanceService
 from .logins import LoginService
 from .mail_failures import MailFailureService
@@ -65,6 +66,7 @@ class Platform:
     sweep: SweepService
     tokens: TokenService
     users: UserService
+    importing: ImportService
 
     async def aclose(self) -> None:
         """Gives everything back, in the order that lets what is under way end well."""

@@ -22,7 +22,7 @@ from ..domain.signin import (
     normalise_code,
     secret_digest,
 )
-from ..domain.users import Role, User, UserStatus
+from ..domain.users import User
 from ..errors import InvalidInput, TooManyRequests, WrongCode
 from ..mail.messages import sign_in_code
 from ..settings import Settings
@@ -31,6 +31,7 @@ from ..store import audit, challenges, known_browsers, mail_failures, users
 from ..store.database import Database
 from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
+from .registration import add_user
 
 log = structlog.get_logger(__name__)
 
@@ -235,20 +236,7 @@ class SignInService:
     async def _register(
         self, db: AsyncConnection, address: str, free_on_disk: list[str], client: Client, now: datetime
     ) -> User:
-        taken = await users.usernames_taken(db, free_on_disk)
-        username = next((name for name in free_on_disk if name not in taken), f"u-{new_id()[:12]}")
-        highest = await users.highest_uid(db)
-        user = User(
-            id=new_id(),
-            email=address,
-            username=username,
-            uid=max((highest or 0) + 1, self._settings.homes.uid_base),
-            role=Role.ADMIN if address in self._settings.admin_emails else Role.USER,
-            status=UserStatus.ACTIVE,
-            lab=None,
-            created_at=now,
-        )
-        await users.add(db, user)
+        user = await add_user(db, self._settings, address, free_on_disk, created_at=now)
         await audit.add(
             db,
             at=now,
@@ -256,7 +244,7 @@ class SignInService:
             client=client.address,
             action="user.registered",
             subject=address,
-            details={"username": username, "uid": user.uid, "role": user.role},
+            details={"username": user.username, "uid": user.uid, "role": user.role},
         )
         return user
 

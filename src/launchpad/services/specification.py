@@ -61,6 +61,7 @@ def specification(
         command=tuple(values.fill(word) for word in environment.command),
         env_vars=env_vars,
         capabilities=tuple(environment.capabilities),
+        gpus=environment.gpus,
         mounts=tuple(mounts),
         hostname=environment.name,
         stop_grace_seconds=environment.stop_grace_seconds,

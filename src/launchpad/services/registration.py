@@ -1,0 +1,45 @@
+"""A new user: name, uid and role, chosen once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..domain.naming import new_id
+from ..domain.users import Role, User, UserStatus
+from ..settings import Settings
+from ..store import users
+
+
+async def add_user(
+    db: AsyncConnection,
+    settings: Settings,
+    address: str,
+    free_on_disk: Sequence[str],
+    *,
+    created_at: datetime,
+    lab: str | None = None,
+    as_admin: bool = False,
+) -> User:
+    """Adds somebody who is not there yet; administrator where `admin_emails` names them, or `as_admin` says so.
+
+    Args:
+        free_on_disk: names for the home that nothing has below `homes.root`, the best first.
+    """
+    taken = await users.usernames_taken(db, list(free_on_disk))
+    username = next((name for name in free_on_disk if name not in taken), f"u-{new_id()[:12]}")
+    highest = await users.highest_uid(db)
+    user = User(
+        id=new_id(),
+        email=address,
+        username=username,
+        uid=max((highest or 0) + 1, settings.homes.uid_base),
+        role=Role.ADMIN if as_admin or address in settings.admin_emails else Role.USER,
+        status=UserStatus.ACTIVE,
+        lab=lab,
+        created_at=created_at,
+    )
+    await users.add(db, user)
+    return user
