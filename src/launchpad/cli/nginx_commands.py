@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..errors import LaunchpadError
-from ..services.nginx.machine import has_ipv6_loopback, worker_user
-from ..services.nginx.render import render
+from ..services.nginx import has_ipv6_loopback, render, stapling_for, wants_http2_directive, worker_user
 from ..settings import Settings
 from ..store.statedir import StateDir
 from .context import ConfigOption, settings_or_exit
@@ -28,6 +27,8 @@ def rendered(settings: Settings, state: StateDir | None, form: Literal["full", "
         form=form,
         ipv6_loopback=has_ipv6_loopback(),
         worker_user=worker_user(path.parent),
+        stapling=stapling_for(settings.tls.certificate) if settings.is_https else None,
+        http2_directive=wants_http2_directive(),
     )
 
 
