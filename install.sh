@@ -16,7 +16,8 @@ It asks at most five questions; each has an option, and with --unattended nothin
   --instances-url URL     where instances are, such as https://run.lab.example.org (default: run.<the portal's name>),
                           or one name each: https://{instance}.lab.example.org
   --admin ADDRESS         e-mail address of the first administrator (several: separated by commas)
-  --tls WAY               self-signed (for a trial), acme (Let's Encrypt, through certbot), or files
+  --tls WAY               self-signed (for a trial), acme (Let's Encrypt, through certbot), files, or outer (another proxy
+                          before this server ends TLS; name it in --settings: docs/howto/reverse-proxy.md)
     --certificate FILE      with files: the chain, PEM
     --key FILE              with files: the private key, PEM
     --acme-email ADDRESS    with acme: where the authority writes to (default: the first administrator)
@@ -126,7 +127,7 @@ questions() {
   fits --admin "$admin" '^[^@,"\\[:space:]]+@[^@,"\\[:space:]]+(,[^@,"\\[:space:]]+@[^@,"\\[:space:]]+)*$' "it is like you@example.org."
   [ -z "$certificate" ] || tls=${tls:-files}
   ask tls "Certificate: self-signed (trial), acme (Let's Encrypt) or files (--certificate, --key)" self-signed "--tls"
-  fits --tls "$tls" '^(self-signed|acme|files)$' "choose self-signed, acme or files."
+  fits --tls "$tls" '^(self-signed|acme|files|outer)$' "choose self-signed, acme, files or outer."
   if [ "$tls" = files ]; then
     if [ ! -r "$certificate" ] || [ ! -r "$key" ]; then
       die "--tls files needs --certificate and --key, two files that can be read."
@@ -142,6 +143,9 @@ questions() {
   fits --images "$images" '^(pull|build|none)$' "choose pull, build or none."
   fits --domains "$domains" '^[a-z0-9.,-]*$' "it is like example.org,institute.example.net."
   [ -z "$more" ] || [ -r "$more" ] || die "--settings: $more cannot be read."
+  if [ "$tls" = outer ] && ! grep -Eqs '^[[:space:]]*tls[[:space:]]*=[[:space:]]*"outer"' "$more"; then
+    die "--tls outer needs --settings with the outer proxy: [proxy], trusted and tls = \"outer\"."
+  fi
   [ -z "$mail_password_file" ] || [ -r "$mail_password_file" ] || die "--mail-password-file: it cannot be read."
 }
 
@@ -232,6 +236,7 @@ put_certificate() {
       install -m 0644 "$certificate" $etc/tls/chain.pem
       install -m 0600 "$key" $etc/tls/key.pem
       ;;
+    outer) ;; # none is needed, and [tls] is not looked at
     self-signed | acme) [ -e $etc/tls/chain.pem ] || self_signed ;; # acme: until the authority has looked
   esac
 }
@@ -292,11 +297,20 @@ get_images() {
   fi
 }
 
+# Through nginx, as a browser would ask; behind an outer proxy, which nginx may answer alone, by the portal's socket.
+is_ready() {
+  local port=${url##*:} ask=(curl --silent --fail --noproxy '*' --output /dev/null)
+  if grep -q '^\[proxy\]' $etc/launchpad.toml; then
+    systemctl is-active --quiet nginx && "${ask[@]}" --unix-socket /run/launchpad/portal.sock http://localhost/readyz
+  else
+    [[ $port =~ ^[0-9]+$ ]] || port=443
+    "${ask[@]}" --insecure --resolve "$(names | head -n 1):$port:127.0.0.1" "$url/readyz"
+  fi
+}
+
 wait_until_ready() {
-  local port=${url##*:}
-  [[ $port =~ ^[0-9]+$ ]] || port=443
   for _ in $(seq 60); do
-    if curl --silent --fail --insecure --noproxy '*' --resolve "$(names | head -n 1):$port:127.0.0.1" "$url/readyz" >/dev/null; then
+    if is_ready; then
       return
     fi
     sleep 1
@@ -382,7 +396,11 @@ say "Left for you:"
 [ "$tls" != self-signed ] || left+=("Browsers warn of the self-signed certificate: put another into $etc/tls, then run launchpad-apply.")
 [ "$images" != none ] || left+=("Get the images: sudo launchpad images pull (or build).")
 [ "$mail" != none ] || left+=("Codes go to $state/outbox until [mail] in $etc/launchpad.toml names a server.")
-left+=("See that $(names | paste -sd' ') lead to this server, and that ports 80 and 443 are open, and no others of this server.")
+if [ "$tls" = outer ]; then
+  left+=("Let the outer proxy pass $(names | paste -sd' ') on to this server: docs/howto/reverse-proxy.md.")
+else
+  left+=("See that $(names | paste -sd' ') lead to this server, and that ports 80 and 443 are open, and no others of this server.")
+fi
 left+=("Sign in at $url with an address of admin_emails.")
 printf '    %s\n' "${left[@]}"
 printf 'Ready: %s\n' "$url"
