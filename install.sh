@@ -17,7 +17,8 @@ It asks at most five questions; each has an option, and with --unattended nothin
   --instances-url URL     where instances are, such as https://run.lab.example.org (default: run.<the portal's name>),
                           or one name each: https://{instance}.lab.example.org
   --admin ADDRESS         e-mail address of the first administrator (several: separated by commas)
-  --tls WAY               self-signed (for a trial), acme (Let's Encrypt, through certbot), or files
+  --tls WAY               self-signed (for a trial), acme (Let's Encrypt, through certbot), files, or outer (another proxy
+                          before this server ends TLS; name it in --settings: docs/howto/reverse-proxy.md)
     --certificate FILE      with files: the chain, PEM
     --key FILE              with files: the private key, PEM
     --acme-email ADDRESS    with acme: where the authority writes to (default: the first administrator)
@@ -126,7 +127,7 @@ questions() {
   fits --admin "$admin" '^[^@,"\\[:space:]]+@[^@,"\\[:space:]]+(,[^@,"\\[:space:]]+@[^@,"\\[:space:]]+)*$' "it is like you@example.org."
   [ -z "$certificate" ] || tls=${tls:-files}
   ask tls "Certificate: self-signed (trial), acme (Let's Encrypt) or files (--certificate, --key)" self-signed "--tls"
-  fits --tls "$tls" '^(self-signed|acme|files)$' "choose self-signed, acme or files."
+  fits --tls "$tls" '^(self-signed|acme|files|outer)$' "choose self-signed, acme, files or outer."
   if [ "$tls" = files ]; then
     if [ ! -r "$certificate" ] || [ ! -r "$key" ]; then
       die "--tls files needs --certificate and --key, two files that can be read."
@@ -142,6 +143,9 @@ questions() {
   fits --images "$images" '^(pull|build|none)$' "choose pull, build or none."
   fits --domains "$domains" '^[a-z0-9.,-]*$' "it is like example.org,institute.example.net."
   [ -z "$more" ] || [ -r "$more" ] || die "--settings: $more cannot be read."
+  if [ "$tls" = outer ] && ! grep -Eqs '^[[:space:]]*tls[[:space:]]*=[[:space:]]*"outer"' "$more"; then
+    die "--tls outer needs --settings with the outer proxy: [proxy], trusted and tls = \"outer\"."
+  fi
   [ -z "$mail_password_file" ] || [ -r "$mail_password_file" ] || die "--mail-password-file: it cannot be read."
 }
 
@@ -273,6 +277,7 @@ put_certificate() {
       install -m 0644 "$certificate" $etc/tls/chain.pem
       install -m 0600 "$key" $etc/tls/key.pem
       ;;
+    outer) ;; # none is needed, and [tls] is not looked at
     self-signed | acme) [ -e $etc/tls/chain.pem ] || self_signed ;; # acme: until the authority has looked
   esac
 }
@@ -321,15 +326,20 @@ get_images() {
   fi
 }
 
-# is_healthy: the portal answers through nginx, with database and engine, and keeps doing so.
+# is_healthy: the portal answers through nginx, with database and helper, three times in a row.
 is_healthy() {
-  local port=${url##*:} host ask answered=0
+  local port=${url##*:} at=$url host ask answered=0
   [[ $port =~ ^[0-9]+$ ]] || port=443
   host=$(names | head -n 1)
   ask=(curl --silent --fail --insecure --noproxy '*' --max-time 10 --output /dev/null --resolve "$host:$port:127.0.0.1")
+  # Behind an outer proxy, which alone nginx may answer, by the portal's socket.
+  if grep -q '^\[proxy\]' $etc/launchpad.toml; then
+    at=http://localhost
+    ask=(curl --silent --fail --noproxy '*' --max-time 10 --output /dev/null --unix-socket /run/launchpad/portal.sock)
+  fi
   for _ in $(seq 90); do
-    if systemctl is-failed --quiet launchpad.service launchpad-helper.service; then return 1; fi
-    if "${ask[@]}" "$url/readyz" && "${ask[@]}" "$url/sign-in"; then
+    if systemctl is-failed --quiet launchpad.service launchpad-helper.service nginx.service; then return 1; fi
+    if "${ask[@]}" "$at/readyz" && "${ask[@]}" "$at/sign-in"; then
       answered=$((answered + 1))
       if [ $answered -eq 3 ]; then
         systemctl is-active --quiet launchpad.service && systemctl is-active --quiet launchpad-helper.service
@@ -500,7 +510,11 @@ say "Left for you:"
 [ "$tls" != self-signed ] || left+=("Browsers warn of the self-signed certificate: put another into $etc/tls, then run launchpad-apply.")
 [ "$images" != none ] || left+=("Get the images: sudo launchpad images pull (or build).")
 [ "$mail" != none ] || left+=("Codes go to $state/outbox until [mail] in $etc/launchpad.toml names a server.")
-left+=("See that $(names | paste -sd' ') lead to this server, and that ports 80 and 443 are open, and no others of this server.")
+if [ "$tls" = outer ]; then
+  left+=("Let the outer proxy pass $(names | paste -sd' ') on to this server: docs/howto/reverse-proxy.md.")
+else
+  left+=("See that $(names | paste -sd' ') lead to this server, and that ports 80 and 443 are open, and no others of this server.")
+fi
 left+=("Sign in at $url with an address of admin_emails.")
 printf '    %s\n' "${left[@]}"
 printf 'Ready: %s\n' "$url"

@@ -41,6 +41,7 @@ KINDS: dict[Any, str] = {
     values.InstancesUrl: "origin, or a pattern of origins",
     values.EgressTarget: "address or range, with a port or without",
     values.Ipv4Range: "address or range",
+    values.ProxyAddress: "address or range",
     values.Domain: "domain",
     values.Address: "e-mail address",
     values.WholePath: "whole path",

@@ -18,6 +18,7 @@ from .domain.environments import Prefix
 from .domain.origins import InstancesOrigin
 from .domain.sizes import parse_bytes
 from .settings_catalogue import with_shipped_environments
+from .settings_front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .settings_mail import BounceSettings as BounceSettings
 from .settings_mail import MailSettings as MailSettings
 from .settings_values import (
@@ -39,18 +40,17 @@ from .settings_values import (
     Name,
     Origin,
     PortRange,
-    Secret,
+    Section,
     Size,
     Sizes,
     WholePath,
 )
-from .settings_values import Section as _Section
 
 DEFAULT_CONFIG = Path("/etc/launchpad/launchpad.toml")
 VARIABLE_PREFIX = "LAUNCHPAD_"
 
 
-class SignInSettings(_Section):
+class SignInSettings(Section):
     """Who may sign in by e-mail, and how often a code may be asked for or tried."""
 
     allowed_domains: tuple[Domain, ...] = Field(
@@ -73,7 +73,7 @@ class SignInSettings(_Section):
     remember_days: int = Field(7, ge=1, le=90, description="How long a login lasts when “remember me” is on.")
 
 
-class HomesSettings(_Section):
+class HomesSettings(Section):
     """Where users' files live."""
 
     root: WholePath = Field(Path("/home"), description="Directory that holds one home a user.")
@@ -83,7 +83,7 @@ class HomesSettings(_Section):
     uid_base: int = Field(200_000, ge=1000, le=2**31 - 100_000, description="First uid given to users.")
 
 
-class MountSettings(_Section):
+class MountSettings(Section):
     """Shared data that instances see besides the home."""
 
     name: Name = Field(description="A short name, shown to administrators.")
@@ -93,7 +93,7 @@ class MountSettings(_Section):
     labs: tuple[str, ...] = Field((), description="Labs whose members get it. Empty: everyone.")
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """The container engine."""
 
     host: str = Field("unix:///var/run/docker.sock", description="Docker's socket, as in DOCKER_HOST.")
@@ -111,7 +111,7 @@ class EngineSettings(_Section):
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
 
 
-class HelperSettings(_Section):
+class HelperSettings(Section):
     """The privileged helper, through which a portal without rights reaches the engine and the homes."""
 
     socket: AbsolutePath | None = Field(
@@ -125,7 +125,7 @@ class HelperSettings(_Section):
     )
 
 
-class EgressSettings(_Section):
+class EgressSettings(Section):
     """What instances may reach besides the internet."""
 
     rules: Literal["enforced", "off"] = Field(
@@ -141,7 +141,7 @@ class EgressSettings(_Section):
     deny: tuple[Ipv4Range, ...] = Field((), description="Public ranges that they may not reach, such as your own.")
 
 
-class ImageSettings(_Section):
+class ImageSettings(Section):
     """Images that the program builds itself, and the certificates every image must trust."""
 
     recipes: Path | None = Field(None, description="Another directory of recipes than the one that ships.")
@@ -152,7 +152,7 @@ class ImageSettings(_Section):
     )
 
 
-class CapacitySettings(_Section):
+class CapacitySettings(Section):
     """What the server may promise to all instances together."""
 
     memory: Literal["auto"] | Size = Field("auto", description="Memory; `auto` is the host's less `reserve`.")
@@ -166,7 +166,7 @@ class CapacitySettings(_Section):
     )
 
 
-class LimitsSettings(_Section):
+class LimitsSettings(Section):
     """The choices and defaults offered at launch, until an administrator changes them in the console."""
 
     memory: Literal["auto"] | Sizes = Field(
@@ -189,7 +189,7 @@ class LimitsSettings(_Section):
     )
 
 
-class OfferSettings(_Section):
+class OfferSettings(Section):
     """Choices of one environment that differ from `[limits]`; what is left out is taken from there."""
 
     memory: Sizes | None = Field(None, description="Choices of memory.")
@@ -202,7 +202,7 @@ class OfferSettings(_Section):
     default_days: Days | None = Field(None, description="Offered first.")
 
 
-class EnvironmentSettings(_Section):
+class EnvironmentSettings(Section):
     """One entry of the catalogue. Texts may hold `{root_path}`, `{token}`, `{username}`, `{uid}`, `{home}`."""
 
     name: Name = Field(description="Stable name, used in the API.")
@@ -237,7 +237,7 @@ class EnvironmentSettings(_Section):
     offer: OfferSettings = Field(default_factory=OfferSettings, description="Choices that differ from [limits].")
 
 
-class BackupSettings(_Section):
+class BackupSettings(Section):
     """Where `launchpad backup` puts its files, and who can read them."""
 
     folder: WholePath = Field(
@@ -250,28 +250,6 @@ class BackupSettings(_Section):
         "Empty: backups are not encrypted, and hold neither keys nor settings.",
     )
     keep: int = Field(30, ge=1, description="How many backups are kept.")
-
-
-class WebSettings(_Section):
-    """How nginx and the portal find each other."""
-
-    socket: Path | None = Field(None, description="Unix socket of the portal; empty: `<state_dir>/run/portal.sock`.")
-    gate_cache: bool = Field(
-        True, description="nginx keeps the gate's yes to a request until the end of the second it was given in."
-    )
-    sweep_seconds: int = Field(
-        0, ge=0, description="The portal itself sweeps this often; 0 leaves it to the systemd timer."
-    )
-    metrics_token: Secret | None = Field(
-        None, description="With it, /metrics answers to `Authorization: Bearer …` from anywhere."
-    )
-
-
-class TlsSettings(_Section):
-    """The certificate, when public_url is https and this nginx ends TLS."""
-
-    certificate: Path | None = Field(None, description="PEM file with the certificate chain.")
-    key: Path | None = Field(None, description="PEM file with its private key.")
 
 
 class Settings(BaseSettings):
@@ -310,6 +288,7 @@ class Settings(BaseSettings):
     backup: BackupSettings = Field(default_factory=BackupSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
+    proxy: ProxySettings = Field(default_factory=ProxySettings)
 
     @field_validator("environments", mode="before")
     @classmethod
@@ -327,6 +306,7 @@ class Settings(BaseSettings):
             raise ValueError("public_url and instances_url must both be https, or both http")
         if bool(self.tls.certificate) != bool(self.tls.key):
             raise ValueError("tls.certificate and tls.key belong together; one of them is missing")
+        check_proxy(self.proxy, self.public_url, self.instances_url)
         return self
 
     @property
@@ -336,6 +316,11 @@ class Settings(BaseSettings):
     @property
     def is_https(self) -> bool:
         return self.public_url.startswith("https:")
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Where nginx listens: for the portal, and for instances."""
+        return listening_ports(self.proxy, self.public_url, self.instances_url)
 
     @property
     def resolved_database_url(self) -> str:

@@ -4,7 +4,7 @@ does not fit."""
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
@@ -24,6 +24,8 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+_WIDEST_PROXIES = {4: 8, 6: 32}  # bits of a prefix; what is wider than this is no set of proxies
 
 _PLACEHOLDERS = {"change-me", "changeme", "change_me", "secret", "password", "placeholder", "example", "xxx", "todo"}
 
@@ -96,6 +98,19 @@ def _ipv4_range(value: str) -> str:
         raise ValueError("write an IPv4 address or range, like 10.1.2.3 or 10.1.2.0/24") from None
 
 
+def _proxy_address(value: str) -> str:
+    """As nginx reads it: one address, or a range in its shortest form."""
+    try:
+        network = None if "%" in value else ip_network(value.strip(), strict=False)  # nginx knows no zones
+    except ValueError:
+        network = None
+    if network is None:
+        raise ValueError("write an address or a range, like 10.1.2.3, 10.1.2.0/28 or 2001:db8::7")
+    if network.prefixlen < _WIDEST_PROXIES[network.version]:
+        raise ValueError("this would believe almost anybody; name the addresses of the proxy alone")
+    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
+
+
 def _egress_target(value: str) -> str:
     target, colon, port = value.strip().partition(":")
     if colon and not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
@@ -137,6 +152,7 @@ InstancesUrl = Annotated[str, AfterValidator(_instances_origin)]
 Domain = Annotated[str, AfterValidator(_domain)]
 Address = Annotated[str, AfterValidator(normalise_address)]
 Ipv4Range = Annotated[str, AfterValidator(_ipv4_range)]
+ProxyAddress = Annotated[str, AfterValidator(_proxy_address)]
 EgressTarget = Annotated[str, AfterValidator(_egress_target)]
 WholePath = Annotated[Path, AfterValidator(_whole_path)]
 PortRange = Annotated[str, AfterValidator(_ports)]

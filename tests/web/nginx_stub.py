@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from launchpad.domain.naming import new_id
-from launchpad.services.nginx import has_ipv6_loopback, render, worker_user
+from launchpad.services.nginx import has_ipv6_loopback, render, stapling_for, wants_http2_directive, worker_user
 from launchpad.settings import Settings, tables
 
 Headers = list[tuple[str, str]]
@@ -280,15 +280,13 @@ class Nginx:
 class Stage:
     """A portal, two instances (mine and yours), and nginx in front of them."""
 
-    def __init__(self, folder: Path, values: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, values: Mapping[str, Any], changed: Callable[[str], str]) -> None:
         self.portal = Portal()
         self.mine, self.yours = Stub(), Stub()
         self.my_id, self.your_id = new_id(), new_id()
         self.settings: Settings = tables(values)
         self.socket = folder / "portal.sock"
-        self.portal_port, self.instances_port = (
-            int(url.rpartition(":")[2]) for url in (self.settings.public_url, self.settings.instances_url)
-        )
+        self.portal_port, self.instances_port = self.settings.ports
         self.tls: ssl.SSLContext | None = None
         runtime_dir = folder / "nginx"
         runtime_dir.mkdir()
@@ -300,8 +298,10 @@ class Stage:
             form="full",
             ipv6_loopback=has_ipv6_loopback(),
             worker_user=worker_user(self.socket, runtime_dir),
+            stapling=stapling_for(self.settings.tls.certificate),
+            http2_directive=wants_http2_directive(),
         )
-        self.nginx = Nginx(runtime_dir, text)
+        self.nginx = Nginx(runtime_dir, changed(text))
 
     def allow(
         self, instance_id: str, address: str, prefix: str = "strip", cookie: str = "", headers: Iterable[str] = ()
@@ -337,13 +337,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(**values: Any) -> AsyncIterator[Stage]:
-    """A running stage; without URLs the two origins are two ports of localhost. The gate's answers are not kept."""
+async def stage(changed: Callable[[str], str] = lambda text: text, /, **values: Any) -> AsyncIterator[Stage]:
+    """A running stage; without URLs the two origins are two ports of localhost. The gate's answers are not kept.
+
+    `changed` is given the configuration, for limits too long to wait for.
+    """
     values = {"web": {"gate_cache": False}, **values}
     urls = {"public_url": f"http://localhost:{free_port()}", "instances_url": f"http://localhost:{free_port()}"}
     folder = Path(tempfile.mkdtemp(prefix="lp-"))
     folder.chmod(0o755)  # nginx's workers are another user
-    here = Stage(folder, {**urls, **values})
+    here = Stage(folder, {**urls, **values}, changed)
     try:
         await here.portal.listen(here.socket)
         await here.mine.listen()
@@ -363,11 +366,18 @@ def _authority(url: str) -> str:
 
 
 async def connect(
-    port: int, tls: ssl.SSLContext | None = None, server_name: str | None = None
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+    source: str = "127.0.0.1",
+    preface: bytes = b"",
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection(
-        "127.0.0.1", port, ssl=tls, server_hostname=server_name if tls else None, limit=4 * MEGABYTE
-    )
+    """A connection that comes from `source`, an address of the loopback network; `preface` is sent before all else."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0), limit=4 * MEGABYTE)
+    writer.write(preface)
+    if tls is not None:
+        await writer.start_tls(tls, server_hostname=server_name)
+    return reader, writer
 
 
 async def ask(
@@ -379,11 +389,13 @@ async def ask(
     body: bytes | None = None,
     authority: str = "localhost",
     tls: ssl.SSLContext | None = None,
+    source: str = "127.0.0.1",
+    preface: bytes = b"",
     seconds: float = 20,
 ) -> Message:
     """Sends exactly `target` and `headers` on a connection of its own, and reads the whole response."""
     async with asyncio.timeout(seconds):
-        reader, writer = await connect(port, tls, authority.rpartition(":")[0] or authority)
+        reader, writer = await connect(port, tls, authority.rpartition(":")[0] or authority, source, preface)
         lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers]
         if body is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from web.nginx_stub import MEGABYTE, PAGE, Exchange, Handler, Headers, Stage, ask, connect, read_head, stage
+from web.nginx_stub import MEGABYTE, PAGE, Exchange, Handler, Headers, Stage, ask, body_of, connect, read_head, stage
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -178,12 +180,72 @@ async def test_only_websockets_are_upgrades(here: Stage) -> None:
     assert here.mine.requests[0].get("Connection") == "close"
 
 
-async def test_responses_are_neither_compressed_nor_kept(here: Stage) -> None:
-    here.mine.handlers["/x"] = answering(200, [("Content-Type", "text/html")], b"x" * 100_000)
+async def test_responses_are_not_kept(here: Stage) -> None:
+    here.mine.handlers["/x"] = answering(200, [("Cache-Control", "max-age=3600")], b"x")
     for _ in range(2):
-        response = await here.instances(f"/i/{here.my_id}/x", headers=[("Accept-Encoding", "gzip")])
-        assert response.get("Content-Encoding") is None
+        assert (await here.instances(f"/i/{here.my_id}/x")).text == "x"
     assert len(here.mine.requests) == 2
+
+
+GZIP: Headers = [("Accept-Encoding", "gzip, br")]
+TEXT = b"const answer = 42;\n" * 5000
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/html", "text/css", "text/javascript", "application/javascript", "application/json"]
+)
+async def test_what_pages_are_made_of_is_compressed_where_the_browser_says_so(here: Stage, kind: str) -> None:
+    here.mine.handlers["/x"] = answering(200, [("Content-Type", kind)], TEXT)
+    packed = await here.instances(f"/i/{here.my_id}/x", headers=GZIP)
+    assert (packed.get("Content-Encoding"), packed.get("Vary")) == ("gzip", "Accept-Encoding")
+    assert gzip.decompress(packed.body) == TEXT
+    assert len(packed.body) < len(TEXT) / 10
+    plain = await here.instances(f"/i/{here.my_id}/x")
+    assert (plain.get("Content-Encoding"), plain.body) == (None, TEXT)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "text/csv", "application/octet-stream", "image/png", "text/event-stream"]
+)
+async def test_data_passes_as_it_is(here: Stage, kind: str) -> None:
+    here.mine.handlers["/x"] = answering(200, [("Content-Type", kind)], TEXT)
+    response = await here.instances(f"/i/{here.my_id}/x", headers=GZIP)
+    assert (response.get("Content-Encoding"), response.get("Content-Length")) == (None, str(len(TEXT)))
+
+
+async def test_what_the_application_has_compressed_passes_as_it_is(here: Stage) -> None:
+    packed: Headers = [("Content-Type", "application/javascript"), ("Content-Encoding", "br")]
+    here.mine.handlers["/x"] = answering(200, packed, TEXT)
+    response = await here.instances(f"/i/{here.my_id}/x", headers=GZIP)
+    assert (response.all("Content-Encoding"), response.body) == (["br"], TEXT)
+    assert here.mine.requests[0].all("Accept-Encoding") == ["gzip, br"]
+
+
+async def test_what_is_compressed_on_its_way_comes_through_at_once_too(here: Stage) -> None:
+    more = asyncio.Event()
+
+    async def drip(exchange: Exchange) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+        exchange.writer.write(head + b'{"one":')
+        await more.wait()
+        exchange.writer.write(b" 1}")
+        raise ConnectionResetError
+
+    here.mine.handlers["/drip"] = drip
+    reader, writer = await connect(here.instances_port)
+    head = f"GET /i/{here.my_id}/drip HTTP/1.1\r\nHost: localhost:{here.instances_port}\r\nAccept-Encoding: gzip\r\n"
+    writer.write(f"{head}Connection: close\r\n\r\n".encode())
+    unpacked, unpack = b"", zlib.decompressobj(zlib.MAX_WBITS | 16)
+    async with asyncio.timeout(5):
+        response = await read_head(reader)
+        assert response.get("Content-Encoding") == "gzip"
+        async for data in body_of(response, reader):
+            unpacked += unpack.decompress(data)
+            if unpacked == b'{"one":':
+                more.set()
+    assert unpacked == b'{"one": 1}'
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_every_byte_comes_through_at_once(here: Stage) -> None:

@@ -130,9 +130,9 @@ class _only_one:  # noqa: N801 - a context manager that reads like a function
 
 def _check_ports(settings: Settings) -> None:
     """Raises PortTaken when somebody else listens where nginx is to listen."""
-    for key, url in (("public_url", settings.public_url), ("instances_url", settings.instances_url)):
+    urls = {"public_url": settings.public_url, "instances_url": settings.instances_url}
+    for (key, url), port in zip(urls.items(), settings.ports, strict=True):
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         loopback = parts.hostname in ("localhost", "127.0.0.1", "::1") or str(parts.hostname).endswith(".localhost")
         addresses = [(socket.AF_INET, "127.0.0.1" if loopback else "0.0.0.0")]  # noqa: S104 - where nginx will listen
         if has_ipv6_loopback():
@@ -311,16 +311,19 @@ class Supervisor:
         self._nginx = await start_child("nginx", "nginx", "-c", str(configuration), "-g", "daemon off;", log=log)
 
     async def _wait_until_ready(self) -> None:
-        """Until the portal answers through nginx, as a browser would ask."""
+        """Until the portal answers through nginx, as a browser would ask; behind an outer proxy, by its socket."""
         deadline = monotonic() + PORTAL_START_SECONDS
-        connector = aiohttp.TCPConnector(ssl=False)  # a trial's certificate may be its own
+        connector: aiohttp.BaseConnector = aiohttp.TCPConnector(ssl=False)  # a trial's certificate may be its own
+        url = self._settings.public_url
+        if self._settings.proxy.trusted:  # then nginx may answer that one alone
+            connector, url = aiohttp.UnixConnector(str(self._socket)), "http://localhost"
         async with aiohttp.ClientSession(connector=connector) as http:
             while monotonic() < deadline:
                 for child in (self._portal, self._nginx):
                     if child is not None and child.returncode is not None:
                         raise Unavailable(f"The {child.name} did not start. {child.tail()}")
                 with suppress(aiohttp.ClientError, OSError):
-                    async with http.get(f"{self._settings.public_url}/readyz") as answer:
+                    async with http.get(f"{url}/readyz") as answer:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(0.1)

@@ -127,8 +127,6 @@ class _Headers:
             "Permissions-Policy": "camera=(), geolocation=(), microphone=(), publickey-credentials-get=(self)",
             "Cache-Control": "no-store",
         }
-        if platform.settings.is_https:
-            self._always["Strict-Transport-Security"] = "max-age=31536000"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/gate/"):

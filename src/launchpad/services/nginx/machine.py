@@ -5,8 +5,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
+import shutil
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 _UNPRIVILEGED = ("www-data", "nginx", "nobody")
@@ -20,6 +23,16 @@ def has_ipv6_loopback() -> bool:
     except OSError:
         return False
     return True
+
+
+def wants_http2_directive() -> bool:
+    """Whether the nginx of this machine is new enough for `http2 on` (1.25.1), and warns of `listen … http2`."""
+    binary = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if binary is None:
+        return False
+    said = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=10, check=False).stderr  # noqa: S603
+    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
+    return found is not None and tuple(map(int, found.groups())) >= (1, 25, 1)
 
 
 def worker_user(*paths: Path) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -19,7 +19,9 @@ from ...domain.naming import ID_PATTERN
 from ...domain.origins import INSTANCE_MARK, InstancesOrigin
 from ...errors import SettingsError, Unavailable
 from ...settings import Settings
+from ...settings_front import ProxySettings
 from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
+from .stapling import Stapling
 
 Form = Literal["full", "site"]
 
@@ -83,6 +85,22 @@ class _Listener:
 
 
 @dataclass(frozen=True)
+class _Outer:
+    """The proxy before this one: its addresses, and the name nginx gives to where it says who the client is."""
+
+    addresses: tuple[str, ...]
+    real_ip_header: str
+    is_only_way: bool
+
+    @classmethod
+    def of(cls, proxy: ProxySettings) -> _Outer | None:
+        if not proxy.trusted:
+            return None
+        header = "X-Forwarded-For" if proxy.protocol == "headers" else "proxy_protocol"
+        return cls(proxy.trusted, header, proxy.tls == "outer")
+
+
+@dataclass(frozen=True)
 class _Header:
     name: str
     variable: str
@@ -101,6 +119,8 @@ def render(
     form: Form,
     ipv6_loopback: bool = False,
     worker_user: str | None = "www-data",
+    stapling: Stapling | None = None,
+    http2_directive: bool = False,
 ) -> str:
     """The text of the configuration.
 
@@ -112,6 +132,8 @@ def render(
         ipv6_loopback: whether the machine has ::1; if so nginx listens on IPv6 as well.
         worker_user: `name` or `name group` the worker processes run as, in the full form when root starts it; None
             where somebody else does (nginx would warn).
+        stapling: what is known of the certificate's OCSP responder; None: answers of none are stapled.
+        http2_directive: whether this nginx wants HTTP/2 as a directive (1.25.1 and newer) or with `listen`.
 
     Raises:
         SettingsError: the URLs, the certificate or an environment's headers cannot be served.
@@ -122,17 +144,25 @@ def render(
         raise ValueError(f"{worker_user!r} is no user of this machine")
     if len(bytes(socket)) > _UNIX_SOCKET_PATH_MAX:
         raise SettingsError(f"web.socket: {socket} is longer than the {_UNIX_SOCKET_PATH_MAX} bytes a socket may have.")
+    outer = _Outer.of(settings.proxy)
+    tls = _tls(settings)
+    listeners = _listeners(portal, instances, settings, ipv6_loopback)
     template = _templates().get_template("nginx.conf.j2")
     return template.render(
         form=form,
         portal=portal,
         instances=instances,
         same_origin=portal == instances,
-        listeners=(listeners := _listeners(portal, instances, ipv6_loopback)),
+        listeners=listeners,
         portal_listens=listeners[0].listens,
         instances_listens=listeners[-1].listens,
-        listens_80=_plain_listens(portal, instances, ipv6_loopback) if form == "site" and settings.is_https else [],
-        tls=_tls(settings),
+        listens_80=_plain_listens(portal, instances, settings, ipv6_loopback) if form == "site" and tls else [],
+        outer=outer,
+        client="$launchpad_client" if outer else "$remote_addr",
+        tls=tls,
+        is_https=settings.is_https,
+        stapling=_stapling(stapling) if tls else None,
+        http2_directive=http2_directive,
         socket=_path(socket),
         runtime_dir=_path(runtime_dir),
         worker_user=worker_user,
@@ -147,11 +177,17 @@ def render(
 
 
 def _tls(settings: Settings) -> dict[str, str] | None:
-    if not settings.is_https:
+    if not settings.is_https or settings.proxy.tls == "outer":
         return None
     if settings.tls.certificate is None or settings.tls.key is None:
         raise SettingsError("public_url is https, so nginx needs tls.certificate and tls.key.")
     return {"certificate": _path(settings.tls.certificate), "key": _path(settings.tls.key)}
+
+
+def _stapling(stapling: Stapling | None) -> dict[str, object] | None:
+    if stapling is None:
+        return None
+    return {"resolvers": stapling.resolvers, "trusted": _path(stapling.trusted) if stapling.trusted else None}
 
 
 def _templates() -> Environment:
@@ -201,16 +237,24 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _listeners(portal: _Origin, instances: _Origin, ipv6_loopback: bool) -> list[_Listener]:
-    if portal.port == instances.port:
-        return [_Listener(portal.port, _addresses([portal.host, instances.host], ipv6_loopback), portal)]
-    both = (portal, instances)
-    return [_Listener(origin.port, _addresses([origin.host], ipv6_loopback), origin) for origin in both]
+def _listeners(portal: _Origin, instances: _Origin, settings: Settings, ipv6_loopback: bool) -> list[_Listener]:
+    ports = settings.ports
+    hosts = [portal.host, instances.host]
+    if settings.proxy.tls == "outer" and all(_is_loopback(address) for address in settings.proxy.trusted):
+        hosts = ["localhost", "localhost"]  # the outer proxy is on this machine
+    if ports[0] == ports[1]:
+        return [_Listener(ports[0], _addresses(hosts, ipv6_loopback), portal)]
+    both = zip(ports, hosts, (portal, instances), strict=True)
+    return [_Listener(port, _addresses([host], ipv6_loopback), origin) for port, host, origin in both]
 
 
-def _plain_listens(portal: _Origin, instances: _Origin, ipv6_loopback: bool) -> list[str]:
+def _is_loopback(address_or_range: str) -> bool:
+    return ip_network(address_or_range).is_loopback
+
+
+def _plain_listens(portal: _Origin, instances: _Origin, settings: Settings, ipv6_loopback: bool) -> list[str]:
     """Where https is answered for on port 80, by redirects; nowhere when that port is an origin's own."""
-    if 80 in (portal.port, instances.port):
+    if 80 in (portal.port, instances.port, *settings.ports):
         return []
     return _Listener(80, _addresses([portal.host, instances.host], ipv6_loopback), portal).listens
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from ...errors import StoreUnavailable
 from ...settings import Settings
 from ...store.statedir import StateDir
-from .machine import has_ipv6_loopback, worker_user
+from .machine import has_ipv6_loopback, wants_http2_directive, worker_user
 from .render import Form, render
+from .stapling import stapling_for
 
 SOCKET_PATH_MAX = 100  # the kernel's limit is 107 bytes
 SITE = Path("/etc/nginx/sites-available/launchpad")  # where launchpad-apply puts it
@@ -47,4 +48,6 @@ def rendered(settings: Settings, state: StateDir | None, form: Form) -> str:
         form=form,
         ipv6_loopback=has_ipv6_loopback(),
         worker_user=worker_user(path.parent),
+        stapling=stapling_for(settings.tls.certificate) if settings.is_https else None,
+        http2_directive=wants_http2_directive(),
     )
