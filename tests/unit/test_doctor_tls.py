@@ -210,3 +210,11 @@ async def test_names_are_asked_of_this_servers_resolver() -> None:
 async def test_names_of_this_machine_only_are_not_asked_about(url: str) -> None:
     (found,) = await names("names", tables({"public_url": url, "instances_url": "http://localhost:8081"}))
     assert "Not looked at" in found.text
+
+
+async def test_behind_another_proxy_the_certificate_is_that_ones() -> None:
+    outer = {"trusted": ["192.0.2.7"], "tls": "outer"}
+    made = tables({"public_url": f"https://{PORTAL}", "instances_url": f"https://{INSTANCES}", "proxy": outer})
+    (finding,) = await certificate("certificate", made, NOW)
+    assert finding.level is Level.OK
+    assert "another proxy" in finding.text

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ...settings import Settings
 from .findings import Finding, Level, unseen
@@ -69,7 +68,7 @@ def ports(subject: str, settings: Settings, found: Sequence[Listener] | None) ->
     first, _, last = settings.engine.port_range.partition("-")
     instances = [port for port in reachable if int(first) <= port <= int(last or first)]
     engine = [port for port in reachable if port in ENGINE_PORTS]
-    expected = {SSH, 80, 443, _port(settings.public_url), _port(settings.instances_url)}
+    expected = {SSH, 80, 443, *settings.ports}
     others = [port for port in reachable if port not in {*instances, *engine, *expected}]
     said = []
     if instances:
@@ -85,11 +84,6 @@ def ports(subject: str, settings: Settings, found: Sequence[Listener] | None) ->
         said.append(Finding(Level.WARN, subject, text, FIREWALL))
     open_ones = _list([port for port in reachable if port in expected]) or "none"
     return said or [Finding(Level.OK, subject, f"Open to other machines, as far as this server can tell: {open_ones}.")]
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _list(ports: Sequence[int]) -> str:

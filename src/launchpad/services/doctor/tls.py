@@ -115,6 +115,8 @@ async def certificate(subject: str, settings: Settings, now: datetime) -> list[F
     """Asks this server's own nginx, as a browser would, and looks at what it shows."""
     if not settings.is_https:
         return [unseen(subject, "the addresses are plain http")]
+    if settings.proxy.trusted:
+        return [unseen(subject, "another proxy stands in front of this server, and shows its own")]
     found: list[Finding] = []
     seen: dict[bytes, Served] = {}
     for place in places(settings):
