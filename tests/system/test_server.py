@@ -440,7 +440,7 @@ async def test_f16_a_nightly_backup_is_rehearsed_and_brought_back_on_a_server_th
         "printf '#!/bin/sh\\ntouch /root/homes-saved\\n' >/etc/launchpad/backup-homes && "
         "chmod +x /etc/launchpad/backup-homes && systemctl start launchpad-backup.service"
     )
-    made = machine.run("ls /var/backups/launchpad/*.tar.gz.age").strip()
+    made = machine.run("ls -t /var/backups/launchpad/*.tar.gz.age | head -n 1").strip()
     assert machine.run(f"stat -c '%U %a' {made}").split() == ["launchpad", "600"]
     machine.run("for each in $(seq 60); do test -e /root/homes-saved && exit; sleep 1; done; exit 1")
     machine.run("rm -f /var/lib/launchpad/outbox/*.eml; systemctl start launchpad-drill.service")

@@ -11,8 +11,6 @@ import socket
 import ssl
 import struct
 import tempfile
-import textwrap
-import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
@@ -22,7 +20,6 @@ import pytest
 import pytest_asyncio
 
 from launchpad.services.nginx import worker_user
-from launchpad.settings import tables
 from support.certificates import certificate
 from web.nginx_stub import (
     MEGABYTE,
@@ -366,10 +363,3 @@ async def test_the_nginx_of_the_how_to_passes_everything_on(in_the_clear: Stage)
             assert await reader.readexactly(5) == b"hello"
         writer.transport.abort()
     assert here.portal.asked()[-1].all("X-Gate-Client") == [STRANGER]
-
-
-def test_the_settings_of_the_how_to_are_settings() -> None:
-    blocks = re.findall(r"(?:^    [^\n]*\n)+", HOWTO.read_text(encoding="utf-8"), re.MULTILINE)
-    written = [tomllib.loads(textwrap.dedent(block)) for block in blocks if "[proxy]" in block]
-    urls = {"public_url": "https://lab.institute.edu", "instances_url": "https://run.lab.institute.edu"}
-    assert [tables({**urls, **one}).proxy.protocol for one in written] == ["headers", "proxy-protocol"]
