@@ -337,7 +337,8 @@ is_healthy() {
     at=http://localhost
     ask=(curl --silent --fail --noproxy '*' --max-time 10 --output /dev/null --unix-socket /run/launchpad/portal.sock)
   fi
-  for _ in $(seq 90); do
+  local until=$((SECONDS + 180))
+  while [ $SECONDS -lt $until ]; do
     if systemctl is-failed --quiet launchpad.service launchpad-helper.service nginx.service; then return 1; fi
     if "${ask[@]}" "$at/readyz" && "${ask[@]}" "$at/sign-in"; then
       answered=$((answered + 1))
@@ -366,6 +367,10 @@ check_upgrade() {
 }
 
 keep_database() {
+  if grep -q '^database_url *= *"..*"' $etc/launchpad.toml; then
+    say "The database is another server's: it is not copied. Had you dumped it, you could go back further."
+    return
+  fi
   if ! { "$before/bin/launchpad" backup >/dev/null && "$release/bin/launchpad" release keep; }; then
     die "Nothing was changed."
   fi
