@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-
-from fastapi import Response
+from typing import TYPE_CHECKING
 
 from ..domain.signin import Login
 from ..services.logins import SignedIn
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import Response  # every command loads this module, and only the portal needs all of that
 
 KNOWN_BROWSER_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
 
