@@ -271,11 +271,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def slow_sweeps(machine: Machine, *, slow: bool) -> None:
     """A sweep takes an emulated server half of a minute, and would be half of what it does; not while it is tested."""
     folder = "/etc/systemd/system/launchpad-sweep.timer.d"
-    machine.run(
-        f"mkdir -p {folder} && printf '[Timer]\\nOnUnitActiveSec=\\nOnBootSec=30s\\nOnUnitActiveSec=15min\\n' >{folder}/slow.conf"
-        if slow
-        else f"rm -rf {folder}"
-    )
+    lines = ("[Timer]", "OnUnitActiveSec=", "OnBootSec=30s", "OnUnitActiveSec=15min")  # the second one empties the list
+    write = f"mkdir -p {folder} && printf '%s\\n' {' '.join(lines)} >{folder}/slow.conf"
+    machine.run(write if slow else f"rm -rf {folder}")
     machine.run("systemctl daemon-reload && systemctl restart launchpad-sweep.timer")
 
 
