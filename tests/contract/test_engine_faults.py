@@ -176,7 +176,7 @@ async def test_f3_events_tell_of_the_end_and_its_cause(engine: EngineRuntime, sm
     """From the call of `events` on, although nobody looks yet."""
     await engine.ensure_network()
     listening = engine.events()
-    hog = ("/bin/sh", "-c", "sleep 0.2; tail /dev/zero")
+    hog = ("/bin/sh", "-c", "sleep 0.2; tail /dev/zero; sleep 1; exit 1")  # outlives what is killed, so that it is told
     await engine.start(specification(small_image, command=hog, memory_bytes=16 * 1024**2))
     seen: list[RuntimeEvent] = []
     async with asyncio.timeout(30):

@@ -536,7 +536,8 @@ async def test_only_an_ended_instance_can_be_forgotten_and_the_home_stays(
     ("exit_code", "out_of_memory", "state", "reason"),
     [
         (137, True, State.FAILED, "out of memory at 1 GB"),
-        (137, False, State.FAILED, "JupyterLab was killed (exit code 137)"),
+        (137, False, State.FAILED, "JupyterLab was killed (exit code 137): it needed more than its 1 GB of memory, or"),
+        (143, False, State.FAILED, "JupyterLab was told to end (exit code 143)"),
         (1, False, State.FAILED, "JupyterLab ended by itself with exit code 1"),
         (0, False, State.STOPPED, "JupyterLab was shut down from inside"),
     ],

@@ -23,6 +23,7 @@ FIRST_LOOK_SECONDS = 0.02
 PATIENCE = 1.1  # each look waits this much longer: what is ready is found within a tenth of the time it took
 LONGEST_LOOK_SECONDS = 0.5
 CONTAINER_LOOK_SECONDS = 1.0
+KILLED, TERMINATED = 137, 143  # 128 + SIGKILL and SIGTERM, as the engine reports them
 
 
 class Launcher:
@@ -123,6 +124,13 @@ def why_ended(title: str, instance: Instance, container: Container | None) -> st
         return f"out of memory at {describe_bytes(instance.limits.memory_bytes)}"
     if container.exit_code == 0:
         return f"{title} was shut down from inside"
-    if container.exit_code in (137, 143):
-        return f"{title} was killed (exit code {container.exit_code}); the server or its engine may have restarted"
+    if container.exit_code == KILLED:
+        # On version 1 of control groups the engine can miss why: the group is gone before it has read the cause.
+        memory = describe_bytes(instance.limits.memory_bytes)
+        return (
+            f"{title} was killed (exit code {KILLED}): it needed more than its {memory} of memory, or the server's "
+            "engine was restarted, or somebody killed it there"
+        )
+    if container.exit_code == TERMINATED:
+        return f"{title} was told to end (exit code {TERMINATED}); the server or its engine may have restarted"
     return f"{title} ended by itself with exit code {container.exit_code}"
