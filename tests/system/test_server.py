@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PORTAL, INSTANCES = "lab.example.org", "run.example.org"
 EMAIL = "admin@example.org"
 INSTALL_SECONDS = 900
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 MIB = 1024**2
 
 pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 300)
