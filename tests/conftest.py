@@ -11,9 +11,9 @@ from hypothesis import settings
 
 from launchpad.store.database import Database
 from support.names import names_below_localhost
-from support.parts import browser, mail, shared_platform, start_platform
+from support.parts import browser, mail, open_folder, program, shared_platform, start_platform
 
-__all__ = ["browser", "clock", "database", "mail", "shared_platform", "start_platform"]
+__all__ = ["browser", "clock", "database", "mail", "open_folder", "program", "shared_platform", "start_platform"]
 
 names_below_localhost()
 settings.register_profile("launchpad", deadline=None)  # a busy machine is no failure

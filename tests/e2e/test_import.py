@@ -7,14 +7,12 @@ import json
 import os
 import pwd
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.live import LivePlatform, StartPlatform
-from support.open_program import Program, open_program
+from support.open_program import Program
 from support.originals import original_database
 
 PORTAL = "nobody"
@@ -26,20 +24,6 @@ USERS = (
     {"name": "bob@nus.example", "is_admin": True},
     {"name": "cleo@nus.example"},
 )
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Program]:
-    with open_program() as made:
-        yield made
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """pytest's own folders are root's alone."""
-    with tempfile.TemporaryDirectory(prefix="launchpad-import-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pwd
 import re
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from launchpad.storage.plain import PlainHomes
 from launchpad.wiring import catalogue_of
 from support.helper import guard_of, helper_thread
 from support.live import LivePlatform, StartPlatform
-from support.open_program import Program, open_program
+from support.open_program import Program
 
 USER = "nobody"  # every system has it, and it may nothing
 UID, OTHER_UID = 200_001, 200_002
@@ -310,20 +310,6 @@ async def test_c6_a_refusal_reaches_the_portal_as_one(helped: Helped) -> None:
 
 
 # -- a whole platform, whose portal is nobody's ------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Program]:
-    with open_program() as made:
-        yield made
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """pytest's own folders are root's alone."""
-    with tempfile.TemporaryDirectory(prefix="launchpad-c6-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ class Authority:
     @classmethod
     def new(cls, name: str = "Test authority") -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())
-        called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = _builder(called, called, key).add_extension(
+        made = _builder(_called(name), _called(name), key).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         return cls(made.sign(key, hashes.SHA256()), key)
@@ -33,16 +32,14 @@ class Authority:
     def delegate(self) -> Authority:
         """Who may sign OCSP answers in this one's name."""
         key = ec.generate_private_key(ec.SECP256R1())
-        called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "OCSP signer")])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
-        made = _builder(called, self.certificate.subject, key).add_extension(usage, critical=False)
+        made = _builder(_called("OCSP signer"), self.certificate.subject, key).add_extension(usage, critical=False)
         return Authority(made.sign(self.key, hashes.SHA256()), key)
 
     def issue(self, *names: str, ocsp: Sequence[str] = ()) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         """A certificate for `names`, with the addresses of responders in this order, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        made = _builder(called, self.certificate.subject, key)
+        made = _builder(_called(names[0]), self.certificate.subject, key)
         made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         if ocsp:
             found = [
@@ -51,16 +48,6 @@ class Authority:
             ]
             made = made.add_extension(x509.AuthorityInformationAccess(found), critical=False)
         return made.sign(self.key, hashes.SHA256()), key
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder(issuer_name=issuer, subject_name=subject, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-    )
 
 
 def written(folder: Path, chain: Sequence[x509.Certificate], key: ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
@@ -87,38 +74,38 @@ def certificate(
     key = ec.generate_private_key(ec.SECP256R1())
     signer = ec.generate_private_key(ec.SECP256R1()) if authority else key
     issuer = _called("an authority of tests" if authority else names[0])
-    now = datetime.now(UTC)
-    begins_at, ends_at = begins_at or now - timedelta(hours=1), ends_at or now + timedelta(hours=1)
     signed = (
-        _dated(issuer, _called(names[0]), key.public_key(), begins_at, ends_at)
+        _builder(_called(names[0]), issuer, key, begins_at, ends_at)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
-    chain_file, key_file = folder / "chain.pem", folder / "key.pem"
-    chain_file.write_bytes(signed.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     if authority:
         root = (
-            _dated(issuer, issuer, signer.public_key(), begins_at, ends_at)
+            _builder(issuer, issuer, signer, begins_at, ends_at)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False)
             .add_extension(_SIGNS_CERTIFICATES, critical=True)
             .sign(signer, hashes.SHA256())
         )
         (folder / "authority.pem").write_bytes(root.public_bytes(Encoding.PEM))
-    return chain_file, key_file
+    return written(folder, [signed], key)
 
 
-def _dated(
-    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, begins_at: datetime, ends_at: datetime
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    begins_at: datetime | None = None,
+    ends_at: datetime | None = None,
 ) -> x509.CertificateBuilder:
+    """Of a certificate that holds from an hour ago for two hours, unless told otherwise."""
+    now = datetime.now(UTC)
     return (
-        x509.CertificateBuilder(issuer_name=issuer, subject_name=subject)
-        .public_key(key)
+        x509.CertificateBuilder(issuer_name=issuer, subject_name=subject, public_key=key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(begins_at)
-        .not_valid_after(ends_at)
+        .not_valid_before(begins_at or now - timedelta(hours=1))
+        .not_valid_after(ends_at or now + timedelta(hours=1))
     )
 
 

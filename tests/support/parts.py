@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright, expect
 
 from .live import LivePlatform, StartPlatform
+from .open_program import Program, open_program
 from .smtp import MailServer
 
 expect.set_options(timeout=30_000)  # a slow machine is no fault
@@ -51,6 +53,21 @@ async def start_platform(tmp_path: Path, mail: MailServer) -> AsyncIterator[Star
     yield start
     for live in started:
         await live.stop()
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Program]:
+    """The program under test, as a user without rights can run it."""
+    with open_program() as made:
+        yield made
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter; pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="launchpad-open-folder-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

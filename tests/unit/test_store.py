@@ -23,10 +23,11 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from conftest import Clock
-from launchpad.domain.instances import ENDED, LIVE, Address, Instance, Place, Stage, State
+from launchpad.domain.instances import ENDED, LIVE, Address, Instance, Stage, State
 from launchpad.domain.limits import Limits, Quota, Use
-from launchpad.domain.mail import FailureKind, FailurePlace, MailFailure
+from launchpad.domain.mail import FailureKind, MailFailure
 from launchpad.domain.naming import new_id
+from launchpad.domain.paging import Place
 from launchpad.domain.signin import Login, SignInChallenge
 from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import StoreUnavailable
@@ -496,7 +497,7 @@ async def test_own_instances_come_newest_first_and_page_by_page(database: Databa
     newest_first = [one.id for one in reversed(made)]
     async with database.reading() as db:
         first = await instances.of_owner(db, alice.id, limit=2)
-        rest = await instances.of_owner(db, alice.id, limit=9, before=Place.of(first[-1]))
+        rest = await instances.of_owner(db, alice.id, limit=9, before=first[-1].place)
         assert [one.id for one in [*first, *rest]] == newest_first
         assert [one.id for one in await instances.of_owner(db, alice.id, states=LIVE | ENDED)] == [
             ended.id,
@@ -801,7 +802,7 @@ async def test_failures_are_listed_newest_first_page_by_page(database: Database,
             clock.forward(hours=1)  # the others are of one instant
     async with database.reading() as db:
         first = await mail_failures.page(db, limit=2)
-        place = FailurePlace.parse(str(FailurePlace.of(first[-1])))
+        place = Place.parse(str(first[-1].place))
         rest = await mail_failures.page(db, limit=9, before=place)
     assert [one.address for one in [*first, *rest]] == ["a@x.org", "b@x.org", "c@x.org", "old@x.org"]
 

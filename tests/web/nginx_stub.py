@@ -29,6 +29,7 @@ from launchpad.settings import Settings, tables
 Headers = list[tuple[str, str]]
 PAGE: Headers = [("Sec-Fetch-Mode", "navigate"), ("Accept", "text/html,*/*;q=0.8")]
 MEGABYTE = 1 << 20
+LAB, RUN = "lab.localhost", "run.localhost"
 
 
 @dataclass
@@ -218,14 +219,6 @@ def nginx_binary() -> str:
     return found
 
 
-def check(configuration: Path) -> tuple[int, str]:
-    """`nginx -t` on a whole configuration: its exit code and what it says."""
-    done = subprocess.run(
-        [nginx_binary(), "-t", "-c", str(configuration)], capture_output=True, text=True, timeout=20, check=False
-    )
-    return done.returncode, done.stderr
-
-
 class Nginx:
     """nginx in the foreground, stopped by its handle."""
 
@@ -411,6 +404,13 @@ async def ask(
             writer.close()
             with suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
+
+
+def unchecking() -> ssl.SSLContext:
+    """For a client that takes any certificate."""
+    made = ssl.create_default_context()
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    return made
 
 
 def problem(response: Message) -> dict[str, Any]:

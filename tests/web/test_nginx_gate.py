@@ -5,26 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import pytest
-import pytest_asyncio
 
 from launchpad.services.nginx.headers import CLEARED_TOWARDS_INSTANCES
-from web.nginx_stub import PAGE, Answer, Exchange, Headers, Stage, connect, read_head, stage
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def running() -> AsyncIterator[Stage]:
-    async with stage() as here:
-        yield here
-
-
-@pytest.fixture
-def here(running: Stage) -> Stage:
-    running.reset()
-    return running
+from web.nginx_stub import PAGE, Answer, Exchange, Headers, Stage, connect, read_head
 
 
 async def test_the_gate_is_told_what_it_decides_by_and_gets_no_body(here: Stage) -> None:

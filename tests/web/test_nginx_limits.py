@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from support.certificates import certificate
-from web.nginx_stub import MEGABYTE, PAGE, Answer, Exchange, Stage, ask, connect, free_port, read_head, stage
+from web.nginx_stub import MEGABYTE, PAGE, Answer, Exchange, Stage, ask, connect, read_head, stage, unchecking
 
-LAB, RUN = "lab.localhost", "run.localhost"
 HSTS = "Strict-Transport-Security"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def secure() -> AsyncIterator[Stage]:
-    port = free_port()
-    with tempfile.TemporaryDirectory() as name:
-        chain, key = certificate(Path(name), LAB, RUN)
-        urls = {"public_url": f"https://{LAB}:{port}", "instances_url": f"https://{RUN}:{port}"}
-        async with stage(**urls, tls={"certificate": chain, "key": key}) as here:
-            here.tls = ssl.create_default_context(cafile=chain)
-            yield here
 
 
 async def own_policy(exchange: Exchange) -> None:
@@ -55,9 +39,7 @@ async def test_under_https_every_answer_says_so_once(secure: Stage) -> None:
     for nobody in (Answer(401, [("X-Gate-Location", f"{secure.settings.public_url}/instances/x/open")]), Answer(401)):
         secure.portal.answers[secure.my_id] = nobody
         answers.append(await secure.instances(f"/i/{secure.my_id}/", headers=PAGE))
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    answers.append(await ask(secure.portal_port, "/x", authority="10.1.2.3", tls=context))
+    answers.append(await ask(secure.portal_port, "/x", authority="10.1.2.3", tls=unchecking()))
     secure.allow(secure.my_id, "127.0.0.1:1")
     answers += [await secure.instances(f"/i/{secure.my_id}/", headers=headers) for headers in (PAGE, [])]
     await secure.portal.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ import pytest
 from launchpad.services.nginx import Form, has_ipv6_loopback, render, stapling_for, wants_http2_directive, worker_user
 from launchpad.settings import tables
 from support.certificates import Authority, written
-from web.nginx_stub import check
-from web.test_nginx_render import AROUND_SITE, elsewhere, listens
+from web.nginx_text import check, listens
 
 URLS = {
     "two ports": ("http://localhost:8080", "http://localhost:8081"),
@@ -56,12 +53,6 @@ MODES = [
     and (gate_cache or outer == "no outer proxy")
     and (not ocsp or ("https" in urls and not outer.startswith("TLS ends")))
 ]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="lp-") as name:
-        yield Path(name)
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +98,7 @@ def test_nginx_accepts_every_mode_without_a_warning(
     assert ("ssl_stapling on;" in text) == ocsp
     assert ("ssl_certificate " in text) == tls_is_here
     assert ("add_header Strict-Transport-Security" in text) == ("https" in urls)
-    configuration = folder / "nginx.conf"
-    if form == "site":
-        (folder / "site.conf").write_text(elsewhere(text))
-        configuration.write_text(elsewhere(AROUND_SITE.format(folder=folder)))
-    else:
-        configuration.write_text(elsewhere(text))
-    code, said = check(configuration)
+    code, said = check(text, folder, form)
     assert code == 0, said
     assert re.findall(r"\[\w+\]", said) == [], said
 

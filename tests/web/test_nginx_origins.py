@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import ssl
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import InvalidStatus
 
-from support.certificates import certificate
-from web.nginx_stub import PAGE, Answer, Exchange, Stage, ask, connect, free_port, problem, stage
-
-LAB, RUN = "lab.localhost", "run.localhost"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def secure() -> AsyncIterator[Stage]:
-    port = free_port()
-    with tempfile.TemporaryDirectory() as name:
-        chain, key = certificate(Path(name), LAB, RUN)
-        urls = {"public_url": f"https://{LAB}:{port}", "instances_url": f"https://{RUN}:{port}"}
-        async with stage(**urls, tls={"certificate": chain, "key": key}) as here:
-            here.tls = ssl.create_default_context(cafile=chain)
-            yield here
+from web.nginx_stub import LAB, PAGE, RUN, Answer, Exchange, Stage, ask, connect, free_port, problem, stage, unchecking
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -66,13 +50,6 @@ async def test_a_redirect_to_plain_http_comes_back_as_https(secure: Stage) -> No
 
     secure.mine.handlers["/go"] = away
     assert (await secure.instances(f"/i/{secure.my_id}/go")).get("Location") == f"/i/{secure.my_id}/p/x"
-
-
-def unchecking() -> ssl.SSLContext:
-    made = ssl.create_default_context()
-    made.check_hostname = False
-    made.verify_mode = ssl.CERT_NONE
-    return made
 
 
 async def test_http2_and_the_newest_tls_are_spoken(secure: Stage) -> None:

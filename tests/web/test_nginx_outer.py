@@ -22,7 +22,9 @@ import pytest_asyncio
 from launchpad.services.nginx import worker_user
 from support.certificates import certificate
 from web.nginx_stub import (
+    LAB,
     MEGABYTE,
+    RUN,
     Exchange,
     Headers,
     Nginx,
@@ -32,12 +34,12 @@ from web.nginx_stub import (
     free_port,
     read_head,
     stage,
+    unchecking,
     until,
 )
 
 OUTER, STRANGER = "127.0.0.2", "127.0.0.3"
 CLIENT, MADE_UP = "203.0.113.9", "198.51.100.1"
-LAB, RUN = "lab.localhost", "run.localhost"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -184,8 +186,7 @@ async def test_without_a_preface_nobody_is_answered(by_preface: Stage, first: by
 
 async def test_the_browsers_tls_ends_here_behind_the_preface(by_preface: Stage) -> None:
     by_preface.reset()
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = unchecking()
     context.set_alpn_protocols(["h2"])
     port = by_preface.portal_port
     _, writer = await connect(port, context, LAB, OUTER, version_2())

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from web.nginx_stub import (
     MEGABYTE,
@@ -19,21 +17,8 @@ from web.nginx_stub import (
     connect,
     problem,
     read_head,
-    stage,
     until,
 )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def running() -> AsyncIterator[Stage]:
-    async with stage() as here:
-        yield here
-
-
-@pytest.fixture
-def here(running: Stage) -> Stage:
-    running.reset()
-    return running
 
 
 async def test_s8_fifty_made_up_addresses_are_one_client(here: Stage) -> None:

@@ -6,24 +6,10 @@ import asyncio
 import gzip
 import time
 import zlib
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
-from web.nginx_stub import MEGABYTE, PAGE, Exchange, Handler, Headers, Stage, ask, body_of, connect, read_head, stage
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def running() -> AsyncIterator[Stage]:
-    async with stage() as here:
-        yield here
-
-
-@pytest.fixture
-def here(running: Stage) -> Stage:
-    running.reset()
-    return running
+from web.nginx_stub import MEGABYTE, PAGE, Exchange, Handler, Headers, Stage, ask, body_of, connect, read_head
 
 
 def answering(status: int, headers: Headers, body: bytes = b"") -> Handler:

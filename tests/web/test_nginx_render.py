@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from launchpad.errors import SettingsError
 from launchpad.services.nginx import Form, has_ipv6_loopback, render, worker_user
 from launchpad.settings import tables
 from support.certificates import certificate
-from web.nginx_stub import check, free_port
+from web.nginx_text import check, listens
 
 MODES = {
     "two ports": ("http://localhost:8080", "http://localhost:8081"),
@@ -29,25 +27,6 @@ MODES = {
     "a name for each": ("http://lab.example.org", "http://{instance}.run.example.org"),
     "a name for each over https": ("https://lab.example.org", "https://{instance}.lab.example.org"),
 }
-# What Debian's nginx.conf says around sites-enabled, and a site that was there before.
-AROUND_SITE = """
-pid "{folder}/nginx.pid";
-error_log stderr;
-events {{ worker_connections 768; }}
-http {{
-    sendfile on; tcp_nopush on; types_hash_max_size 2048; default_type application/octet-stream;
-    ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
-    access_log "{folder}/other.log"; gzip on;
-    server {{ listen 80 default_server; listen [::]:80 default_server; server_name _; }}
-    include "{folder}/site.conf";
-}}
-"""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="lp-") as name:
-        yield Path(name)
 
 
 def rendered(mode: str, folder: Path, form: Form, ipv6_loopback: bool = False, **values: Any) -> str:
@@ -67,22 +46,6 @@ def rendered(mode: str, folder: Path, form: Form, ipv6_loopback: bool = False, *
     )
 
 
-def listens(text: str) -> set[str]:
-    return set(re.findall(r"^\s*listen ([^;]+);", text, re.MULTILINE))
-
-
-def elsewhere(text: str) -> str:
-    """The same on free loopback ports: nginx -t opens the ports it checks."""
-    ports: dict[str, int] = {}
-
-    def moved(found: re.Match[str]) -> str:
-        host, port, rest = found["host"] or "", found["port"], found["rest"]
-        here = "[::1]" if host.startswith("[") else "127.0.0.1"
-        return f"listen {here}:{ports.setdefault(port, free_port())}{rest};"
-
-    return re.sub(r"listen (?:(?P<host>\[[0-9a-f:]*\]|[0-9.]+):)?(?P<port>\d+)(?P<rest>[^;]*);", moved, text)
-
-
 # [::1] can only be checked where the machine has it.
 IPV6 = [False, True] if has_ipv6_loopback() else [False]
 CHECKED = [(mode, ipv6) for mode in MODES for ipv6 in IPV6 if ipv6 or mode != "addresses"]
@@ -91,14 +54,7 @@ CHECKED = [(mode, ipv6) for mode in MODES for ipv6 in IPV6 if ipv6 or mode != "a
 @pytest.mark.parametrize(("mode", "ipv6_loopback"), CHECKED)
 @pytest.mark.parametrize("form", ["full", "site"])
 def test_nginx_accepts_it_without_a_warning(folder: Path, form: Form, mode: str, ipv6_loopback: bool) -> None:
-    text = rendered(mode, folder, form, ipv6_loopback)
-    configuration = folder / "nginx.conf"
-    if form == "site":
-        (folder / "site.conf").write_text(elsewhere(text))
-        configuration.write_text(elsewhere(AROUND_SITE.format(folder=folder)))
-    else:
-        configuration.write_text(elsewhere(text))
-    code, said = check(configuration)
+    code, said = check(rendered(mode, folder, form, ipv6_loopback), folder, form)
     assert code == 0, said
     assert re.findall(r"\[\w+\]", said) == []
 
@@ -202,8 +158,7 @@ def test_a_path_with_a_space_or_a_brace_works(folder: Path) -> None:
     text = render(
         tables({}), socket=runtime_dir / "s", runtime_dir=runtime_dir, form="full", worker_user=worker_user(folder)
     )
-    (folder / "nginx.conf").write_text(elsewhere(text))
-    code, said = check(folder / "nginx.conf")
+    code, said = check(text, folder)
     assert code == 0, said
 
 

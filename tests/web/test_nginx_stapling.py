@@ -21,10 +21,9 @@ from cryptography.x509 import ocsp
 
 from launchpad.services.nginx import Stapling, stapling_for
 from support.certificates import Authority, certificate, written
-from web.nginx_stub import Exchange, Stage, Stub, free_port, stage, until
+from web.nginx_stub import LAB, RUN, Exchange, Stage, Stub, free_port, stage, until
 
 RESPONDER = "http://ocsp.example.org"
-LAB, RUN = "lab.localhost", "run.localhost"
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,6 @@ async def running() -> AsyncIterator[Stage]:
         yield here
 
 
-@pytest.fixture
-def here(running: Stage) -> Stage:
-    running.reset()
-    return running
-
-
 async def test_g6_the_name_says_which_instance_and_the_path_arrives_as_it_was_sent(here: Stage) -> None:
     for prefix in ("strip", "keep"):
         here.allow(here.my_id, here.mine.address, prefix=prefix)

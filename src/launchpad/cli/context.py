@@ -44,36 +44,74 @@ def give_up_root(settings: Settings) -> None:
     Root beside a directory that the portal writes could be led elsewhere by a link, and would leave files behind that
     the portal cannot write.
     """
+    user = _portal_user(settings)
+    if user is not None:
+        _become(user)
+
+
+def as_portal(settings: Settings, work: Callable[[], Any]) -> Any:
+    """What `work` answers, which has to be such as JSON has; done by a child that gives up root, while this stays root.
+
+    For commands that need root for something else: the portal's state is not touched by it (see `give_up_root`).
+    Without a helper, or without root, it simply runs. To be called before there are threads.
+
+    Ends the command with the child's exit code when that is not 0; the child has said why, or left its traceback.
+
+    Raises:
+        LaunchpadError: of the work, or the child was killed.
+    """
+    user = _portal_user(settings)
+    if user is None:
+        return work()
+    reading, writing = os.pipe()
+
+    def run(user: pwd.struct_passwd) -> None:
+        os.close(reading)
+        _become(user)
+        with os.fdopen(writing, "w", encoding="utf-8") as line:
+            json.dump(_answer(work), line)
+
+    child = multiprocessing.get_context("fork").Process(target=run, args=(user,))
+    child.start()
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as line:
+        said = line.read()
+    child.join()
+    if child.exitcode is None or child.exitcode < 0:
+        raise LaunchpadError("What concerns the portal's state was not finished: its process was killed.")
+    if child.exitcode > 0:
+        raise typer.Exit(child.exitcode)
+    answer = json.loads(said)  # never pickled: root would run what it says
+    if "error" in answer:
+        error = LaunchpadError(answer["error"], fields=answer["fields"])
+        error.title = answer["title"]
+        raise error
+    return answer["value"]
+
+
+def _portal_user(settings: Settings) -> pwd.struct_passwd | None:
+    """The user whose state this is, where a helper does what needs root and this process is root; else None."""
     if settings.helper.socket is None or os.geteuid() != 0:
-        return
+        return None
     try:
-        user = pwd.getpwnam(settings.helper.user)
+        return pwd.getpwnam(settings.helper.user)
     except KeyError:
         fail(SettingsError(f"helper.user: this server has no user “{settings.helper.user}”."))
+
+
+def _become(user: pwd.struct_passwd) -> None:
+    """For good. The groups first: without root they cannot be changed any more."""
     os.initgroups(user.pw_name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
     os.environ["HOME"] = user.pw_dir
 
 
-def as_portal(settings: Settings, work: Callable[[], None]) -> None:
-    """Runs `work` as the user whose state this is, in a child of its own, so that this process stays root.
-
-    Ends the command with the child's exit code when that is not 0. Without a helper, or without root, it simply runs.
-    """
-    if settings.helper.socket is None or os.geteuid() != 0:
-        work()
-        return
-
-    def run() -> None:
-        give_up_root(settings)
-        work()
-
-    child = multiprocessing.get_context("fork").Process(target=run)
-    child.start()
-    child.join()
-    if child.exitcode != 0:
-        raise typer.Exit(child.exitcode or 1)
+def _answer(work: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        return {"value": work()}
+    except LaunchpadError as error:
+        return {"error": error.detail, "title": error.title, "fields": error.fields}
 
 
 def with_images(config: Path | None, work: Callable[[ImageService, list[Environment]], Awaitable[T]]) -> T:
@@ -94,46 +132,8 @@ def with_images(config: Path | None, work: Callable[[ImageService, list[Environm
         fail(error)
 
 
-def in_child(settings: Settings, work: Callable[[Platform], Awaitable[Any]]) -> Any:
-    """What `work` answers, which has to be such as JSON has; done by a process of its own that gives up root.
-
-    For commands that need root for something else: the portal's state is not touched by it (see `give_up_root`). To be
-    called before there are threads.
-
-    Raises:
-        LaunchpadError: of the work, or the process ended without an answer; its traceback is in the terminal then.
-    """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        give_up_root(settings)
-        with os.fdopen(writing, "w", encoding="utf-8") as line:
-            json.dump(_answer(settings, work), line)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as line:
-        said = line.read()
-    os.waitpid(child, 0)
-    try:
-        answer = json.loads(said)
-    except ValueError:
-        raise LaunchpadError("What concerns the portal's state was not done; see above.") from None
-    if "error" in answer:
-        error = LaunchpadError(answer["error"], fields=answer["fields"])
-        error.title = answer["title"]
-        raise error
-    return answer["value"]
-
-
-def _answer(settings: Settings, work: Callable[[Platform], Awaitable[Any]]) -> dict[str, Any]:
-    try:
-        return {"value": asyncio.run(_on_platform(settings, work))}
-    except LaunchpadError as error:
-        return {"error": error.detail, "title": error.title, "fields": error.fields}
-
-
-async def _on_platform(settings: Settings, work: Callable[[Platform], Awaitable[T]]) -> T:
+async def on_platform(settings: Settings, work: Callable[[Platform], Awaitable[T]]) -> T:
+    """What `work` answers on a platform of the settings, which is migrated before and closed afterwards."""
     platform = build_platform(settings)
     try:
         await platform.database.migrate()
@@ -148,6 +148,6 @@ def with_platform(config: Path | None, work: Callable[[Platform], Awaitable[T]])
     settings = settings_or_exit(config)
     give_up_root(settings)
     try:
-        return asyncio.run(_on_platform(settings, work))
+        return asyncio.run(on_platform(settings, work))
     except LaunchpadError as error:
         fail(error)

@@ -24,7 +24,7 @@ from ..settings import Settings
 from ..storage.choose import choose_driver
 from ..storage.moving import Carried
 from ..store import original
-from .context import ConfigOption, JsonOption, in_child, settings_or_exit
+from .context import ConfigOption, JsonOption, as_portal, on_platform, settings_or_exit
 from .output import configure_logging, err, fail, out, show_json, show_table
 
 COLUMNS = ("email", "account", "username", "folder", "files", "size", "kept", "result")
@@ -101,7 +101,7 @@ def _accounts(settings: Settings, people: Sequence[Person], *, dry_run: bool, ke
             found = await platform.importing.register(people, platform.now(), keep_admins=keep_admins)
         return [asdict(account) for account in found]
 
-    answers = in_child(settings, work)
+    answers = as_portal(settings, lambda: asyncio.run(on_platform(settings, work)))
     return [Account(**{**answer, "standing": Standing(answer["standing"])}) for answer in answers]
 
 
@@ -132,7 +132,7 @@ def _record(settings: Settings, brought: Sequence[Brought]) -> None:
     async def work(platform: Platform) -> None:
         await platform.importing.record(counts, platform.now())
 
-    in_child(settings, work)
+    as_portal(settings, lambda: asyncio.run(on_platform(settings, work)))
 
 
 def _show(people: Sequence[Person], accounts: Sequence[Account], brought: Sequence[Brought], *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .limits import Limits
+from .paging import Place
 from .sizes import describe_bytes
 
 
@@ -104,30 +105,10 @@ class Instance:
     def is_expired(self, now: datetime) -> bool:
         return now >= self.expires_at
 
-
-@dataclass(frozen=True)
-class Place:
-    """A place in a list of instances, newest first: right behind this one. Many may have been made at one instant."""
-
-    created_at: datetime
-    id: str
-
-    @classmethod
-    def of(cls, instance: Instance) -> Place:
-        return cls(instance.created_at, instance.id)
-
-    @classmethod
-    def parse(cls, text: str) -> Place:
-        """Raises ValueError when it is none that `str` wrote."""
-        moment, _, instance_id = text.partition("~")
-        created_at = datetime.fromisoformat(moment)
-        if created_at.tzinfo is None or not instance_id:
-            raise ValueError("this is no place in a list")
-        return cls(created_at, instance_id)
-
-    def __str__(self) -> str:
-        """With a Z, since the + of an offset would have to be escaped in an address."""
-        return f"{self.created_at.isoformat().replace('+00:00', 'Z')}~{self.id}"
+    @property
+    def place(self) -> Place:
+        """Its place in a list, newest first."""
+        return Place(self.created_at, self.id)
 
 
 def out_of_memory(memory_bytes: int) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from .paging import Place
+
 STATUS_MAX = 11  # "5.999.999" and two to spare
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
 
@@ -37,30 +39,10 @@ class MailFailure:
     def reason(self) -> str:
         return reason_of(self.kind, self.status)
 
-
-@dataclass(frozen=True)
-class FailurePlace:
-    """A place in a list of failures, newest first: right behind this one."""
-
-    last_at: datetime
-    address: str
-
-    @classmethod
-    def of(cls, failure: MailFailure) -> FailurePlace:
-        return cls(failure.last_at, failure.address)
-
-    @classmethod
-    def parse(cls, text: str) -> FailurePlace:
-        """Raises ValueError when it is none that `str` wrote."""
-        moment, _, address = text.partition("~")
-        last_at = datetime.fromisoformat(moment)
-        if last_at.tzinfo is None or not address:
-            raise ValueError("this is no place in a list")
-        return cls(last_at, address)
-
-    def __str__(self) -> str:
-        """With a Z, since the + of an offset would have to be escaped in an address."""
-        return f"{self.last_at.isoformat().replace('+00:00', 'Z')}~{self.address}"
+    @property
+    def place(self) -> Place:
+        """Its place in a list, newest first."""
+        return Place(self.last_at, self.address)
 
 
 def find_status(text: str) -> str | None:

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.environments import Environment
-from ..domain.instances import ENDED, LIVE, Instance, Place, Stage, State, extended_until
+from ..domain.instances import ENDED, LIVE, Instance, Stage, State, extended_until
 from ..domain.limits import Capacity, Limits, Use, quota_problems
 from ..domain.naming import new_id
+from ..domain.paging import Place
 from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
 from ..errors import Conflict, InvalidInput, NotFound, QuotaExceeded

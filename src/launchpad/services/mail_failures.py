@@ -7,7 +7,8 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.mail import FailureKind, FailurePlace, MailFailure
+from ..domain.mail import FailureKind, MailFailure
+from ..domain.paging import Place
 from ..errors import NotFound
 from ..store import audit, kv
 from ..store import mail_failures as store
@@ -32,9 +33,7 @@ class MailFailureService:
         async with self._database.transaction() as db:
             await keep(db, address, kind, status, now)
 
-    async def page(
-        self, *, search: str = "", limit: int = 100, before: FailurePlace | None = None
-    ) -> list[MailFailure]:
+    async def page(self, *, search: str = "", limit: int = 100, before: Place | None = None) -> list[MailFailure]:
         """The newest first; `before` is the place of the last one of the page before."""
         async with self._database.reading() as db:
             return await store.page(db, search=search, limit=limit, before=before)

@@ -27,8 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.instances import ENDED, LIVE, Address, Instance, Place, Stage, State, may_follow
+from ..domain.instances import ENDED, LIVE, Address, Instance, Stage, State, may_follow
 from ..domain.limits import Limits, Use
+from ..domain.paging import Place
 from .database import Instant, metadata
 
 table = Table(
@@ -129,7 +130,7 @@ async def of_owner(
     """Newest first."""
     query = select(table).where(table.c.owner_id == owner_id, table.c.state.in_(list(states)))
     if before is not None:
-        query = query.where(tuple_(table.c.created_at, table.c.id) < (before.created_at, before.id))
+        query = query.where(tuple_(table.c.created_at, table.c.id) < (before.at, before.key))
     query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     return [_instance(row) for row in await db.execute(query)]
 
@@ -140,7 +141,7 @@ async def page(
     """Everyone's, newest first."""
     query = select(table).where(table.c.state.in_(list(states)))
     if before is not None:
-        query = query.where(tuple_(table.c.created_at, table.c.id) < (before.created_at, before.id))
+        query = query.where(tuple_(table.c.created_at, table.c.id) < (before.at, before.key))
     query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     return [_instance(row) for row in await db.execute(query)]
 

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Column, Index, Integer, Row, String, Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.mail import STATUS_MAX, FailureKind, FailurePlace, MailFailure
+from ..domain.mail import STATUS_MAX, FailureKind, MailFailure
+from ..domain.paging import Place
 from .database import Instant, metadata
 
 table = Table(
@@ -45,13 +46,13 @@ async def record(db: AsyncConnection, address: str, kind: FailureKind, status: s
 
 
 async def page(
-    db: AsyncConnection, *, search: str = "", limit: int = 100, before: FailurePlace | None = None
+    db: AsyncConnection, *, search: str = "", limit: int = 100, before: Place | None = None
 ) -> list[MailFailure]:
     """The newest first, from behind `before`; `search` looks in the address."""
     query = select(table).order_by(table.c.last_at.desc(), table.c.address).limit(limit)
     if before is not None:
-        same = and_(table.c.last_at == before.last_at, table.c.address > before.address)
-        query = query.where(or_(table.c.last_at < before.last_at, same))
+        same = and_(table.c.last_at == before.at, table.c.address > before.key)
+        query = query.where(or_(table.c.last_at < before.at, same))
     if search:
         query = query.where(table.c.address.contains(search.lower(), autoescape=True))
     return [_failure(row) for row in await db.execute(query)]

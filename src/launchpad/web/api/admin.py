@@ -6,9 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from ...domain.instances import Place
-from ...domain.mail import FailurePlace
-from ...errors import InvalidInput
 from ...services.users import UNCHANGED, UserChange
 from ..admin_schemas import (
     AdminUserView,
@@ -21,20 +18,9 @@ from ..admin_schemas import (
 )
 from ..deps import CurrentAdmin, Here
 from ..schemas import AdminInstanceView, ExtendBody
-from .instances import Cursor, Limit, place_of
+from .paging import Cursor, Limit, LongCursor, place_of, tell_next
 
 router = APIRouter(prefix="/admin", tags=["admin"])
-
-LongCursor = Annotated[str, Query(description="The `X-Next-Cursor` of the page before.", max_length=300)]
-
-
-def failure_place_of(cursor: str | None) -> FailurePlace | None:
-    """Raises InvalidInput for what is no cursor of ours."""
-    try:
-        return FailurePlace.parse(cursor) if cursor is not None else None
-    except ValueError:
-        text = "give the X-Next-Cursor of the page before"
-        raise InvalidInput(f"That cursor cannot be used: {text}.", fields={"cursor": text}) from None
 
 
 @router.get("/users")
@@ -48,8 +34,7 @@ async def list_users(
 ) -> list[AdminUserView]:
     """Users by e-mail address. `X-Next-Cursor` continues a long list."""
     found = await platform.users.page(search=search, limit=limit, after=cursor)
-    if len(found) == limit:
-        response.headers["X-Next-Cursor"] = found[-1].email
+    tell_next(response, found, limit, lambda user: user.email)
     return [AdminUserView.of(user) for user in found]
 
 
@@ -77,8 +62,7 @@ async def list_instances(
 ) -> list[AdminInstanceView]:
     """Everyone's, newest first."""
     found = await platform.instances.of_everyone(with_ended=all, limit=limit, before=place_of(cursor))
-    if len(found) == limit:
-        response.headers["X-Next-Cursor"] = str(Place.of(found[-1]))
+    tell_next(response, found, limit, lambda instance: instance.place)
     owners = await platform.users.by_ids({instance.owner_id for instance in found})
     url = platform.settings.instances
     return [
@@ -136,8 +120,7 @@ async def audit(
 ) -> list[AuditView]:
     """Who did what, newest first."""
     found = await platform.audit.page(limit=limit, before_id=cursor, search=search)
-    if len(found) == limit:
-        response.headers["X-Next-Cursor"] = str(found[-1].id)
+    tell_next(response, found, limit, lambda record: record.id)
     return [AuditView.of(record) for record in found]
 
 
@@ -151,8 +134,7 @@ async def mail_failures(
     cursor: LongCursor | None = None,
 ) -> list[MailFailureView]:
     """Addresses that mail did not reach, and why, the newest failure first. `X-Next-Cursor` continues a long list."""
-    found = await platform.mail_failures.page(search=search, limit=limit, before=failure_place_of(cursor))
-    if len(found) == limit:
-        response.headers["X-Next-Cursor"] = str(FailurePlace.of(found[-1]))
+    found = await platform.mail_failures.page(search=search, limit=limit, before=place_of(cursor))
+    tell_next(response, found, limit, lambda failure: failure.place)
     users = await platform.users.by_emails({failure.address for failure in found})
     return [MailFailureView.of(failure, users.get(failure.address)) for failure in found]

@@ -10,31 +10,21 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from ...domain.instances import Instance, Place, State, shortage
+from ...domain.instances import Instance, State, shortage
 from ...domain.sizes import parse_bytes
-from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, InvalidInput, NotFound
+from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
 from ...runtime.base import Usage
 from ...services.instances import Wish
 from ...services.platform import Platform
 from ...storage.base import HomeUse
 from ..deps import CurrentUser, Here, Visitor
 from ..schemas import ExtendBody, InstanceView, LaunchBody, UsageView
+from .paging import Cursor, Limit, place_of, tell_next
 
 router = APIRouter(prefix="/instances", tags=["instances"])
 
 LOOK_AGAIN_SECONDS = 1.0
 USAGE_SECONDS = 5.0
-Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[str, Query(description="The `X-Next-Cursor` of the page before.", max_length=100)]
-
-
-def place_of(cursor: str | None) -> Place | None:
-    """Raises InvalidInput for what is no cursor of ours."""
-    try:
-        return Place.parse(cursor) if cursor is not None else None
-    except ValueError:
-        text = "give the X-Next-Cursor of the page before"
-        raise InvalidInput(f"That cursor cannot be used: {text}.", fields={"cursor": text}) from None
 
 
 async def own_instance(instance_id: str, visitor: CurrentUser, platform: Here) -> Instance:
@@ -88,8 +78,7 @@ async def list_instances(
 ) -> list[InstanceView]:
     """Own instances, newest first; with `all=true` the ended ones too. `X-Next-Cursor` continues a long list."""
     found = await platform.instances.of_owner(visitor.user, with_ended=all, limit=limit, before=place_of(cursor))
-    if len(found) == limit:
-        response.headers["X-Next-Cursor"] = str(Place.of(found[-1]))
+    tell_next(response, found, limit, lambda instance: instance.place)
     return [await view_of(platform, instance) for instance in found]
 
 

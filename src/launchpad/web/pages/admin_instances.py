@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ...domain.instances import Instance, Place
+from ...domain.instances import Instance
 from ...domain.limits import Offer
+from ...domain.paging import Place
 from ...domain.users import User
 from ...services.platform import Platform
-from ..api.instances import place_of
+from ..api.paging import place_of
 from ..deps import CurrentAdmin, Here
 from . import views
 from .forms import FormReader, count
@@ -94,7 +95,7 @@ async def _find(
         some = await platform.instances.of_everyone(with_ended=wanted.state == "all", limit=LOOK, before=before)
         owners = await platform.users.by_ids({instance.owner_id for instance in some})
         for instance in some:
-            before = Place.of(instance)
+            before = instance.place
             owner = owners.get(instance.owner_id)
             if wanted.wants(instance, owner):
                 found.append((instance, owner))

@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ...domain.mail import FailurePlace
 from ...errors import NotFound
-from ..api.admin import failure_place_of
+from ..api.paging import place_of
 from ..deps import CurrentAdmin, Here
 from .rendering import page, see_other
 from .views import MailFailureRow
@@ -26,10 +25,10 @@ async def failures(
 ) -> Response:
     """Addresses that mail did not reach, the newest failure first; some belong to nobody who has signed in."""
     wanted = q.strip()[:254]
-    found = await platform.mail_failures.page(search=wanted, limit=PAGE, before=failure_place_of(before))
+    found = await platform.mail_failures.page(search=wanted, limit=PAGE, before=place_of(before))
     users = await platform.users.by_emails({failure.address for failure in found})
     rows = [MailFailureRow(failure, users.get(failure.address)) for failure in found]
-    more = urlencode({"q": wanted, "before": str(FailurePlace.of(found[-1]))}) if len(found) == PAGE else None
+    more = urlencode({"q": wanted, "before": str(found[-1].place)}) if len(found) == PAGE else None
     return page(
         request,
         "admin/mail.html",
