@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
-from .domain.environments import Environment
 from .domain.mail import FailureKind
-from .errors import SettingsError
-from .helper.guard import Guard
-from .helper.verbs import Verbs
-from .helperline import HelperLine
 from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import Outbox
 from .mail.smtp import SmtpMailer
+from .parts import helper_line, runtime_of
 from .runtime.base import Runtime
-from .runtime.engine import EngineRuntime
-from .runtime.fake import FakeRuntime
-from .runtime.helper import HelperRuntime
 from .services.audit import AuditService
 from .services.bounces import BounceService
 from .services.carrier import Carrier, utc_now
+from .services.catalogue import catalogue_of
 from .services.certificates import site_certificates, write_bundle
 from .services.doctor import Doctor
 from .services.doorkeeper import Doorkeeper
@@ -37,7 +29,7 @@ from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
 from .services.observer import Observer
-from .services.offers import OfferService, environment_of
+from .services.offers import OfferService
 from .services.passkeys import PasskeyService
 from .services.platform import Platform
 from .services.reports import ReportService
@@ -50,59 +42,8 @@ from .storage.base import Homes
 from .storage.choose import choose_driver
 from .storage.helper import HelperHomes
 from .store.database import Database
-from .store.statedir import CarrierMark, HelperState, StateDir
+from .store.statedir import CarrierMark, StateDir
 from .web.cookies import CookieNames
-
-
-def catalogue_of(settings: Settings) -> dict[str, Environment]:
-    """The environments that are offered, by name."""
-    return {entry.name: environment_of(entry) for entry in settings.environments if entry.enabled}
-
-
-def helper_line(settings: Settings) -> HelperLine | None:
-    """How this process asks the helper: where one is set, for everybody but root, who needs none."""
-    if settings.helper.socket is None or os.geteuid() == 0:
-        return None
-    return HelperLine(Path(settings.helper.socket))
-
-
-def runtime_of(settings: Settings, deployment_id: str, line: HelperLine | None = None) -> Runtime:
-    """The runtime of the settings; with `line`, what the helper offers of it."""
-    if settings.engine.runtime == "fake":
-        return FakeRuntime(deployment_id)
-    if settings.engine.runtime == "swarm":
-        raise SettingsError("engine.runtime: “swarm” is not in this version; use “engine”.")
-    if line is not None:
-        return HelperRuntime(line)
-    return EngineRuntime(settings.engine, deployment_id, settings.egress)
-
-
-def engine_of(settings: Settings) -> EngineRuntime:
-    """The engine as root reaches it, for what neither portal nor helper may do.
-
-    Raises:
-        StoreUnavailable: the deployment's id cannot be read.
-    """
-    if settings.helper.socket is None:
-        deployment_id = StateDir(settings.state_dir).deployment_id
-    else:
-        deployment_id = HelperState(settings.helper.state_dir).deployment_id_of(settings.state_dir)
-    return EngineRuntime(settings.engine, deployment_id, settings.egress)
-
-
-def build_helper(settings: Settings) -> Verbs:
-    """The helper's parts, from the settings alone: of the portal it believes nothing.
-
-    Raises:
-        SettingsError: a driver that cannot be had on this machine, certificates that cannot be read.
-        StoreUnavailable: its own state cannot be used, or the portal has none yet.
-    """
-    state = HelperState(settings.helper.state_dir)
-    runtime = engine_of(settings)
-    certificates = site_certificates(settings.images.extra_ca_certificates)
-    bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
-    guard = Guard(settings, catalogue_of(settings), ImageService(runtime, settings.images), bundle)
-    return Verbs(runtime, choose_driver(settings.homes), guard)
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:

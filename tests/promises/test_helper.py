@@ -25,11 +25,11 @@ from launchpad.errors import HelperRefused, HelperUnavailable
 from launchpad.helperline import HelperLine
 from launchpad.runtime import wire
 from launchpad.runtime.fake import FakeRuntime
+from launchpad.services.catalogue import catalogue_of
 from launchpad.services.launching import Launcher
 from launchpad.services.specification import specification
 from launchpad.settings import Settings, tables
 from launchpad.storage.plain import PlainHomes
-from launchpad.wiring import catalogue_of
 from support.helper import guard_of, helper_thread
 from support.live import LivePlatform, StartPlatform
 from support.open_program import Program

@@ -14,10 +14,10 @@ from launchpad.helper.guard import Guard
 from launchpad.helper.server import application, listen, serve
 from launchpad.helper.verbs import Verbs
 from launchpad.runtime.base import ContainerSpec, HostFacts, Runtime
+from launchpad.services.catalogue import catalogue_of
 from launchpad.services.images import ImageService
 from launchpad.settings import Settings
 from launchpad.storage.base import Homes
-from launchpad.wiring import catalogue_of
 
 
 class TrustingGuard(Guard):

@@ -14,10 +14,9 @@ from typer.main import get_command
 
 from launchpad.cli.main import app
 from launchpad.domain.environments import Placeholders, Prefix
-from launchpad.services.offers import environment_of
+from launchpad.services.catalogue import catalogue_of, environment_of
 from launchpad.settings import tables
 from launchpad.settings_catalogue import shipped_environments
-from launchpad.wiring import catalogue_of
 
 ROOT = Path(__file__).parents[2]
 HOWTO = ROOT / "docs" / "howto"
@@ -105,8 +104,9 @@ def commands() -> dict[str, set[str]]:
 
     def walk(command: Any, words: str) -> None:
         found[words] = {option for parameter in command.params for option in parameter.opts}
-        for name, inner in getattr(command, "commands", {}).items():
-            walk(inner, f"{words} {name}".strip())
+        names = command.list_commands(None) if hasattr(command, "list_commands") else []
+        for name in names:
+            walk(command.get_command(None, name), f"{words} {name}".strip())
 
     walk(get_command(app), "")
     return found

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launchpad.domain.environments import Placeholders, Prefix
-from launchpad.services.offers import environment_of
+from launchpad.services.catalogue import catalogue_of, environment_of
 from launchpad.settings import tables
-from launchpad.wiring import catalogue_of
 
 VALUES = Placeholders(root_path="/i/abc", token="t0k3n", username="alice", uid=200001, home="/home/jovyan")
 

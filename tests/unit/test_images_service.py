@@ -11,8 +11,8 @@ from launchpad.domain.environments import Environment
 from launchpad.errors import EngineRefused, ImageMissing, InvalidInput, SettingsError
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services import certificates
+from launchpad.services.catalogue import environment_of
 from launchpad.services.images import ImageService
-from launchpad.services.offers import environment_of
 from launchpad.services.recipes import LABEL_RECIPE, LABEL_STAND_IN, needed, read_recipes, shipped_folder
 from launchpad.settings import EnvironmentSettings, ImageSettings
 

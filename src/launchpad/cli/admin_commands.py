@@ -17,9 +17,9 @@ from ..web.admin_schemas import LimitsBody, LimitsView
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json, show_table
 
-users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True)
-instances = typer.Typer(help="Everyone's instances: list, stop, extend.", no_args_is_help=True)
-limits = typer.Typer(help="The choices and defaults offered at launch.", no_args_is_help=True)
+users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True, add_completion=False)
+instances = typer.Typer(help="Everyone's instances: list, stop, extend.", no_args_is_help=True, add_completion=False)
+limits = typer.Typer(help="The choices and defaults offered at launch.", no_args_is_help=True, add_completion=False)
 
 Email = Annotated[str, typer.Argument(help="The user's e-mail address.")]
 InstanceId = Annotated[str, typer.Argument(help="The instance's id.")]

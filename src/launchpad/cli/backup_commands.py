@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..errors import BackupUnusable, Conflict, LaunchpadError, StoreUnavailable
+from ..parts import engine_of
 from ..services import backups
 from ..services.audit import CLI
 from ..services.backups import Backup
@@ -21,7 +22,7 @@ from ..services.platform import Platform
 from ..settings import Settings
 from ..settings_file import config_path
 from ..store.statedir import HelperState, StateDir, living_carriers
-from ..wiring import build_platform, engine_of
+from ..wiring import build_platform
 from . import units
 from .context import ConfigOption, as_portal, give_up_root, settings_or_exit, with_platform
 from .output import configure_logging, err, fail, out

@@ -10,17 +10,20 @@ import os
 import pwd
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ..domain.environments import Environment
 from ..errors import LaunchpadError, SettingsError
+from ..parts import runtime_of
+from ..services.catalogue import catalogue_of
 from ..services.images import ImageService
-from ..services.platform import Platform
 from ..settings import Settings, load_settings
-from ..wiring import build_platform, catalogue_of, runtime_of
 from .output import configure_logging, fail
+
+if TYPE_CHECKING:
+    from ..services.platform import Platform
 
 T = TypeVar("T")
 
@@ -134,6 +137,8 @@ def with_images(config: Path | None, work: Callable[[ImageService, list[Environm
 
 async def on_platform(settings: Settings, work: Callable[[Platform], Awaitable[T]]) -> T:
     """What `work` answers on a platform of the settings, which is migrated before and closed afterwards."""
+    from ..wiring import build_platform  # what the commands without a platform do not load
+
     platform = build_platform(settings)
     try:
         await platform.database.migrate()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..errors import LaunchpadError, SettingsError
 from ..helper.server import application, listen, serve, uid_of
+from ..parts import build_helper
 from ..settings import Settings
 from ..systemd import inherited_socket, keep_watchdog, notify
-from ..wiring import build_helper
 from .context import ConfigOption, settings_or_exit
 from .output import configure_logging, fail
 

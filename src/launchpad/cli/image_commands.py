@@ -11,7 +11,7 @@ from ..services.images import ImageService
 from .context import ConfigOption, JsonOption, with_images
 from .output import out, show_table
 
-app = typer.Typer(help="Images of the environments.", no_args_is_help=True)
+app = typer.Typer(help="Images of the environments.", no_args_is_help=True, add_completion=False)
 
 
 @app.command("build")

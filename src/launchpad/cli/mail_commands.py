@@ -16,7 +16,9 @@ from ..web.admin_schemas import MailFailureView
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_table
 
-app = typer.Typer(help="Mail that did not arrive: list, forget, take reports.", no_args_is_help=True)
+app = typer.Typer(
+    help="Mail that did not arrive: list, forget, take reports.", no_args_is_help=True, add_completion=False
+)
 
 MANY = 10_000
 PIECE_BYTES = 64 * 1024

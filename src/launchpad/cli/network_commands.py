@@ -8,11 +8,11 @@ import logging
 import typer
 
 from ..errors import LaunchpadError
-from ..wiring import engine_of
+from ..parts import engine_of
 from .context import ConfigOption, settings_or_exit
 from .output import configure_logging, err, fail
 
-app = typer.Typer(help="The instances' network.", no_args_is_help=True)
+app = typer.Typer(help="The instances' network.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

@@ -12,7 +12,7 @@ from ..services.nginx.site import rendered
 from .context import ConfigOption, settings_or_exit
 from .output import err, fail
 
-app = typer.Typer(help="nginx's configuration.", no_args_is_help=True)
+app = typer.Typer(help="nginx's configuration.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

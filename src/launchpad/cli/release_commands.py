@@ -11,7 +11,7 @@ from ..services import releases
 from .context import ConfigOption, give_up_root, settings_or_exit
 from .output import configure_logging, err, fail, out
 
-app = typer.Typer(help="Changes of the program's version; for install.sh.", no_args_is_help=True)
+app = typer.Typer(help="Changes of the program's version; for install.sh.", no_args_is_help=True, add_completion=False)
 
 
 @app.command("check")

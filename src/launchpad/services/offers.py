@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.environments import Environment
 from ..domain.instances import State
 from ..domain.limits import Capacity, Limits, Offer, Use
 from ..domain.sizes import describe_bytes, format_bytes, parse_bytes
@@ -172,32 +171,6 @@ def narrowed(offer: Offer, own: EnvironmentSettings) -> Offer:
         ),
     )
     return _with_possible_defaults(merged)
-
-
-def environment_of(settings: EnvironmentSettings) -> Environment:
-    """The domain's view of one entry of the catalogue; its offer is asked of `OfferService`."""
-    return Environment(
-        name=settings.name,
-        title=settings.title,
-        description=settings.description,
-        image=settings.image,
-        build=settings.build,
-        port=settings.port,
-        home=settings.home,
-        prefix=settings.prefix,
-        health_path=settings.health_path,
-        start_path=settings.start_path,
-        user=settings.user,
-        groups=settings.groups,
-        command=settings.command,
-        env_vars=settings.env_vars,
-        request_headers=settings.request_headers,
-        capabilities=settings.capabilities,
-        gpus=settings.gpus,
-        pids_limit=settings.pids_limit,
-        stop_grace_seconds=settings.stop_grace_seconds,
-        start_timeout_seconds=settings.start_timeout_seconds,
-    )
 
 
 def _ladder(step: int, most: int, ceiling: int) -> tuple[int, ...]:
