@@ -42,6 +42,7 @@ def backup(
         if settings.database_url:
             raise Conflict("The database is not the one in state_dir: back it up with its own tools (pg_dump).")
         state = StateDir(settings.state_dir)
+        now = datetime.now(UTC)
         made = backups.create(
             state_dir=settings.state_dir,
             settings_file=config_path(config, os.environ),
@@ -49,9 +50,9 @@ def backup(
             recipients=settings.backup.recipients,
             own_identity=own_identity(state),
             deployment_id=state.deployment_id,
-            now=datetime.now(UTC),
+            now=now,
         )
-        removed = backups.remove_old(folder, state.deployment_id, settings.backup.keep)
+        removed = backups.remove_old(folder, state.deployment_id, settings.backup.keep, now)
     except LaunchpadError as error:
         fail(error)
     out.print(str(made), soft_wrap=True, markup=False)
@@ -74,7 +75,7 @@ def restore(
     settings = settings_or_exit(config)
     now = datetime.now(UTC)
     try:
-        found = backups.read(file, _identities(identity) or _own(settings))
+        found = backups.read(file, _own(settings) if identity is None else _identities(identity))
         backups.check_version(found)
         if check:
             _say(asyncio.run(rehearse(found, now)))
@@ -149,11 +150,15 @@ async def _hand_over(settings: Settings, deployment_id: str) -> None:
 
 def _bring_back(settings: Settings, found: Backup, now: datetime) -> None:
     try:
-        _say(backups.restore(found, StateDir(settings.state_dir).path, now))
+        # Not opened as a StateDir: what is damaged in it is why somebody restores.
+        _say(backups.restore(found, settings.state_dir, now))
         if backups.SETTINGS in found.files:
             beside = settings.state_dir / RESTORED_SETTINGS
-            beside.touch(mode=0o600)
-            beside.write_bytes(found.files[backups.SETTINGS])
+            try:
+                beside.touch(mode=0o600)
+                beside.write_bytes(found.files[backups.SETTINGS])
+            except OSError as error:
+                raise StoreUnavailable(f"{beside} cannot be written: {error.strerror}.") from error
             _say([f"The settings of then are in {beside}; those of this server were not changed."])
         _say(asyncio.run(_reconcile(settings, found.manifest.created_at)))
     except LaunchpadError as error:
@@ -185,14 +190,18 @@ async def _containers(platform: Platform) -> list[str]:
     return said
 
 
-def _identities(path: Path | None) -> list[str]:
-    if path is None:
-        return []
+def _identities(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="ascii", errors="ignore")
     except OSError as error:
         raise BackupUnusable(f"{path} cannot be read: {error.strerror}.") from error
-    return re.findall(r"^AGE-SECRET-KEY-1[0-9A-Z]+$", text, re.MULTILINE)
+    found = re.findall(r"^\s*(AGE-SECRET-KEY-1[0-9A-Z]+)\s*$", text, re.MULTILINE)
+    if not found:
+        raise BackupUnusable(
+            f"{path} holds no private key of age in the clear: a line that begins with AGE-SECRET-KEY-1. If it is "
+            "protected by a passphrase, decrypt it first (age --decrypt)."
+        )
+    return found
 
 
 def _own(settings: Settings) -> list[str]:
