@@ -18,6 +18,7 @@ from ..services.audit import CLI
 from ..services.backups import Backup
 from ..services.drill import IDENTITY, DrillReport, own_identity, rehearse
 from ..services.platform import Platform
+from ..services.registration import leave_uids_out
 from ..settings import Settings
 from ..settings_file import config_path
 from ..store.statedir import HelperState, StateDir, living_carriers
@@ -169,6 +170,8 @@ async def _reconcile(settings: Settings, made_at: str) -> list[str]:
     platform = build_platform(settings)
     try:
         await platform.database.migrate()
+        async with platform.database.transaction() as db:
+            await leave_uids_out(db, settings, platform.now())
         await platform.audit.record(platform.now(), CLI, "backup.restored", made_at)
         return await _containers(platform)
     finally:
