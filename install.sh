@@ -360,6 +360,18 @@ wait_until_ready() {
 
 # -- another version -----------------------------------------------------------------------------------------------------
 
+# Sets what ran before this run, and whether a change of version was interrupted (a connection that broke, a power cut):
+# then services may still be the old version's whatever `current` says, timers may stand still, and only the version
+# from before has the way back.
+look_at_before() {
+  before=$(readlink $opt/current 2>/dev/null || true)
+  interrupted=''
+  if [ -s $opt/.changing-from ] && [ -e "$(<$opt/.changing-from)/.complete" ]; then
+    before=$(<$opt/.changing-from)
+    interrupted=1
+  fi
+}
+
 check_upgrade() {
   "$release/bin/launchpad" release check --installed "$(cat "$before/version" 2>/dev/null || echo 0)" ||
     die "Nothing was changed."
@@ -369,6 +381,11 @@ check_upgrade() {
 keep_database() {
   if grep -q '^database_url *= *"..*"' $etc/launchpad.toml; then
     say "The database is another server's: it is not copied. Had you dumped it, you could go back further."
+    return
+  fi
+  if [ -n "$interrupted" ] &&
+    ! "$before/bin/launchpad" release check --installed "$(<"$before/version")" >/dev/null 2>&1; then
+    say "The database was changed already: the copy from before stays the way back."
     return
   fi
   if ! { "$before/bin/launchpad" backup >/dev/null && "$release/bin/launchpad" release keep; }; then
@@ -396,12 +413,21 @@ switch_back() {
   systemctl enable --quiet "${started[@]}" || true
   systemctl start "${started[@]}" || true
   launchpad-apply || true
+  rm -f $opt/.changing-from
+}
+
+# The version whose place another one was about to take, when that was interrupted.
+return_to_before() {
+  switch_back
+  is_healthy || die "$version does not answer: see launchpad doctor."
 }
 
 upgrade() {
+  printf '%s\n' "$before" >$opt/.changing-from
   if switch; then
     systemctl enable --quiet "${started[@]}"
     systemctl start "${started[@]}"
+    rm -f $opt/.changing-from
     return
   fi
   say "Version $version did not become healthy (its log follows); going back"
@@ -471,7 +497,8 @@ digest() { sha256sum | head -c 10; }
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/launchpad/__init__.py)
 release=$opt/releases/$version-$(find src images deploy docs requirements.lock pyproject.toml -type f ! -name '*.pyc' -print0 |
   sort -z | xargs -0 sha256sum | digest)
-before=$(readlink $opt/current 2>/dev/null || true)
+look_at_before
+[ -z "$interrupted" ] || say "A change of version was interrupted: this run takes it up."
 is_upgrade=''
 if [ -z "$fresh" ] && [ -n "$before" ] && [ "$before" != "$release" ]; then is_upgrade=1; fi
 
@@ -486,7 +513,9 @@ packages=$opt/packages/$({ cat requirements.lock && "$PYTHON" --version; } | dig
 step "Making the user $user" add_user
 step "Installing Python packages into $packages" make_packages
 step "Putting version $version into $release" make_release
-if [ -n "$is_upgrade" ]; then
+if [ -z "$fresh" ] && [ -n "$interrupted" ] && [ -z "$is_upgrade" ]; then
+  step "Going back to version $version, instances going on" return_to_before
+elif [ -n "$is_upgrade" ]; then
   step "Looking whether $version can take the place of what runs" check_upgrade
   step "Keeping the database, for the way back" keep_database
   step "Changing to version $version, instances going on" upgrade

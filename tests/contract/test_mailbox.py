@@ -274,6 +274,76 @@ def frames_of_threads() -> list[str]:
     return found
 
 
+class Slow:
+    """Has letters 1 to `letters`, takes its time for each, and cannot bring those in `broken`."""
+
+    def __init__(self, letters: int, seconds: float, broken: frozenset[int] = frozenset()) -> None:
+        self._letters, self._seconds, self._broken = letters, seconds, broken
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._talk(reader, writer)
+        except ConnectionError:
+            pass  # the client had enough
+        finally:
+            writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"* OK here\r\n")
+        while line := await reader.readline():
+            tag, command, *words = line.split()
+            verdict, answer = b"OK", b""
+            if command == b"CAPABILITY":
+                answer = b"* CAPABILITY IMAP4rev1\r\n"
+            elif command == b"SELECT":
+                answer = b"* OK [UIDVALIDITY 7] here\r\n"
+            elif words[:1] == [b"SEARCH"]:
+                first = int(words[words.index(b"UID") + 1].partition(b":")[0])
+                uids = range(min(first, self._letters), self._letters + 1)
+                answer = b"* SEARCH " + b" ".join(b"%d" % uid for uid in uids) + b"\r\n"
+            elif words[:1] == [b"FETCH"]:
+                await asyncio.sleep(self._seconds)
+                if int(words[1]) in self._broken:
+                    verdict = b"NO"
+                else:
+                    answer = b"* 1 FETCH (UID %s BODY[]<0> {4}\r\nmail)\r\n" % words[1]
+            writer.write(answer + tag + b" " + verdict + b" done\r\n")
+
+
+def settings_of(server: asyncio.Server, timeout_seconds: float) -> MailSettings:
+    port = server.sockets[0].getsockname()[1]
+    log_in = {"host": "127.0.0.1", "port": port, "security": "none", "username": "me", "password": "pass word"}
+    return MailSettings.model_validate({"timeout_seconds": timeout_seconds, "bounces": log_in})
+
+
+async def test_of_many_letters_a_slow_server_brings_some_each_time() -> None:
+    """Else a full mailbox would never be read: each time would begin anew, and be too short."""
+    server = await asyncio.start_server(Slow(letters=30, seconds=0.1), "127.0.0.1", 0)
+    mailbox = ImapMailbox(settings_of(server, timeout_seconds=0.5))
+    found: list[int] = []
+    mark: Mark | None = None
+    while len(found) < 30:
+        batch = await mailbox.reports(mark)
+        assert batch.letters
+        found += [letter.uid for letter in batch.letters]
+        assert batch.mark.uid == found[-1]
+        mark = batch.mark
+    assert found == list(range(1, 31))
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_letter_that_the_server_cannot_bring_holds_up_no_other() -> None:
+    server = await asyncio.start_server(Slow(letters=3, seconds=0, broken=frozenset({1, 3})), "127.0.0.1", 0)
+    settings = settings_of(server, timeout_seconds=5)
+    batch = await ImapMailbox(settings).reports(None)
+    assert ([letter.uid for letter in batch.letters], batch.mark.uid) == ([2], 3)
+    with pytest.raises(MailboxUnavailable):  # where it brings nothing at all, nothing is passed over
+        await ImapMailbox(settings).reports(Mark(7, 2))
+    server.close()
+    await server.wait_closed()
+
+
 async def test_without_starttls_no_log_in_is_sent() -> None:
     """It never falls back to plain text."""
     script = Silent(9)

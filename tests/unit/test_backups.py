@@ -162,6 +162,56 @@ async def test_a_damaged_file_is_refused_with_words(
         backups.read(broken)
 
 
+async def test_bytes_that_went_bad_anywhere_are_refused_with_words(platform: Platform, tmp_path: Path) -> None:
+    """Unless nothing depends on them: some of tar's own say what nobody reads."""
+    made, broken = make(platform), tmp_path / "broken.tar.gz"
+    content, whole, refused = made.read_bytes(), backups.read(made).files, 0
+    for place in range(20, len(content) - 20, max(1, len(content) // 300)):
+        bad = bytes((content[place] ^ 0xFF, content[place + 1] ^ 0x55))
+        broken.write_bytes(content[:place] + bad + content[place + 2 :])
+        try:
+            assert backups.read(broken).files == whole
+        except BackupUnusable:
+            refused += 1
+    assert refused > 250
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"digests": []}, "is no backup"),
+        ({"digests": {"launchpad.db": ["x"]}}, "is no backup"),
+        ({"revision": ["x"]}, "is no backup"),
+        ({"users": "many"}, "is no backup"),
+        ({"format": "2"}, "is no backup"),
+        ({"deployment_id": "zzzzzzzz"}, "names two deployments"),
+        ({"format": 2, "digests": None, "another": "thing"}, "newer version"),
+    ],
+)
+async def test_a_manifest_of_any_form_is_answered_with_words(
+    platform: Platform, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    made = make(platform)
+    with tarfile.open(made) as tar:
+        held = tar.extractfile("manifest.json")
+        assert held is not None
+        manifest = json.loads(held.read()) | change
+    with pytest.raises(BackupUnusable, match=said):
+        backups.read(repacked(made, tmp_path / "x.tar.gz", "manifest.json", json.dumps(manifest).encode()))
+
+
+async def test_a_manifest_without_end_or_a_file_without_a_place_is_refused(platform: Platform, tmp_path: Path) -> None:
+    made = make(platform)
+    with pytest.raises(BackupUnusable):
+        backups.read(repacked(made, tmp_path / "deep.tar.gz", "manifest.json", b"[" * 100_000))
+    huge = tarfile.TarInfo("launchpad.db")
+    huge.size = 10**15
+    claims = tmp_path / "huge.tar.gz"
+    claims.write_bytes(gzip.compress(huge.tobuf() + b"x" * 10_000))
+    with pytest.raises(BackupUnusable):
+        backups.read(claims)
+
+
 async def test_what_is_not_what_was_put_in_is_refused(platform: Platform, tmp_path: Path) -> None:
     made = make(platform)
     with pytest.raises(BackupUnusable, match=r"damaged: launchpad\.db"):
@@ -208,9 +258,46 @@ async def test_old_backups_go_and_other_files_stay(platform: Platform) -> None:
     others = [folder / "launchpad-zzzzzzzz-20200101T000000Z.tar.gz", folder / f"{made[0].name}.note"]
     for other in others:
         other.write_text("mine")
-    assert backups.remove_old(folder, platform.state.deployment_id, keep=2) == 2
+    assert backups.remove_old(folder, platform.state.deployment_id, keep=2, now=NOW + timedelta(days=3)) == 2
     assert {path.name for path in folder.iterdir()} == {path.name for path in (*made[2:], *others)}
-    assert backups.newest(folder, platform.state.deployment_id) == (made[3], NOW + timedelta(days=3))
+    now = NOW + timedelta(days=4)
+    assert backups.newest(folder, platform.state.deployment_id, now) == (made[3], NOW + timedelta(days=3))
+
+
+async def test_backups_made_while_the_clock_was_wrong_neither_hide_nor_push_out_the_good_ones(
+    platform: Platform,
+) -> None:
+    folder, ours = folder_of(platform), platform.state.deployment_id
+    late = [make(platform, now=NOW + timedelta(days=3650 + day)) for day in range(2)]
+    good = make(platform)
+    assert backups.remove_old(folder, ours, keep=2, now=NOW) == 0
+    assert backups.newest(folder, ours, NOW + timedelta(days=3)) == (good, NOW), "so its age is seen"
+    early = make(platform, now=NOW - timedelta(days=3650))
+    assert backups.remove_old(folder, ours, keep=1, now=NOW - timedelta(days=3650)) == 0, "it was just made"
+    assert backups.remove_old(folder, ours, keep=1, now=NOW) == 1
+    assert set(folder.iterdir()) == {*late, good}
+    assert not early.exists()
+
+
+async def test_a_drill_of_a_backup_from_the_future_fails(world: World, platform: Platform) -> None:
+    """It would stay the newest for years, and hide that no other is made."""
+    make(platform, now=NOW + timedelta(days=3650))
+    report = await platform.drill.drill(NOW)
+    assert not report.passed
+    assert "still to come" in report.lines[0]
+    (bad, *_) = [each for each in await platform.doctor.examine(NOW) if each.subject == "backups"]
+    assert (str(bad.level), "still to come" in bad.text) == ("bad", True)
+
+
+async def test_what_a_killed_backup_left_goes_and_two_at_once_wait_for_each_other(platform: Platform) -> None:
+    folder, ours = folder_of(platform), platform.state.deployment_id
+    for name in (f".launchpad-{ours}-x1", ".launchpad-zzzzzzzz-x2"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "launchpad.db").write_text("a copy in the clear")
+    times = [NOW + timedelta(minutes=minute) for minute in range(4)]
+    made = await asyncio.gather(*(asyncio.to_thread(make, platform, now=now) for now in times))
+    assert {path.name for path in folder.iterdir()} == {*(path.name for path in made), ".launchpad-zzzzzzzz-x2"}
+    assert [backups.read(path).manifest.users for path in made] == [2] * 4
 
 
 async def test_a_folder_that_cannot_be_written_is_said_and_nothing_is_left(platform: Platform) -> None:
@@ -256,6 +343,17 @@ async def test_a_backup_whose_settings_would_not_start_fails_its_rehearsal(platf
     with pytest.raises(SettingsError, match="there is no such setting"):
         await rehearse(bad, NOW)
     assert "2 users" in (await rehearse(found, NOW))[0]
+
+
+async def test_a_rehearsal_without_room_fails_the_drill_and_administrators_hear(
+    world: World, platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(platform)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    report = await platform.drill.drill(NOW)
+    assert not report.passed
+    assert "no room to bring it back" in report.lines[0]
+    assert "FAILED" in str(world.letters.sent[-1]["Subject"])
 
 
 async def test_a_report_that_nobody_gets_is_an_error(world: World, platform: Platform) -> None:

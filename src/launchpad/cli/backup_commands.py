@@ -19,6 +19,7 @@ from ..services.audit import CLI
 from ..services.backups import Backup
 from ..services.drill import IDENTITY, DrillReport, own_identity, rehearse
 from ..services.platform import Platform
+from ..services.registration import leave_uids_out
 from ..settings import Settings
 from ..settings_file import config_path
 from ..store.statedir import HelperState, StateDir, living_carriers
@@ -43,6 +44,7 @@ def backup(
         if settings.database_url:
             raise Conflict("The database is not the one in state_dir: back it up with its own tools (pg_dump).")
         state = StateDir(settings.state_dir)
+        now = datetime.now(UTC)
         made = backups.create(
             state_dir=settings.state_dir,
             settings_file=config_path(config, os.environ),
@@ -50,9 +52,9 @@ def backup(
             recipients=settings.backup.recipients,
             own_identity=own_identity(state),
             deployment_id=state.deployment_id,
-            now=datetime.now(UTC),
+            now=now,
         )
-        removed = backups.remove_old(folder, state.deployment_id, settings.backup.keep)
+        removed = backups.remove_old(folder, state.deployment_id, settings.backup.keep, now)
     except LaunchpadError as error:
         fail(error)
     out.print(str(made), soft_wrap=True, markup=False)
@@ -75,7 +77,7 @@ def restore(
     settings = settings_or_exit(config)
     now = datetime.now(UTC)
     try:
-        found = backups.read(file, _identities(identity) or _own(settings))
+        found = backups.read(file, _own(settings) if identity is None else _identities(identity))
         backups.check_version(found)
         if check:
             _say(asyncio.run(rehearse(found, now)))
@@ -150,11 +152,15 @@ async def _hand_over(settings: Settings, deployment_id: str) -> None:
 
 def _bring_back(settings: Settings, found: Backup, now: datetime) -> None:
     try:
-        _say(backups.restore(found, StateDir(settings.state_dir).path, now))
+        # Not opened as a StateDir: what is damaged in it is why somebody restores.
+        _say(backups.restore(found, settings.state_dir, now))
         if backups.SETTINGS in found.files:
             beside = settings.state_dir / RESTORED_SETTINGS
-            beside.touch(mode=0o600)
-            beside.write_bytes(found.files[backups.SETTINGS])
+            try:
+                beside.touch(mode=0o600)
+                beside.write_bytes(found.files[backups.SETTINGS])
+            except OSError as error:
+                raise StoreUnavailable(f"{beside} cannot be written: {error.strerror}.") from error
             _say([f"The settings of then are in {beside}; those of this server were not changed."])
         _say(asyncio.run(_reconcile(settings, found.manifest.created_at)))
     except LaunchpadError as error:
@@ -165,6 +171,8 @@ async def _reconcile(settings: Settings, made_at: str) -> list[str]:
     platform = build_platform(settings)
     try:
         await platform.database.migrate()
+        async with platform.database.transaction() as db:
+            await leave_uids_out(db, settings, platform.now())
         await platform.audit.record(platform.now(), CLI, "backup.restored", made_at)
         return await _containers(platform)
     finally:
@@ -186,14 +194,18 @@ async def _containers(platform: Platform) -> list[str]:
     return said
 
 
-def _identities(path: Path | None) -> list[str]:
-    if path is None:
-        return []
+def _identities(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="ascii", errors="ignore")
     except OSError as error:
         raise BackupUnusable(f"{path} cannot be read: {error.strerror}.") from error
-    return re.findall(r"^AGE-SECRET-KEY-1[0-9A-Z]+$", text, re.MULTILINE)
+    found = re.findall(r"^\s*(AGE-SECRET-KEY-1[0-9A-Z]+)\s*$", text, re.MULTILINE)
+    if not found:
+        raise BackupUnusable(
+            f"{path} holds no private key of age in the clear: a line that begins with AGE-SECRET-KEY-1. If it is "
+            "protected by a passphrase, decrypt it first (age --decrypt)."
+        )
+    return found
 
 
 def _own(settings: Settings) -> list[str]:

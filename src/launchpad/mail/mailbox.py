@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 LETTERS = 100  # taken at a time; what is beyond waits for the next time
 STEPS_IN_ALL = 4  # as for SMTP: the whole may take as long as four slow steps
+READING_STEPS = 2  # after as long as two, what has been read so far is enough for this time
 REPORT_TYPE = "multipart/report"
 
 
@@ -58,6 +60,8 @@ class Mailbox(Protocol):
     async def reports(self, after: Mark | None) -> Batch:
         """Unread messages behind `after` that call themselves reports, at most `LETTERS`. They stay unread.
 
+        A slow server brings fewer, at least one; one that it cannot bring is passed over, so that it holds up no other.
+
         Raises:
             MailboxUnavailable: the mailbox could not be read. Its text is ours.
         """
@@ -84,7 +88,8 @@ class ImapMailbox:
         self._settings = settings.bounces
 
     async def reports(self, after: Mark | None) -> Batch:
-        return await self._in_thread(lambda client: _reports(client, after))
+        until = monotonic() + self._mail.timeout_seconds * READING_STEPS
+        return await self._in_thread(lambda client: _reports(client, after, until))
 
     async def mark_seen(self, batch: Batch, uids: Sequence[int]) -> None:
         if uids:
@@ -200,20 +205,30 @@ class _TlsClient(imaplib.IMAP4_SSL):
         self._connection.hold(self)
 
 
-def _reports(client: imaplib.IMAP4, after: Mark | None) -> Batch:
+def _reports(client: imaplib.IMAP4, after: Mark | None, until: float) -> Batch:
+    """`until` is an instant of the monotonic clock."""
     validity = _validity(client)
     read = after.uid if after and after.validity == validity else 0
     # "n:*" is never empty: it holds the last message, whatever its number.
     criteria = ("UNSEEN", "UID", f"{read + 1}:*", "HEADER", "Content-Type", f'"{REPORT_TYPE}"')
     found = b" ".join(line for line in _checked(client.uid("SEARCH", *criteria)) if isinstance(line, bytes))
-    uids = sorted(uid for uid in map(int, found.split()) if uid > read)[:LETTERS]
-    letters = []
-    for uid in uids:
-        answer = _checked(client.uid("FETCH", str(uid), f"(UID BODY.PEEK[]<0.{REPORT_BYTES}>)"))
+    letters: list[Letter] = []
+    refused = None
+    for uid in sorted(uid for uid in map(int, found.split()) if uid > read)[:LETTERS]:
+        if letters and monotonic() > until:
+            break
+        read = uid
+        verdict, answer = client.uid("FETCH", str(uid), f"(UID BODY.PEEK[]<0.{REPORT_BYTES}>)")
+        if verdict != "OK":
+            refused = (verdict, answer)
+            log.warning("imap.message_refused", uid=uid)
+            continue
         content = next((part[1] for part in answer if isinstance(part, tuple)), None)
         if content is not None:  # else it was deleted meanwhile
             letters.append(Letter(uid, content[:REPORT_BYTES]))
-    return Batch(tuple(letters), Mark(validity, max([read, *uids])))
+    if refused and not letters:  # it may be the server, and not the message
+        _checked(refused)
+    return Batch(tuple(letters), Mark(validity, read))
 
 
 def _mark_seen(client: imaplib.IMAP4, validity: int, uids: Sequence[int]) -> None:

@@ -9,19 +9,24 @@ the site's own tool.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyrage
+from pydantic import TypeAdapter
 
 from .. import __version__
 from ..errors import BackupUnusable, InvalidInput, StoreUnavailable
@@ -53,6 +58,9 @@ class Manifest:
     users: int
     instances: int
     digests: Mapping[str, str]
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,13 @@ def create(
     keys = [_recipient(text) for text in recipients]
     if keys:
         keys.append(pyrage.x25519.Identity.from_str(own_identity).to_public())
+    unfinished = f".{PREFIX}{deployment_id}-"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{PREFIX}", dir=folder) as name:
+        with _alone(state_dir), tempfile.TemporaryDirectory(prefix=unfinished, dir=folder) as name:
+            for left in folder.glob(f"{unfinished}*"):
+                if left.name != Path(name).name:  # by one that was killed: a copy of the database, in the clear
+                    shutil.rmtree(left)
             copy = Path(name) / DATABASE
             snapshot.take(state_dir / DATABASE, copy)
             files = {DATABASE: copy.read_bytes(), DEPLOYMENT: deployment_id.encode()}
@@ -127,7 +139,7 @@ def read(path: Path, identities: Sequence[str] = ()) -> Backup:
         identities: private keys of age (`AGE-SECRET-KEY-1…`), for one that is encrypted.
 
     Raises:
-        BackupUnusable: it is not.
+        BackupUnusable: it is not one, is damaged, or is of a form that only a newer version of the program knows.
     """
     try:
         if path.stat().st_size > LARGEST_BYTES:
@@ -138,20 +150,20 @@ def read(path: Path, identities: Sequence[str] = ()) -> Backup:
     if content.startswith(b"age-encryption.org/"):
         content = _decrypted(path, content, identities)
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
-            files = {
-                member.name: held.read()
-                for member in tar
-                if member.isreg() and (held := tar.extractfile(member)) is not None
-            }
-        manifest = Manifest(**json.loads(files.pop(MANIFEST)))
-    except (tarfile.TarError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise BackupUnusable(f"{path} is no backup of this program, or it is cut short.") from error
-    if manifest.format != FORMAT:
-        raise BackupUnusable(f"{path} was made by a newer version ({manifest.version}); install that one first.")
+        files = _unpacked(content)
+        written = files.pop(MANIFEST)
+        said = json.loads(written)
+        # Before the rest: a newer form may say other things of itself.
+        if isinstance(said["format"], int) and said["format"] > FORMAT:
+            raise BackupUnusable(f"{path} was made by a newer version ({said['version']}); install that one first.")
+        manifest = _MANIFEST.validate_json(written, strict=True)
+    except (tarfile.TarError, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BackupUnusable(f"{path} is no backup of this program, or it is damaged or cut short.") from error
     for name in {DATABASE, DEPLOYMENT, *manifest.digests}:
-        if hashlib.sha256(files.get(name, b"")).hexdigest() != manifest.digests.get(name):
+        if name not in files or hashlib.sha256(files[name]).hexdigest() != manifest.digests.get(name):
             raise BackupUnusable(f"{path} is damaged: {name} is not what was put into it.")
+    if files[DEPLOYMENT].decode("ascii", "replace").strip() != manifest.deployment_id:
+        raise BackupUnusable(f"{path} is damaged: it names two deployments.")
     return Backup(manifest, {name: files[name] for name in manifest.digests})
 
 
@@ -175,6 +187,7 @@ def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
     check_version(backup)
     said = []
     try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = state_dir / f"before-restore-{now.astimezone(UTC):{STAMP}}"
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=state_dir) as name:
             fresh = Path(name)
@@ -204,29 +217,32 @@ def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
     return said
 
 
-def newest(folder: Path, deployment_id: str) -> tuple[Path, datetime] | None:
+def newest(folder: Path, deployment_id: str, now: datetime) -> tuple[Path, datetime] | None:
     """The newest backup of this deployment and when it was made; None: there is none.
+
+    One from the future was made while the clock was wrong. It would stay the newest, so any other goes before it.
 
     Raises:
         StoreUnavailable: the folder cannot be read.
     """
     there = _backups_in(folder, deployment_id)
-    if not there:
-        return None
-    stamp = there[-1].name.removeprefix(f"{PREFIX}{deployment_id}-").partition(".")[0]
-    return there[-1], datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+    made = [each for each in there if each[1] <= now] or there[:1]
+    return made[-1] if made else None
 
 
-def remove_old(folder: Path, deployment_id: str, keep: int) -> int:
+def remove_old(folder: Path, deployment_id: str, keep: int, now: datetime) -> int:
     """Keeps the newest backups of this deployment, and removes the rest; returns how many went.
+
+    Those from the future stay and do not count: either they were made while the clock was wrong, or it is wrong now,
+    and what was just made must not be the oldest.
 
     Raises:
         StoreUnavailable: the folder cannot be read or written.
     """
-    old = _backups_in(folder, deployment_id)[:-keep]
+    old = [path for path, made_at in _backups_in(folder, deployment_id) if made_at <= now][:-keep]
     try:
         for each in old:
-            each.unlink()
+            each.unlink(missing_ok=True)  # another backup may have been at it
     except OSError as error:
         raise StoreUnavailable(f"Old backups in {folder} cannot be removed: {error.strerror}.") from error
     return len(old)
@@ -237,13 +253,18 @@ def new_identity() -> str:
     return str(pyrage.x25519.Identity.generate())
 
 
-def _backups_in(folder: Path, deployment_id: str) -> list[Path]:
-    """Oldest first. What has another name is somebody else's."""
-    name = re.compile(rf"{PREFIX}{re.escape(deployment_id)}-\d{{8}}T\d{{6}}Z\.tar\.gz(\.age)?")
+def _backups_in(folder: Path, deployment_id: str) -> list[tuple[Path, datetime]]:
+    """With when they were made, oldest first. What has another name is somebody else's."""
+    name = re.compile(rf"{PREFIX}{re.escape(deployment_id)}-(\d{{8}}T\d{{6}}Z)\.tar\.gz(\.age)?", re.ASCII)
+    found = []
     try:
-        return sorted(each for each in folder.iterdir() if name.fullmatch(each.name)) if folder.is_dir() else []
+        for each in folder.iterdir() if folder.is_dir() else ():
+            if named := name.fullmatch(each.name):
+                with suppress(ValueError):  # no such day
+                    found.append((each, datetime.strptime(named[1], STAMP).replace(tzinfo=UTC)))
     except OSError as error:
         raise StoreUnavailable(f"The folder of the backups, {folder}, cannot be read: {error.strerror}.") from error
+    return sorted(found, key=lambda each: (each[1], each[0].name))
 
 
 def _recipient(text: str) -> pyrage.x25519.Recipient:
@@ -262,7 +283,34 @@ def _decrypted(path: Path, content: bytes, identities: Sequence[str]) -> bytes:
     except pyrage.IdentityError as error:
         raise BackupUnusable("The identity is no private key of age; it begins with AGE-SECRET-KEY-1.") from error
     except pyrage.DecryptError as error:
-        raise BackupUnusable(f"{path} cannot be decrypted with this private key, or it is damaged.") from error
+        raise BackupUnusable(
+            f"{path} cannot be decrypted with the private key that was given (--identity; without it, this server's "
+            "own), or it is damaged."
+        ) from error
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """One backup of a state directory at a time; a second one waits. The folder may be remote, and is not locked."""
+    descriptor = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unpacked(content: bytes) -> dict[str, bytes]:
+    """The files by their names, which lead nowhere. Raises ValueError when they would fill the memory."""
+    files, room = {}, LARGEST_BYTES
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+        for member in tar:
+            room -= member.size
+            if room < 0:
+                raise ValueError("what is packed is too large")
+            if member.isreg() and (held := tar.extractfile(member)) is not None:
+                files[member.name] = held.read()
+    return files
 
 
 def _pack(files: Mapping[str, bytes], now: datetime) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ..errors import BackupUnusable, LaunchpadError
+from ..errors import BackupUnusable, LaunchpadError, StoreUnavailable
 from ..settings import Settings, load_settings
 from ..store import kv, users
 from ..store.database import Database
@@ -46,6 +46,13 @@ async def rehearse(backup: Backup, now: datetime) -> list[str]:
     Raises:
         BackupUnusable, StoreUnavailable, SettingsError: what they would say.
     """
+    try:
+        return await _rehearse(backup, now)
+    except OSError as error:
+        raise StoreUnavailable(f"There is no room to bring it back, even for a trial: {error.strerror}.") from error
+
+
+async def _rehearse(backup: Backup, now: datetime) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="launchpad-rehearsal-") as name:
         folder = Path(name)
         await asyncio.to_thread(backups.restore, backup, folder, now)
@@ -97,7 +104,7 @@ class DrillService:
     async def _examine(self, now: datetime) -> DrillReport:
         folder = self._settings.backup.folder
         try:
-            found = await asyncio.to_thread(backups.newest, folder, self._state.deployment_id)
+            found = await asyncio.to_thread(backups.newest, folder, self._state.deployment_id, now)
             if found is None:
                 text = f"There is no backup of this server in {folder}. Is launchpad-backup.timer running?"
                 return DrillReport(passed=False, lines=(text,))
@@ -109,7 +116,10 @@ class DrillService:
         late = now - made_at > OLDEST
         if late:
             said.insert(0, f"But it is {(now - made_at).days} days old: newer ones are missing.")
+        early = made_at > now
+        if early:
+            said.insert(0, f"But it is of {made_at:%-d %B %Y}, which is still to come: the clock was, or is, wrong.")
         said.append("The homes are not in it. Try now and then whether your own tool brings one of them back, too.")
         if not backup.has_secrets:
             said.append("It is not encrypted, so keys and settings are not in it: name a key in backup.recipients.")
-        return DrillReport(passed=not late, lines=tuple(said))
+        return DrillReport(passed=not (late or early), lines=tuple(said))

@@ -10,7 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..domain.naming import new_id
 from ..domain.users import Role, User, UserStatus
 from ..settings import Settings
-from ..store import users
+from ..store import kv, users
+
+UIDS_FROM = "users.uids_from"
+UIDS_LEFT_OUT = 1000
 
 
 async def add_user(
@@ -30,12 +33,11 @@ async def add_user(
     """
     taken = await users.usernames_taken(db, list(free_on_disk))
     username = next((name for name in free_on_disk if name not in taken), f"u-{new_id()[:12]}")
-    highest = await users.highest_uid(db)
     user = User(
         id=new_id(),
         email=address,
         username=username,
-        uid=max((highest or 0) + 1, settings.homes.uid_base),
+        uid=max(await _next_uid(db, settings), await kv.get(db, UIDS_FROM) or 0),
         role=Role.ADMIN if as_admin or address in settings.admin_emails else Role.USER,
         status=UserStatus.ACTIVE,
         lab=lab,
@@ -43,3 +45,12 @@ async def add_user(
     )
     await users.add(db, user)
     return user
+
+
+async def leave_uids_out(db: AsyncConnection, settings: Settings, now: datetime) -> None:
+    """After a restore: who came since the backup is forgotten, and nobody else is to own the files they have here."""
+    await kv.put(db, UIDS_FROM, await _next_uid(db, settings) + UIDS_LEFT_OUT, now)
+
+
+async def _next_uid(db: AsyncConnection, settings: Settings) -> int:
+    return max((await users.highest_uid(db) or 0) + 1, settings.homes.uid_base)

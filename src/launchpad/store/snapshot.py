@@ -64,10 +64,17 @@ def revision_in_use(path: Path) -> str | None:
 
 
 def end_ways_in(path: Path) -> int:
-    """Ends every login, code, ticket, cookie of an instance and API token of a copy; returns how many."""
-    with closing(sqlite3.connect(path)) as db, db:
-        there = {str(row[0]) for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        return sum(db.execute(f"DELETE FROM {name}").rowcount for name in WAYS_IN if name in there)  # noqa: S608
+    """Ends every login, code, ticket, cookie of an instance and API token of a copy; returns how many.
+
+    Raises:
+        StoreUnavailable: the copy cannot be changed, since the disk is full.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as db, db:
+            there = {str(row[0]) for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return sum(db.execute(f"DELETE FROM {name}").rowcount for name in WAYS_IN if name in there)  # noqa: S608
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"The copy of the database cannot be changed: {error}.") from error
 
 
 def counts(path: Path) -> dict[str, int]:

@@ -24,12 +24,15 @@ async def safety(
     if settings.database_url:
         return [unseen(subject, "the database is not in state_dir, and its own tools back it up")]
     folder = settings.backup.folder
-    newest = await asyncio.to_thread(backups.newest, folder, deployment_id)
+    newest = await asyncio.to_thread(backups.newest, folder, deployment_id, now)
     timer = f"systemctl enable --now launchpad-backup.timer, or “launchpad backup” ({BACKUP_GUIDE})."
     if newest is None:
         return [Finding(Level.WARN, subject, f"There is no backup in {folder}.", timer)]
     path, made_at = newest
     found = []
+    if made_at > now:
+        text = f"The only backup, {path}, was made on {made_at:%-d %B %Y}, which is still to come."
+        found.append(Finding(Level.BAD, subject, text, f"Set the clock right; {timer}"))
     if now - made_at > OLDEST:
         text = f"The newest backup is of {made_at:%-d %B %Y}."
         found.append(Finding(Level.BAD, subject, text, f"See why no newer one was made; {timer}"))
