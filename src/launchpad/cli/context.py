@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ..domain.environments import Environment
-from ..errors import LaunchpadError, SettingsError
+from ..errors import LaunchpadError, SettingsError, StoreUnavailable
 from ..services.images import ImageService
 from ..services.platform import Platform
 from ..settings import Settings, load_settings
@@ -133,21 +133,33 @@ def _answer(settings: Settings, work: Callable[[Platform], Awaitable[Any]]) -> d
         return {"error": error.detail, "title": error.title, "fields": error.fields}
 
 
-async def _on_platform(settings: Settings, work: Callable[[Platform], Awaitable[T]]) -> T:
+async def _on_platform(
+    settings: Settings, work: Callable[[Platform], Awaitable[T]], *, whatever_the_database: bool = False
+) -> T:
     platform = build_platform(settings)
     try:
-        await platform.database.migrate()
+        try:
+            await platform.database.migrate()
+        except StoreUnavailable:
+            if not whatever_the_database:
+                raise
         return await work(platform)
     finally:
         await platform.aclose()
 
 
-def with_platform(config: Path | None, work: Callable[[Platform], Awaitable[T]]) -> T:
-    """Runs `work` on a platform of the settings, migrated and closed again; our errors end the command politely."""
+def with_platform(
+    config: Path | None, work: Callable[[Platform], Awaitable[T]], *, whatever_the_database: bool = False
+) -> T:
+    """Runs `work` on a platform of the settings, migrated and closed again; our errors end the command politely.
+
+    Args:
+        whatever_the_database: also where the database cannot be used.
+    """
     configure_logging(logging.WARNING)
     settings = settings_or_exit(config)
     give_up_root(settings)
     try:
-        return asyncio.run(_on_platform(settings, work))
+        return asyncio.run(_on_platform(settings, work, whatever_the_database=whatever_the_database))
     except LaunchpadError as error:
         fail(error)

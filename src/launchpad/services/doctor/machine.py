@@ -212,13 +212,16 @@ async def output_of(command: Sequence[str], variables: Mapping[str, str] | None 
     program = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is None:
         return None
-    process = await asyncio.create_subprocess_exec(
-        *(program, *command[1:]),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "LC_ALL": "C", **(variables or {})},
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(program, *command[1:]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "LC_ALL": "C", **(variables or {})},
+        )
+    except OSError:
+        return None
     try:
         async with asyncio.timeout(NGINX_SECONDS):
             out, _ = await process.communicate()
