@@ -138,6 +138,23 @@ async def test_a_home_is_made_for_its_user_alone(homes: Homes, root: Path) -> No
     assert [entry.name for entry in root.iterdir()] == ["anna"], "nothing half made is left"
 
 
+async def test_whoever_owns_something_beside_the_homes_is_known(homes: Homes, root: Path) -> None:
+    """Directories, files and links alike, and nothing that lies in them or behind them."""
+    await homes.prepare("anna", UID, LIMIT)
+    os.chown(root, 0, 0)
+    assert await homes.owners() == {UID}
+    (root / "file").write_text("x")
+    (root / "link").symlink_to("/etc")
+    os.chown(root / "file", STRANGER, STRANGER)
+    os.lchown(root / "link", STRANGER + 1, STRANGER + 1)
+    (root / "anna" / "inner").write_text("x")
+    assert await homes.owners() == {UID, STRANGER, STRANGER + 1}
+    for name in ("file", "link"):
+        (root / name).unlink()
+    shutil.rmtree(root)
+    assert await homes.owners() == set()
+
+
 async def test_an_existing_home_is_kept_as_it_is(homes: Homes) -> None:
     """Its content, the owners in it and its mode are the user's business."""
     path = await homes.prepare("anna", UID, LIMIT)

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.naming import new_id
+from ..domain.naming import new_id, username_candidates
 from ..domain.users import Role, User, UserStatus
 from ..settings import Settings
+from ..storage.base import Homes
 from ..store import users
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """What `homes.root` leaves to a new user: names for the home that nothing has, the best first; and owners there."""
+
+    free_names: tuple[str, ...]
+    uids: frozenset[int]
+
+
+async def on_disk(homes: Homes, address: str) -> OnDisk:
+    """To be asked before the transaction, which must not wait for a disk.
+
+    Raises:
+        HomeUnavailable: it cannot be told.
+    """
+    names = [name for name in username_candidates(address) if not await homes.exists(name)]
+    return OnDisk(tuple(names), frozenset(await homes.owners()))
 
 
 async def add_user(
     db: AsyncConnection,
     settings: Settings,
     address: str,
-    free_on_disk: Sequence[str],
+    disk: OnDisk,
     *,
     created_at: datetime,
     lab: str | None = None,
@@ -25,17 +44,19 @@ async def add_user(
 ) -> User:
     """Adds somebody who is not there yet; administrator where `admin_emails` names them, or `as_admin` says so.
 
-    Args:
-        free_on_disk: names for the home that nothing has below `homes.root`, the best first.
+    A uid that owns something below `homes.root` is nobody's any more, also where the database knows nothing of its
+    user, as after the restore of an older backup: files and quota would be inherited.
     """
-    taken = await users.usernames_taken(db, list(free_on_disk))
-    username = next((name for name in free_on_disk if name not in taken), f"u-{new_id()[:12]}")
-    highest = await users.highest_uid(db)
+    taken = await users.usernames_taken(db, list(disk.free_names))
+    username = next((name for name in disk.free_names if name not in taken), f"u-{new_id()[:12]}")
+    uid = max((await users.highest_uid(db) or 0) + 1, settings.homes.uid_base)
+    while uid in disk.uids:
+        uid += 1
     user = User(
         id=new_id(),
         email=address,
         username=username,
-        uid=max((highest or 0) + 1, settings.homes.uid_base),
+        uid=uid,
         role=Role.ADMIN if as_admin or address in settings.admin_emails else Role.USER,
         status=UserStatus.ACTIVE,
         lab=lab,
