@@ -590,6 +590,20 @@ def test_it_works_on_the_loop_that_the_portal_runs_on(btrfs_root: Path) -> None:
         assert runner.run(homes.use("anna")).limit_bytes == LIMIT
 
 
+if PROJECT_ROOT:
+
+    async def test_a_home_given_to_another_project_does_not_show_that_ones_use(project_root: Path) -> None:
+        """Its owner may do so; somebody else's numbers are not theirs to see."""
+        homes = ProjectQuotaHomes(project_root)
+        berta = await homes.prepare("berta", STRANGER, LIMIT)
+        assert write(berta / "some", 4, STRANGER)
+        home = await homes.prepare("anna", UID, LIMIT)
+        run("chattr", "-p", str(STRANGER), home)
+        assert await homes.use("anna") == HomeUse(None, None)
+        await homes.prepare("anna", UID, LIMIT)
+        assert (await homes.use("anna")).limit_bytes == LIMIT
+
+
 # -- the choice --------------------------------------------------------------------------------------------------------
 
 
@@ -627,5 +641,5 @@ def test_btrfs_without_its_program_stops_the_start(btrfs_root: Path, monkeypatch
 
 def test_project_quotas_without_them_stop_the_start_and_say_what_is_missing(btrfs_root: Path) -> None:
     """Where they are, `tests/system/test_server.py` holds them to this suite: it takes a kernel of its own."""
-    with pytest.raises(SettingsError, match=r"homes\.driver: “project-quota” cannot be used: .*quotas"):
+    with pytest.raises(SettingsError, match=r"homes\.driver: “project-quota” cannot be used: .*has no project quotas"):
         chosen(btrfs_root, "project-quota")

@@ -231,6 +231,7 @@ def test_a_state_directory_that_others_may_enter_is_bad(tmp_path: Path) -> None:
     ("text", "mode", "expected"),
     [
         ('[mail]\nhost = "h"\npassword = "p"\n', 0o644, "mail.password"),
+        ('[mail.bounces]\nhost = "h"\npassword = "p"\n', 0o644, "mail.bounces.password"),
         ('[web]\nmetrics_token = "t"\n', 0o604, "web.metrics_token"),
         ('database_url = "postgresql+asyncpg://u:p@h/d"\n', 0o644, "database_url"),
         ('[mail]\nhost = "h"\npassword = "p"\n', 0o640, ""),
