@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import colorsys
 import os
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from launchpad.errors import HomeUnavailable
+from launchpad.storage import moving
 from launchpad.storage.moving import Carried, carry, open_folder, open_home
-from launchpad.storage.porter.taker import PART
+from launchpad.storage.porter.line import DATA, Line
+from launchpad.storage.porter.taker import PART, Taker
 
 UID, OLD_UID = 200_001, 1000
 SECRET = b"only root may read this"
@@ -238,6 +242,28 @@ async def test_holes_stay_holes(source: Path, home: Path) -> None:
     assert (home / "sparse").read_bytes() == (source / "sparse").read_bytes()
 
 
+async def test_a_file_that_is_nearly_all_hole_holds_nobody_up(source: Path, home: Path) -> None:
+    """Terabytes that take nothing on the disk are not read, one by one, for hours."""
+    with (source / "endless").open("wb") as file:
+        file.write(b"begin")
+        file.seek(8 * 1024**4)
+        file.write(b"middle")
+        file.truncate(15 * 1024**4)
+    (source / "only-hole").touch()
+    os.truncate(source / "only-hole", 15 * 1024**4)
+    (source / "zother").write_text("x")
+    brought = await asyncio.wait_for(bring(source, home), 30)
+    assert (brought.files, brought.failed, brought.whole) == (3, 0, True)
+    for name in ("endless", "only-hole"):
+        state = (home / name).stat()
+        assert state.st_size == 15 * 1024**4
+        assert state.st_blocks * 512 < 4_000_000
+    with (home / "endless").open("rb") as file:
+        assert file.read(6) == b"begin\0"
+        file.seek(8 * 1024**4 - 1)
+        assert file.read(8) == b"\0middle\0"
+
+
 async def test_another_file_system_in_it_is_left_out(source: Path, home: Path) -> None:
     (source / "mounted").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", source / "mounted"], check=True)
@@ -301,6 +327,55 @@ async def test_what_broke_off_leaves_nothing_half_and_is_taken_up_again(source: 
     assert os.listdir(home) == ["big"]
 
 
+async def test_a_user_who_tidies_up_meanwhile_loses_that_file_only(tmp_path: Path) -> None:
+    """Each answer stays with its question, and no file gets another one's content."""
+    home = tmp_path / "home"
+    home.mkdir()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, opened(home) as folder:
+        taker = Taker(Line(theirs), folder, only_count=False, report=lambda counts: None)
+        taking = threading.Thread(target=taker.take)
+        taking.start()
+        line = Line(ours)
+
+        def offer(name: str, content: bytes, *, tidied: bool = False) -> None:
+            about = {"mode": 0o644, "mtime_ns": 1, "size": 1, "stored": 1, "number": None, "same_as": None}
+            assert line.asked(kind="file", name=name, **about)
+            if tidied:
+                (home / PART).unlink()
+            line.send(DATA + content)
+            line.send(b"")
+            line.say(whole=True)
+
+        offer("a", b"first", tidied=True)
+        offer("b", b"second")
+        offer("c", b"third")
+        line.say(kind="end", left={}, examples=[])
+        taking.join(20)
+    assert taker.counts["failed"] == 1
+    assert {path.name: path.read_text() for path in home.iterdir()} == {"b": "second", "c": "third"}
+
+
+def test_nothing_in_the_folder_is_taken_for_a_module(tmp_path: Path) -> None:
+    """Shut in, where Python looks for its modules a user may have put some: the giver can read every file."""
+    planted = tmp_path / Path(colorsys.__file__).relative_to("/")
+    planted.parent.mkdir(parents=True)
+    planted.write_text("print('planted')")
+    program = """
+import os, sys
+sys.path.append(sys.argv[1])
+from porter.jail import shut_in
+shut_in(os.open(sys.argv[2], os.O_RDONLY | os.O_DIRECTORY))
+try:
+    import colorsys
+except ImportError:
+    print("no module")
+"""
+    command = [sys.executable, "-I", "-S", "-c", program, str(Path(moving.__file__).parent), str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.stdout == "no module\n"
+
+
 async def test_neither_process_is_root_and_both_are_shut_in(source: Path, home: Path) -> None:
     """Looked at while they work: no uid of root's, one right to read at most, and a root of their own."""
     for number in range(20):
@@ -350,6 +425,9 @@ def test_a_folder_that_is_a_link_is_left_alone(source: Path, tmp_path: Path) -> 
         with pytest.raises(HomeUnavailable, match="is a link or no folder"):
             open_folder(parent, name)
     assert open_folder(parent, "none") is None
+    assert open_folder(parent, "n" * 300) is None, "no folder can have that name"
+    with pytest.raises(HomeUnavailable, match="is not there any more"):
+        open_folder(parent / "gone", "anna")
     there = open_folder(parent, "anna")
     assert there is not None
     os.close(there)

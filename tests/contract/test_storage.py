@@ -138,6 +138,23 @@ async def test_a_home_is_made_for_its_user_alone(homes: Homes, root: Path) -> No
     assert [entry.name for entry in root.iterdir()] == ["anna"], "nothing half made is left"
 
 
+async def test_whoever_owns_something_beside_the_homes_is_known(homes: Homes, root: Path) -> None:
+    """Directories, files and links alike, and nothing that lies in them or behind them."""
+    await homes.prepare("anna", UID, LIMIT)
+    os.chown(root, 0, 0)
+    assert await homes.owners() == {UID}
+    (root / "file").write_text("x")
+    (root / "link").symlink_to("/etc")
+    os.chown(root / "file", STRANGER, STRANGER)
+    os.lchown(root / "link", STRANGER + 1, STRANGER + 1)
+    (root / "anna" / "inner").write_text("x")
+    assert await homes.owners() == {UID, STRANGER, STRANGER + 1}
+    for name in ("file", "link"):
+        (root / name).unlink()
+    shutil.rmtree(root)
+    assert await homes.owners() == set()
+
+
 async def test_an_existing_home_is_kept_as_it_is(homes: Homes) -> None:
     """Its content, the owners in it and its mode are the user's business."""
     path = await homes.prepare("anna", UID, LIMIT)
@@ -573,6 +590,20 @@ def test_it_works_on_the_loop_that_the_portal_runs_on(btrfs_root: Path) -> None:
         assert runner.run(homes.use("anna")).limit_bytes == LIMIT
 
 
+if PROJECT_ROOT:
+
+    async def test_a_home_given_to_another_project_does_not_show_that_ones_use(project_root: Path) -> None:
+        """Its owner may do so; somebody else's numbers are not theirs to see."""
+        homes = ProjectQuotaHomes(project_root)
+        berta = await homes.prepare("berta", STRANGER, LIMIT)
+        assert write(berta / "some", 4, STRANGER)
+        home = await homes.prepare("anna", UID, LIMIT)
+        run("chattr", "-p", str(STRANGER), home)
+        assert await homes.use("anna") == HomeUse(None, None)
+        await homes.prepare("anna", UID, LIMIT)
+        assert (await homes.use("anna")).limit_bytes == LIMIT
+
+
 # -- the choice --------------------------------------------------------------------------------------------------------
 
 
@@ -610,5 +641,5 @@ def test_btrfs_without_its_program_stops_the_start(btrfs_root: Path, monkeypatch
 
 def test_project_quotas_without_them_stop_the_start_and_say_what_is_missing(btrfs_root: Path) -> None:
     """Where they are, `tests/system/test_server.py` holds them to this suite: it takes a kernel of its own."""
-    with pytest.raises(SettingsError, match=r"homes\.driver: “project-quota” cannot be used: .*quotas"):
+    with pytest.raises(SettingsError, match=r"homes\.driver: “project-quota” cannot be used: .*has no project quotas"):
         chosen(btrfs_root, "project-quota")

@@ -218,6 +218,7 @@ async def test_c6_hostile_launches_are_refused(helped: Helped, wish: str) -> Non
         ("home-prepare", {"username": "linked", "uid": UID, "limit_bytes": None}),
         ("home-use", {"username": ".."}),
         ("home-exists", {"username": "/etc/passwd"}),
+        ("homes-owners", {"root": "/etc"}),
         ("events", {"since": "now"}),
         ("events", {"since": 0, "follow": True}),
     ],
@@ -244,6 +245,7 @@ async def test_c6_each_verb_does_what_it_is_for(helped: Helped) -> None:
     await line.ask("home-prepare", {"username": "carl", "uid": 200_003, "limit_bytes": GIB})
     assert (helped.settings.homes.root / "carl").stat().st_uid == 200_003
     assert await line.ask("home-exists", {"username": "carl"}) is True
+    assert 200_003 in await line.ask("homes-owners", {})
     await line.ask("stop", {"instance_id": ID, "grace_seconds": 1})
     assert (await line.ask("find", {"instance_id": ID}))["state"] == "exited"
 

@@ -26,6 +26,7 @@ from launchpad.services.instances import Wish
 from launchpad.services.logins import Client
 from launchpad.services.platform import Platform
 from launchpad.settings import tables
+from launchpad.storage.base import HomeUse
 from launchpad.storage.plain import PlainHomes
 from launchpad.wiring import build_platform
 
@@ -143,15 +144,30 @@ class SteppedRuntime(FakeRuntime):
 
 
 class SteppedHomes(PlainHomes):
-    """Real homes that can be held before and after they are prepared."""
+    """Real homes that can be held before and after they are prepared, and remember their limit.
 
-    def __init__(self, root: Path, runtime: SteppedRuntime) -> None:
+    Args:
+        limits: the limit of each, by its name.
+        used: how much those that it names are said to hold.
+    """
+
+    def __init__(
+        self, root: Path, runtime: SteppedRuntime, limits: dict[str, int | None], used: Mapping[str, int]
+    ) -> None:
         super().__init__(root)
         self._runtime = runtime
+        self._limits = limits
+        self._used = used
+
+    async def use(self, username: str) -> HomeUse:
+        if username not in self._used:
+            return await super().use(username)
+        return HomeUse(self._used[username], self._limits.get(username))
 
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
         await self._runtime.at("before home")
         path = await super().prepare(username, uid, limit_bytes)
+        self._limits[username] = limit_bytes
         await self._runtime.at("after home")
         return path
 
@@ -163,6 +179,8 @@ class World:
         self.folder = folder
         self.homes_root = folder / "homes"
         self.homes_root.mkdir(exist_ok=True)
+        self.home_limits: dict[str, int | None] = {}
+        self.home_use: dict[str, int] = {}
         self.clock = Clock()
         self.letters = Letters()
         self.mailbox = FakeMailbox()
@@ -194,7 +212,7 @@ class World:
             tables(self.settings),
             now=self.clock,
             runtime=self.runtime,
-            homes=SteppedHomes(self.homes_root, self.runtime),
+            homes=SteppedHomes(self.homes_root, self.runtime, self.home_limits, self.home_use),
             mailer=self.letters,
             mailbox=self.mailbox,
         )

@@ -13,7 +13,7 @@ import pyrage
 import pytest
 
 from launchpad.domain.users import User
-from launchpad.services.registration import add_user
+from launchpad.services.registration import OnDisk, add_user
 from launchpad.settings import load_settings
 from launchpad.store.database import Database
 
@@ -107,7 +107,9 @@ async def test_who_came_since_the_backup_keeps_their_files_from_whoever_comes_ne
         settings = load_settings(server.config, variables={})
         database = Database(settings.resolved_database_url)
         async with database.transaction() as db:
-            user = await add_user(db, settings, address, [address[:4]], created_at=datetime.now(UTC))
+            user = await add_user(
+                db, settings, address, OnDisk((address[:4],), frozenset()), created_at=datetime.now(UTC)
+            )
         await database.aclose()
         return user
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +15,31 @@ from typing import Any
 import pytest
 
 from launchpad.errors import HelperRefused
-from launchpad.runtime.base import NetworkFacts
+from launchpad.runtime.base import HostFacts, NetworkFacts, Runtime
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.doctor import Doctor, Level
+from launchpad.services.nginx.site import SITE
+from launchpad.services.platform import Platform
 from support.platforms import World, sign_in
 
 NAMES = {"public_url": "https://lab.example.org", "instances_url": "https://run.example.org"}
 WILDCARD = {"public_url": "https://lab.example.org", "instances_url": "https://{instance}.lab.example.org"}
+
+
+def doctor_of(platform: Platform, runtime: Runtime) -> Doctor:
+    """One that asks another engine."""
+    return Doctor(
+        platform.database,
+        platform.settings,
+        runtime,
+        platform.homes,
+        platform.images,
+        platform.mail,
+        platform.sweep,
+        platform.bounces,
+        platform.catalogue,
+        "test",
+    )
 
 
 async def examined(folder: Path, settings: Mapping[str, Any]) -> dict[str, tuple[Level, str]]:
@@ -98,6 +121,114 @@ async def test_a_damaged_database_is_bad(tmp_path: Path) -> None:
     assert "launchpad restore" in found["database"].remedy
 
 
+async def test_a_database_that_cannot_be_read_at_all_is_called_damaged(tmp_path: Path) -> None:
+    """And what does not need it is still looked at."""
+    world = World(tmp_path, NAMES)
+    try:
+        platform = await world.open()
+        await platform.database.aclose()
+        world.database_file.write_bytes(b"no database" * 1000)
+        found = {one.subject: one for one in await platform.doctor.examine(world.clock.now)}
+    finally:
+        await world.close()
+    assert found["database"].level is Level.BAD
+    assert "damaged" in found["database"].text
+    assert "launchpad restore" in found["database"].remedy
+    assert found["clock"].level is Level.BAD
+    assert found["engine"].level is found["files"].level is Level.OK
+
+
+async def test_a_database_of_a_newer_version_is_not_called_well(tmp_path: Path) -> None:
+    world = World(tmp_path, NAMES)
+    try:
+        platform = await world.open()
+        database = sqlite3.connect(world.database_file)
+        with database:
+            database.execute("UPDATE alembic_version SET version_num = 'of tomorrow'")
+        database.close()
+        found = {one.subject: one for one in await platform.doctor.examine(world.clock.now)}
+    finally:
+        await world.close()
+    assert found["database"].level is Level.BAD
+    assert "newer version" in found["database"].text
+
+
+async def test_an_engine_that_hangs_does_not_hide_a_full_disk(tmp_path: Path) -> None:
+    """A full disk is what makes engines hang."""
+
+    class HangingRuntime(FakeRuntime):
+        async def host(self) -> HostFacts:
+            await asyncio.Event().wait()
+            raise AssertionError("it answers")
+
+    world = World(tmp_path, NAMES)
+    try:
+        platform = await world.open()
+        doctor = doctor_of(platform, HangingRuntime("test"))
+        disk, versions = await doctor._disks("disk"), await doctor._versions("versions")
+    finally:
+        await world.close()
+    assert [one.level for one in disk][-1:] == [Level.OK]
+    assert "engine not known" in versions[0].text
+
+
+async def test_an_engine_that_is_away_comes_with_what_to_do(tmp_path: Path) -> None:
+    world = World(tmp_path, NAMES)
+    try:
+        platform = await world.open()
+        world.runtime.go_down()
+        found = {one.subject: one for one in await platform.doctor.examine(world.clock.now)}
+    finally:
+        await world.close()
+    assert (found["engine"].level, found["network"].level) == (Level.BAD, Level.BAD)
+    assert "systemctl status docker" in found["engine"].remedy
+
+
+async def test_what_the_system_refuses_is_a_finding_and_the_rest_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a program that is there and does not start."""
+
+    class Refused(FakeRuntime):
+        async def can_cut(self) -> bool:
+            raise PermissionError(errno.EPERM, "Operation not permitted", "/run/somewhere")
+
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "nginx").write_text("no program")
+    (programs / "nginx").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    world = World(tmp_path, NAMES)
+    try:
+        platform = await world.open()
+        found = {one.subject: one for one in await doctor_of(platform, Refused("test")).examine(world.clock.now)}
+    finally:
+        await world.close()
+    assert found["connections"].level is Level.BAD
+    assert "Operation not permitted (/run/somewhere)" in found["connections"].text
+    assert "nginx not found" in found["versions"].text
+
+
+def test_a_disk_that_never_answers_does_not_keep_the_command_from_its_end(tmp_path: Path) -> None:
+    """A pipe in the place of nginx's site, in mounts of this command's own: whoever reads it waits for ever."""
+    settings = tmp_path / "launchpad.toml"
+    settings.write_text(
+        f'public_url = "http://localhost:1"\ninstances_url = "http://localhost:2"\nstate_dir = "{tmp_path}/state"\n'
+        f'[web]\nsocket = "{tmp_path}/web.sock"\n[homes]\nroot = "{tmp_path}"\ndriver = "plain"\n'
+    )
+    program = f"""
+mkdir -p {SITE.parent} && mount -t tmpfs none {SITE.parent} && mkfifo {SITE}
+exec {sys.executable} -m launchpad doctor --json --config {settings}
+"""
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", program], capture_output=True, text=True, check=False, timeout=110
+    )
+    found = {one["subject"]: one["text"] for one in json.loads(done.stdout)}
+    assert found["nginx"] == "No answer within 15 seconds."
+    assert "Launchpad" in found["versions"]
+    assert done.returncode == 1
+
+
 async def test_a_helper_of_an_older_version_is_told(tmp_path: Path) -> None:
     class Older(FakeRuntime):
         async def network(self) -> NetworkFacts:
@@ -106,19 +237,7 @@ async def test_a_helper_of_an_older_version_is_told(tmp_path: Path) -> None:
     world = World(tmp_path, NAMES)
     try:
         platform = await world.open()
-        doctor = Doctor(
-            platform.database,
-            platform.settings,
-            Older("test"),
-            platform.homes,
-            platform.images,
-            platform.mail,
-            platform.sweep,
-            platform.bounces,
-            platform.catalogue,
-            "test",
-        )
-        found = {one.subject: one for one in await doctor.examine(world.clock.now)}
+        found = {one.subject: one for one in await doctor_of(platform, Older("test")).examine(world.clock.now)}
     finally:
         await world.close()
     assert found["network"].level is Level.BAD

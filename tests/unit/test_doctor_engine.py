@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -181,3 +183,20 @@ def test_who_has_the_engines_socket() -> None:
     assert "install.md" in rights("rights", tables({}))[0].remedy
     helped = tables({"helper": {"socket": "/run/launchpad/helper.sock"}})
     assert levels(rights("rights", helped)) == [Level.OK]
+
+
+@pytest.mark.parametrize(("mode", "level"), [(0o600, Level.OK), (0o666, Level.BAD)])
+def test_a_portal_with_a_helper_that_reaches_the_engine_all_the_same_is_bad(mode: int, level: Level) -> None:
+    """Looked at as the portal's user, as the command does."""
+    with tempfile.TemporaryDirectory(prefix="launchpad-rights-") as name:
+        Path(name).chmod(0o755)
+        socket = Path(name, "engine.sock")
+        socket.touch()
+        socket.chmod(mode)
+        settings = tables({"helper": {"socket": "/run/helper.sock"}, "engine": {"host": f"unix://{socket}"}})
+        os.seteuid(65534)
+        try:
+            found = rights("rights", settings)
+        finally:
+            os.seteuid(0)
+    assert levels(found) == [level]

@@ -122,6 +122,24 @@ def test_what_listens_for_other_machines(open_ports: list[int], level: Level, sa
     assert says in found[0].text
 
 
+@pytest.mark.parametrize(
+    ("settings", "there", "missing"),
+    [
+        ({"public_url": "http://lab.org", "instances_url": "http://lab.org:81"}, (80, 81), ""),
+        ({"public_url": "http://lab.org", "instances_url": "http://lab.org:81"}, (80,), "81"),
+        ({"public_url": "http://lab.org", "instances_url": "http://run.org"}, (), "80"),
+        ({**HTTPS, "proxy": {"trusted": ["10.1.2.3"], "tls": "outer"}}, (8080,), ""),
+        ({**HTTPS, "proxy": {"trusted": ["10.1.2.3"], "tls": "outer"}}, (443,), "8080"),
+    ],
+)
+def test_an_nginx_that_is_down_is_told_where_no_certificate_tells_it(
+    settings: dict[str, Any], there: tuple[int, ...], missing: str
+) -> None:
+    found = ports("ports", tables(settings), [Listener(port, "127.0.0.1") for port in there])
+    assert levels(found) == [Level.BAD if missing else Level.OK]
+    assert (f"Nobody listens on {missing}," in found[0].text) is bool(missing)
+
+
 def test_each_kind_of_open_port_is_told_by_itself() -> None:
     found = ports("ports", tables(HTTPS), [Listener(port, "::") for port in (2375, 20001, 25)])
     assert levels(found) == [Level.BAD, Level.BAD, Level.WARN]
@@ -231,6 +249,7 @@ def test_a_state_directory_that_others_may_enter_is_bad(tmp_path: Path) -> None:
     ("text", "mode", "expected"),
     [
         ('[mail]\nhost = "h"\npassword = "p"\n', 0o644, "mail.password"),
+        ('[mail.bounces]\nhost = "h"\npassword = "p"\n', 0o644, "mail.bounces.password"),
         ('[web]\nmetrics_token = "t"\n', 0o604, "web.metrics_token"),
         ('database_url = "postgresql+asyncpg://u:p@h/d"\n', 0o644, "database_url"),
         ('[mail]\nhost = "h"\npassword = "p"\n', 0o640, ""),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +23,7 @@ from launchpad.services.platform import Platform
 from launchpad.services.users import UserChange
 from launchpad.storage.base import HomeUse
 from launchpad.storage.plain import PlainHomes
+from support.originals import original_database
 from support.platforms import ACTOR, START, World, sign_in
 
 MAY = datetime(2025, 5, 20, tzinfo=UTC)
@@ -288,3 +293,33 @@ async def test_folders_that_nobody_has_are_named(world: World) -> None:
     assert files_of(world).unclaimed([person("ann@x.edu")]) == ["zoe"]
     with pytest.raises(InvalidInput, match="There is no folder"):
         FileImport(PlainHomes(world.homes_root), world.homes_root, UID_BASE, world.folder / "none")
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_who_was_brought_before_ctrl_c_stands_in_the_record(tmp_path: Path) -> None:
+    """Another run finds nothing new of theirs, so that it would never be written down."""
+    (tmp_path / "homes").mkdir()
+    original_database(tmp_path / "db.sqlite3", [{"name": "ann@x.edu"}, {"name": "zoe@x.edu"}])
+    for name, number in (("ann", 3), ("zoe", 20_000)):
+        folder = tmp_path / "user_data" / name
+        folder.mkdir(parents=True)
+        for one in range(number):
+            (folder / str(one)).write_text("x")
+    settings = tmp_path / "launchpad.toml"
+    settings.write_text(f'state_dir = "{tmp_path}/state"\n[homes]\nroot = "{tmp_path}/homes"\ndriver = "plain"\n')
+    program = [sys.executable, "-m", "launchpad"]
+    files = [str(tmp_path / "db.sqlite3"), "--user-data", str(tmp_path / "user_data")]
+    with subprocess.Popen(
+        [*program, "import-original", *files, "--config", str(settings)], stderr=subprocess.PIPE, text=True
+    ) as bringing:
+        assert bringing.stderr is not None
+        said = next(line for line in bringing.stderr if "ann@x.edu: ok" in line)
+        bringing.send_signal(signal.SIGINT)
+        rest = bringing.stderr.read()
+    assert bringing.returncode != 0, said + rest
+    assert "zoe@x.edu: ok" not in rest, "the control: it was interrupted"
+    command = [*program, "audit", "--search", "home.imported", "--json", "--config", str(settings)]
+    records = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert [(one["subject"], one["details"]["files"]) for one in records] == [("ann@x.edu", 3)]

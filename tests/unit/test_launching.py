@@ -14,10 +14,11 @@ import pytest
 
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Quota
-from launchpad.domain.users import User
+from launchpad.domain.users import User, UserStatus
 from launchpad.errors import (
     Conflict,
     EngineUnavailable,
+    Forbidden,
     ImageMissing,
     InvalidInput,
     LaunchpadError,
@@ -92,6 +93,56 @@ async def test_a_home_is_made_with_the_first_launch(world: World, platform: Plat
     await launched(platform, alice)
     found = (world.homes_root / "alice").stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (alice.uid, alice.uid, 0o700)
+
+
+async def test_a_second_instance_does_not_shrink_the_home_of_the_first(
+    world: World, platform: Platform, alice: User
+) -> None:
+    """One home has one limit: who runs with 64 GB would find it full once a launch with 16 GB had set it anew."""
+    large = await launch(platform, alice, storage_bytes=64 * GB)
+    await reaches(platform, large.id, State.RUNNING)
+    small = await launch(platform, alice, "rstudio", storage_bytes=16 * GB)
+    await reaches(platform, small.id, State.RUNNING)
+    assert world.home_limits == {"alice": 64 * GB}
+    for instance in (large, small):
+        await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
+        await reaches(platform, instance.id, State.STOPPED)
+    again = await launch(platform, alice, storage_bytes=16 * GB)
+    await reaches(platform, again.id, State.RUNNING)
+    assert world.home_limits == {"alice": 16 * GB}, "alone, it is what was chosen"
+
+
+async def test_an_application_that_does_not_start_in_a_full_home_says_so(
+    world: World, platform: Platform, alice: User
+) -> None:
+    world.runtime.deaf = True
+    for used, reason in (
+        (64 * GB, "; and your Home is full (64 GB of 16 GB), so launch with more storage if you may"),
+        (3 * GB, ""),
+    ):
+        world.home_use["alice"] = used
+        instance = await launch(platform, alice, storage_bytes=16 * GB)
+        await until(lambda instance=instance: world.runtime.find(instance.id))  # type: ignore[misc]
+        await world.runtime.kill(instance.id, exit_code=3)
+        failed = await reaches(platform, instance.id, State.FAILED)
+        assert failed.reason == f"JupyterLab ended by itself with exit code 3{reason}"
+
+
+async def test_who_is_suspended_while_a_launch_is_on_its_way_gets_none(
+    world: World, platform: Platform, alice: User
+) -> None:
+    """The request was let in before; what it asks for is decided by what holds now."""
+    world.runtime.hold("before image_exists")
+    world.runtime.reached["before image_exists"].clear()
+    launching = asyncio.create_task(launch(platform, alice))
+    await asyncio.wait_for(world.runtime.reached["before image_exists"].wait(), 10)
+    await platform.users.change(alice.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
+    world.runtime.release()
+    with pytest.raises(Forbidden, match="suspended"):
+        await launching
+    assert world.rows("SELECT count(*) FROM instances") == [(0,)]
+    await platform.users.change(alice.id, UserChange(status=UserStatus.ACTIVE), ACTOR, world.clock())
+    await launched(platform, alice)
 
 
 async def test_two_clicks_are_one_instance(world: World, platform: Platform, alice: User) -> None:
@@ -230,6 +281,29 @@ async def test_who_gives_up_waiting_lets_those_behind_start(tmp_path: Path) -> N
     stopped = await platform.instances.stop(large.id, users[1], ACTOR, world.clock())
     assert (stopped.state, stopped.reason) == (State.STOPPED, "stopped by you")
     await reaches(platform, small.id, State.RUNNING)
+    await world.close()
+
+
+async def test_who_waits_for_more_than_there_is_any_longer_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """The administrator has taken memory away since: that one is told, and the next one starts."""
+    world = World(tmp_path, {"capacity": {"memory": "4g", "cpus": 1000}})
+    platform = await world.open()
+    users = await people(world, platform, 3)
+    running = await launch(platform, users[0])
+    await reaches(platform, running.id, State.RUNNING)
+    large = await launch(platform, users[1], memory_bytes=4 * GB)
+    world.clock.now += timedelta(seconds=1)
+    small = await launch(platform, users[2])
+    world.settings["capacity"] = {"memory": "2g", "cpus": 1000}
+    restarted = await world.open()
+    await restarted.sweep.sweep(world.clock())
+    failed = await restarted.instances.get_any(large.id)
+    assert (failed.state, failed.reason, failed.ended_at) == (
+        State.FAILED,
+        "this server can no longer promise as much in all; launch a smaller one",
+        world.clock(),
+    )
+    await reaches(restarted, small.id, State.RUNNING)
     await world.close()
 
 

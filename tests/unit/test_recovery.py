@@ -13,7 +13,7 @@ import pytest
 
 from launchpad.domain.instances import Instance, State
 from launchpad.domain.users import User
-from launchpad.errors import WrongCode
+from launchpad.errors import Conflict, WrongCode
 from launchpad.runtime.base import ContainerSpec
 from launchpad.services.logins import Client
 from launchpad.services.platform import Platform
@@ -276,6 +276,34 @@ async def test_what_has_expired_is_ended_with_the_reason_and_nothing_else(
     assert await platform.sweep.sweep(world.clock()) == [], "once is enough"
     assert (await platform.instances.get_any(long.id)).state is State.RUNNING
     await one_container(world, long.id)
+
+
+async def test_what_was_extended_since_it_was_looked_at_does_not_expire(
+    world: World, platform: Platform, alice: User
+) -> None:
+    """A sweep has many to end, and somebody presses Extend meanwhile."""
+    looked_at = await launched(platform, alice)
+    world.clock.now += timedelta(hours=23, minutes=59)
+    await platform.instances.extend(looked_at.id, alice, 1, ACTOR, world.clock())
+    world.clock.now += timedelta(minutes=2)
+    due = (looked_at, State.EXPIRED, "expired", world.clock())
+    assert await platform.carrier.end(*due, only_expired=True) is False
+    assert (await platform.instances.get_any(looked_at.id)).state is State.RUNNING
+    world.clock.now += timedelta(days=1)
+    assert await platform.carrier.end(*due[:3], world.clock(), only_expired=True) is True
+    await reaches(platform, looked_at.id, State.EXPIRED)
+
+
+async def test_what_began_to_end_meanwhile_is_not_extended(world: World, platform: Platform, alice: User) -> None:
+    """Nobody is told a new end of what is being stopped by another process."""
+    instance = await launched(platform, alice)
+    other = await world.open()
+    asked = await platform.instances.get_any(instance.id)
+    await other.instances.stop(instance.id, alice, ACTOR, world.clock())
+    with pytest.raises(Conflict, match="Only an instance that runs"):
+        await platform.instances._extend(asked, 2, ACTOR, world.clock())
+    stopped = await reaches(other, instance.id, State.STOPPED)
+    assert stopped.expires_at == instance.expires_at
 
 
 async def test_two_sweeps_at_once_end_everything_once(world: World, platform: Platform) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +61,23 @@ async def test_a_user_is_registered_when_the_code_is_verified_not_when_it_is_ask
     assert signed_in.user.email == ALICE
     assert signed_in.user.role is Role.USER
     assert not (world.homes_root / signed_in.user.username).exists(), "the home is made at the first launch"
+
+
+async def test_nobody_gets_the_uid_of_files_whose_user_the_database_has_forgotten(
+    world: World, platform: Platform
+) -> None:
+    """As after the restore of an older backup: who came since then has a home, and is unknown."""
+    lost, _ = await sign_in(platform, world.letters, "lost@example.org")
+    home = await platform.homes.prepare(lost.username, lost.uid, None)
+    database = sqlite3.connect(world.database_file)
+    with database:
+        database.execute("DELETE FROM users")
+    database.close()
+    stranger, _ = await sign_in(platform, world.letters, "stranger@example.org")
+    again, _ = await sign_in(platform, world.letters, "lost@example.org")
+    assert len({lost.uid, stranger.uid, again.uid}) == 3
+    assert again.username != lost.username
+    assert home.stat().st_uid == lost.uid
 
 
 async def test_the_first_of_all_is_no_administrator_unless_named_in_the_settings(

@@ -66,6 +66,9 @@ class DirectoryHomes:
     async def exists(self, username: str) -> bool:
         return await asyncio.to_thread(self.path_of(username).exists)
 
+    async def owners(self) -> set[int]:
+        return set()
+
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
         await asyncio.to_thread(self.path_of(username).mkdir, parents=True, exist_ok=True)
         return self.path_of(username)

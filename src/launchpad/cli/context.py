@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ..domain.environments import Environment
-from ..errors import LaunchpadError, SettingsError
+from ..errors import LaunchpadError, SettingsError, StoreUnavailable
 from ..parts import runtime_of
 from ..services.catalogue import catalogue_of
 from ..services.images import ImageService
@@ -135,24 +135,36 @@ def with_images(config: Path | None, work: Callable[[ImageService, list[Environm
         fail(error)
 
 
-async def on_platform(settings: Settings, work: Callable[[Platform], Awaitable[T]]) -> T:
+async def on_platform(
+    settings: Settings, work: Callable[[Platform], Awaitable[T]], *, whatever_the_database: bool = False
+) -> T:
     """What `work` answers on a platform of the settings, which is migrated before and closed afterwards."""
     from ..wiring import build_platform  # what the commands without a platform do not load
 
     platform = build_platform(settings)
     try:
-        await platform.database.migrate()
+        try:
+            await platform.database.migrate()
+        except StoreUnavailable:
+            if not whatever_the_database:
+                raise
         return await work(platform)
     finally:
         await platform.aclose()
 
 
-def with_platform(config: Path | None, work: Callable[[Platform], Awaitable[T]]) -> T:
-    """Runs `work` on a platform of the settings, migrated and closed again; our errors end the command politely."""
+def with_platform(
+    config: Path | None, work: Callable[[Platform], Awaitable[T]], *, whatever_the_database: bool = False
+) -> T:
+    """Runs `work` on a platform of the settings, migrated and closed again; our errors end the command politely.
+
+    Args:
+        whatever_the_database: also where the database cannot be used.
+    """
     configure_logging(logging.WARNING)
     settings = settings_or_exit(config)
     give_up_root(settings)
     try:
-        return asyncio.run(on_platform(settings, work))
+        return asyncio.run(on_platform(settings, work, whatever_the_database=whatever_the_database))
     except LaunchpadError as error:
         fail(error)

@@ -69,9 +69,13 @@ def import_original(
         people = without_gaps(people_of(rows, domain=domain, skipped=skipped, assigned=assigned))
         files = None if user_data is None else _file_import(settings, user_data, dry_run, despite_running)
         accounts = _accounts(settings, people, dry_run=dry_run, keep_admins=keep_administrators)
-        brought = [] if files is None else asyncio.run(_bring(files, people, accounts))
-        if not dry_run:
-            _record(settings, brought)
+        brought: list[Brought] = []
+        try:
+            if files is not None:
+                asyncio.run(_bring(files, people, accounts, brought))
+        finally:  # after Ctrl-C, too: the next run finds nothing left to bring of these, and nothing to write down
+            if not dry_run:
+                _record(settings, brought)
     except LaunchpadError as error:
         fail(error)
     _show(people, accounts, brought, as_json=as_json)
@@ -105,9 +109,12 @@ def _accounts(settings: Settings, people: Sequence[Person], *, dry_run: bool, ke
     return [Account(**{**answer, "standing": Standing(answer["standing"])}) for answer in answers]
 
 
-async def _bring(files: FileImport, people: Sequence[Person], accounts: Sequence[Account]) -> list[Brought]:
-    """One after the other: a disk that writes one is not quicker with many, and each error is said with its person."""
-    done = []
+async def _bring(files: FileImport, people: Sequence[Person], accounts: Sequence[Account], done: list[Brought]) -> None:
+    """One after the other: a disk that writes one is not quicker with many, and each error is said with its person.
+
+    Args:
+        done: is added to with each.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         for number, (person, account) in enumerate(zip(people, accounts, strict=True), 1):
@@ -121,7 +128,6 @@ async def _bring(files: FileImport, people: Sequence[Person], accounts: Sequence
             if not err.is_terminal and one.folders:
                 err.print(f"{person.address}: {_result(account, one)}", markup=False, soft_wrap=True)
             done.append(one)
-    return done
 
 
 def _record(settings: Settings, brought: Sequence[Brought]) -> None:

@@ -121,12 +121,18 @@ def out_of_memory(memory_bytes: int) -> str:
 
 def shortage(pids: int, pids_limit: int, home_used_bytes: int | None, home_limit_bytes: int | None) -> str | None:
     """What a running instance is about to lack, in its owner's words; None: nothing."""
-    if home_used_bytes is not None and home_limit_bytes and home_used_bytes >= NEARLY * home_limit_bytes:
-        used, limit = describe_bytes(home_used_bytes), describe_bytes(home_limit_bytes)
-        return f"your Home is full ({used} of {limit}): nothing more can be saved until you delete something"
+    if full := home_is_full(home_used_bytes, home_limit_bytes):
+        return f"{full}: nothing more can be saved until you delete something"
     if pids >= NEARLY * pids_limit:
         return f"it runs as many processes and threads as it may ({pids_limit}): no more can start until some end"
     return None
+
+
+def home_is_full(used_bytes: int | None, limit_bytes: int | None) -> str | None:
+    """That it is, with numbers, in its owner's words; None: it is not, or nobody can tell."""
+    if used_bytes is None or not limit_bytes or used_bytes < NEARLY * limit_bytes:
+        return None
+    return f"your Home is full ({describe_bytes(used_bytes)} of {describe_bytes(limit_bytes)})"
 
 
 def next_transition(instance: Instance, now: datetime) -> tuple[State, str] | None:

@@ -54,6 +54,7 @@ class Verbs:
             "list-images": _checked(self._list_images),
             "homes-check": _checked(self._homes_check),
             "homes-enforce-limits": _checked(self._homes_enforce_limits),
+            "homes-owners": _checked(self._homes_owners),
             "home-exists": _checked(self._home_exists),
             "home-prepare": _checked(self._home_prepare),
             "home-use": _checked(self._home_use),
@@ -139,6 +140,9 @@ class Verbs:
 
     async def _homes_enforce_limits(self) -> bool:
         return self._homes.enforces_limits
+
+    async def _homes_owners(self) -> list[int]:
+        return sorted(await self._homes.owners())
 
     async def _home_exists(self, username: Name) -> bool:
         return await self._homes.exists(self._guard.username(username))

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from ..domain.environments import Environment
-from ..domain.instances import Instance, Stage, State, out_of_memory
+from ..domain.instances import LIVE, Instance, Stage, State, out_of_memory
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, StartFailed
 from ..runtime.base import Container, ContainerState, Runtime
 from ..storage.base import Homes
@@ -25,7 +25,7 @@ from ..store.database import Database
 from ..store.statedir import CarrierMark
 from .changes import Changes
 from .images import ImageService, ResolvedImage
-from .launching import Launcher, why_ended
+from .launching import Launcher, why_ended, why_failed
 
 log = structlog.get_logger(__name__)
 
@@ -86,19 +86,28 @@ class Carrier:
         """Carries out a launch whose intent is committed, in the background."""
         self._spawn(instance_id, lambda: self._carry_start(instance_id))
 
-    async def end(self, instance: Instance, as_state: State, reason: str, now: datetime) -> bool:
-        """Commits the end of a live instance and carries it out in the background; False when it was ending already."""
+    async def end(
+        self, instance: Instance, as_state: State, reason: str, now: datetime, *, only_expired: bool = False
+    ) -> bool:
+        """Commits the end of a live instance and carries it out in the background; False when it was ending already.
+
+        With `only_expired` also False when it has time left by now: it was extended, or began to run, since it was
+        looked at.
+        """
         if instance.state is State.QUEUED:
             async with self._database.transaction() as db:
                 moved = await instances.move(db, instance.id, State.QUEUED, as_state, reason=reason, ended_at=now)
             self.changes.tell(instance.id)
-            return moved or await self._end_started(instance.id, as_state, reason)
-        return await self._end_started(instance.id, as_state, reason)
+            if moved:
+                return True
+        return await self._end_started(instance.id, as_state, reason, now if only_expired else None)
 
-    async def _end_started(self, instance_id: str, as_state: State, reason: str) -> bool:
+    async def _end_started(self, instance_id: str, as_state: State, reason: str, expired_at: datetime | None) -> bool:
         async with self._database.transaction() as db:
             row = await instances.by_id(db, instance_id)
             if row is None or row.state not in (State.STARTING, State.RUNNING):
+                return False
+            if expired_at is not None and not row.is_expired(expired_at):
                 return False
             await instances.move(
                 db,
@@ -166,6 +175,7 @@ class Carrier:
         async with self._database.reading() as db:
             instance = await instances.by_id(db, instance_id)
             owner = await users.by_id(db, instance.owner_id) if instance else None
+            beside = await instances.of_owner(db, owner.id, states=LIVE - {State.QUEUED}) if owner else []
         if instance is None or owner is None or instance.state is not State.STARTING:
             return
         environment = self._catalogue.get(instance.environment)
@@ -173,7 +183,9 @@ class Carrier:
             if environment is None:
                 raise EngineUnavailable("this environment was taken out of the catalogue")
             await self._stage(instance_id, Stage.HOME)
-            home = await self._homes.prepare(owner.username, owner.uid, instance.limits.storage_bytes)
+            # One home, one limit: an instance that runs already keeps the room that it was promised.
+            most = max(one.limits.storage_bytes for one in (instance, *beside))
+            home = await self._homes.prepare(owner.username, owner.uid, most)
             await self._stage(instance_id, Stage.IMAGE)
             image = await self._images.resolve(environment)
             await self._stage(instance_id, Stage.CONTAINER, image=image.reference, stand_in=image.stand_in)
@@ -186,7 +198,7 @@ class Carrier:
             await self._launcher.wait_until_usable(instance, environment, container.address)
         except LaunchpadError as error:
             log.warning("launch.failed", instance=instance_id, error=error.code, detail=error.detail)
-            await self._fail(instance_id, error.detail)
+            await self._fail(instance_id, await why_failed(error, self._homes, owner.username))
             return
         now = self._now()
         async with self._database.transaction() as db:

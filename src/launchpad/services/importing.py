@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ..domain.naming import username_candidates
 from ..domain.original import People, Person
 from ..domain.signin import domain_allowed, normalise_address
 from ..domain.users import User
@@ -18,7 +17,7 @@ from ..store import audit, users
 from ..store.database import Database
 from .audit import CLI
 from .offers import OfferService
-from .registration import add_user
+from .registration import add_user, on_disk
 
 FEW = 8
 
@@ -105,7 +104,7 @@ class ImportService:
         """
         accounts = []
         for person in people:
-            free_on_disk = [name for name in username_candidates(person.address) if not await self._homes.exists(name)]
+            disk = await on_disk(self._homes, person.address)
             async with self._database.transaction() as db:
                 user = await users.by_email(db, person.address)
                 is_new = user is None and self._may(person)
@@ -114,7 +113,7 @@ class ImportService:
                         db,
                         self._settings,
                         person.address,
-                        free_on_disk,
+                        disk,
                         created_at=min(person.created_at or now, now),
                         lab=person.lab,
                         as_admin=keep_admins and person.was_admin,

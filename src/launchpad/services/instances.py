@@ -18,9 +18,9 @@ from ..domain.naming import new_id
 from ..domain.paging import Place
 from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
-from ..errors import Conflict, InvalidInput, NotFound, QuotaExceeded
+from ..errors import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded
 from ..settings import Settings
-from ..store import audit, instances
+from ..store import audit, instances, users
 from ..store.database import Database
 from .audit import Actor
 from .carrier import Carrier
@@ -65,6 +65,7 @@ class InstanceService:
         Raises:
             InvalidInput: the environment does not exist, or a size is not offered; with the fields.
             QuotaExceeded: it goes over the owner's quota, or beyond what the server has at all.
+            Forbidden: the owner was suspended since this was asked for.
             Conflict: one is there already, but of another size than asked for.
             EngineUnavailable, ImageMissing: nothing could be started now; nothing was recorded.
         """
@@ -82,6 +83,7 @@ class InstanceService:
         capacity = await self._offers.capacity()
         image = await self._carrier.image_for(environment)
         async with self._database.transaction() as db:
+            owner = await self._still_active(db, owner)
             live = await instances.of_owner(db, owner.id, states=LIVE - {State.STOPPING})
             same = [instance for instance in live if instance.environment == environment.name]
             if len(same) >= self._settings.limits.instances_per_environment:
@@ -119,6 +121,13 @@ class InstanceService:
         if starts_now:
             self._carrier.start(instance.id)
         return instance
+
+    async def _still_active(self, db: AsyncConnection, owner: User) -> User:
+        """The owner as of now: while the engine was asked, an administrator may have changed them."""
+        there = await users.by_id(db, owner.id)
+        if there is None or not there.is_active:
+            raise Forbidden("Your account is suspended, so nothing can be launched. Ask your administrator.")
+        return there
 
     async def _admit(self, db: AsyncConnection, owner: User, limits: Limits, capacity: Capacity) -> bool:
         """True when it may start now, False when it has to queue."""
@@ -212,16 +221,17 @@ class InstanceService:
         return await self._extend(await self.get_any(instance_id), days, actor, now)
 
     async def _extend(self, instance: Instance, days: int, actor: Actor, now: datetime) -> Instance:
-        if instance.state not in (State.STARTING, State.RUNNING):
-            raise Conflict("Only an instance that runs can be extended.")
+        _check_extensible(instance)
         offer = await self._offers.for_environment(instance.environment)
         if days not in offer.days:
             _, refused = offer.choose(days=days)
             raise InvalidInput("That duration is not offered.", fields=refused)
-        until = extended_until(instance, days, max(offer.days), now)
-        if until <= instance.expires_at:
-            raise Conflict(f"It already runs until {instance.expires_at:%-d %B at %H:%M} UTC, the longest allowed.")
         async with self._database.transaction() as db:
+            instance = _found(await instances.by_id(db, instance.id))
+            _check_extensible(instance)  # it may have begun to end meanwhile
+            until = extended_until(instance, days, max(offer.days), now)
+            if until <= instance.expires_at:
+                raise Conflict(f"It already runs until {instance.expires_at:%-d %B at %H:%M} UTC, the longest allowed.")
             await instances.note(db, instance.id, expires_at=until)
             await audit.add(
                 db,
@@ -248,6 +258,11 @@ def _found(instance: Instance | None) -> Instance:
     if instance is None:
         raise NotFound("There is no such instance.")
     return instance
+
+
+def _check_extensible(instance: Instance) -> None:
+    if instance.state not in (State.STARTING, State.RUNNING):
+        raise Conflict("Only an instance that runs can be extended.")
 
 
 def _the_one_there_is(instance: Instance, environment: Environment, wish: Wish) -> Instance:

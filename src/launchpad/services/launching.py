@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
 import aiohttp
 
 from ..domain.environments import Environment, Placeholders, Prefix
-from ..domain.instances import Address, Instance
+from ..domain.instances import Address, Instance, home_is_full
 from ..domain.sizes import describe_bytes
 from ..domain.users import User
-from ..errors import StartFailed
+from ..errors import LaunchpadError, StartFailed
 from ..runtime.base import Container, ContainerSpec, ContainerState, Runtime
 from ..settings import Settings
+from ..storage.base import Homes
 from .specification import specification
 
 FIRST_LOOK_SECONDS = 0.02
@@ -114,6 +116,16 @@ class Launcher:
 
 def base_path_is_kept(environment: Environment) -> bool:
     return environment.prefix is Prefix.KEEP
+
+
+async def why_failed(error: LaunchpadError, homes: Homes, username: str) -> str:
+    """The reason; also that the home is full, which ends many applications as they start, and none of them says it."""
+    if isinstance(error, StartFailed):
+        with suppress(LaunchpadError):
+            use = await homes.use(username)
+            if full := home_is_full(use.used_bytes, use.limit_bytes):
+                return f"{error.detail.rstrip('.')}; and {full}, so launch with more storage if you may"
+    return error.detail
 
 
 def why_ended(title: str, instance: Instance, container: Container | None) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.naming import new_id, username_candidates
+from ..domain.naming import new_id
 from ..domain.signin import (
     Login,
     SignInChallenge,
@@ -31,7 +31,7 @@ from ..store import audit, challenges, known_browsers, mail_failures, users
 from ..store.database import Database
 from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
-from .registration import add_user
+from .registration import OnDisk, add_user, on_disk
 
 log = structlog.get_logger(__name__)
 
@@ -158,14 +158,14 @@ class SignInService:
         """
         code = normalise_code(code_text)
         signed_in: SignedIn | None = None
-        free_on_disk: list[str] | None = None
+        disk: OnDisk | None = None
         while signed_in is None:
             async with self._database.transaction() as db:
-                challenge = await self._evaluate(db, cookie, code, client, now, recount=free_on_disk is None)
+                challenge = await self._evaluate(db, cookie, code, client, now, recount=disk is None)
                 if challenge is not None:
                     user = await users.by_email(db, challenge.address)
-                    if user is None and free_on_disk is not None:
-                        user = await self._register(db, challenge.address, free_on_disk, client, now)
+                    if user is None and disk is not None:
+                        user = await self._register(db, challenge.address, disk, client, now)
                     if user is not None:
                         signed_in = await self._sign_in(db, challenge, user, remember, client, now)
             if challenge is None:
@@ -174,9 +174,7 @@ class SignInService:
                     fields={"code": "wrong or no longer valid"},
                 )
             if signed_in is None:  # a new user: look at the disk, which no transaction may wait for
-                free_on_disk = [
-                    name for name in username_candidates(challenge.address) if not await self._homes.exists(name)
-                ]
+                disk = await on_disk(self._homes, challenge.address)
         return signed_in
 
     async def confirm(
@@ -233,10 +231,8 @@ class SignInService:
                 )
         return challenge if right else None
 
-    async def _register(
-        self, db: AsyncConnection, address: str, free_on_disk: list[str], client: Client, now: datetime
-    ) -> User:
-        user = await add_user(db, self._settings, address, free_on_disk, created_at=now)
+    async def _register(self, db: AsyncConnection, address: str, disk: OnDisk, client: Client, now: datetime) -> User:
+        user = await add_user(db, self._settings, address, disk, created_at=now)
         await audit.add(
             db,
             at=now,

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from ..domain.instances import Instance, Stage, State, next_transition
+from ..domain.limits import Use
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, MailboxUnavailable
 from ..store import audit, challenges, gate, instances, known_browsers, kv, logins, mail_failures, passkeys
 from ..store.database import Database
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, which counts a day
 
 KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
+NEVER_ENOUGH = "this server can no longer promise as much in all; launch a smaller one"
 LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that came to its end
 
 
@@ -75,7 +77,7 @@ class SweepService:
         return outcomes
 
     async def _end(self, instance: Instance, state: State, reason: str, now: datetime) -> list[Outcome]:
-        if not await self._carrier.end(instance, state, reason, now):
+        if not await self._carrier.end(instance, state, reason, now, only_expired=True):
             return []
         async with self._database.transaction() as db:
             await audit.add(
@@ -90,14 +92,19 @@ class SweepService:
         return [Outcome(instance.id, str(state), reason)]
 
     async def start_waiting(self, now: datetime) -> list[Outcome]:
-        """Starts queued instances, the longest waiting first, until one does not fit."""
+        """Starts queued instances, the longest waiting first, until one does not fit; ends what never will."""
         try:
             capacity = await self._offers.capacity()
         except EngineUnavailable:
             return []
         started: list[Instance] = []
+        outcomes: list[Outcome] = []
         async with self._database.transaction() as db:
             for instance in await instances.in_states(db, State.QUEUED):
+                if not capacity.has_room(Use(), instance.limits):  # the server can promise less than when it was asked
+                    await instances.move(db, instance.id, State.QUEUED, State.FAILED, reason=NEVER_ENOUGH, ended_at=now)
+                    outcomes.append(Outcome(instance.id, str(State.FAILED), NEVER_ENOUGH))
+                    continue
                 if not capacity.has_room(await instances.promised(db), instance.limits):
                     break
                 expires_at = now + timedelta(days=instance.limits.days)
@@ -113,7 +120,9 @@ class SweepService:
                 started.append(instance)
         for instance in started:
             self._carrier.start(instance.id)
-        return [Outcome(instance.id, "started", "there is room for it now") for instance in started]
+        for ended in outcomes:
+            self._carrier.changes.tell(ended.instance_id)
+        return outcomes + [Outcome(instance.id, "started", "there is room for it now") for instance in started]
 
     async def _prune(self, now: datetime) -> None:
         async with self._database.transaction() as db:

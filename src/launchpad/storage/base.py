@@ -35,6 +35,14 @@ class Homes(Protocol):
         """Whether anything, of whatever kind and owner, has that name below the root."""
         ...
 
+    async def owners(self) -> set[int]:
+        """The uids of whoever owns something directly below the root; none where there is no root yet.
+
+        Raises:
+            HomeUnavailable: it cannot be told.
+        """
+        ...
+
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
         """The home, made if it is missing (mode 0700, owned by `uid`:`uid`), with its limit in force where enforced.
 

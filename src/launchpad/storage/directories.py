@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -103,6 +104,25 @@ def open_home(root: int, path: Path, uid: int | None) -> int | None:
         log.error("home.foreign_owner", home=str(path), owner=owner, expected=uid)
         raise HomeUnavailable(f"Your home belongs to somebody else on the server, {ASK_YOUR_ADMINISTRATOR}")
     return home
+
+
+def owners(root: Path) -> set[int]:
+    """The uids of whoever owns something directly below the root; none where there is no root yet.
+
+    Raises:
+        HomeUnavailable: the root cannot be read.
+    """
+    found = set()
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    found.add(entry.stat(follow_symlinks=False).st_uid)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise unusable_for(root, error) from error
+    return found
 
 
 def open_new(root: int, name: str) -> int:

@@ -32,6 +32,9 @@ class HelperHomes:
     async def exists(self, username: str) -> bool:
         return bool(await self._ask("home-exists", username=self.path_of(username).name))
 
+    async def owners(self) -> set[int]:
+        return set(await self._ask("homes-owners"))
+
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
         path = self.path_of(username)
         await self._ask("home-prepare", username=username, uid=uid, limit_bytes=limit_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -65,17 +66,24 @@ def open_folder(parent: Path, name: str) -> int | None:
     """A descriptor of a folder that is to be brought, for the caller to close; None where there is none.
 
     Raises:
-        HomeUnavailable: it is a link or no folder, so that it is not used.
+        HomeUnavailable: it is a link or no folder, so that it is not used; or it cannot be opened.
     """
-    root = os.open(parent, directories.DIRECTORY)
     try:
-        return os.open(name, directories.DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
-    except FileNotFoundError:
-        return None
+        root = os.open(parent, directories.DIRECTORY)
+        try:
+            return os.open(name, directories.DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+        finally:
+            os.close(root)
+    except FileNotFoundError as error:
+        if error.filename == name:
+            return None
+        raise HomeUnavailable(f"{parent} is not there any more.") from error
     except OSError as error:
-        raise HomeUnavailable(f"{parent / name} is a link or no folder; it was left alone.") from error
-    finally:
-        os.close(root)
+        if error.errno == errno.ENAMETOOLONG:  # no folder has it
+            return None
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise HomeUnavailable(f"{parent / name} is a link or no folder; it was left alone.") from error
+        raise HomeUnavailable(f"{parent / name} cannot be opened: {error.strerror}.") from error
 
 
 def open_home(root: Path, username: str, uid: int) -> int | None:

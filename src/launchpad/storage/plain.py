@@ -31,6 +31,9 @@ class PlainHomes:
     async def exists(self, username: str) -> bool:
         return await asyncio.to_thread(os.path.lexists, self.path_of(username))
 
+    async def owners(self) -> set[int]:
+        return await asyncio.to_thread(directories.owners, self.root)
+
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
         path = self.path_of(username)
         await asyncio.to_thread(self._prepare, path, uid)

@@ -107,8 +107,10 @@ class ProjectQuotaHomes(PlainHomes):
             if home is None:
                 return HomeUse(None, None)
             try:
+                # Of its owner's project, since the owner may have given the home to another one, such as somebody
+                # else's, and would see theirs.
                 project = _attributes(home)[3]
-                return _get(home, project) if project else HomeUse(None, None)
+                return _get(home, project) if project and project == os.fstat(home).st_uid else HomeUse(None, None)
             except OSError as error:
                 raise directories.unusable_for(self.root, error) from error
             finally:
@@ -131,13 +133,23 @@ def why_not(root: Path) -> str | None:
                 f"the file system of {root} counts by project and enforces nothing; mount it with the option prjquota"
             )
     except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM):
+        # Of a file system that knows no quotas at all the kernel says what it says of a call that it does not have.
+        if error.errno == errno.EPERM or (error.errno == errno.ENOSYS and not _kernel_has_the_call()):
             return "this kernel, or who runs this, cannot set quotas (Linux 5.14 and root are needed)"
         return f"the file system of {root} has no project quotas; ext4 and XFS have them when mounted with prjquota"
     else:
         return None
     finally:
         os.close(descriptor)
+
+
+def _kernel_has_the_call() -> bool:
+    """A call that exists looks at the descriptor first, and -1 is none."""
+    try:
+        _quotactl(-1, STATE, PROJECT, 0, ctypes.create_string_buffer(STATE_BYTES))
+    except OSError as error:
+        return error.errno != errno.ENOSYS
+    return True
 
 
 def _attributes(home: int) -> tuple[int, int, int, int, int]:

@@ -116,15 +116,21 @@ class Database:
         """What is damaged in the file, at most five lines; the server of PostgreSQL looks after its own.
 
         Raises:
-            StoreUnavailable: it is so damaged that it cannot even be looked at.
+            StoreUnavailable: it cannot be looked at now.
         """
         if not self._is_sqlite:
             return []
-        async with self.reading() as db:
-            found = [str(row[0]) for row in await db.execute(text("PRAGMA quick_check(5)"))]
-            orphans = [
-                f"a row of {row[0]} without its {row[2]}" for row in await db.execute(text("PRAGMA foreign_key_check"))
-            ]
+        try:
+            async with self.reading() as db:
+                found = [str(row[0]) for row in await db.execute(text("PRAGMA quick_check(5)"))]
+                orphans = [
+                    f"a row of {row[0]} without its {row[2]}"
+                    for row in await db.execute(text("PRAGMA foreign_key_check"))
+                ]
+        except StoreUnavailable as error:
+            if type(error.__cause__) is DatabaseError:
+                return ["so badly that it cannot be read at all"]
+            raise
         return [line for line in (*found, *orphans) if line != "ok"][:5]
 
     async def aclose(self) -> None:

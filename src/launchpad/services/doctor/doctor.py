@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from ...domain.environments import Environment
 from ...domain.signin import normalise_address
-from ...errors import HelperRefused, ImageMissing, InvalidInput, LaunchpadError, MailUnavailable
+from ...errors import (
+    EngineUnavailable,
+    HelperRefused,
+    HelperUnavailable,
+    ImageMissing,
+    InvalidInput,
+    LaunchpadError,
+    MailUnavailable,
+)
 from ...mail.messages import probe_mail
-from ...runtime.base import Runtime
+from ...runtime.base import HostFacts, Runtime
 from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
@@ -25,6 +34,9 @@ from . import engine, listening, machine, mail, safety, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
+ASIDE_SECONDS = 3.0  # for what only adds to a finding
+HELPER_AWAY = "See “systemctl status launchpad-helper.socket launchpad-helper”, and helper.socket."
+ENGINE_AWAY = "See “systemctl status docker”, and engine.host; a full disk stops it, too."
 
 
 @dataclass(frozen=True)
@@ -105,11 +117,17 @@ class Doctor:
             except HelperRefused as error:
                 remedy = "If it is of an older version than this command: systemctl restart launchpad-helper"
                 found.append(Finding(Level.BAD, subject, error.detail, remedy))
+            except EngineUnavailable as error:
+                remedy = HELPER_AWAY if isinstance(error, HelperUnavailable) else ENGINE_AWAY
+                found.append(Finding(Level.BAD, subject, error.detail, remedy))
             except LaunchpadError as error:
                 found.append(Finding(Level.BAD, subject, error.detail))
             except TimeoutError:
                 text = f"No answer within {PATIENCE_SECONDS:.0f} seconds."
-                found.append(Finding(Level.BAD, subject, text, "Look at the logs of what is asked here."))
+                found.append(Finding(Level.BAD, subject, text, "Look at the logs of what is asked here.", True))
+            except OSError as error:  # no right to, a program that does not start, a disk that is failing
+                text = f"It cannot be looked at: {error.strerror or 'the system refuses'} ({error.filename or 'here'})."
+                found.append(Finding(Level.BAD, subject, text, "Run this as root, and see “dmesg” for what it says."))
         return found
 
     async def send_mail(self, to: str, now: datetime) -> str:
@@ -193,7 +211,7 @@ class Doctor:
             text = f"The database is damaged: {'; '.join(problems)}."
             remedy = "Stop the portal and bring a backup back (“launchpad restore”); keep the damaged file."
             return [Finding(Level.BAD, subject, text, remedy)]
-        await self._database.ping()
+        await self._database.migrate()  # says so where a newer version wrote it
         return [Finding(Level.OK, subject, "It answers, and is whole.")]
 
     async def _engine(self, subject: str) -> list[Finding]:
@@ -207,21 +225,27 @@ class Doctor:
         return listening.ports(subject, self._settings, found)
 
     async def _disks(self, subject: str) -> list[Finding]:
-        try:
-            engine_root = (await self._runtime.host()).root_dir
-        except LaunchpadError:  # an engine that is away is a finding of its own
-            engine_root = ""
+        host = await self._host_or_none()
+        engine_root = host.root_dir if host else ""
         return await asyncio.to_thread(machine.disks, subject, self._settings, engine_root)
 
     async def _sweeps(self, subject: str, now: datetime) -> list[Finding]:
         return await units.sweeps(subject, self._settings, self._database, await self._sweep.last(), now)
 
     async def _versions(self, subject: str) -> list[Finding]:
-        try:
-            engine_version, limited = (await self._runtime.host()).engine_version, self._homes.enforces_limits
-        except LaunchpadError:
-            engine_version, limited = "", True
+        host, limited = await self._host_or_none(), True
+        with suppress(LaunchpadError):
+            limited = self._homes.enforces_limits
+        engine_version = host.engine_version if host else ""
         return await machine.versions(subject, self._settings, engine_version, limited)
+
+    async def _host_or_none(self) -> HostFacts | None:
+        """An engine that is away, or hangs, is a finding of its own, and hides no other."""
+        try:
+            async with asyncio.timeout(ASIDE_SECONDS):
+                return await self._runtime.host()
+        except (LaunchpadError, TimeoutError):
+            return None
 
     async def _connections(self, subject: str) -> list[Finding]:
         if await self._runtime.can_cut():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -160,8 +161,13 @@ _UNSHIELDED = (
 
 
 def rights(subject: str, settings: Settings) -> list[Finding]:
-    """Whose hands the engine's socket is in."""
+    """Whose hands the engine's socket is in. To be asked as the portal's user, where there is a helper."""
     if settings.helper.socket is not None:
+        socket = settings.engine.host.removeprefix("unix://")
+        if os.geteuid() != 0 and os.access(socket, os.W_OK, effective_ids=True):
+            text = f"The portal has a helper, but its user can also write to {socket}, and so has the server's root."
+            remedy = f"“id {settings.helper.user}” shows its groups; take it out of Docker's, and restart the portal."
+            return [Finding(Level.BAD, subject, text, remedy)]
         return [Finding(Level.OK, subject, "The portal works through the privileged helper, without root or engine.")]
     text = "The portal's own process has the engine's socket, and so the server's root: helper.socket is not set."
     return [

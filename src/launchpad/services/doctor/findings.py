@@ -18,12 +18,16 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`text` says what was found, `remedy` what to do about it (empty when nothing is to be done)."""
+    """`text` says what was found, `remedy` what to do about it (empty when nothing is to be done).
+
+    `unanswered`: what was asked had not answered when the patience ended, and may never.
+    """
 
     level: Level
     subject: str
     text: str
     remedy: str = ""
+    unanswered: bool = False
 
 
 def unseen(subject: str, why: str) -> Finding:

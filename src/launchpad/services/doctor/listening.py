@@ -71,6 +71,10 @@ def ports(subject: str, settings: Settings, found: Sequence[Listener] | None) ->
     expected = {SSH, 80, 443, *settings.ports}
     others = [port for port in reachable if port not in {*instances, *engine, *expected}]
     said = []
+    if silent := _silent(settings, found):
+        text = f"Nobody listens on {_list(silent)}, where nginx lets people in."
+        remedy = "See “systemctl status nginx” and “nginx -t”; a quick start has to be running."
+        said.append(Finding(Level.BAD, subject, text, remedy))
     if instances:
         text = f"Reachable from outside, although instances' ports are there: {_list(instances)}."
         remedy = f"Instances' own are on 127.0.0.1 only. Move what listens there, or engine.port_range. {FIREWALL}"
@@ -84,6 +88,14 @@ def ports(subject: str, settings: Settings, found: Sequence[Listener] | None) ->
         said.append(Finding(Level.WARN, subject, text, FIREWALL))
     open_ones = _list([port for port in reachable if port in expected]) or "none"
     return said or [Finding(Level.OK, subject, f"Open to other machines, as far as this server can tell: {open_ones}.")]
+
+
+def _silent(settings: Settings, found: Iterable[Listener]) -> list[int]:
+    """Ports of nginx's that nobody has, where no certificate is asked for that would tell."""
+    if settings.is_https and not settings.proxy.trusted:
+        return []
+    there = {listener.port for listener in found}
+    return [port for port in dict.fromkeys(settings.ports) if port not in there]
 
 
 def _list(ports: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from ... import __version__
 from ...domain.sizes import describe_bytes
@@ -27,6 +28,7 @@ from .findings import Finding, Level, numbers, unseen
 SCARCE, NEARLY_NONE = 0.10, 0.02
 STATE_FLOOR_BYTES = 500 * 1000**2  # below, the next backup or a busy day may not fit
 CLOCKS_APART = timedelta(minutes=2)
+SECRETS = ("mail.password", "mail.bounces.password", "web.metrics_token")
 TIME_ERROR = 5  # what adjtimex(2) answers for a clock that nothing keeps right
 TIMEX_BYTES = 512  # struct timex has 208
 PROJECT_QUOTA_KERNEL = (5, 14)  # quotactl_fd(2)
@@ -158,9 +160,16 @@ def readable_secrets(settings_file: Path) -> list[str]:
         data = tomllib.loads(settings_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the settings were read from it; if it has gone since, it is not our finding
         return []
-    known = (("mail", "password"), ("web", "metrics_token"))
-    secrets = [f"{table}.{key}" for table, key in known if (data.get(table) or {}).get(key)]
+    secrets = [name for name in SECRETS if _at(data, name)]
     return secrets + (["database_url"] if "@" in str(data.get("database_url", "")) else [])
+
+
+def _at(data: Mapping[str, Any], name: str) -> object:
+    """What stands under a dotted name; None: nothing."""
+    here: Any = data
+    for part in name.split("."):
+        here = here.get(part) if isinstance(here, dict) else None
+    return here
 
 
 def nginx(subject: str, settings: Settings, site: Path = SITE) -> list[Finding]:
@@ -212,13 +221,16 @@ async def output_of(command: Sequence[str], variables: Mapping[str, str] | None 
     program = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is None:
         return None
-    process = await asyncio.create_subprocess_exec(
-        *(program, *command[1:]),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "LC_ALL": "C", **(variables or {})},
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(program, *command[1:]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "LC_ALL": "C", **(variables or {})},
+        )
+    except OSError:
+        return None
     try:
         async with asyncio.timeout(NGINX_SECONDS):
             out, _ = await process.communicate()

@@ -126,6 +126,10 @@ async def certificate(subject: str, settings: Settings, now: datetime) -> list[F
             text = f"Nothing speaks TLS for {place.host} on {LOOPBACK}:{place.port} ({_kind(error)})."
             found.append(Finding(Level.BAD, subject, text, "See “systemctl status nginx” and “nginx -t”."))
             continue
+        except ValueError:  # of the library, for what no certificate may hold
+            text = f"What is shown for {place.host} is no certificate that can be read."
+            found.append(Finding(Level.BAD, subject, text, f"Get another one: {CERTIFICATES}."))
+            continue
         if not covers(served.names, place.host):
             text = f"What is shown for {place.host} is for other names: {', '.join(served.names) or 'none'}."
             remedy = f"Get one for that name (for a host name for each instance, a wildcard): {CERTIFICATES}."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from .line import PIECE, Line
+from .line import DATA, HOLE, LENGTH, PIECE, Line
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not waiting: a FIFO that was put in a file's place meanwhile holds nobody up.
@@ -93,16 +94,27 @@ class Giver:
             os.close(file)
 
     def _send(self, file: int) -> bool:
-        """The content in pieces, an empty one at its end, and whether that was all of it."""
+        """The content in parts, an empty one at its end, and whether that was all of it.
+
+        Holes are told and not read: a file that takes nothing on the disk may be many terabytes long.
+        """
         whole = True
+        at = until = 0  # up to where it was sent, and up to where no hole comes
         while True:
             try:
-                piece = os.read(file, PIECE)
+                if at >= until:
+                    begins, until = _next_data(file, at)
+                    if begins > at:
+                        self._line.send(HOLE + LENGTH.pack(begins - at))
+                    at = os.lseek(file, begins, os.SEEK_SET)
+                piece = os.read(file, min(PIECE, until - at))
             except OSError:
                 piece, whole = b"", False
-            self._line.send(piece)
             if not piece:
                 break
+            self._line.send(DATA + piece)
+            at += len(piece)
+        self._line.send(b"")
         self._line.say(whole=whole)
         return whole
 
@@ -117,3 +129,17 @@ class Giver:
         self._left[why] = self._left.get(why, 0) + 1
         if len(self._examples) < EXAMPLES:
             self._examples.append(path[-200:])
+
+
+def _next_data(file: int, at: int) -> tuple[int, int]:
+    """From where to where there is data at or behind `at`; twice the file's end where there is none any more."""
+    try:
+        begins = os.lseek(file, at, os.SEEK_DATA)
+        return begins, os.lseek(file, begins, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            end = max(at, os.fstat(file).st_size)
+            return end, end
+        if error.errno != errno.EINVAL:
+            raise
+        return at, at + PIECE  # a file system that knows nothing of holes

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import struct
+import sys
 
 NOBODY = 65534
 CAP_DAC_READ_SEARCH = 2
@@ -16,7 +17,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def shut_in(folder: int) -> None:
-    """From now on nothing outside of `folder` has a name."""
+    """From now on nothing outside of `folder` has a name.
+
+    Nor is anything in it taken for a module: where Python's own were, there may now be a file of the folder's user.
+    """
+    sys.meta_path.clear()
+    sys.path.clear()
     os.fchdir(folder)
     os.chroot(".")
 

@@ -8,6 +8,8 @@ import struct
 from typing import Any
 
 PIECE = 1024 * 1024
+DATA, HOLE = b"d", b"h"  # what a part of a file's content begins with; of a hole only the length follows
+LENGTH = struct.Struct(">Q")
 YES, NO = b"y", b"n"
 
 

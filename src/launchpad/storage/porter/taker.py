@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .line import Line
+from .line import HOLE, LENGTH, Line
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -151,31 +151,33 @@ class Taker:
             os.unlink(PART, dir_fd=here)
         file = os.open(PART, WRITE, 0o600, dir_fd=here)
         try:
-            self._line.answer(True)
-            if self._write_all(file):
-                os.fchmod(file, offered["mode"] & 0o777)
-                os.utime(file, ns=(offered["mtime_ns"],) * 2)
-                os.link(PART, name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
-                self.counts["files"] += 1
-                self.counts["bytes"] += offered["stored"]
-                self._remember(offered, name)
+            self._line.answer(True)  # from here on no other answer is awaited, whatever goes wrong
+            try:
+                if self._write_all(file):
+                    os.fchmod(file, offered["mode"] & 0o777)
+                    os.utime(file, ns=(offered["mtime_ns"],) * 2)
+                    os.link(PART, name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+                    self.counts["files"] += 1
+                    self.counts["bytes"] += offered["stored"]
+                    self._remember(offered, name)
+            finally:
+                os.close(file)
+                with suppress(FileNotFoundError):  # its user may have tidied up
+                    os.unlink(PART, dir_fd=here)
         except FileExistsError:  # its user was quicker
             self.counts["kept"] += 1
         except OSError as error:
             if error.errno in FULL:
                 raise
             self._fail(name)
-        finally:
-            os.close(file)
-            os.unlink(PART, dir_fd=here)
 
     def _write_all(self, file: int) -> bool:
         """Whether all of it came. Hears it to its end, whatever becomes of it, unless there is no room."""
         trouble: OSError | None = None
         size = 0
-        while piece := self._line.receive():
+        while part := self._line.receive():
             try:
-                size += self._write(file, piece) if trouble is None else 0
+                size += self._write(file, part) if trouble is None else 0
             except OSError as error:
                 if error.errno in FULL:
                     raise
@@ -186,14 +188,16 @@ class Taker:
         os.ftruncate(file, size)  # a hole at the end
         return whole
 
-    def _write(self, file: int, piece: bytes) -> int:
-        if piece.count(0) == len(piece):  # a hole stays one
-            os.lseek(file, len(piece), os.SEEK_CUR)
-            return len(piece)
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        return len(piece)
+    def _write(self, file: int, part: bytes) -> int:
+        """How much longer the file becomes by a part of it."""
+        kind, content = part[:1], memoryview(part)[1:]
+        length = LENGTH.unpack(content)[0] if kind == HOLE else len(content)
+        if kind == HOLE or part.count(0) == length:  # a hole stays one
+            os.lseek(file, length, os.SEEK_CUR)
+            return int(length)
+        while content:
+            content = content[os.write(file, content) :]
+        return int(length)
 
     def _remember(self, offered: dict[str, Any], name: str) -> None:
         if offered["number"] is not None:
