@@ -24,7 +24,7 @@ MARK = "/opt/launchpad/.upgrade-from"
 VIEW = """
 set -eu
 mount -t tmpfs none "$1"
-for each in /etc /opt /usr/local /var/lib; do
+for each in /etc /opt /usr/local /usr/sbin /var/lib; do
   mkdir -p "$1$each/upper" "$1$each/work"
   mount -t overlay overlay -o "lowerdir=$each,upperdir=$1$each/upper,workdir=$1$each/work" "$each"
 done
@@ -261,6 +261,19 @@ def test_a_certificate_of_ones_own_is_not_replaced_by_another_try_at_the_authori
     server.forget()
     assert server.install()[0] == 0
     assert not any(each.startswith("certbot") for each in server.asked)
+
+
+@pytest.mark.parametrize("end", ["kill -INT 0", "exit 100", "true"])
+def test_no_rule_that_keeps_services_from_starting_is_left_behind(server: Server, end: str) -> None:
+    """Whether packages are installed, cannot be, or Ctrl-C comes in between."""
+    policy = "/usr/sbin/policy-rc.d"
+    server.good(f"rm -rf /run/systemd {policy}")
+    server.program(server.here / "bin/apt-get", f"{ASKED}cat {policy} >>@HERE@/policy\n{end}")
+    script = f". {ROOT}/scripts/lib.sh; install_packages surely-missing=surely-missing"
+    code, said = server.run(f"setsid --wait bash -euo pipefail -c '{script}'")
+    assert (code == 0) is (end == "true"), said
+    assert "exit 101" in (server.here / "policy").read_text()
+    assert server.run(f"test -e {policy}")[0] != 0
 
 
 # -- where others are already ------------------------------------------------------------------------------------------
