@@ -3,6 +3,7 @@
 # Run again, it brings everything to the state of this clone and keeps settings, data and running instances; another
 # version is an upgrade, which is taken back when it does not become healthy.
 set -euo pipefail
+umask 022 # what the portal's user and nginx read is root's; what nobody may read says so itself
 cd "$(dirname "$(readlink -f "$0")")"
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
@@ -22,7 +23,7 @@ It asks at most five questions; each has an option, and with --unattended nothin
     --certificate FILE      with files: the chain, PEM
     --key FILE              with files: the private key, PEM
     --acme-email ADDRESS    with acme: where the authority writes to (default: the first administrator)
-  --mail HOST             mail server, or \"none\": codes are then written to a folder
+  --mail HOST             mail server, or "none": codes are then written to a folder
     --mail-port N           default 587
     --mail-security WAY     starttls (default), tls, none
     --mail-username NAME    and the password in the file of
@@ -43,12 +44,14 @@ TEXT
 
 etc=/etc/launchpad state=/var/lib/launchpad helper_state=/var/lib/launchpad-helper opt=/opt/launchpad
 user=launchpad site=/etc/nginx/sites-available/launchpad
+mark=$opt/.upgrade-from # while another version is put into force: the one before
 timers=(launchpad-sweep.timer launchpad-backup.timer launchpad-drill.timer)
 started=(launchpad-helper.socket launchpad.socket launchpad-helper.service launchpad.service "${timers[@]}")
 
 url='' instances_url='' admin='' tls='' certificate='' key='' acme_email='' domains='' images=pull more='' wheelhouse=''
 mail='' mail_port=587 mail_security=starttls mail_username='' mail_password_file='' mail_from='' test_mail=''
 unattended='' dry_run='' uninstall='' yes=''
+broken_off='' unfinished=''
 arguments=("$@")
 while [ $# -gt 0 ]; do
   option=$1
@@ -151,6 +154,14 @@ questions() {
 
 # -- the steps -----------------------------------------------------------------------------------------------------------
 
+# A person of that name, with more groups or a log-in, would give the portal rights that it must not have.
+check_user() {
+  getent passwd $user >/dev/null || return 0
+  if [ "$(id -u $user)" -ge 1000 ] || [ "$(id -u $user)" -eq 0 ] || [ "$(id -G $user)" != "$(id -g $user)" ]; then
+    die "The user $user is here already, and is a person or has more groups: the portal needs a user of its own of that name."
+  fi
+}
+
 add_user() {
   getent passwd $user >/dev/null ||
     useradd --system --user-group --home-dir $state --no-create-home --shell /usr/sbin/nologin $user
@@ -178,7 +189,8 @@ make_packages() {
 
 make_release() {
   local log site_packages
-  [ ! -e "$release/.complete" ] || return 0
+  # After a new release of the distribution, the Python that it was made with may be gone.
+  if [ -e "$release/.complete" ] && "$release/bin/python" -I -c 'import launchpad' 2>/dev/null; then return 0; fi
   rm -rf "$release"
   install -d -m 0755 $opt/releases
   log=$(mktemp)
@@ -200,6 +212,13 @@ make_release() {
   touch "$release/.complete"
 }
 
+# put MODE FROM TO: the file is there whole or as it was, also when the disk is full.
+put() {
+  if install -m "$1" "$2" "$3.new" && mv -f "$3.new" "$3"; then return 0; fi
+  rm -f "$3.new"
+  return 1
+}
+
 # put_into_force RELEASE: the program and the units of that version; services are not touched.
 put_into_force() {
   local deploy=$1/share/launchpad/deploy each now
@@ -210,17 +229,19 @@ put_into_force() {
     done
   fi
   for each in "$deploy"/systemd/*.service "$deploy"/systemd/*.socket "$deploy"/systemd/*.timer; do
-    install -m 0644 "$each" "/etc/systemd/system/${each##*/}" || return 1
+    put 0644 "$each" "/etc/systemd/system/${each##*/}" || return 1
   done
   ln -sfn "$1" $opt/.next && mv -T $opt/.next $opt/current &&
     ln -sfn $opt/current/bin/launchpad /usr/local/bin/launchpad &&
-    install -m 0755 "$deploy/launchpad-apply" /usr/local/sbin/launchpad-apply &&
-    install -m 0644 "$deploy/systemd/launchpad.tmpfiles" /etc/tmpfiles.d/launchpad.conf &&
+    put 0755 "$deploy/launchpad-apply" /usr/local/sbin/launchpad-apply &&
+    put 0644 "$deploy/systemd/launchpad.tmpfiles" /etc/tmpfiles.d/launchpad.conf &&
     systemd-tmpfiles --create /etc/tmpfiles.d/launchpad.conf &&
     systemctl daemon-reload
 }
 
 quoted_list() { sed 's/[^,]\+/"&"/g; s/,/, /g' <<<"$1"; }
+# setting KEY: what the settings file says of a text without a table.
+setting() { sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*[\"']\([^\"']*\)[\"'].*/\1/p" $etc/launchpad.toml | head -n 1; }
 toml_string() { printf '"%s"' "$(sed 's/\\/\\\\/g; s/"/\\"/g' <<<"$1")"; }
 
 write_settings() {
@@ -267,19 +288,35 @@ self_signed() {
   local list
   list=$(names | sed 's/^/DNS:/' | paste -sd,)
   openssl req -x509 -newkey rsa:3072 -nodes -days 825 -subj "/CN=$(names | head -n 1)" -addext "subjectAltName=$list" \
-    -keyout $etc/tls/key.pem -out $etc/tls/chain.pem 2>/dev/null
+    -keyout $etc/tls/key.pem.new -out $etc/tls/chain.pem.new 2>/dev/null
+  mv -f $etc/tls/key.pem.new $etc/tls/key.pem
+  mv -f $etc/tls/chain.pem.new $etc/tls/chain.pem
 }
 
 put_certificate() {
+  install -d -m 0755 $etc
   install -d -m 0700 $etc/tls
+  rm -f $etc/tls/acme-wanted
+  # Before the settings say that there is a certificate: an installation that ends here is begun anew.
   case $tls in
     files)
       install -m 0644 "$certificate" $etc/tls/chain.pem
       install -m 0600 "$key" $etc/tls/key.pem
       ;;
     outer) ;; # none is needed, and [tls] is not looked at
-    self-signed | acme) [ -e $etc/tls/chain.pem ] || self_signed ;; # acme: until the authority has looked
+    self-signed) [ -e $etc/tls/chain.pem ] || self_signed ;;
+    acme) # until the authority has looked, which another run asks again
+      [ -e $etc/tls/chain.pem ] || self_signed
+      printf '%s\n' "${acme_email:-${admin%%,*}}" >$etc/tls/acme-wanted
+      ;;
   esac
+}
+
+# Whether a certificate was to be had from the authority, and there still is none but our own.
+wants_acme() {
+  [ -s $etc/tls/acme-wanted ] || return 1
+  [ "$(openssl x509 -in $etc/tls/chain.pem -noout -subject_hash 2>/dev/null)" = \
+    "$(openssl x509 -in $etc/tls/chain.pem -noout -issuer_hash 2>/dev/null)" ]
 }
 
 get_acme_certificate() {
@@ -287,23 +324,41 @@ get_acme_certificate() {
   install_packages certbot=certbot
   install -d -m 0755 /var/lib/letsencrypt/launchpad
   while read -r each; do list+=(-d "$each"); done < <(names)
-  certbot certonly --non-interactive --agree-tos --email "${acme_email:-${admin%%,*}}" --webroot \
-    --webroot-path /var/lib/letsencrypt/launchpad --cert-name launchpad "${list[@]}" --deploy-hook "systemctl reload nginx"
+  if ! certbot certonly --non-interactive --agree-tos --email "$(<$etc/tls/acme-wanted)" --webroot \
+    --webroot-path /var/lib/letsencrypt/launchpad --cert-name launchpad "${list[@]}" --deploy-hook "systemctl reload nginx"; then
+    left+=("Let's Encrypt gave no certificate, see above: browsers warn until it has. Mend it, and run ./install.sh again.")
+    return 0
+  fi
   ln -sfn /etc/letsencrypt/live/launchpad/fullchain.pem $etc/tls/chain.pem
   ln -sfn /etc/letsencrypt/live/launchpad/privkey.pem $etc/tls/key.pem
-  systemctl reload nginx
+  rm -f $etc/tls/acme-wanted
+  launchpad-apply
 }
 
+# Instances outlive a restart of the engine. It is told by a reload: a restart would end what else runs in it.
 prepare_engine() {
-  if [ ! -e /etc/docker/daemon.json ]; then
+  local now
+  systemctl enable --quiet --now docker
+  now=$(docker info --format '{{.LiveRestoreEnabled}} {{.Swarm.LocalNodeState}}') ||
+    die "The container engine does not answer; see: journalctl -u docker."
+  case $now in
+    true*) return 0 ;;
+    *inactive) ;;
+    *) # of a swarm: it would not start again with it
+      left+=("The engine is part of a swarm, so instances end when it is restarted.")
+      return 0
+      ;;
+  esac
+  if [ ! -s /etc/docker/daemon.json ]; then
     install -d -m 0755 /etc/docker
-    # Instances outlive a restart of the engine.
-    printf '{\n  "live-restore": true\n}\n' >/etc/docker/daemon.json
-    systemctl restart docker
-  elif ! grep -q live-restore /etc/docker/daemon.json; then
+    printf '{\n  "live-restore": true\n}\n' >/etc/docker/daemon.json.new
+    mv -f /etc/docker/daemon.json.new /etc/docker/daemon.json
+  fi
+  if grep -Eq '"live-restore"[[:space:]]*:[[:space:]]*true' /etc/docker/daemon.json; then
+    systemctl reload docker
+  else
     left+=("Set \"live-restore\": true in /etc/docker/daemon.json, and instances outlive a restart of the engine.")
   fi
-  systemctl enable --quiet --now docker
 }
 
 start_services() {
@@ -313,7 +368,8 @@ start_services() {
 
 set_up_nginx() {
   launchpad-apply
-  if [ -L /etc/nginx/sites-enabled/default ]; then
+  # Where nginx was here before, somebody may have made a site of it.
+  if [ -z "$had_nginx" ] && [ -L /etc/nginx/sites-enabled/default ]; then
     rm /etc/nginx/sites-enabled/default
     systemctl reload nginx
     left+=("nginx's welcome page was switched off (/etc/nginx/sites-available/default is still there).")
@@ -338,7 +394,7 @@ is_healthy() {
     ask=(curl --silent --fail --noproxy '*' --max-time 10 --output /dev/null --unix-socket /run/launchpad/portal.sock)
   fi
   local until=$((SECONDS + 180))
-  while [ $SECONDS -lt $until ]; do
+  while [ $SECONDS -lt $until ] && [ -z "$broken_off" ]; do
     if systemctl is-failed --quiet launchpad.service launchpad-helper.service nginx.service; then return 1; fi
     if "${ask[@]}" "$at/readyz" && "${ask[@]}" "$at/sign-in"; then
       answered=$((answered + 1))
@@ -360,18 +416,6 @@ wait_until_ready() {
 
 # -- another version -----------------------------------------------------------------------------------------------------
 
-# Sets what ran before this run, and whether a change of version was interrupted (a connection that broke, a power cut):
-# then services may still be the old version's whatever `current` says, timers may stand still, and only the version
-# from before has the way back.
-look_at_before() {
-  before=$(readlink $opt/current 2>/dev/null || true)
-  interrupted=''
-  if [ -s $opt/.changing-from ] && [ -e "$(<$opt/.changing-from)/.complete" ]; then
-    before=$(<$opt/.changing-from)
-    interrupted=1
-  fi
-}
-
 check_upgrade() {
   "$release/bin/launchpad" release check --installed "$(cat "$before/version" 2>/dev/null || echo 0)" ||
     die "Nothing was changed."
@@ -379,16 +423,13 @@ check_upgrade() {
 }
 
 keep_database() {
-  if grep -q '^database_url *= *"..*"' $etc/launchpad.toml; then
+  if [ -n "$(setting database_url)" ]; then
     say "The database is another server's: it is not copied. Had you dumped it, you could go back further."
     return
   fi
-  if [ -n "$interrupted" ] &&
-    ! "$before/bin/launchpad" release check --installed "$(<"$before/version")" >/dev/null 2>&1; then
-    say "The database was changed already: the copy from before stays the way back."
-    return
-  fi
-  if ! { "$before/bin/launchpad" backup >/dev/null && "$release/bin/launchpad" release keep; }; then
+  if [ -n "$unfinished" ]; then # the copy from then, unless the tables are still the same
+    "$release/bin/launchpad" release keep --again || die "Nothing was changed."
+  elif ! { "$before/bin/launchpad" backup >/dev/null && "$release/bin/launchpad" release keep; }; then
     die "Nothing was changed."
   fi
 }
@@ -396,8 +437,10 @@ keep_database() {
 # Requests wait at the sockets meanwhile; instances are the engine's, and go on.
 switch() {
   systemctl stop "${timers[@]}"
-  while [ "$(systemctl show -p ActiveState --value launchpad-sweep.service)" = activating ]; do sleep 1; done
-  put_into_force "$release" &&
+  while [ -z "$broken_off" ] && [ "$(systemctl show -p ActiveState --value launchpad-sweep.service)" = activating ]; do
+    sleep 1
+  done
+  [ -z "$broken_off" ] && put_into_force "$release" &&
     systemctl restart launchpad-helper.service launchpad.service &&
     launchpad-apply &&
     is_healthy
@@ -413,29 +456,43 @@ switch_back() {
   systemctl enable --quiet "${started[@]}" || true
   systemctl start "${started[@]}" || true
   launchpad-apply || true
-  rm -f $opt/.changing-from
 }
 
-# The version whose place another one was about to take, when that was interrupted.
-return_to_before() {
-  switch_back
-  is_healthy || die "$version does not answer: see launchpad doctor."
-}
+# What says no is heard by nobody once the terminal is gone.
+into_the_log() { exec > >(exec logger -t launchpad-install) 2>&1; }
 
+# Ctrl-C or a lost connection amid it: back. A power cut: the mark tells the next run what was in force before.
 upgrade() {
-  printf '%s\n' "$before" >$opt/.changing-from
+  local why="did not become healthy"
+  ln -sfn "$before" $opt/.next && mv -T $opt/.next $mark
+  trap 'broken_off=1' INT TERM
+  trap 'broken_off=1; into_the_log' HUP PIPE
   if switch; then
+    trap '' INT TERM
     systemctl enable --quiet "${started[@]}"
     systemctl start "${started[@]}"
-    rm -f $opt/.changing-from
+    rm -f $mark
+    trap - INT TERM HUP PIPE
     return
   fi
-  say "Version $version did not become healthy (its log follows); going back"
+  trap '' INT TERM
+  trap into_the_log HUP PIPE
+  [ -z "$broken_off" ] || why="was broken off"
+  broken_off=''
+  say "Version $version $why (the log follows); going back" || true
   switch_back
   if is_healthy; then
-    die "Version $version did not become healthy. $(cat "$before/version") is in force again, instances went on; see above."
+    rm -f $mark
+    die "Version $version $why. $(cat "$before/version") is in force again, instances went on; see above."
   fi
-  die "Version $version did not become healthy, and $(cat "$before/version") does not answer now either: see launchpad doctor."
+  die "Version $version $why, and $(cat "$before/version") does not answer now either: see launchpad doctor."
+}
+
+# The clone is of the version that an upgrade, which was broken off, was to replace.
+take_back() {
+  switch_back
+  is_healthy || die "$version does not answer: see launchpad doctor."
+  rm -f $mark
 }
 
 # Keeps this version, the one before, and the packages they use.
@@ -490,17 +547,26 @@ if [ -n "$fresh" ]; then
   questions
 else
   say "The settings in $etc/launchpad.toml are kept; options for them have no effect."
-  url=$(sed -n 's/^public_url *= *"\(.*\)"/\1/p' $etc/launchpad.toml | head -n 1)
-  instances_url=$(sed -n 's/^instances_url *= *"\(.*\)"/\1/p' $etc/launchpad.toml | head -n 1)
+  url=$(setting public_url)
+  instances_url=$(setting instances_url)
+  [ -n "$url" ] || die "public_url is not in $etc/launchpad.toml; where the portal is found has to be known."
 fi
+acme=''
+if [ -n "$fresh" ] && [ "$tls" = acme ]; then acme=1; elif [ -z "$fresh" ] && wants_acme; then acme=1; fi
 digest() { sha256sum | head -c 10; }
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/launchpad/__init__.py)
 release=$opt/releases/$version-$(find src images deploy docs requirements.lock pyproject.toml -type f ! -name '*.pyc' -print0 |
   sort -z | xargs -0 sha256sum | digest)
-look_at_before
-[ -z "$interrupted" ] || say "A change of version was interrupted: this run takes it up."
+before=$(readlink $opt/current 2>/dev/null || true)
+unfinished=''
+[ ! -e $mark/.complete ] || unfinished=$(readlink $mark) # as long as there is a way back
+before=${unfinished:-$before}
+# What was put there and never ran, since the installation was broken off, is no version to come back to.
+has_run() { systemctl is-enabled --quiet launchpad.service 2>/dev/null || [ -e $helper_state/deployment-id ]; }
 is_upgrade=''
-if [ -z "$fresh" ] && [ -n "$before" ] && [ "$before" != "$release" ]; then is_upgrade=1; fi
+if [ -z "$fresh" ] && [ -n "$before" ] && [ "$before" != "$release" ] && has_run; then is_upgrade=1; fi
+had_nginx=$(command -v nginx || true)
+[ -z "$fresh" ] || check_user
 
 needed=(nginx=nginx-light dockerd=docker.io iptables=iptables ss=iproute2 curl=curl openssl=openssl
   /etc/ssl/certs/ca-certificates.crt=ca-certificates)
@@ -508,21 +574,22 @@ needed=(nginx=nginx-light dockerd=docker.io iptables=iptables ss=iproute2 curl=c
 [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" != Y ] || needed+=(apparmor_parser=apparmor)
 [ "$images" != build ] || needed+=(debootstrap=debootstrap)
 step "Installing packages of the distribution" install_packages "${needed[@]}"
+# A package of its own from Debian 13 on.
+if [ -z "$dry_run" ] && apt-cache show docker-cli >/dev/null 2>&1; then install_packages docker=docker-cli; fi
 if [ -z "$dry_run" ]; then need_python; else PYTHON=$(find_python || echo python3); fi
 packages=$opt/packages/$({ cat requirements.lock && "$PYTHON" --version; } | digest)
 step "Making the user $user" add_user
 step "Installing Python packages into $packages" make_packages
 step "Putting version $version into $release" make_release
-if [ -z "$fresh" ] && [ -n "$interrupted" ] && [ -z "$is_upgrade" ]; then
-  step "Going back to version $version, instances going on" return_to_before
-elif [ -n "$is_upgrade" ]; then
+if [ -n "$is_upgrade" ]; then
   step "Looking whether $version can take the place of what runs" check_upgrade
   step "Keeping the database, for the way back" keep_database
   step "Changing to version $version, instances going on" upgrade
 else
+  [ -z "$unfinished" ] || step "Taking back an upgrade that was broken off" take_back
   step "Putting version $version into force" put_into_force "$release"
-  [ -z "$fresh" ] || step "Writing $etc/launchpad.toml" write_settings
   [ -z "$fresh" ] || step "Putting the certificate into $etc/tls ($tls)" put_certificate
+  [ -z "$fresh" ] || step "Writing $etc/launchpad.toml" write_settings
   step "Preparing the container engine" prepare_engine
   step "Making keys and database in $state" make_state
   step "Starting services" start_services
@@ -531,7 +598,7 @@ fi
 [ "$images" = none ] || step "Getting the environments' images ($images); this can take a while" get_images
 [ -n "$is_upgrade" ] || step "Waiting until the portal is ready" wait_until_ready
 step "Removing versions that are no longer needed" tidy_up
-[ -z "$fresh" ] || [ "$tls" != acme ] || step "Getting a certificate from Let's Encrypt" get_acme_certificate
+[ -z "$acme" ] || step "Getting a certificate from Let's Encrypt" get_acme_certificate
 [ -z "$test_mail" ] || step "Sending a mail to $test_mail" launchpad doctor mail --to "$test_mail"
 [ -z "$dry_run" ] || exit 0
 

@@ -33,22 +33,26 @@ install_packages() {
   log=$(mktemp)
   # A policy that starts no services: the platform starts what it needs itself, and an nginx of the distribution
   # would take port 80.
-  local policy=/usr/sbin/policy-rc.d made_policy=
+  local policy=/usr/sbin/policy-rc.d wanted_policy=
   # Where systemd runs, services are wanted (Docker), but no mailboxes on port 143: the tests start their own.
   local quiet=
   case " ${missing[*]} " in *" dovecot-imapd "*) quiet=dovecot ;; esac
-  # shellcheck disable=SC2016 # the policy's own argument
   if [ ! -e $policy ] && [ ! -d /run/systemd/system ]; then
-    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made_policy=1
+    wanted_policy='exit 101'
   elif [ ! -e $policy ] && [ -n "$quiet" ]; then
-    printf '#!/bin/sh\ncase "$1" in %s*) exit 101 ;; esac\n' "$quiet" >$policy && chmod +x $policy && made_policy=1
+    wanted_policy="case \"\$1\" in $quiet*) exit 101 ;; esac"
   fi
-  if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  if ! (
+    # Gone again however this ends: left behind, it would keep every other service of the machine from starting.
+    if [ -n "$wanted_policy" ]; then
+      trap 'rm -f $policy' EXIT
+      printf '#!/bin/sh\n%s\n' "$wanted_policy" >$policy && chmod +x $policy
+    fi
+    apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"
+  ) >"$log" 2>&1; then
     tail -n 20 "$log" >&2
-    [ -z "$made_policy" ] || rm -f $policy
     die "The packages could not be installed; see above."
   fi
-  [ -z "$made_policy" ] || rm -f $policy
   if [ -n "$quiet" ] && [ -d /run/systemd/system ]; then # nor after the machine's next start
     systemctl disable --quiet "$quiet.service" "$quiet.socket"
   fi

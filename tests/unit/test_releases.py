@@ -106,3 +106,16 @@ def test_another_upgrade_keeps_the_newest_state(settings: Settings) -> None:
     run(settings, *NEWER)
     releases.go_back(settings)
     assert notes(settings) == ["later"]
+
+
+def test_an_upgrade_that_was_broken_off_and_goes_on_keeps_the_copy_from_before_the_tables_changed(
+    settings: Settings,
+) -> None:
+    run(settings, note("before"))
+    releases.keep(settings)
+    run(settings, note("since"))
+    releases.keep(settings, again=True)  # nothing was changed yet, so what was written since is kept, too
+    run(settings, *NEWER)
+    assert releases.keep(settings, again=True) == settings.state_dir / releases.KEPT
+    releases.go_back(settings)
+    assert notes(settings) == ["before", "since"]

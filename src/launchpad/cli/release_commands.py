@@ -31,13 +31,16 @@ def check(
 
 
 @app.command("keep")
-def keep(config: ConfigOption = None) -> None:
+def keep(
+    config: ConfigOption = None,
+    again: Annotated[bool, typer.Option("--again", help="For an upgrade that was broken off and goes on.")] = False,
+) -> None:
     """Copy the database, for the way back."""
     configure_logging()
     settings = settings_or_exit(config)
     give_up_root(settings)
     try:
-        releases.keep(settings)
+        releases.keep(settings, again=again)
     except LaunchpadError as error:
         fail(error)
 

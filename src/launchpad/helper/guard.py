@@ -24,6 +24,7 @@ from ..settings import Settings
 from ..storage import directories
 
 MEMORY_FLOOR_BYTES = 16 * 1024**2
+CPUS_FLOOR = 0.01  # the engine's own; what it rounds to none has no limit at all
 TOKEN = re.compile(r"[0-9a-f]{64}")
 _TOKEN_MARK = "\0token\0"  # noqa: S105 - stands where an instance's own token will
 
@@ -98,7 +99,7 @@ class Guard:
     def _check_size(self, sent: ContainerSpec, host: HostFacts) -> None:
         if not MEMORY_FLOOR_BYTES <= sent.memory_bytes <= host.memory_bytes:
             raise _no("memory_bytes", "is not within what this server has")
-        if not 0 < sent.cpus <= host.cpus:
+        if not CPUS_FLOOR <= sent.cpus <= host.cpus:
             raise _no("cpus", "is not within what this server has")
 
     async def _home_of(self, sent: ContainerSpec, environment: Environment) -> tuple[Path, int]:

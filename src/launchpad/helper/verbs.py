@@ -16,7 +16,10 @@ from ..storage.base import Homes
 from .guard import Guard
 
 InstanceId = Annotated[str, Field(pattern=rf"^{ID_PATTERN}$")]
-ImageReference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$")]
+# No part of dots alone: it would lead the question to something else of the engine's than an image.
+ImageReference = Annotated[
+    str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9][A-Za-z0-9._:@-]*)*$")
+]
 LabelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
 GraceSeconds = Annotated[int, Field(ge=0, le=600)]
 Lines = Annotated[int, Field(ge=0, le=10_000)]

@@ -30,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 20.0
 WAIT_FOR_LOCK = ("-w", "10")  # iptables' own lock, which the engine takes as well
-# Never the internet (RFC 6890), so what answers there is this server, its network, or a cloud's metadata service.
+# Never the internet (RFC 6890), so what answers there is this server, its network, or a cloud's metadata service; the
+# last one looks public and is Azure's, where a machine's own extensions and their certificates are to be had.
 PRIVATE_RANGES = (
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -43,6 +44,7 @@ PRIVATE_RANGES = (
     "198.18.0.0/15",
     "224.0.0.0/4",
     "240.0.0.0/4",
+    "168.63.129.16/32",
 )
 RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 ANSWERS = "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"
@@ -88,8 +90,6 @@ class EgressRules:
                 continue
             hooks = self._hooks(wanted, bridge)
             found += [f"{wanted.command}: {each}" for each in gaps(listed, wanted.text, wanted.mark, hooks)]
-            if wanted.outer == "DOCKER-USER" and "-A FORWARD -j DOCKER-USER" not in listed.splitlines():
-                found.append(f"{wanted.command}: nothing leads from FORWARD to the engine's chain DOCKER-USER")
         return found
 
     async def shields(self, bridge: str) -> bool | None:
@@ -204,7 +204,8 @@ def _lets(rule: str, bridge: str) -> bool:
 
 
 async def _outer_chain() -> str:
-    return "DOCKER-USER" if await _works("iptables", "-n", "-L", "DOCKER-USER") else "FORWARD"
+    """The engine's chain for rules like ours, unless a firewall has left it there with nothing that leads to it."""
+    return "DOCKER-USER" if await _works("iptables", "-C", "FORWARD", "-j", "DOCKER-USER") else "FORWARD"
 
 
 def rules(settings: EgressSettings, forward: str, inward: str, name_servers: Sequence[str]) -> str:

@@ -53,11 +53,17 @@ def check(settings: Settings, installed: str) -> list[str]:
     return []
 
 
-def keep(settings: Settings) -> Path | None:
-    """Copies the database for the way back; None where it is not ours to copy. Raises StoreUnavailable."""
+def keep(settings: Settings, *, again: bool = False) -> Path | None:
+    """Copies the database for the way back; None where it is not ours to copy. Raises StoreUnavailable.
+
+    Args:
+        again: an upgrade was broken off and goes on: the copy from then stays where tables have been changed since.
+    """
     source, kept = settings.state_dir / DATABASE, settings.state_dir / KEPT
     if settings.database_url or not source.exists():
         return None
+    if again and kept.exists() and snapshot.revision_of(kept) != snapshot.revision_in_use(source):
+        return kept
     kept.unlink(missing_ok=True)
     kept.touch(mode=0o600)
     snapshot.take(source, kept)
