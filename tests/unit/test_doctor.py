@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import pwd
 import sqlite3
 import subprocess
 import sys
@@ -70,12 +71,20 @@ async def test_how_portal_and_instances_are_kept_apart(
     assert words in found["origins"][1]
 
 
+async def test_a_uid_that_somebody_else_has_is_found(tmp_path: Path) -> None:
+    """65534 is that of nobody in every distribution; there is no 2000000."""
+    nobody = pwd.getpwuid(65534).pw_name
+    level, said = (await examined(tmp_path, {**NAMES, "homes": {"uid_base": 65534}}))["uids"]
+    assert (level, f"65534 is the uid of “{nobody}”" in said) == (Level.BAD, True), said
+    assert (await examined(tmp_path, {**NAMES, "homes": {"uid_base": 2_000_000}}))["uids"][0] is Level.OK
+
+
 async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     found = await examined(tmp_path, NAMES)
     assert list(found) == [
         *("origins", "sign-in", "rights", "files", "database", "clock", "engine", "cgroups", "limits", "network"),
-        *("connections", "ports", "names", "certificate", "nginx", "images", "homes", "disk", "sweep", "services"),
-        *("backups", "mail", "mailbox", "versions"),
+        *("connections", "ports", "names", "certificate", "nginx", "images", "homes", "uids", "disk", "sweep"),
+        *("services", "backups", "mail", "mailbox", "versions"),
     ]
     for subject in ("files", "engine", "cgroups"):
         assert found[subject][0] is Level.OK, found[subject]

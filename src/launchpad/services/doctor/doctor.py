@@ -101,6 +101,7 @@ class Doctor:
             ("nginx", lambda subject: asyncio.to_thread(machine.nginx, subject, settings, places.site)),
             ("images", self._all_images),
             ("homes", self._all_homes),
+            ("uids", lambda subject: machine.uids(subject, self._database, settings.homes.uid_base)),
             ("disk", self._disks),
             ("sweep", lambda subject: self._sweeps(subject, now)),
             ("services", lambda subject: units.services(subject, places.systemd)),

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import platform
+import pwd
 import shutil
 import stat
 import tomllib
@@ -20,7 +21,7 @@ from ... import __version__
 from ...domain.sizes import describe_bytes
 from ...errors import LaunchpadError
 from ...settings import Settings
-from ...store import audit, instances
+from ...store import audit, instances, users
 from ...store.database import Database
 from ..nginx.site import SITE, rendered, socket_path
 from .findings import Finding, Level, numbers, unseen
@@ -33,6 +34,7 @@ TIME_ERROR = 5  # what adjtimex(2) answers for a clock that nothing keeps right
 TIMEX_BYTES = 512  # struct timex has 208
 PROJECT_QUOTA_KERNEL = (5, 14)  # quotactl_fd(2)
 NGINX_SECONDS = 5.0
+UIDS_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -252,3 +254,29 @@ def _span(length: timedelta) -> str:
     return (
         f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours" if hours >= 2 else f"{hours * 60:.0f} minutes"
     )
+
+
+async def uids(subject: str, database: Database, uid_base: int) -> list[Finding]:
+    """Whether a uid of a user, or the next one, is also somebody's whom the server knows, from a directory perhaps."""
+    async with database.reading() as db:
+        highest = await users.highest_uid(db)
+    last = max(uid_base, (highest or 0) + 1)
+    both = await asyncio.to_thread(_names_of, range(max(uid_base, last - UIDS_LOOKED_AT), last + 1))
+    if not both:
+        return [Finding(Level.OK, subject, f"Nobody else on this server has a uid from {uid_base} to {last}.")]
+    (uid, name), *more = both.items()
+    others = f", and {len(more)} more like it" if more else ""
+    text = f"{uid} is the uid of “{name}” on this server, and in the range of the platform's users{others}."
+    remedy = (
+        "Each could read the other's files. Set homes.uid_base above all uids that the server knows; a directory by "
+        "SSSD begins at 200000, too. Users who are there already keep theirs."
+    )
+    return [Finding(Level.BAD, subject, text, remedy)]
+
+
+def _names_of(wanted: range) -> dict[int, str]:
+    found = {}
+    for uid in wanted:
+        with suppress(KeyError):
+            found[uid] = pwd.getpwuid(uid).pw_name
+    return found
