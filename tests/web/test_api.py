@@ -223,8 +223,10 @@ async def test_an_instances_life(portal: Portal) -> None:
     longer = await alice.call("POST", f"{path}/extend", {"days": 1})
     assert (longer.status_code, longer.json()["expires_at"]) == (200, "2126-03-05T09:30:00Z")
     problem(await alice.call("POST", f"{path}/extend", {"days": 3}), 422, "invalid-input", "days")
+    portal.world.runtime.hold("before stop")
     stopping = await alice.call("POST", f"{path}/stop")
     assert (stopping.status_code, stopping.json()["state"]) == (202, "stopping")
+    portal.world.runtime.release()
     await reaches(portal.platform, instance["id"], State.STOPPED)
     assert await alice.get("/instances") == []
     ended = await alice.get("/instances", all="true")
