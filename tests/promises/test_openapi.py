@@ -116,7 +116,9 @@ def test_no_fault_and_no_answer_that_the_document_does_not_have(served: Served, 
         )
         @given(case=operation.as_strategy())
         def call(case: schemathesis.Case[Any]) -> None:
-            answer = case.call_and_validate(base_url=served.url, headers=served.headers[visitor], checks=CHECKS)
+            answer = case.call_and_validate(
+                base_url=served.url, headers=served.headers[visitor], checks=CHECKS, timeout=60
+            )
             answers[answer.status_code] += 1
 
         try:
