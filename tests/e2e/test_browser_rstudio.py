@@ -25,14 +25,14 @@ async def test_rstudio_from_sign_in_to_restored_variables(shared_platform: LiveP
         r = await launch_and_open(context, page, "RStudio")
         await expect(r.get_by_text("Stand-in for RStudio.")).to_be_visible()
         await run(r, "answer <- 6 * 7; cat('R', R.version$major, 'says', answer, '\\n')", "says 42")
-        await run(r, "stop('on purpose')", "on purpose")
+        await run(r, "stop('on', ' purpose')", "on purpose")
         await expect(r.locator("#environment")).to_contain_text("answer")
         await expect(r.locator("#ws-status")).to_have_text("connected")
         await r.locator("#terminal-input").fill("id -u")
         await r.locator("#terminal-input").press("Enter")
         uid = (live.homes / "rosa").stat().st_uid
         await expect(r.locator("#terminal-output")).to_contain_text(str(uid))
-        await run(r, "writeLines('from R', 'r.txt'); cat('written\\n')", "written")
+        await run(r, "writeLines('from R', 'r.txt'); cat('r.txt', 'is there\\n')", "r.txt is there")
         assert (live.homes / "rosa" / "r.txt").stat().st_uid == uid >= 200_000
         cookies = {one["name"]: one for one in await context.cookies()}
         assert cookies["rs-csrf-token"]["path"].startswith("/i/"), "RStudio's cookies stay inside the instance"
@@ -75,6 +75,7 @@ async def test_a_local_application_stays_inside_the_instance(shared_platform: Li
 
 async def run(page: Page, code: str, output: str) -> None:
     """Types into the console, and waits for what R prints."""
+    assert output not in code, "the console repeats what is typed, which is no answer"
     console = page.locator("#console-input")
     await console.fill(code)
     await console.press("Enter")
