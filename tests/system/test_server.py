@@ -384,7 +384,8 @@ async def test_project_quotas_keep_the_contract_of_homes(server: Server) -> None
     said = server.machine.run(
         "cd /root/clone && LAUNCHPAD_TEST_PROJECT_QUOTA_ROOT=/home/contract PYTHONPATH=src:tests:/root/pytest "
         "/opt/launchpad/current/bin/python -m pytest --noconftest -p no:cacheprovider -q "
-        "tests/contract/test_storage.py -k 'project-quota or files_from_before'; rm -rf /home/contract",
+        "tests/contract/test_storage.py -k 'project-quota or files_from_before or another_project'; "
+        "rm -rf /home/contract",
         seconds=600,
     )
     passed = re.search(r"^(\d+) passed", said, re.MULTILINE)
