@@ -32,6 +32,7 @@ from launchpad.mail.outbox import Outbox
 from launchpad.mail.smtp import SmtpMailer
 from launchpad.settings import MailSettings
 from support.ports import free_ports
+from support.talking import Talker
 
 NAME, PASSWORD = "launchpad", "a real one"
 
@@ -404,7 +405,7 @@ async def test_certificates_that_cannot_be_read_make_mail_unavailable(
 
 
 @dataclass
-class Script:
+class Script(Talker):
     """Talks as an SMTP server does until the named step, and then says nothing more or hangs up.
 
     The steps are `banner` and the client's commands; `.` is the end of the mail's text.
@@ -413,14 +414,6 @@ class Script:
     stops_at: str
     then: Literal["hangs", "hangs up"]
     seen: list[str] = field(default_factory=list)
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._talk(reader, writer)
-        except ConnectionError:
-            pass  # the client had enough
-        finally:
-            writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         step, answer, in_text = "banner", "220 here", False

@@ -19,6 +19,7 @@ from launchpad.settings import MailSettings
 from support.imap import PASSWORD, ImapServer
 from support.ports import free_ports
 from support.reports import ORDINARY, POSTFIX, READ_RECEIPT, report
+from support.talking import Talker
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +198,7 @@ async def test_certificates_that_cannot_be_read(imap: ImapServer, tmp_path: Path
     await refused(settings_for(imap).model_copy(update={"ca_file": tmp_path / "missing.pem"}))
 
 
-class Silent:
+class Silent(Talker):
     """Speaks as an IMAP server does, until it has given so many answers; then it hangs, or drips."""
 
     def __init__(self, answers: int, *, drips: bool = False, capabilities: str = "IMAP4rev1") -> None:
@@ -205,14 +206,6 @@ class Silent:
         self._drips = drips
         self._capabilities = capabilities
         self.heard: list[bytes] = []
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._talk(reader, writer)
-        except ConnectionError:
-            pass  # the client had enough
-        finally:
-            writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answer = b"* OK here\r\n"
@@ -274,19 +267,11 @@ def frames_of_threads() -> list[str]:
     return found
 
 
-class Slow:
+class Slow(Talker):
     """Has letters 1 to `letters`, takes its time for each, and cannot bring those in `broken`."""
 
     def __init__(self, letters: int, seconds: float, broken: frozenset[int] = frozenset()) -> None:
         self._letters, self._seconds, self._broken = letters, seconds, broken
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._talk(reader, writer)
-        except ConnectionError:
-            pass  # the client had enough
-        finally:
-            writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"* OK here\r\n")

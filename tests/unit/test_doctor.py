@@ -43,10 +43,15 @@ def doctor_of(platform: Platform, runtime: Runtime) -> Doctor:
     )
 
 
-async def examined(folder: Path, settings: Mapping[str, Any]) -> dict[str, tuple[Level, str]]:
+async def examined(
+    folder: Path, settings: Mapping[str, Any], runtime: Runtime | None = None
+) -> dict[str, tuple[Level, str]]:
+    """With `runtime`, what is said of another engine."""
     world = World(folder, settings)
     try:
-        findings = await (await world.open()).doctor.examine(world.clock.now)
+        platform = await world.open()
+        doctor = platform.doctor if runtime is None else doctor_of(platform, runtime)
+        findings = await doctor.examine(world.clock.now)
     finally:
         await world.close()
     assert all(finding.remedy for finding in findings if finding.level is Level.WARN), "a note says what to do"
@@ -207,15 +212,10 @@ async def test_what_the_system_refuses_is_a_finding_and_the_rest_is_looked_at(
     (programs / "nginx").write_text("no program")
     (programs / "nginx").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    world = World(tmp_path, NAMES)
-    try:
-        platform = await world.open()
-        found = {one.subject: one for one in await doctor_of(platform, Refused("test")).examine(world.clock.now)}
-    finally:
-        await world.close()
-    assert found["connections"].level is Level.BAD
-    assert "Operation not permitted (/run/somewhere)" in found["connections"].text
-    assert "nginx not found" in found["versions"].text
+    found = await examined(tmp_path, NAMES, Refused("test"))
+    assert found["connections"][0] is Level.BAD
+    assert "Operation not permitted (/run/somewhere)" in found["connections"][1]
+    assert "nginx not found" in found["versions"][1]
 
 
 def test_a_disk_that_never_answers_does_not_keep_the_command_from_its_end(tmp_path: Path) -> None:
@@ -243,12 +243,7 @@ async def test_a_helper_of_an_older_version_is_told(tmp_path: Path) -> None:
         async def network(self) -> NetworkFacts:
             raise HelperRefused("The server's helper refused: it has no such verb.")
 
-    world = World(tmp_path, NAMES)
-    try:
-        platform = await world.open()
-        found = {one.subject: one for one in await doctor_of(platform, Older("test")).examine(world.clock.now)}
-    finally:
-        await world.close()
-    assert found["network"].level is Level.BAD
-    assert "restart launchpad-helper" in found["network"].remedy
-    assert found["engine"].level is Level.OK
+    found = await examined(tmp_path, NAMES, Older("test"))
+    assert found["network"][0] is Level.BAD
+    assert "restart launchpad-helper" in found["network"][1]
+    assert found["engine"][0] is Level.OK

@@ -267,16 +267,21 @@ async def test_who_finds_no_room_waits_in_order_and_starts_when_room_is_made(tmp
     await world.close()
 
 
+async def queue_of_two(world: World, platform: Platform, users: list[User]) -> tuple[Instance, Instance]:
+    """The first runs; the second waits for more than there is beside it, and the third behind that."""
+    running = await launch(platform, users[0])
+    await reaches(platform, running.id, State.RUNNING)
+    large = await launch(platform, users[1], memory_bytes=4 * GB)
+    world.clock.now += timedelta(seconds=1)
+    return large, await launch(platform, users[2])
+
+
 async def test_who_gives_up_waiting_lets_those_behind_start(tmp_path: Path) -> None:
     """The first in the queue is too large for the room there is; when it goes, the next one fits."""
     world = World(tmp_path, {"capacity": {"memory": "4g", "cpus": 1000}})
     platform = await world.open()
     users = await people(world, platform, 3)
-    running = await launch(platform, users[0])
-    await reaches(platform, running.id, State.RUNNING)
-    large = await launch(platform, users[1], memory_bytes=4 * GB)
-    world.clock.now += timedelta(seconds=1)
-    small = await launch(platform, users[2])
+    large, small = await queue_of_two(world, platform, users)
     assert (large.state, small.state) == (State.QUEUED, State.QUEUED)
     stopped = await platform.instances.stop(large.id, users[1], ACTOR, world.clock())
     assert (stopped.state, stopped.reason) == (State.STOPPED, "stopped by you")
@@ -289,11 +294,7 @@ async def test_who_waits_for_more_than_there_is_any_longer_does_not_hold_up_the_
     world = World(tmp_path, {"capacity": {"memory": "4g", "cpus": 1000}})
     platform = await world.open()
     users = await people(world, platform, 3)
-    running = await launch(platform, users[0])
-    await reaches(platform, running.id, State.RUNNING)
-    large = await launch(platform, users[1], memory_bytes=4 * GB)
-    world.clock.now += timedelta(seconds=1)
-    small = await launch(platform, users[2])
+    large, small = await queue_of_two(world, platform, users)
     world.settings["capacity"] = {"memory": "2g", "cpus": 1000}
     restarted = await world.open()
     await restarted.sweep.sweep(world.clock())

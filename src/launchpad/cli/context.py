@@ -138,7 +138,11 @@ def with_images(config: Path | None, work: Callable[[ImageService, list[Environm
 async def on_platform(
     settings: Settings, work: Callable[[Platform], Awaitable[T]], *, whatever_the_database: bool = False
 ) -> T:
-    """What `work` answers on a platform of the settings, which is migrated before and closed afterwards."""
+    """What `work` answers on a platform of the settings, which is migrated before and closed afterwards.
+
+    Args:
+        whatever_the_database: also where the database cannot be used.
+    """
     from ..wiring import build_platform  # what the commands without a platform do not load
 
     platform = build_platform(settings)
