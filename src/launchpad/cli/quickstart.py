@@ -292,7 +292,7 @@ class Supervisor:
         say("Starting the portal")
         self._portal = await start_child(
             "portal",
-            *(sys.executable, "-m", "launchpad", "serve"),
+            *(sys.executable, "-m", "launchpad", "serve", "--quiet"),
             *(("--config", str(self._config)) if self._config else ()),
             variables={
                 "LAUNCHPAD_STATE_DIR": str(self._settings.state_dir),

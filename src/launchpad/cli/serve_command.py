@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import logging
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+import typer
 import uvicorn
 
 from ..errors import LaunchpadError, SettingsError
@@ -36,11 +39,14 @@ def prepare_socket_folder(path: Path) -> None:
     path.parent.chmod(0o750)
 
 
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: ConfigOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors only.")] = False,
+) -> None:
     """Run the portal until it is told to stop. nginx reaches it over a Unix socket; nobody else should."""
     from ..web.app import create_app  # the pages take a moment to load, and the other commands need none of them
 
-    configure_logging()
+    configure_logging(logging.WARNING if quiet else logging.INFO)
     settings = settings_or_exit(config)
     try:
         listening = inherited_socket()
