@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from support.live import StartPlatform, docker
+from support.live import StartPlatform, built_image
 
 # A small web application of the kind people bring along: it wants its prefix stripped, a header of its own, and speaks
 # WebSocket's neighbour, a long answer in pieces.
@@ -27,12 +27,11 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 9000), Handler).serve_forever()
 
 async def test_a_third_environment_is_one_table(start_platform: StartPlatform) -> None:
     """Launched, reached through the gate, headers and user as its table says; the two that ship are still there."""
-    image = docker("images", "-q", "--filter", "label=org.launchpad.recipe=jupyterlab").split()[0]
     table = {
         "name": "tiny-ide",
         "title": "Tiny IDE",
         "description": "Proves that another environment is one table",
-        "image": image,
+        "image": built_image("jupyterlab"),
         "port": 9000,
         "home": "/home/coder",
         "prefix": "strip",

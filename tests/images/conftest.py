@@ -13,7 +13,7 @@ from time import monotonic, sleep
 import httpx
 import pytest
 
-from support.live import docker
+from support.live import built_image, docker
 
 UID = 220_005
 RSTUDIO_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
@@ -43,12 +43,6 @@ class Started:
                 pass
             assert monotonic() < deadline, docker("logs", self.name)
             sleep(0.05)
-
-
-def newest_image(recipe: str) -> str:
-    images = docker("images", "-q", "--filter", f"label=org.launchpad.recipe={recipe}").split()
-    assert images, f"no image of the recipe {recipe}; run: launchpad images build"
-    return images[0]
 
 
 Start = Callable[..., Started]
@@ -82,7 +76,7 @@ def start_rstudio(home: Path) -> Iterator[Start]:
             *("run", "-d", "--name", name, "--cap-drop=ALL", *capabilities, "--security-opt=no-new-privileges"),
             *("--memory=256m", "--memory-swap=256m", "-p", "127.0.0.1::8787", "-v", f"{home}:/home/rstudio"),
             *(word for key, value in given.items() for word in ("-e", f"{key}={value}")),
-            newest_image("rstudio-standin"),
+            built_image("rstudio-standin"),
         )
         ports = subprocess.run(["docker", "port", name, "8787/tcp"], capture_output=True, text=True, check=False).stdout
         return Started(name, f"http://{ports.split()[0]}" if ports else "", home)
@@ -103,7 +97,7 @@ def start_jupyterlab(home: Path) -> Iterator[Start]:
         docker(
             *("run", "-d", "--name", name, "--cap-drop=ALL", "--security-opt=no-new-privileges"),
             *("--user", f"{UID}:0", "--group-add", "100", "-e", "NB_USER=zed", "-e", f"JUPYTER_TOKEN={token}"),
-            *("-p", "127.0.0.1::8888", "-v", f"{home}:/home/jovyan", newest_image("jupyterlab")),
+            *("-p", "127.0.0.1::8888", "-v", f"{home}:/home/jovyan", built_image("jupyterlab")),
             *("start-notebook.py", "--ServerApp.base_url=/i/abc/"),
         )
         address = docker("port", name, "8888/tcp").split()[0]

@@ -20,6 +20,8 @@ import httpx
 
 from launchpad.domain.origins import InstancesOrigin
 from launchpad.runtime.egress import EgressRules
+from launchpad.services.certificates import site_certificates
+from launchpad.services.recipes import read_recipes, shipped_folder
 from launchpad.settings import EgressSettings
 from launchpad.store.statedir import StateDir
 
@@ -36,6 +38,13 @@ def docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def built_image(recipe: str) -> str:
+    """The image of a shipped recipe as it is in this tree, whatever else is on the engine."""
+    tag = read_recipes(shipped_folder(), site_certificates(()))[recipe].tag
+    assert docker("images", "-q", tag), f"{tag} is not there; run: launchpad images build"
+    return tag
 
 
 # How portal and instances can be kept apart: `{0}` and `{1}` are two free ports.

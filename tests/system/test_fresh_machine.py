@@ -15,7 +15,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from support.live import docker
+from support.live import built_image, docker
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 600
@@ -82,11 +82,10 @@ class Machine:
 
     def __init__(self) -> None:
         self.name = f"launchpad-test-machine-{secrets.token_hex(4)}"
-        base = docker("images", "-q", "--filter", "label=org.launchpad.recipe=base").split()[0]
         docker(
             *("run", "-d", "--name", self.name, "-v", "/var/lib/docker", "-w", "/root/launchpad"),
             *_NEARLY_ALL,
-            *(base, "tini", "--", "sleep", "infinity"),
+            *(built_image("base"), "tini", "--", "sleep", "infinity"),
         )
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(

@@ -13,7 +13,7 @@ from launchpad.runtime.fake import FakeRuntime
 from launchpad.services import certificates
 from launchpad.services.catalogue import environment_of
 from launchpad.services.images import ImageService
-from launchpad.services.recipes import LABEL_RECIPE, LABEL_STAND_IN, needed, read_recipes, shipped_folder
+from launchpad.services.recipes import LABEL_HASH, LABEL_RECIPE, LABEL_STAND_IN, needed, read_recipes, shipped_folder
 from launchpad.settings import EnvironmentSettings, ImageSettings
 
 PEM = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
@@ -98,7 +98,7 @@ async def test_the_configured_image_wins_and_a_stand_in_says_so(folder: Path) ->
         context_tar=folder,
         tag="launchpad/top:1",
         build_args={},
-        labels={LABEL_RECIPE: "top", LABEL_STAND_IN: "true"},
+        labels={LABEL_RECIPE: "top", LABEL_HASH: "1", LABEL_STAND_IN: "true"},
     ):
         pass
     found = await service(folder, runtime).resolve(environment())
@@ -106,6 +106,42 @@ async def test_the_configured_image_wins_and_a_stand_in_says_so(folder: Path) ->
     runtime.missing_images.clear()
     found = await service(folder, runtime).resolve(environment())
     assert (found.reference, found.stand_in) == ("wanted:1", False)
+
+
+async def build(runtime: FakeRuntime, folder: Path, tag: str, recipe_hash: str) -> None:
+    """Makes an image with the labels of the recipe `top` and any tag."""
+    labels = {LABEL_RECIPE: "top", LABEL_HASH: recipe_hash, LABEL_STAND_IN: "true"}
+    async for _ in runtime.build_image(context_tar=folder, tag=tag, build_args={}, labels=labels):
+        pass
+
+
+async def test_an_image_made_from_ours_takes_nobodys_place(folder: Path) -> None:
+    """It inherits the labels and is newer; under whatever tag, only the recipe's own image is launched."""
+    runtime = FakeRuntime("d", missing_images=frozenset({"wanted:1"}))
+    await build(runtime, folder, "launchpad/top:aaaa", "aaaa")
+    for tag in ("institute/special:1", "launchpad/top:latest", "launchpad/top:bbbb", "elsewhere/launchpad/top:aaaa"):
+        await build(runtime, folder, tag, "aaaa")
+    assert (await service(folder, runtime).resolve(environment())).reference == "launchpad/top:aaaa"
+
+
+async def test_without_an_image_of_its_own_tag_there_is_none(folder: Path) -> None:
+    runtime = FakeRuntime("d", missing_images=frozenset({"wanted:1"}))
+    await build(runtime, folder, "institute/special:1", "aaaa")
+    with pytest.raises(ImageMissing):
+        await service(folder, runtime).resolve(environment())
+
+
+async def test_the_recipe_as_it_is_now_goes_before_newer_builds_of_others(folder: Path) -> None:
+    """As on a server where two versions of the program share an engine, or after a way back to an older one."""
+    runtime = FakeRuntime("d", missing_images=frozenset({"wanted:1"}))
+    now = read_recipes(folder, certificates.site_certificates(()))["top"]
+    await build(runtime, folder, now.tag, now.hash)
+    await build(runtime, folder, "launchpad/top:cccc", "cccc")
+    assert (await service(folder, runtime).resolve(environment())).reference == now.tag
+    (folder / "top" / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\nRUN true\n")
+    assert (await service(folder, runtime).resolve(environment())).reference == "launchpad/top:cccc", (
+        "until it is built"
+    )
 
 
 async def test_neither_is_there(folder: Path) -> None:

@@ -15,11 +15,21 @@ import structlog
 
 from ..domain.environments import Environment
 from ..domain.sizes import describe_bytes
-from ..errors import EngineRefused, ImageMissing
+from ..errors import EngineRefused, ImageMissing, SettingsError
 from ..runtime.base import ImageInfo, Progress, Runtime
 from ..settings import ImageSettings
 from .certificates import site_certificates
-from .recipes import LABEL_RECIPE, LABEL_STAND_IN, Recipe, context_tar, needed, read_recipes, shipped_folder
+from .recipes import (
+    LABEL_HASH,
+    LABEL_RECIPE,
+    LABEL_STAND_IN,
+    Recipe,
+    built_tag,
+    context_tar,
+    needed,
+    read_recipes,
+    shipped_folder,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +65,11 @@ class ImageService:
         self._known: dict[str, tuple[float, ResolvedImage]] = {}
 
     async def resolve(self, environment: Environment) -> ResolvedImage:
-        """The configured image where the engine has it, else the newest one built from the environment's recipe.
+        """The configured image where the engine has it, else the one built from the environment's recipe.
+
+        That is the image of the recipe as it is now; where it is not built yet, as after an upgrade, the newest one of
+        an older version of the recipe. Images made FROM a built one inherit its labels and are none of ours: an image
+        counts only under the very tag that its labels give it.
 
         What was found is believed for some seconds; the engine has the last word when a container is made.
 
@@ -74,13 +88,33 @@ class ImageService:
         if await self._runtime.image_exists(environment.image):
             return ResolvedImage(environment.image, stand_in=False)
         if environment.build is not None:
-            for image in await self._runtime.list_images(LABEL_RECIPE):
-                if image.labels[LABEL_RECIPE] == environment.build and image.references:
-                    return ResolvedImage(image.references[0], image.labels.get(LABEL_STAND_IN) == "true")
+            built = {
+                tag: image
+                for image in await self._runtime.list_images(LABEL_RECIPE)
+                if image.labels[LABEL_RECIPE] == environment.build and (tag := _own_tag(image)) is not None
+            }
+            if built:
+                current = await self._current_tag(environment.build)
+                tag = current if current in built else next(iter(built))  # the newest
+                return ResolvedImage(tag, built[tag].labels.get(LABEL_STAND_IN) == "true")
         raise ImageMissing(
             f"The image of {environment.title} is not on this server yet. Your administrator can fetch it with "
             "“launchpad images pull” or build one with “launchpad images build”."
         )
+
+    async def _current_tag(self, name: str) -> str | None:
+        """The tag of what the recipe would build now; None where there is no such recipe, or it cannot be read."""
+        try:
+            recipe = (await self._recipes()).get(name)
+        except SettingsError as error:
+            log.warning("images.recipes_unreadable", detail=error.detail)
+            return None
+        return recipe.tag if recipe is not None else None
+
+    async def _recipes(self) -> dict[str, Recipe]:
+        """Raises SettingsError where the recipes or the extra CA certificates cannot be read."""
+        certificates = await asyncio.to_thread(site_certificates, self._extra)
+        return await asyncio.to_thread(read_recipes, self._folder, certificates)
 
     async def pull(self, references: Sequence[str]) -> AsyncIterator[Progress]:
         """Fetches images, one after the other.
@@ -183,6 +217,12 @@ class ImageService:
             size = describe_bytes(image_info.size_bytes) if image_info else None
             rows.append(ImageRow(environment.name, environment.image, found.reference, found.stand_in, size))
         return rows
+
+
+def _own_tag(image: ImageInfo) -> str | None:
+    """The tag that an image built from a recipe has; None for one that has it not."""
+    tag = built_tag(image.labels[LABEL_RECIPE], image.labels.get(LABEL_HASH, ""))
+    return tag if tag in image.references else None
 
 
 async def _decoded(stream: asyncio.StreamReader, last: deque[str]) -> AsyncIterator[str]:

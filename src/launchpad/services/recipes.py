@@ -34,7 +34,7 @@ class Recipe:
 
     @property
     def tag(self) -> str:
-        return f"launchpad/{self.name}:{self.hash}"
+        return built_tag(self.name, self.hash)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -44,6 +44,11 @@ class Recipe:
             LABEL_STAND_IN: "true" if self.stand_in else "false",
             LABEL_TITLE: self.title,
         }
+
+
+def built_tag(name: str, recipe_hash: str) -> str:
+    """The one tag under which an image built from a recipe is known."""
+    return f"launchpad/{name}:{recipe_hash}"
 
 
 def shipped_folder() -> Path:
