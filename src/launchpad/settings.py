@@ -34,6 +34,8 @@ from .settings_values import (
     GpuChoice,
     HeaderName,
     HealthPath,
+    HelpContact,
+    HelpUrl,
     Ids,
     InstancesUrl,
     Ipv4Range,
@@ -272,6 +274,10 @@ class Settings(BaseSettings):
         "",
         pattern=r"^$|^(mailto:|https://|tel:)\S+$",
         description="Where people report weaknesses, `mailto:…` or `https://…`; shown at /.well-known/security.txt.",
+    )
+    help_url: HelpUrl = Field("", description="Your institute's page of help; every page and mail links to it.")
+    help_contact: HelpContact = Field(
+        "", description="Whom people ask, an e-mail address or words such as a room; shown on every page and in mails."
     )
     audit_days: int = Field(400, ge=1, description="How long the record of who did what is kept.")
     sign_in: SignInSettings = Field(default_factory=SignInSettings)

@@ -163,6 +163,8 @@ Name = Annotated[
 ]
 AbsolutePath = Annotated[str, _like(r"/[^\x00-\x1f]*", "write the whole path, from / on")]
 HealthPath = Annotated[str, _like(r"(/|\{root_path\})[^\x00-\x20]*", "write a path that begins with / or {root_path}")]
+HelpUrl = Annotated[str, _like(r"|https?://[^\s\"'<>]+", "write the whole address, like https://institute.edu/help")]
+HelpContact = Annotated[str, _like(r"[^\x00-\x1f\x7f]{0,120}", "write one line of at most 120 characters")]
 Ids = Annotated[str, _like(r"(\d+|\{uid\})?(:(\d+|\{uid\}))?", "write uid:gid as numbers, or {uid} for the owner's")]
 FolderName = Annotated[str, _like(r"[ !#-\[\]-~]+", "write the folder's name as the server lists it, in plain letters")]
 HeaderName = Annotated[str, _like("[A-Za-z][A-Za-z0-9-]*", "a header's name is made of letters, digits and hyphens")]

@@ -184,7 +184,7 @@ class Person:
         self.address = address
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=portal.app, client=("192.0.2.7", 4711)),
-            base_url=PUBLIC_URL,
+            base_url=portal.url,
             headers={"Accept": "text/html", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"},
             follow_redirects=True,
         )
@@ -195,7 +195,7 @@ class Person:
     async def send(self, form: Form, **changes: str) -> Page:
         """Sends a form of a page, with some fields filled in otherwise."""
         assert form.method == "post"
-        headers = {"Origin": PUBLIC_URL}
+        headers = {"Origin": self.portal.url}
         return Page.of(await self.http.post(form.action, data={**form.fields, **changes}, headers=headers))
 
     async def sign_in(self) -> Page:
@@ -231,6 +231,7 @@ class Portal:
     runtime: FakeRuntime
     letters: Letters
     homes: DirectoryHomes
+    url: str = PUBLIC_URL
     people: list[Person] = field(default_factory=list)
 
     def person(self, address: str) -> Person:

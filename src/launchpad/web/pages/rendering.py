@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -80,6 +81,13 @@ class PublicSettings:
     code_minutes: int
     allowed_domains: tuple[str, ...]
     semi_trusted: bool
+    help_url: str
+    help_contact: str
+
+    @property
+    def help_mailbox(self) -> str:
+        """The contact when it is an e-mail address, which a page can link to; else empty."""
+        return self.help_contact if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.help_contact) else ""
 
     @classmethod
     def of(cls, settings: Settings) -> PublicSettings:
@@ -90,6 +98,8 @@ class PublicSettings:
             code_minutes=settings.sign_in.code_minutes,
             allowed_domains=settings.sign_in.allowed_domains,
             semi_trusted=settings.public_url == settings.instances_url,
+            help_url=settings.help_url,
+            help_contact=settings.help_contact,
         )
 
 
