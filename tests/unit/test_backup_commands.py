@@ -128,7 +128,9 @@ def test_on_a_server_with_a_key_of_its_own_the_right_one_is_asked_for(made: str,
     assert "--identity; without it, this server's own" in said
 
 
-@pytest.mark.parametrize("content", ["age-encryption.org/v1\n-> scrypt", f"# {KEY.to_public()}\n"])
+@pytest.mark.parametrize(
+    "content", ["age-encryption.org/v1\n-> scrypt", f"# {KEY.to_public()}\n"], ids=["passphrase", "public key"]
+)
 def test_a_file_without_a_private_key_is_told_so(server: Server, tmp_path: Path, content: str) -> None:
     """Such as one that is protected by a passphrase; the server's own key does not stand in for it."""
     path = tmp_path / "not-it"

@@ -92,7 +92,7 @@ def test_what_still_waits_when_its_time_is_up_expires_with_another_reason() -> N
     assert next_transition(one, one.expires_at) == (State.EXPIRED, "its time ran out while it waited for room")
 
 
-@pytest.mark.parametrize("state", [State.STOPPING, *ENDED])
+@pytest.mark.parametrize("state", [State.STOPPING, *sorted(ENDED)])
 def test_what_is_ending_or_has_ended_is_left_alone(state: State) -> None:
     assert next_transition(instance(state), NOW + timedelta(days=400)) is None
 
