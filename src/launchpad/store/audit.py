@@ -16,7 +16,7 @@ from .database import Instant, metadata
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """`actor` is an e-mail address, "sweep", "cli" or "unknown"; `details` holds no secret and no code."""
+    """`actor` is an e-mail address, "sweep", "system", "cli" or "unknown"; `details` holds no secret and no code."""
 
     id: int
     at: datetime
