@@ -193,7 +193,7 @@ def _of_exit(exit_code: int | None) -> Cause | None:
 
 
 def _home_full(_: str) -> Cause:
-    return Cause(CauseKind.HOME_FULL, "there is no space left in your Home; delete something, or ask for more")
+    return Cause(CauseKind.HOME_FULL, "there is no space left in your home folder; delete something, or ask for more")
 
 
 def _port(_: str) -> Cause:
@@ -233,7 +233,7 @@ def _name_in(line: str) -> str:
 
 
 def _package(language: str, name: str, said: str) -> Cause:
-    words = f"the {language} package “{name}” that is installed in your Home does not work with it"
+    words = f"the {language} package “{name}” in your home folder does not work with it"
     return Cause(CauseKind.PACKAGE, f"{words} ({_short(said)})" if said else words)
 
 

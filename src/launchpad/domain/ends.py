@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .instances import Instance
+from .instances import Instance, State
 from .sizes import describe_bytes
 
 STOPPED_BY_OWNER = "stopped by you"
@@ -86,10 +87,18 @@ def memory_notice(instance: Instance) -> str | None:
     if instance.oom_at is None:
         return None
     memory, at = describe_bytes(instance.limits.memory_bytes), moment(instance.oom_at)
-    rest = "what that program had not saved is lost, the rest goes on"
+    rest = "what that program had not saved is lost, the rest keeps running"
     if instance.oom_count > 1:
         at = f"{at}, for the {_ordinal(instance.oom_count)} time"
     return f"a program in it needed more than its {memory} of memory and was ended on {at}; {rest}"
+
+
+def notices_of(instance: Instance, lacks: Sequence[str] = ()) -> tuple[str, ...]:
+    """What the owner of a running instance has to know: what happened to it, and what it lacks now."""
+    if instance.state is not State.RUNNING:
+        return ()
+    happened = memory_notice(instance)
+    return (happened, *lacks) if happened else tuple(lacks)
 
 
 def _ordinal(number: int) -> str:
@@ -120,7 +129,7 @@ def _bounded(text: str) -> str:
 # What is said to the owner, as somebody else reads it.
 _TO_OTHERS = (
     (re.compile(r"\byour account was suspended"), "its owner was suspended"),
-    (re.compile(r"\byour (Home|settings file|settings files)\b"), r"its owner's \1"),
+    (re.compile(r"\byour (Home|home folder|settings files?)\b"), r"its owner's \1"),
     (re.compile(r"\bone of your settings files\b"), "one of its owner's settings files"),
     (re.compile(r", so launch with more storage if you may"), ""),
     (re.compile(r" Try again; if it happens twice, tell your administrator\."), ""),

@@ -119,13 +119,15 @@ class Instance:
         return Place(self.created_at, self.id)
 
 
-def shortage(pids: int, pids_limit: int, home_used_bytes: int | None, home_limit_bytes: int | None) -> str | None:
-    """What a running instance is about to lack, in its owner's words; None: nothing."""
+def shortages(pids: int, pids_limit: int, home_used_bytes: int | None, home_limit_bytes: int | None) -> tuple[str, ...]:
+    """What a running instance is about to lack, in its owner's words."""
+    found = []
     if full := home_is_full(home_used_bytes, home_limit_bytes):
-        return f"{full}: nothing more can be saved until you delete something"
+        found.append(f"{full}: nothing more can be saved until you delete something")
     if pids >= NEARLY * pids_limit:
-        return f"it runs as many processes and threads as it may ({pids_limit}): no more can start until some end"
-    return None
+        most = f"it runs as many processes and threads as it may ({pids_limit})"
+        found.append(f"{most}: no more can start until some end")
+    return tuple(found)
 
 
 def home_is_full(used_bytes: int | None, limit_bytes: int | None) -> str | None:

@@ -171,6 +171,12 @@ class InstanceService:
         async with self._database.reading() as db:
             return _found(await instances.by_id(db, instance_id))
 
+    async def names(self, instance_id: str) -> dict[str, str]:
+        """What it is called in the audit, by `environment` and `owner`; nothing for one that is not there any more."""
+        async with self._database.reading() as db:
+            found = await instances.by_id(db, instance_id)
+            return await names(db, found) if found else {}
+
     async def count_by_state(self) -> dict[State, int]:
         async with self._database.reading() as db:
             return await instances.count_by_state(db)
