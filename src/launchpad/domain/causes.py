@@ -77,6 +77,7 @@ _PERMISSION = re.compile(r"[Pp]ermission denied|\[Errno 13\]|\bEACCES\b|Operatio
 _MISSING_COMMAND = re.compile(r"(?:^|[\s:])([\w./+-]+): (?:command )?not found|exec: \"?([^\s:\"]+)\"?: .*not found")
 _MISSING_MODULE = re.compile(r"No module named ['\"]([\w.]+)")
 _MISSING_FILE = re.compile(r"(?:No such file or directory|cannot open file|\[Errno 2\]|\bENOENT\b)")
+_PATH = re.compile(r"(?<![\w.:/])(~?/[\w.@+~/-]{1,119}\w)")
 _QUOTED = re.compile(r"['\"\u2018\u201c]([^'\"\u2019\u201d]{1,120})['\"\u2019\u201d]")
 
 
@@ -225,11 +226,10 @@ def _missing_command(name: str) -> Cause:
 
 
 def _name_in(line: str) -> str:
-    found = _QUOTED.findall(line)
-    if found:
-        return f"“{found[-1]}”"
-    path = re.search(r"(/[\w.@+~/-]{2,120})", line)
-    return f"“{path[1]}”" if path else ""
+    """The path that it is about, else what stands in quotes."""
+    paths = _PATH.findall(line)
+    found = paths or [name for name in _QUOTED.findall(line) if " " not in name.strip()]
+    return f"“{found[-1]}”" if found else ""
 
 
 def _package(language: str, name: str, said: str) -> Cause:

@@ -112,7 +112,7 @@ def moment(at: datetime) -> str:
 
 def with_first_cause(reason: str, instance: Instance) -> str:
     """The reason of an end, with what went wrong before it: the first cause is not lost behind the last."""
-    if instance.oom_at is None or "memory" in reason:
+    if instance.oom_at is None or "out of memory at" in reason:
         return _bounded(reason)
     memory = describe_bytes(instance.limits.memory_bytes)
     return _bounded(f"{reason}; before, a program in it ran out of memory at {memory} (on {moment(instance.oom_at)})")

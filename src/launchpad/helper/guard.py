@@ -138,6 +138,7 @@ class Guard:
             command=tuple(_fill(word, token) for word in ours.command),
             env_vars={name: _fill(text, token) for name, text in ours.env_vars.items()},
             mounts=tuple(mounts),
+            safe_mode=sent.safe_mode,
         )
         for field in ("network_port", "pids_limit", "user", "hostname", "stop_grace_seconds", "gpus"):
             if getattr(sent, field) != getattr(filled, field):
