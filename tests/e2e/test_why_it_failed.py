@@ -61,8 +61,8 @@ BROKEN = {
     ),
     "settings": (
         ".jupyter/jupyter_server_config.py",
-        "raise ValueError('on purpose')\n",
-        "your settings file ~/.jupyter/jupyter_server_config.py does not work",
+        "c.ServerApp.port = 'on purpose'\n",
+        "one of your settings files does not work (The 'port' trait of a ServerApp instance expected",
     ),
 }
 

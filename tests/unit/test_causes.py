@@ -57,6 +57,10 @@ BROKEN_SETTINGS = """\
 BAD_JSON = (
     "Bad config encountered during initialization: Failed loading config file /home/a/.jupyter/jupyter_config.json\n"
 )
+BAD_VALUE = (
+    "[C 2026-03-02 09:30:00 ServerApp] Bad config encountered during initialization: The 'port' trait of a ServerApp "
+    "instance expected an int, not the str 'x'.\n"
+)
 R_PROFILE = """\
 Error in file(filename, "r", encoding = encoding) : cannot open the connection
 Error in source("~/.Rprofile") : on purpose
@@ -97,6 +101,7 @@ CALM = "[I 2026-03-02 09:30:00.000 ServerApp] Serving notebooks from local direc
         (CONDA_IN_HOME, CauseKind.PACKAGE, "“tornado”"),
         (BROKEN_SETTINGS, CauseKind.SETTINGS, "~/.jupyter/jupyter_server_config.py"),
         (BAD_JSON, CauseKind.SETTINGS, "~/.jupyter/jupyter_config.json"),
+        (BAD_VALUE, CauseKind.SETTINGS, "(The 'port' trait of a ServerApp instance expected an int"),
         (R_PROFILE, CauseKind.SETTINGS, "~/.Rprofile"),
         (R_PACKAGE, CauseKind.PACKAGE, "the R package “rlang”"),
         (FULL, CauseKind.HOME_FULL, "no space left in your home folder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -287,3 +288,22 @@ async def test_each_environment_says_what_safe_mode_changes_besides(tmp_path: Pa
     rstudio = platform.catalogue["rstudio"]
     assert rstudio.safe_mode_env_vars["RSTUDIO_DATA_HOME"].startswith("/tmp/")
     await world.close()
+
+
+async def test_after_the_server_was_restarted_that_is_the_reason_and_only_once(
+    world: World, platform: Platform, alice: User
+) -> None:
+    lost = await running(world, platform, alice)
+    await world.crash(platform)
+    await world.runtime.kill(lost.id, exit_code=255)
+    database = sqlite3.connect(world.database_file)
+    database.execute("UPDATE kv SET value = ? WHERE key = 'endings.boot_id'", (json.dumps("an earlier start"),))
+    database.commit()
+    database.close()
+    restarted = await world.open()
+    await restarted.sweep.sweep(world.clock())  # whichever process looks first
+    assert (await reaches(restarted, lost.id, State.FAILED)).reason == "the server was restarted"
+    later = await reaches(restarted, (await launch(restarted, alice)).id, State.RUNNING)
+    await world.runtime.kill(later.id, exit_code=1)
+    await restarted.sweep.sweep(world.clock())
+    assert (await reaches(restarted, later.id, State.FAILED)).reason == "JupyterLab ended by itself with exit code 1"

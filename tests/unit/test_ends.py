@@ -10,6 +10,7 @@ import pytest
 from launchpad.domain.ends import (
     REASON_LENGTH,
     EndFacts,
+    Gap,
     is_recent,
     memory_notice,
     notices_of,
@@ -43,10 +44,10 @@ HUNGRY = replace(RUNNING, oom_at=NOW, oom_count=1)
         (EndFacts(True, 137, out_of_memory=True), "out of memory at 8 GB"),
         (EndFacts(True, 137, out_of_memory=True, signalled=True), "out of memory at 8 GB"),
         (EndFacts(False), "its container is gone; it was removed from outside the platform"),
-        (EndFacts(True, 137, signalled=True), "X was ended from outside the platform, by a command on the server"),
-        (EndFacts(True, 0, signalled=True), "X was ended from outside the platform, by a command on the server"),
-        (EndFacts(True, 255, server_restarted=True), "the server was restarted"),
-        (EndFacts(True, 137, engine_restarted=True), "it ended while the server's container engine was restarted"),
+        (EndFacts(True, 137, signalled=True), "X was killed from outside the platform, by a command on the server"),
+        (EndFacts(True, 0, signalled=True), "X was stopped from outside the platform, by a command on the server"),
+        (EndFacts(True, 255, gap=Gap.SERVER), "the server was restarted"),
+        (EndFacts(True, 137, gap=Gap.ENGINE), "it ended while the server's container engine was restarted"),
         (EndFacts(True, 137), "X was killed (exit code 137), by a program in it or on the server; no lack of memory"),
         (EndFacts(True, 143), "X was told to end (exit code 143)"),
         (EndFacts(True, 0), "X was shut down from inside"),
@@ -71,7 +72,7 @@ def test_only_a_good_end_from_inside_is_one_by_itself() -> None:
         EndFacts(True, 1),
         EndFacts(True, 0, signalled=True),
         EndFacts(False),
-        EndFacts(True, 0, engine_restarted=True),
+        EndFacts(True, 0, gap=Gap.ENGINE),
     ):
         assert not other.by_itself
 

@@ -51,7 +51,8 @@ _R_LOAD = re.compile(
 _R_ERROR = re.compile(r"^(?:Error(?: in .*)?:|Error in |Execution halted)")
 _JUPYTER_SETTINGS = re.compile(r"/(\.jupyter/[\w./-]+\.(?:py|json))|/(\.ipython/[\w./-]+\.py)")
 _BAD_SETTINGS = re.compile(
-    r"Exception while loading config file|Bad config encountered during initialization|Failed loading config file"
+    r"Exception while loading config file|Failed loading config file|"
+    r"Bad config encountered during initialization(?:: (The '\w+' trait .*))?"
 )
 _R_PROFILE = re.compile(r"(?:^|[\s/\"'\u2018(])(\.Rprofile|\.Renviron|\.RData)\b")
 _TRACEBACK = "Traceback (most recent call last)"
@@ -172,9 +173,9 @@ def _of_r(lines: Sequence[str]) -> Cause | None:
 def _of_lines(lines: Sequence[str]) -> Cause | None:
     """What the last line says that says anything."""
     for line in reversed(lines):
-        if _BAD_SETTINGS.search(line):
+        if bad := _BAD_SETTINGS.search(line):
             found = _JUPYTER_SETTINGS.search(line)
-            return _settings(found[1] or found[2] if found else "", "")
+            return _settings(found[1] or found[2] if found else "", bad[1] or "")
         for pattern, cause in _SPECIAL:
             if pattern.search(line):
                 return cause(line)

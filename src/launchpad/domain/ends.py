@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from .instances import Instance, State
 from .sizes import describe_bytes
@@ -19,6 +20,14 @@ LATELY = timedelta(seconds=30)  # between a cause and the end that it explains
 REASON_LENGTH = 500  # characters, as the database has it
 
 
+class Gap(StrEnum):
+    """Nothing was missed, the engine was away, or the whole server was."""
+
+    NONE = ""
+    ENGINE = "engine"
+    SERVER = "server"
+
+
 @dataclass(frozen=True)
 class EndFacts:
     """What is known of a container that is not running although the platform did not end it.
@@ -27,21 +36,19 @@ class EndFacts:
         exists: false: it is gone.
         out_of_memory: something in it was killed for memory, and it ended of that.
         signalled: somebody told the engine to end it (docker stop, kill, rm), or the engine itself was ended.
-        server_restarted: it was started before the server was.
-        engine_restarted: the engine was away in between.
+        gap: what kept everybody from seeing how it ended.
     """
 
     exists: bool
     exit_code: int | None = None
     out_of_memory: bool = False
     signalled: bool = False
-    server_restarted: bool = False
-    engine_restarted: bool = False
+    gap: Gap = Gap.NONE
 
     @property
     def from_outside(self) -> bool:
         """Neither the application nor its owner ended it."""
-        return not self.exists or self.signalled or self.server_restarted or self.engine_restarted
+        return not self.exists or self.signalled or self.gap is not Gap.NONE
 
     @property
     def by_itself(self) -> bool:
@@ -54,14 +61,15 @@ def why_ended(title: str, memory_bytes: int, facts: EndFacts) -> str:
     memory = describe_bytes(memory_bytes)
     if facts.out_of_memory:
         return f"out of memory at {memory}"
-    if facts.server_restarted:
+    if facts.gap is Gap.SERVER:
         return "the server was restarted"
-    if facts.engine_restarted:
+    if facts.gap is Gap.ENGINE:
         return "it ended while the server's container engine was restarted"
     if not facts.exists:
         return "its container is gone; it was removed from outside the platform"
     if facts.signalled:
-        return f"{title} was ended from outside the platform, by a command on the server or a stop of its engine"
+        how = "killed" if facts.exit_code == KILLED else "stopped"
+        return f"{title} was {how} from outside the platform, by a command on the server or a stop of its engine"
     if facts.exit_code == 0:
         return f"{title} was shut down from inside"
     if facts.exit_code == KILLED:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from ..domain.causes import Cause
-from ..domain.ends import with_first_cause
+from ..domain.ends import Gap, with_first_cause
 from ..domain.environments import Environment
 from ..domain.instances import LIVE, Instance, Stage, State
 from ..errors import ContainerEnded, EngineRefused, EngineUnavailable, LaunchpadError
@@ -298,15 +298,17 @@ class Carrier:
             EngineUnavailable: nothing can be said, and nothing was changed.
         """
         containers = {container.instance_id: container for container in await self._runtime.list_containers()}
+        gap = await self._endings.gap(engine_was_away)
         async with self._database.reading() as db:
             live = await instances.in_states(db, State.STARTING, State.RUNNING, State.STOPPING)
         known = {instance.id for instance in live}
         strays = [container for container in containers.values() if container.instance_id not in known]
         outcomes = [
             await self._one("-", self._runtime.mend_network()),  # a firewall loaded anew knows nothing of our rules
-            *[await self._one(one.id, self._reconcile(one, containers.get(one.id), engine_was_away)) for one in live],
+            *[await self._one(one.id, self._reconcile(one, containers.get(one.id), gap)) for one in live],
         ]
         outcomes += [await self._one(stray.instance_id, self._reconcile_stray(stray)) for stray in strays]
+        await self._endings.compared()
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def end_unknown(self) -> list[str]:
@@ -356,13 +358,11 @@ class Carrier:
         await self._runtime.remove(container.instance_id)
         return Outcome(container.instance_id, "removed", "its instance had ended")
 
-    async def _reconcile(
-        self, instance: Instance, container: Container | None, engine_was_away: bool = False
-    ) -> Outcome | None:
+    async def _reconcile(self, instance: Instance, container: Container | None, gap: Gap = Gap.NONE) -> Outcome | None:
         if instance.id in self._tasks:
             return None  # this process is at it
         if instance.state is State.RUNNING:
-            return await self._reconcile_running(instance, container, engine_was_away)
+            return await self._reconcile_running(instance, container, gap)
         if self._mark.is_alive(instance.carrier) and instance.carrier != self.id:
             return None  # another process is at it
         if instance.state is State.STARTING:
@@ -379,9 +379,7 @@ class Carrier:
         async with self._database.transaction() as db:
             await instances.note(db, instance.id, carrier=self.id)
 
-    async def _reconcile_running(
-        self, instance: Instance, container: Container | None, engine_was_away: bool
-    ) -> Outcome | None:
+    async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
         if container is None or container.state is not ContainerState.RUNNING:
             # What was listed may be older than the row: it may have begun to run in between.
             container = await self._runtime.find(instance.id)
@@ -391,7 +389,7 @@ class Carrier:
             async with self._database.transaction() as db:
                 await instances.note(db, instance.id, host=container.address.host, port=container.address.port)
             return Outcome(instance.id, "address renewed", f"it is reached at {container.address} now")
-        ended = await self._endings.by_itself(instance, container, self.id, engine_was_away)
+        ended = await self._endings.by_itself(instance, container, self.id, gap)
         if ended is None:
             return None  # somebody else ended it meanwhile
         self.changes.tell(instance.id)

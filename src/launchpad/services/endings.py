@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.causes import Cause, CauseKind, likely_cause
-from ..domain.ends import EndFacts, is_recent, reason_for_others, why_ended, with_cause, with_first_cause
+from ..domain.ends import EndFacts, Gap, is_recent, reason_for_others, why_ended, with_cause, with_first_cause
 from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State, home_is_full
 from ..errors import ContainerEnded, LaunchpadError, StartFailed
 from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
-from ..store import audit, instances, users
+from ..store import audit, instances, kv, users
 from ..store.database import Database
 from .audit import SYSTEM
 from .instance_logs import InstanceLogs
 
+_BOOT = "endings.boot_id"  # key of the start of this server after which all rows were compared with the engine
 ONE_KILL = timedelta(seconds=2)  # within it, the kernel's events tell of the same one
 
 
@@ -64,21 +66,35 @@ class Endings:
 
     # -- why it ended ------------------------------------------------------------------------------------------------
 
-    def facts(self, instance: Instance, container: Container | None, engine_was_away: bool = False) -> EndFacts:
+    async def gap(self, engine_was_away: bool) -> Gap:
+        """What kept everybody from seeing what happened to containers, since they were last compared with the rows."""
+        async with self._database.reading() as db:
+            before = await kv.get(db, _BOOT)
+        if before is not None and before != boot_id():
+            return Gap.SERVER
+        return Gap.ENGINE if engine_was_away else Gap.NONE
+
+    async def compared(self) -> None:
+        """All rows have been compared with the engine since this server was started."""
+        async with self._database.reading() as db:
+            if await kv.get(db, _BOOT) == boot_id():
+                return
+        async with self._database.transaction() as db:
+            await kv.put(db, _BOOT, boot_id(), self._now())
+
+    def facts(self, instance: Instance, container: Container | None, gap: Gap = Gap.NONE) -> EndFacts:
         """What is known of a container that does not run although nobody of ours ended it."""
         now = self._now()
         exit_code = container.exit_code if container else None
         killed_for_memory = container is not None and container.out_of_memory
         # Where the engine does not say so (it can miss it on control groups version 1), the kernel's event does.
         told = exit_code not in (None, 0) and is_recent(instance.oom_at, now)
-        started = container.started_at if container else None
         return EndFacts(
             exists=container is not None,
             exit_code=exit_code,
             out_of_memory=killed_for_memory or told,
             signalled=is_recent(self._signalled.get(instance.id), now),
-            server_restarted=started is not None and started < booted_at(now),
-            engine_restarted=engine_was_away,
+            gap=gap,
         )
 
     async def _facts_now(self, instance: Instance) -> EndFacts | None:
@@ -132,7 +148,7 @@ class Endings:
                 await self.record(db, instance, State.FAILED, reason)
 
     async def by_itself(
-        self, instance: Instance, container: Container | None, carrier: str, engine_was_away: bool
+        self, instance: Instance, container: Container | None, carrier: str, gap: Gap
     ) -> tuple[State, str] | None:
         """Commits the end of a running instance that ended by itself, explained and with its log kept.
 
@@ -142,7 +158,7 @@ class Endings:
         Returns:
             What it ends as, and why; None when somebody ended it meanwhile.
         """
-        facts = self.facts(instance, container, engine_was_away)
+        facts = self.facts(instance, container, gap)
         text = await self._logs.keep(instance.id, self._now())
         cause = self.cause(text, facts)
         reason = with_first_cause(self.why_ended(instance, facts), instance)
@@ -175,6 +191,7 @@ async def names(db: AsyncConnection, instance: Instance) -> dict[str, str]:
     return {"environment": instance.environment, "owner": owner.email if owner else ""}
 
 
-def booted_at(now: datetime) -> datetime:
-    """When this server was started, which is the engine's as well."""
-    return now - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
+@cache
+def boot_id() -> str:
+    """Another one each time this server, which is the engine's as well, is started."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
