@@ -247,7 +247,7 @@ class EngineRuntime(EngineImages):
         try:
             return log_text(await self._client.call(f"containers/{name}/logs", "GET", params=params))
         except DockerError as error:
-            if error.status == 404:
+            if error.status in (404, 409):  # gone, or being removed
                 return ""
             raise refused(error, "read the instance's log") from error
 
