@@ -199,3 +199,7 @@ class StartFailed(Unavailable):
     """The container ran but never became usable."""
 
     code = "start-failed"
+
+
+class ContainerEnded(StartFailed):
+    """The container is not running any more although its start is under way; the engine knows how it ended."""

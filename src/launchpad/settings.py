@@ -41,6 +41,7 @@ from .settings_values import (
     Ipv4Range,
     Name,
     Origin,
+    Pattern,
     PortRange,
     Section,
     Size,
@@ -204,6 +205,13 @@ class OfferSettings(Section):
     default_days: Days | None = Field(None, description="Offered first.")
 
 
+class SafeModeSettings(Section):
+    """What a launch in safe mode changes, besides the variables that it sets in every environment."""
+
+    env_vars: dict[str, str] = Field(default_factory=dict, description="Variables put over the environment's own.")
+    command: tuple[str, ...] = Field((), description="Words added to `command`, where that is not empty.")
+
+
 class EnvironmentSettings(Section):
     """One entry of the catalogue. Texts may hold `{root_path}`, `{token}`, `{username}`, `{uid}`, `{home}`."""
 
@@ -236,6 +244,12 @@ class EnvironmentSettings(Section):
     pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
     start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer has failed.")
+    failure_patterns: tuple[Pattern, ...] = Field(
+        (), description="Regular expressions; a launch has failed, too, when three lines of its log match one of them."
+    )
+    safe_mode: SafeModeSettings = Field(
+        default_factory=SafeModeSettings, description="What safe mode changes in this environment."
+    )
     offer: OfferSettings = Field(default_factory=OfferSettings, description="Choices that differ from [limits].")
 
 

@@ -169,3 +169,14 @@ Ids = Annotated[str, _like(r"(\d+|\{uid\})?(:(\d+|\{uid\}))?", "write uid:gid as
 FolderName = Annotated[str, _like(r"[ !#-\[\]-~]+", "write the folder's name as the server lists it, in plain letters")]
 HeaderName = Annotated[str, _like("[A-Za-z][A-Za-z0-9-]*", "a header's name is made of letters, digits and hyphens")]
 Capability = Annotated[str, _like("[A-Z_]+", "write it like CHOWN, without CAP_")]
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"this is no regular expression: {error}") from error
+    return text
+
+
+Pattern = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_regular_expression)]

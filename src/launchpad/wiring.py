@@ -20,9 +20,11 @@ from .services.certificates import site_certificates, write_bundle
 from .services.doctor import Doctor
 from .services.doorkeeper import Doorkeeper
 from .services.drill import DrillService
+from .services.endings import Endings
 from .services.gate import GateService
 from .services.images import ImageService
 from .services.importing import ImportService
+from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.launching import Launcher
 from .services.logins import LoginService
@@ -54,6 +56,11 @@ def mailer_of(settings: Settings, state: StateDir) -> Mailer:
 def mailbox_of(settings: Settings) -> Mailbox | None:
     """Where reports of undelivered mail come to, if anybody is to look there."""
     return ImapMailbox(settings.mail) if settings.mail.bounces.host else None
+
+
+def _passwords(settings: Settings) -> tuple[str, ...]:
+    both = (settings.mail.password, settings.mail.bounces.password)
+    return tuple(one.get_secret_value() for one in both if one is not None)
 
 
 def build_platform(
@@ -89,10 +96,14 @@ def build_platform(
     ca_bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
     launcher = Launcher(settings, runtime, state.key("instance-token"), ca_bundle)
     mark = CarrierMark(state)
-    carrier = Carrier(database, runtime, homes, images, launcher, catalogue, mark, now)
+    logs = InstanceLogs(
+        database, runtime, lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings))
+    )
+    endings = Endings(database, runtime, homes, logs, catalogue, now)
+    carrier = Carrier(database, runtime, homes, images, launcher, catalogue, mark, endings, now)
     offers = OfferService(database, settings, runtime)
     instances = InstanceService(database, settings, offers, carrier, catalogue)
-    sweep = SweepService(database, carrier, offers, bounces, settings.audit_days)
+    sweep = SweepService(database, carrier, endings, offers, bounces, settings.audit_days)
     carrier.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     doorkeeper = Doorkeeper(database, settings, runtime)
@@ -119,6 +130,7 @@ def build_platform(
         doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, bounces, catalogue, state.deployment_id),
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
+        instance_logs=logs,
         offers=offers,
         logins=logins,
         passkeys=PasskeyService(database, settings, logins, mail),

@@ -175,7 +175,7 @@ async def test_events_tell_of_starts_and_ends(runtime: Runtime, small_image: str
             seen.append((event.instance_id, event.kind))
             if event.kind == "ended":
                 break
-    assert seen == [(ID, "started"), (ID, "ended")]
+    assert seen == [(ID, "started"), (ID, "signalled"), (ID, "ended")], "a signal comes before the end that it makes"
 
 
 async def test_a_start_that_is_cancelled_can_be_repeated(runtime: Runtime, small_image: str) -> None:

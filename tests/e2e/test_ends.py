@@ -43,9 +43,28 @@ async def test_f3_a_container_that_dies_is_recorded_with_its_reason(shared_platf
         docker("kill", shared_platform.container_of(instance["id"])["Id"])
         ended = await _ended(gus, instance["id"])
         assert ended["state"] == "failed"
-        assert "killed" in ended["reason"]
+        assert "killed from outside the platform" in ended["reason"]
+        assert "memory" not in ended["reason"]
+        log = await gus.http.get(f"/api/v1/instances/{instance['id']}/log")
+        assert "Jupyter Server" in log.text, "its last words are kept"
         again = await gus.launch_and_wait("jupyterlab")
         await gus.stop(again["id"])
+
+
+async def test_f3_a_container_that_is_removed_outside_suggests_no_memory_and_stands_in_the_audit(
+    shared_platform: LivePlatform,
+) -> None:
+    async with shared_platform.person("ivy@example.org") as ivy:
+        instance = await ivy.launch_and_wait("jupyterlab")
+        docker("rm", "-f", shared_platform.container_of(instance["id"])["Id"])
+        ended = await _ended(ivy, instance["id"])
+        assert "outside the platform" in ended["reason"]
+        assert "memory" not in ended["reason"]
+        records = json.loads(shared_platform.command("audit", "--search", instance["id"], "--json"))
+        (record,) = [one for one in records if one["action"] == "instance.failed"]
+        assert record["actor"] == "system"
+        assert "outside the platform" in record["details"]["reason"]
+        assert record["details"]["owner"] == "ivy@example.org"
 
 
 async def test_f3_out_of_memory_says_so(shared_platform: LivePlatform) -> None:
@@ -59,7 +78,11 @@ async def test_f3_out_of_memory_says_so(shared_platform: LivePlatform) -> None:
         if now["state"] != "running":
             assert "out of memory at 1 GB" in (await _ended(hal, instance["id"]))["reason"]
         else:
-            await hal.stop(instance["id"])
+            while not (notices := (await hal.get(instance["id"]))["notices"]):
+                await asyncio.sleep(0.2)
+            assert "needed more than its 1 GB of memory" in notices[0]
+            ended = await hal.stop(instance["id"])
+            assert "ran out of memory at 1 GB" in ended["reason"], "the first cause is not lost behind the last"
 
 
 async def _ended(person: object, instance_id: str) -> dict[str, str]:

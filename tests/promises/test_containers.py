@@ -368,7 +368,8 @@ async def test_c4_f3_a_memory_hog_is_ended_and_its_owner_told_while_the_instance
     page = await anna.http.get("/dashboard", headers={"Accept": "text/html"})
     assert "A program in it needed more than its" in page.text
     await anna.stop(hers)
-    assert (await anna.get(hers))["reason"] == "stopped by you"
+    reason = str((await anna.get(hers))["reason"])
+    assert reason.startswith("stopped by you; before, a program in it ran out of memory at 512 MB"), reason
     await ben.stop(his)
 
 

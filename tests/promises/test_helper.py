@@ -14,13 +14,14 @@ import re
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from launchpad.domain.safe_mode import in_safe_mode
 from launchpad.errors import HelperRefused, HelperUnavailable
 from launchpad.helperline import HelperLine
 from launchpad.runtime import wire
@@ -50,12 +51,14 @@ class Helped:
     settings: Settings
     path: Path
 
-    def launch(self, environment: str = "jupyterlab", username: str = "anna", uid: int = UID) -> Plain:
+    def launch(
+        self, environment: str = "jupyterlab", username: str = "anna", uid: int = UID, *, safe_mode: bool = False
+    ) -> Plain:
         """What an honest portal sends."""
         found = catalogue_of(self.settings)[environment]
         values = Launcher(self.settings, self.runtime, b"k" * 32).placeholders(found, ID, username, uid)
         spec = specification(
-            found,
+            in_safe_mode(found) if safe_mode else found,
             values,
             instance_id=ID,
             owner_id=OWNER,
@@ -65,7 +68,7 @@ class Helped:
             home=self.settings.homes.root / username,
             shared=self.settings.mounts,
         )
-        plain: Plain = wire.plain(spec)
+        plain: Plain = wire.plain(replace(spec, safe_mode=safe_mode))
         return plain
 
 
@@ -100,6 +103,21 @@ async def test_c6_what_the_settings_make_of_a_launch_is_started(helped: Helped, 
     await helped.line.ask("remove", {"instance_id": ID})
     spec["mounts"] = [each for each in spec["mounts"] if each["target"] != "/data"]
     assert (await helped.line.ask("start", {"spec": spec}))["state"] == "running"
+
+
+@pytest.mark.parametrize("environment", ["jupyterlab", "rstudio"])
+async def test_c6_a_launch_in_safe_mode_is_what_the_settings_make_of_it(helped: Helped, environment: str) -> None:
+    """The helper puts it together itself; one that only says so, or only looks so, is refused."""
+    spec = helped.launch(environment, safe_mode=True)
+    assert (await helped.line.ask("start", {"spec": spec}))["state"] == "running"
+    made = helped.runtime._running[ID].spec
+    assert made.safe_mode
+    assert made.env_vars["PYTHONNOUSERSITE"] == "1"
+    await helped.line.ask("remove", {"instance_id": ID})
+    for odd in ({**spec, "safe_mode": False}, {**helped.launch(environment), "safe_mode": True}):
+        with pytest.raises(HelperRefused):
+            await helped.line.ask("start", {"spec": odd})
+    assert await helped.runtime.list_containers() == []
 
 
 def _mount(source: str, target: str, *, read_only: bool = False) -> Plain:

@@ -214,7 +214,9 @@ async def test_the_audit_tells_who_did_what_and_can_be_searched(portal: Portal, 
     await ada.running()
     page = await admin.get("/admin/audit?q=instance.launched")
     assert "ada@example.org" in page.words
-    assert "environment: jupyterlab" in page.words
+    assert "JupyterLab of ada@example.org" in page.words, "what the id alone does not say"
+    assert "memory: " in page.words
+    assert "environment" not in page.text_of("results"), "said once"
     assert "sign-in" not in page.text_of("results")
     assert "Nothing matches" in (await admin.get("/admin/audit?q=zzz")).words
 

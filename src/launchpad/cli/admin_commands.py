@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..domain.audit_words import details_in_words, instance_in_words
+from ..domain.ends import notices_of, reason_for_others
 from ..domain.sizes import describe_bytes
 from ..domain.users import Role, User, UserStatus
 from ..services.audit import CLI
@@ -18,7 +20,7 @@ from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json, show_table
 
 users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True, add_completion=False)
-instances = typer.Typer(help="Everyone's instances: list, stop, extend.", no_args_is_help=True, add_completion=False)
+instances = typer.Typer(help="Everyone's instances: list, stop, log.", no_args_is_help=True, add_completion=False)
 limits = typer.Typer(help="The choices and defaults offered at launch.", no_args_is_help=True, add_completion=False)
 
 Email = Annotated[str, typer.Argument(help="The user's e-mail address.")]
@@ -139,7 +141,7 @@ def list_instances(
                 "memory": describe_bytes(instance.limits.memory_bytes),
                 "cpus": instance.limits.cpus,
                 "expires": instance.expires_at,
-                "reason": instance.reason,
+                "reason": "; ".join(notices_of(instance)) or reason_for_others(instance.reason, instance.ended_by),
             }
             for instance in found
         ]
@@ -147,6 +149,16 @@ def list_instances(
     rows = with_platform(config, work)
     columns = ("id", "owner", "environment", "state", "memory", "cpus", "expires", "reason")
     show_table(rows, columns, as_json=as_json, empty="No instances.")
+
+
+@instances.command("log")
+def instance_log(instance_id: InstanceId, config: ConfigOption = None) -> None:
+    """Print the last lines of an instance: of a live one as of now, of an ended one as kept at its end."""
+
+    async def work(platform: Platform) -> str:
+        return await platform.instance_logs.of(await platform.instances.get_any(instance_id))
+
+    out.print(with_platform(config, work), markup=False, highlight=False, end="")
 
 
 @instances.command("stop")
@@ -157,7 +169,7 @@ def stop_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
         await platform.instances.stop_any(instance_id, CLI, platform.now())
         await platform.carrier.wait()
         instance = await platform.instances.get_any(instance_id)
-        return f"{instance.state}: {instance.reason}"
+        return f"{instance.state}: {reason_for_others(instance.reason, instance.ended_by)}"
 
     out.print(with_platform(config, work), markup=False)
 
@@ -214,8 +226,14 @@ def set_limits(
     out.print("The choices were replaced.")
 
 
+def _subject(row: Mapping[str, Any]) -> str:
+    """An instance by what it is and whose, besides its id."""
+    named = instance_in_words(row["details"])
+    return f"{named} ({row['subject']})" if named else str(row["subject"])
+
+
 def audit(
-    search: Annotated[str, typer.Option(help="Part of an actor, an action or a subject.")] = "",
+    search: Annotated[str, typer.Option(help="Part of an actor, an action, a subject or the details.")] = "",
     limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -226,5 +244,7 @@ def audit(
         return [vars(record) for record in await platform.audit.page(limit=limit, search=search)]
 
     rows = with_platform(config, work)
+    if not as_json:
+        rows = [{**row, "subject": _subject(row), "details": details_in_words(row["details"])} for row in rows]
     columns = ("at", "actor", "client", "action", "subject", "details")
     show_table(rows, columns, as_json=as_json, empty="Nothing recorded.")

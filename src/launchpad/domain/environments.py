@@ -51,6 +51,8 @@ class Environment:
         gpus: which of the server's GPUs its instances see; they are shared, not shared out.
         health_path: answers below 400 once the application is usable, without log-in.
         stop_grace_seconds: how long the application may take to save when it is stopped.
+        failure_patterns: regular expressions of lines in the log that say, when they repeat, that it cannot start.
+        safe_mode_env_vars, safe_mode_command: what safe mode changes besides what it changes everywhere.
     """
 
     name: str
@@ -73,3 +75,6 @@ class Environment:
     pids_limit: int = 2048
     stop_grace_seconds: int = 10
     start_timeout_seconds: int = 120
+    failure_patterns: tuple[str, ...] = ()
+    safe_mode_env_vars: Mapping[str, str] = field(default_factory=dict)
+    safe_mode_command: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from .causes import CauseKind
 from .limits import Limits
 from .paging import Place
 from .sizes import describe_bytes
@@ -78,7 +79,9 @@ NEARLY = 0.98  # of a limit: where programs begin to fail
 class Instance:
     """`ending_as` and `reason` are decided when the end is decided.
 
-    `reason` is in the user's words; while it runs, it is what its owner has to know, such as a lack of memory.
+    `reason` is in its owner's words (see `ends.reason_for_others`); `ended_by` is who ended it, as the audit names
+    them. `cause` is the likely cause of a failure, `oom_count` and `oom_at` how often, and when last, the kernel ended
+    something in it for memory.
     """
 
     id: str
@@ -97,6 +100,11 @@ class Instance:
     image: str | None = None
     stand_in: bool = False
     carrier: str | None = None
+    safe_mode: bool = False
+    ended_by: str | None = None
+    cause: CauseKind | None = None
+    oom_count: int = 0
+    oom_at: datetime | None = None
 
     @property
     def is_live(self) -> bool:
@@ -111,21 +119,15 @@ class Instance:
         return Place(self.created_at, self.id)
 
 
-def out_of_memory(memory_bytes: int) -> str:
-    """What the owner of an instance is told that goes on after the kernel ended one of its processes."""
-    return (
-        f"a program in it needed more than its {describe_bytes(memory_bytes)} of memory and was ended; what that "
-        "program had not saved is lost, the rest goes on"
-    )
-
-
-def shortage(pids: int, pids_limit: int, home_used_bytes: int | None, home_limit_bytes: int | None) -> str | None:
-    """What a running instance is about to lack, in its owner's words; None: nothing."""
+def shortages(pids: int, pids_limit: int, home_used_bytes: int | None, home_limit_bytes: int | None) -> tuple[str, ...]:
+    """What a running instance is about to lack, in its owner's words."""
+    found = []
     if full := home_is_full(home_used_bytes, home_limit_bytes):
-        return f"{full}: nothing more can be saved until you delete something"
+        found.append(f"{full}: nothing more can be saved until you delete something")
     if pids >= NEARLY * pids_limit:
-        return f"it runs as many processes and threads as it may ({pids_limit}): no more can start until some end"
-    return None
+        most = f"it runs as many processes and threads as it may ({pids_limit})"
+        found.append(f"{most}: no more can start until some end")
+    return tuple(found)
 
 
 def home_is_full(used_bytes: int | None, limit_bytes: int | None) -> str | None:

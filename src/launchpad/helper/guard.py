@@ -16,6 +16,7 @@ from pathlib import Path
 from ..domain.environments import Environment, Placeholders
 from ..domain.instances import Address
 from ..domain.naming import ID_PATTERN
+from ..domain.safe_mode import in_safe_mode
 from ..errors import HelperRefused, HomeUnavailable
 from ..runtime.base import BindMount, ContainerSpec, HostFacts
 from ..services.images import ImageService
@@ -71,7 +72,7 @@ class Guard:
         self._check_size(sent, host)
         home, uid = await self._home_of(sent, environment)
         ours = specification(
-            environment,
+            in_safe_mode(environment) if sent.safe_mode else environment,
             Placeholders(
                 root_path=self._settings.instances.root_path(sent.instance_id),
                 token=_TOKEN_MARK,
@@ -137,6 +138,7 @@ class Guard:
             command=tuple(_fill(word, token) for word in ours.command),
             env_vars={name: _fill(text, token) for name, text in ours.env_vars.items()},
             mounts=tuple(mounts),
+            safe_mode=sent.safe_mode,
         )
         for field in ("network_port", "pids_limit", "user", "hostname", "stop_grace_seconds", "gpus"):
             if getattr(sent, field) != getattr(filled, field):

@@ -90,7 +90,7 @@ class ContainerSpec:
 
     `user` empty leaves the image's own. `command` empty leaves the image's own. `memory_bytes` caps memory and swap
     together. `network_port` is the application's port inside; the runtime publishes it on 127.0.0.1. `gpus` are seen by
-    every container that asks for them, at the same time.
+    every container that asks for them, at the same time. `safe_mode` says how `command` and `env_vars` were made.
     """
 
     instance_id: str
@@ -110,6 +110,7 @@ class ContainerSpec:
     mounts: Sequence[BindMount] = ()
     hostname: str = ""
     stop_grace_seconds: int = 10
+    safe_mode: bool = False
 
 
 class ContainerState(StrEnum):
@@ -149,10 +150,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class RuntimeEvent:
-    """Something happened to one of our containers; ask `find` for the truth."""
+    """Something happened to one of our containers; ask `find` for the truth.
+
+    `signalled`: the engine was told to end it, by us or by somebody else (stop, kill, remove); the end comes after it.
+    """
 
     instance_id: str
-    kind: str  # "started", "ended", "out-of-memory"
+    kind: str  # "started", "signalled", "ended", "out-of-memory"
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,7 @@ class Runtime(Protocol):
         ...
 
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
-        """The last lines the container printed, for administrators; empty when there is no container."""
+        """The last lines the container printed, as it printed them; empty when there is no container."""
         ...
 
     def events(self, since: float | None = None) -> AsyncIterator[RuntimeEvent]:

@@ -49,7 +49,8 @@ _PORT_TAKEN = ("address already in use", "port is already allocated")
 _PORTS_USED_UP = ("all ports are allocated",)
 # Without NVIDIA's container toolkit; with it, and the driver or that GPU missing.
 _NO_GPU = ("select device driver", "nvidia")
-_EVENTS = {"start": "started", "die": "ended", "oom": "out-of-memory"}
+_EVENTS = {"start": "started", "kill": "signalled", "die": "ended", "oom": "out-of-memory"}
+_ENDING_SIGNALS = {"2", "3", "9", "15"}  # INT, QUIT, KILL, TERM
 
 
 class EngineRuntime(EngineImages):
@@ -246,7 +247,7 @@ class EngineRuntime(EngineImages):
         try:
             return log_text(await self._client.call(f"containers/{name}/logs", "GET", params=params))
         except DockerError as error:
-            if error.status == 404:
+            if error.status in (404, 409):  # gone, or being removed
                 return ""
             raise refused(error, "read the instance's log") from error
 
@@ -260,8 +261,11 @@ class EngineRuntime(EngineImages):
         params = {"since": since, "filters": json.dumps(filters)}
         try:
             async for event in self._client.lines("events", params=params, first_seconds=ANSWER_SECONDS):
-                instance_id = event.get("Actor", {}).get("Attributes", {}).get(LABEL_INSTANCE)
+                attributes = event.get("Actor", {}).get("Attributes", {})
+                instance_id = attributes.get(LABEL_INSTANCE)
                 kind = _EVENTS.get(str(event.get("Action", "")))
+                if kind == "signalled" and str(attributes.get("signal")) not in _ENDING_SIGNALS:
+                    continue
                 if instance_id and kind:
                     yield RuntimeEvent(instance_id, kind)
         except DockerError as error:

@@ -61,6 +61,7 @@ class FakeRuntime:
         network_facts: what `network` answers; mended, nothing is missing in it.
         stubborn_gaps: mending does not help, as with another firewall's rules.
         has_gpus: whether this engine can give containers GPUs; it cannot.
+        printed: what instances have printed, by their ids.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class FakeRuntime:
         self.registry_answers = True
         self.broken_builds: set[str] = set()
         self.has_gpus = False
+        self.printed: dict[str, str] = {}
         self._made: dict[str, ImageInfo] = {}
         self._running: dict[str, _Running] = {}
         self._listeners: WeakSet[asyncio.Queue[RuntimeEvent | None]] = WeakSet()
@@ -121,6 +123,20 @@ class FakeRuntime:
     async def kill(self, instance_id: str, *, exit_code: int = KILLED, out_of_memory: bool = False) -> None:
         """The container ends although nobody stopped it."""
         await self._end(instance_id, exit_code, out_of_memory)
+
+    async def kill_from_outside(self, instance_id: str) -> None:
+        """As `docker kill` does."""
+        self._tell(RuntimeEvent(instance_id, "signalled"))
+        await self._end(instance_id, KILLED, out_of_memory=False)
+
+    async def remove_from_outside(self, instance_id: str) -> None:
+        """As `docker rm -f` does."""
+        await self.kill_from_outside(instance_id)
+        self._running.pop(instance_id, None)
+
+    def run_out_of_memory(self, instance_id: str) -> None:
+        """Something in it is killed for memory, and the rest goes on."""
+        self._tell(RuntimeEvent(instance_id, "out-of-memory"))
 
     # -- the contract ------------------------------------------------------------------------------------------------
 
@@ -186,10 +202,12 @@ class FakeRuntime:
 
     async def stop(self, instance_id: str, grace_seconds: int) -> None:
         self._check()
+        self._signal(instance_id)
         await self._end(instance_id, 0, out_of_memory=False)
 
     async def remove(self, instance_id: str) -> None:
         self._check()
+        self._signal(instance_id)
         await self._end(instance_id, KILLED, out_of_memory=False)
         self._running.pop(instance_id, None)
 
@@ -218,7 +236,10 @@ class FakeRuntime:
 
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         self._check()
-        return "a fake instance prints nothing\n" if instance_id in self._running else ""
+        if instance_id not in self._running:
+            return ""
+        printed = self.printed.get(instance_id, "a fake instance prints nothing\n").splitlines(keepends=True)
+        return "".join(printed[-lines:]) if lines else ""
 
     def events(self, since: float | None = None) -> AsyncIterator[RuntimeEvent]:
         listener: asyncio.Queue[RuntimeEvent | None] = asyncio.Queue()
@@ -282,6 +303,12 @@ class FakeRuntime:
         self.missing_images.discard(tag)
         self._made.pop(tag, None)
         self._made[tag] = ImageInfo(f"sha256:{tag}", (tag,), dict(labels), 0, datetime.now(UTC))
+
+    def _signal(self, instance_id: str) -> None:
+        """The engine is told to end what runs."""
+        there = self._running.get(instance_id)
+        if there is not None and there.container.state is ContainerState.RUNNING:
+            self._tell(RuntimeEvent(instance_id, "signalled"))
 
     async def _end(self, instance_id: str, exit_code: int, out_of_memory: bool) -> None:
         there = self._running.get(instance_id)

@@ -24,6 +24,7 @@ class Actor:
 
 
 SWEEP = Actor("sweep")
+SYSTEM = Actor("system")  # nobody: it happened by itself, or from outside the platform
 CLI = Actor("cli")
 
 

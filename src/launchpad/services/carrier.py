@@ -15,17 +15,20 @@ from typing import Any
 
 import structlog
 
+from ..domain.causes import Cause
+from ..domain.ends import Gap, with_first_cause
 from ..domain.environments import Environment
-from ..domain.instances import LIVE, Instance, Stage, State, out_of_memory
-from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, StartFailed
+from ..domain.instances import LIVE, Instance, Stage, State
+from ..errors import ContainerEnded, EngineRefused, EngineUnavailable, LaunchpadError
 from ..runtime.base import Container, ContainerState, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
 from ..store.database import Database
 from ..store.statedir import CarrierMark
 from .changes import Changes
+from .endings import Endings
 from .images import ImageService, ResolvedImage
-from .launching import Launcher, why_ended, why_failed
+from .launching import Launcher
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +63,7 @@ class Carrier:
         launcher: Launcher,
         catalogue: Mapping[str, Environment],
         mark: CarrierMark,
+        endings: Endings,
         now: Now = utc_now,
     ) -> None:
         self._database = database
@@ -69,6 +73,7 @@ class Carrier:
         self._launcher = launcher
         self._catalogue = catalogue
         self._mark = mark
+        self._endings = endings
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.changes = Changes()
@@ -87,22 +92,32 @@ class Carrier:
         self._spawn(instance_id, lambda: self._carry_start(instance_id))
 
     async def end(
-        self, instance: Instance, as_state: State, reason: str, now: datetime, *, only_expired: bool = False
+        self,
+        instance: Instance,
+        as_state: State,
+        reason: str,
+        now: datetime,
+        *,
+        by: str | None = None,
+        only_expired: bool = False,
     ) -> bool:
         """Commits the end of a live instance and carries it out in the background; False when it was ending already.
 
-        With `only_expired` also False when it has time left by now: it was extended, or began to run, since it was
-        looked at.
+        `by` is whoever ends it, as the audit names them. With `only_expired` also False when it has time left by now:
+        it was extended, or began to run, since it was looked at.
         """
         if instance.state is State.QUEUED:
+            ends = {"reason": reason, "ended_by": by, "ended_at": now}
             async with self._database.transaction() as db:
-                moved = await instances.move(db, instance.id, State.QUEUED, as_state, reason=reason, ended_at=now)
+                moved = await instances.move(db, instance.id, State.QUEUED, as_state, **ends)
             self.changes.tell(instance.id)
             if moved:
                 return True
-        return await self._end_started(instance.id, as_state, reason, now if only_expired else None)
+        return await self._end_started(instance.id, as_state, reason, by, now if only_expired else None)
 
-    async def _end_started(self, instance_id: str, as_state: State, reason: str, expired_at: datetime | None) -> bool:
+    async def _end_started(
+        self, instance_id: str, as_state: State, reason: str, by: str | None, expired_at: datetime | None
+    ) -> bool:
         async with self._database.transaction() as db:
             row = await instances.by_id(db, instance_id)
             if row is None or row.state not in (State.STARTING, State.RUNNING):
@@ -115,7 +130,8 @@ class Carrier:
                 row.state,
                 State.STOPPING,
                 ending_as=as_state,
-                reason=reason,
+                reason=with_first_cause(reason, row),
+                ended_by=by,
                 stage=Stage.SAVING,
                 carrier=self.id,
             )
@@ -193,12 +209,12 @@ class Carrier:
             specification = self._launcher.specification(instance, owner, environment, image.reference, home)
             container = await self._runtime.start(specification)
             if container.address is None:  # it has ended already; the engine says how a moment later
-                raise StartFailed(why_ended(environment.title, instance, await self._runtime.find(instance_id)))
+                raise ContainerEnded(f"{environment.title} ended while it started.")
             await self._stage(instance_id, Stage.STARTING)
             await self._launcher.wait_until_usable(instance, environment, container.address)
         except LaunchpadError as error:
             log.warning("launch.failed", instance=instance_id, error=error.code, detail=error.detail)
-            await self._fail(instance_id, await why_failed(error, self._homes, owner.username))
+            await self._fail(instance_id, *await self._endings.why_failed(error, instance, owner.username))
             return
         now = self._now()
         async with self._database.transaction() as db:
@@ -224,7 +240,7 @@ class Carrier:
             await instances.note(db, instance_id, stage=stage, **values)
         self.changes.tell(instance_id)
 
-    async def _fail(self, instance_id: str, reason: str) -> None:
+    async def _fail(self, instance_id: str, reason: str, cause: Cause | None = None) -> None:
         """Ends a start; anything but a start is left as it is."""
         async with self._database.reading() as db:
             instance = await instances.by_id(db, instance_id)
@@ -232,7 +248,9 @@ class Carrier:
             return
         with suppress(LaunchpadError):  # a container left behind now is removed by the next sweep
             await self._runtime.remove(instance_id)
-        await self._ended(instance_id, State.STARTING, State.FAILED, reason)
+        await self._endings.as_failed(instance, reason, cause)
+        self.changes.tell(instance_id)
+        await self.room_made()
 
     async def _carry_end(self, instance_id: str) -> None:
         async with self._database.reading() as db:
@@ -243,19 +261,16 @@ class Carrier:
         grace_seconds = environment.stop_grace_seconds if environment else 10
         try:
             await self._runtime.stop(instance_id, grace_seconds)
+            await self._endings.keep_log(instance_id)
             await self._runtime.remove(instance_id)
         except (EngineUnavailable, EngineRefused) as error:
             log.warning("stop.postponed", instance=instance_id, detail=error.detail)
             async with self._database.transaction() as db:  # the intent stays; whoever sweeps next takes it up again
                 await instances.note(db, instance_id, carrier=None)
             return
-        await self._ended(
-            instance_id, State.STOPPING, instance.ending_as or State.STOPPED, instance.reason or "stopped"
-        )
-
-    async def _ended(self, instance_id: str, before: State, after: State, reason: str) -> None:
+        ends = {"reason": instance.reason or "stopped", "ended_at": self._now()}
         async with self._database.transaction() as db:
-            await instances.move(db, instance_id, before, after, reason=reason, ended_at=self._now())
+            await instances.move(db, instance_id, State.STOPPING, instance.ending_as or State.STOPPED, **ends)
         self.changes.tell(instance_id)
         await self.room_made()
 
@@ -273,22 +288,27 @@ class Carrier:
             return None
         return await self._reconcile(instance, await self._runtime.find(instance_id))
 
-    async def reconcile_all(self) -> list[Outcome]:
+    async def reconcile_all(self, *, engine_was_away: bool = False) -> list[Outcome]:
         """Compares every live row with the engine, and removes containers of instances that have ended.
+
+        Args:
+            engine_was_away: the connection to it was lost since it was last asked, which explains ends in between.
 
         Raises:
             EngineUnavailable: nothing can be said, and nothing was changed.
         """
         containers = {container.instance_id: container for container in await self._runtime.list_containers()}
+        gap = await self._endings.gap(engine_was_away)
         async with self._database.reading() as db:
             live = await instances.in_states(db, State.STARTING, State.RUNNING, State.STOPPING)
         known = {instance.id for instance in live}
         strays = [container for container in containers.values() if container.instance_id not in known]
         outcomes = [
-            await self._one("-", self._mend_network()),
-            *[await self._one(one.id, self._reconcile(one, containers.get(one.id))) for one in live],
+            await self._one("-", self._runtime.mend_network()),  # a firewall loaded anew knows nothing of our rules
+            *[await self._one(one.id, self._reconcile(one, containers.get(one.id), gap)) for one in live],
         ]
         outcomes += [await self._one(stray.instance_id, self._reconcile_stray(stray)) for stray in strays]
+        await self._endings.compared()
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def end_unknown(self) -> list[str]:
@@ -307,16 +327,14 @@ class Carrier:
                 ended.append(container.instance_id)
         return ended
 
-    async def warn_of_memory(self, instance_id: str) -> None:
-        """Something in an instance was killed for memory, and the instance goes on: its owner is told."""
-        async with self._database.transaction() as db:
-            instance = await instances.by_id(db, instance_id)
-            if instance is not None:
-                await instances.warn(db, instance_id, out_of_memory(instance.limits.memory_bytes))
+    async def note_out_of_memory(self, instance_id: str) -> None:
+        """Something in an instance was killed for memory: its owner is told, and the end, if it comes, is explained."""
+        if await self._endings.note_out_of_memory(instance_id):
+            self.changes.tell(instance_id)
 
-    async def _mend_network(self) -> None:
-        """A firewall that was loaded anew knows nothing of our rules."""
-        await self._runtime.mend_network()
+    def note_signal(self, instance_id: str) -> None:
+        """The engine was told to end its container; where it was not we who told it, that explains the end."""
+        self._endings.note_signal(instance_id)
 
     async def _one(self, instance_id: str, work: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
         """One item of many: unless the engine is away altogether, its failure is an outcome and stops no other."""
@@ -340,11 +358,11 @@ class Carrier:
         await self._runtime.remove(container.instance_id)
         return Outcome(container.instance_id, "removed", "its instance had ended")
 
-    async def _reconcile(self, instance: Instance, container: Container | None) -> Outcome | None:
+    async def _reconcile(self, instance: Instance, container: Container | None, gap: Gap = Gap.NONE) -> Outcome | None:
         if instance.id in self._tasks:
             return None  # this process is at it
         if instance.state is State.RUNNING:
-            return await self._reconcile_running(instance, container)
+            return await self._reconcile_running(instance, container, gap)
         if self._mark.is_alive(instance.carrier) and instance.carrier != self.id:
             return None  # another process is at it
         if instance.state is State.STARTING:
@@ -361,7 +379,7 @@ class Carrier:
         async with self._database.transaction() as db:
             await instances.note(db, instance.id, carrier=self.id)
 
-    async def _reconcile_running(self, instance: Instance, container: Container | None) -> Outcome | None:
+    async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
         if container is None or container.state is not ContainerState.RUNNING:
             # What was listed may be older than the row: it may have begun to run in between.
             container = await self._runtime.find(instance.id)
@@ -371,23 +389,10 @@ class Carrier:
             async with self._database.transaction() as db:
                 await instances.note(db, instance.id, host=container.address.host, port=container.address.port)
             return Outcome(instance.id, "address renewed", f"it is reached at {container.address} now")
-        environment = self._catalogue.get(instance.environment)
-        reason = why_ended(environment.title if environment else instance.environment, instance, container)
-        by_itself = container is not None and container.exit_code == 0 and not container.out_of_memory
-        state = State.STOPPED if by_itself else State.FAILED
-        async with self._database.transaction() as db:
-            moved = await instances.move(
-                db,
-                instance.id,
-                State.RUNNING,
-                State.STOPPING,
-                ending_as=state,
-                reason=reason,
-                stage=Stage.SAVING,
-                carrier=self.id,
-            )
-        if not moved:
+        ended = await self._endings.by_itself(instance, container, self.id, gap)
+        if ended is None:
             return None  # somebody else ended it meanwhile
         self.changes.tell(instance.id)
         self._spawn(instance.id, lambda: self._carry_end(instance.id))
+        state, reason = ended
         return Outcome(instance.id, f"recorded as {state}", reason)

@@ -34,4 +34,7 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         pids_limit=settings.pids_limit,
         stop_grace_seconds=settings.stop_grace_seconds,
         start_timeout_seconds=settings.start_timeout_seconds,
+        failure_patterns=settings.failure_patterns,
+        safe_mode_env_vars=settings.safe_mode.env_vars,
+        safe_mode_command=settings.safe_mode.command if settings.command else (),
     )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.ends import STOPPED_BY_ADMIN, STOPPED_BY_OWNER, reason_for_others
 from ..domain.environments import Environment
 from ..domain.instances import ENDED, LIVE, Instance, Stage, State, extended_until
 from ..domain.limits import Capacity, Limits, Use, quota_problems
@@ -20,14 +21,12 @@ from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
 from ..errors import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded
 from ..settings import Settings
-from ..store import audit, instances, users
+from ..store import audit, instance_logs, instances, users
 from ..store.database import Database
 from .audit import Actor
 from .carrier import Carrier
+from .endings import names
 from .offers import OfferService
-
-STOPPED_BY_OWNER = "stopped by you"
-STOPPED_BY_ADMIN = "stopped by an administrator"
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Wish:
     cpus: float | None = None
     storage_bytes: int | None = None
     days: int | None = None
+    safe_mode: bool = False
 
 
 class InstanceService:
@@ -101,6 +101,7 @@ class InstanceService:
                 expires_at=now + timedelta(days=limits.days),
                 stand_in=image.stand_in,
                 carrier=self._carrier.id if starts_now else None,
+                safe_mode=wish.safe_mode,
             )
             await instances.add(db, instance)
             await audit.add(
@@ -111,11 +112,12 @@ class InstanceService:
                 action="instance.launched",
                 subject=instance.id,
                 details={
-                    "environment": environment.name,
+                    **await names(db, instance),
                     "memory": describe_bytes(limits.memory_bytes),
                     "cpus": limits.cpus,
                     "days": limits.days,
                     "state": instance.state,
+                    **({"safe_mode": True} if wish.safe_mode else {}),
                 },
             )
         if starts_now:
@@ -169,6 +171,12 @@ class InstanceService:
         async with self._database.reading() as db:
             return _found(await instances.by_id(db, instance_id))
 
+    async def names(self, instance_id: str) -> dict[str, str]:
+        """What it is called in the audit, by `environment` and `owner`; nothing for one that is not there any more."""
+        async with self._database.reading() as db:
+            found = await instances.by_id(db, instance_id)
+            return await names(db, found) if found else {}
+
     async def count_by_state(self) -> dict[State, int]:
         async with self._database.reading() as db:
             return await instances.count_by_state(db)
@@ -192,7 +200,7 @@ class InstanceService:
             await self._stop(instance, reason, actor, now)
 
     async def _stop(self, instance: Instance, reason: str, actor: Actor, now: datetime) -> Instance:
-        stopped = await self._carrier.end(instance, State.STOPPED, reason, now)
+        stopped = await self._carrier.end(instance, State.STOPPED, reason, now, by=actor.name)
         if stopped:
             async with self._database.transaction() as db:
                 await audit.add(
@@ -202,7 +210,7 @@ class InstanceService:
                     client=actor.client,
                     action="instance.stopped",
                     subject=instance.id,
-                    details={"reason": reason},
+                    details={**await names(db, instance), "reason": reason_for_others(reason, actor.name)},
                 )
             if instance.state is State.QUEUED:
                 await self._carrier.room_made()  # those behind it in the queue may fit
@@ -240,7 +248,7 @@ class InstanceService:
                 client=actor.client,
                 action="instance.extended",
                 subject=instance.id,
-                details={"until": until.isoformat()},
+                details={**await names(db, instance), "until": until.isoformat()},
             )
         self._carrier.changes.tell(instance.id)
         return replace(instance, expires_at=until)
@@ -251,6 +259,7 @@ class InstanceService:
         if instance.is_live:
             raise Conflict("Stop it first; only an ended instance can be taken off the list.")
         async with self._database.transaction() as db:
+            await instance_logs.forget(db, instance_id)
             await instances.forget(db, instance_id, owner.id)
 
 
@@ -273,4 +282,6 @@ def _the_one_there_is(instance: Instance, environment: Environment, wish: Wish) 
             f"You have a {environment.title} already, with {describe_bytes(instance.limits.memory_bytes)} and "
             f"{describe_cpus(instance.limits.cpus)}. Stop it first to launch one of another size."
         )
+    if wish.safe_mode and not instance.safe_mode:
+        raise Conflict(f"You have a {environment.title} already, and not in safe mode. Stop it first.")
     return instance

@@ -5,27 +5,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 import aiohttp
 
 from ..domain.environments import Environment, Placeholders, Prefix
-from ..domain.instances import Address, Instance, home_is_full
-from ..domain.sizes import describe_bytes
+from ..domain.instances import Address, Instance
+from ..domain.logs import KEPT_LINES, fails_repeatedly
+from ..domain.safe_mode import in_safe_mode
 from ..domain.users import User
-from ..errors import LaunchpadError, StartFailed
-from ..runtime.base import Container, ContainerSpec, ContainerState, Runtime
+from ..errors import ContainerEnded, StartFailed
+from ..runtime.base import ContainerSpec, ContainerState, Runtime
 from ..settings import Settings
-from ..storage.base import Homes
 from .specification import specification
 
 FIRST_LOOK_SECONDS = 0.02
 PATIENCE = 1.1  # each look waits this much longer: what is ready is found within a tenth of the time it took
 LONGEST_LOOK_SECONDS = 0.5
 CONTAINER_LOOK_SECONDS = 1.0
-KILLED, TERMINATED = 137, 143  # 128 + SIGKILL and SIGTERM, as the engine reports them
 
 
 class Launcher:
@@ -54,8 +53,8 @@ class Launcher:
     def specification(
         self, instance: Instance, owner: User, environment: Environment, image: str, home: Path
     ) -> ContainerSpec:
-        return specification(
-            environment,
+        made = specification(
+            in_safe_mode(environment) if instance.safe_mode else environment,
             self.placeholders(environment, instance.id, owner.username, owner.uid),
             instance_id=instance.id,
             owner_id=owner.id,
@@ -66,12 +65,14 @@ class Launcher:
             shared=[each for each in self._settings.mounts if not each.labs or owner.lab in each.labs],
             ca_bundle=self._ca_bundle,
         )
+        return replace(made, safe_mode=instance.safe_mode)
 
     async def wait_until_usable(self, instance: Instance, environment: Environment, address: Address) -> None:
         """Returns as soon as the health URL answers below 400.
 
         Raises:
-            StartFailed: the container ended, or the time is up; the text is for the owner.
+            ContainerEnded: the container ended.
+            StartFailed: its log says that it fails again and again, or the time is up; the text is for the owner.
         """
         values = self.placeholders(environment, instance.id, "", 0)
         path = values.fill(environment.health_path)
@@ -89,7 +90,11 @@ class Launcher:
                 looked_at_container = now
                 container = await self._runtime.find(instance.id)
                 if container is None or container.state is not ContainerState.RUNNING:
-                    raise StartFailed(why_ended(environment.title, instance, container))
+                    raise ContainerEnded(f"{environment.title} ended while it started.")
+                if environment.failure_patterns:
+                    printed = await self._runtime.log_tail(instance.id, KEPT_LINES)
+                    if fails_repeatedly(printed, environment.failure_patterns):
+                        raise StartFailed(f"{environment.title} does not start: it fails again and again.")
             await asyncio.sleep(pause)
             pause = min(pause * PATIENCE, LONGEST_LOOK_SECONDS)
 
@@ -116,33 +121,3 @@ class Launcher:
 
 def base_path_is_kept(environment: Environment) -> bool:
     return environment.prefix is Prefix.KEEP
-
-
-async def why_failed(error: LaunchpadError, homes: Homes, username: str) -> str:
-    """The reason; also that the home is full, which ends many applications as they start, and none of them says it."""
-    if isinstance(error, StartFailed):
-        with suppress(LaunchpadError):
-            use = await homes.use(username)
-            if full := home_is_full(use.used_bytes, use.limit_bytes):
-                return f"{error.detail.rstrip('.')}; and {full}, so launch with more storage if you may"
-    return error.detail
-
-
-def why_ended(title: str, instance: Instance, container: Container | None) -> str:
-    """The reason, in the owner's words, for a container that is not running although nobody stopped it."""
-    if container is None:
-        return "its container is gone; it was removed from outside the platform"
-    if container.out_of_memory:
-        return f"out of memory at {describe_bytes(instance.limits.memory_bytes)}"
-    if container.exit_code == 0:
-        return f"{title} was shut down from inside"
-    if container.exit_code == KILLED:
-        # On version 1 of control groups the engine can miss why: the group is gone before it has read the cause.
-        memory = describe_bytes(instance.limits.memory_bytes)
-        return (
-            f"{title} was killed (exit code {KILLED}): it needed more than its {memory} of memory, or the server's "
-            "engine was restarted, or somebody killed it there"
-        )
-    if container.exit_code == TERMINATED:
-        return f"{title} was told to end (exit code {TERMINATED}); the server or its engine may have restarted"
-    return f"{title} ended by itself with exit code {container.exit_code}"

@@ -45,11 +45,13 @@ class Observer:
     async def _listen_for_ever(self, first_pause_seconds: float = 0) -> None:
         """When the engine goes away, everything is compared once it is back: events in between were missed."""
         await asyncio.sleep(first_pause_seconds)
+        interrupted = False
         while True:
             try:
                 listening = asyncio.create_task(self._listen())
                 try:
-                    await self._carrier.reconcile_all()
+                    await self._carrier.reconcile_all(engine_was_away=interrupted)
+                    interrupted = True  # unless what follows never ends
                     await listening
                 finally:
                     listening.cancel()
@@ -67,11 +69,15 @@ class Observer:
                 task.add_done_callback(self._looked)
 
     async def _look_after(self, event: RuntimeEvent) -> None:
-        await asyncio.sleep(SETTLE_SECONDS)
+        """What explains an end is noted before the end is looked at."""
+        if event.kind == "signalled":
+            self._carrier.note_signal(event.instance_id)
+            return
         try:
-            await self._carrier.reconcile_one(event.instance_id)
             if event.kind == "out-of-memory":
-                await self._carrier.warn_of_memory(event.instance_id)
+                await self._carrier.note_out_of_memory(event.instance_id)
+            await asyncio.sleep(SETTLE_SECONDS)
+            await self._carrier.reconcile_one(event.instance_id)
         except LaunchpadError as error:
             log.warning("observer.item_failed", instance=event.instance_id, detail=error.detail)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.audit_words import changes_in_words
 from ..domain.instances import State
 from ..domain.limits import Capacity, Limits, Offer, Use
 from ..domain.sizes import describe_bytes, format_bytes, parse_bytes
@@ -102,7 +103,7 @@ class OfferService:
                 client=actor.client,
                 action="limits.changed",
                 subject="limits",
-                details={"before": str(_serialise(before)), "after": str(_serialise(limits))},
+                details=changes_in_words(_serialise(before), _serialise(limits)),
             )
 
     async def use(self) -> CapacityUse:

@@ -21,6 +21,7 @@ from .drill import DrillService
 from .gate import GateService
 from .images import ImageService
 from .importing import ImportService
+from .instance_logs import InstanceLogs
 from .instances import InstanceService
 from .logins import LoginService
 from .mail_failures import MailFailureService
@@ -58,6 +59,7 @@ class Platform:
     doctor: Doctor
     drill: DrillService
     instances: InstanceService
+    instance_logs: InstanceLogs
     offers: OfferService
     logins: LoginService
     passkeys: PasskeyService

@@ -9,16 +9,29 @@ import structlog
 from ..domain.instances import Instance, Stage, State, next_transition
 from ..domain.limits import Use
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, MailboxUnavailable
-from ..store import audit, challenges, gate, instances, known_browsers, kv, logins, mail_failures, passkeys
+from ..store import (
+    audit,
+    challenges,
+    gate,
+    instance_logs,
+    instances,
+    known_browsers,
+    kv,
+    logins,
+    mail_failures,
+    passkeys,
+)
 from ..store.database import Database
 from .bounces import BounceService
 from .carrier import Carrier, Outcome
+from .endings import Endings, names
 from .offers import OfferService
 
 log = structlog.get_logger(__name__)
 
 KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, which counts a day
 
+KEEP_LOGS = timedelta(days=30)  # of ended instances: long enough to ask about them, and no archive
 KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
 NEVER_ENOUGH = "this server can no longer promise as much in all; launch a smaller one"
 LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that came to its end
@@ -26,12 +39,19 @@ LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that 
 
 class SweepService:
     def __init__(
-        self, database: Database, carrier: Carrier, offers: OfferService, bounces: BounceService, audit_days: int
+        self,
+        database: Database,
+        carrier: Carrier,
+        endings: Endings,
+        offers: OfferService,
+        bounces: BounceService,
+        audit_days: int,
     ) -> None:
         self._keep_audit = timedelta(days=audit_days)
         self._bounces = bounces
         self._database = database
         self._carrier = carrier
+        self._endings = endings
         self._offers = offers
 
     async def sweep(self, now: datetime) -> list[Outcome]:
@@ -87,7 +107,7 @@ class SweepService:
                 client="local",
                 action=f"instance.{state}",
                 subject=instance.id,
-                details={"reason": reason},
+                details={**await names(db, instance), "reason": reason},
             )
         return [Outcome(instance.id, str(state), reason)]
 
@@ -103,6 +123,7 @@ class SweepService:
             for instance in await instances.in_states(db, State.QUEUED):
                 if not capacity.has_room(Use(), instance.limits):  # the server can promise less than when it was asked
                     await instances.move(db, instance.id, State.QUEUED, State.FAILED, reason=NEVER_ENOUGH, ended_at=now)
+                    await self._endings.record(db, instance, State.FAILED, NEVER_ENOUGH)
                     outcomes.append(Outcome(instance.id, str(State.FAILED), NEVER_ENOUGH))
                     continue
                 if not capacity.has_room(await instances.promised(db), instance.limits):
@@ -131,6 +152,7 @@ class SweepService:
             await gate.prune(db, now)
             await passkeys.prune(db, now)
             await audit.prune(db, now - self._keep_audit)
+            await instance_logs.prune(db, now - KEEP_LOGS)
             await known_browsers.prune(db, now - KEEP_BROWSERS)
             await mail_failures.prune(db, now - self._keep_audit)
             await kv.put(db, LAST_SWEEP, now.isoformat(), now)

@@ -60,6 +60,7 @@ class TokenService:
     async def revoke(self, user: User, token_id: str, actor: Actor, now: datetime) -> None:
         """Raises NotFound when it is not one of the user's tokens."""
         async with self._database.transaction() as db:
+            name = next((one.name for one in await tokens.of_user(db, user.id) if one.id == token_id), "")
             if not await tokens.remove(db, token_id, user.id):
                 raise NotFound("You have no such token.")
             await audit.add(
@@ -69,7 +70,7 @@ class TokenService:
                 client=actor.client,
                 action="token.revoked",
                 subject=user.email,
-                details={"token": token_id},
+                details={"name": name, "token": token_id},
             )
 
     async def authenticate(self, secret: str, now: datetime) -> User | None:

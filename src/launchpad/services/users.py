@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from ..domain.audit_words import changes_in_words, quota_in_words
 from ..domain.limits import Quota
 from ..domain.users import Role, User, UserStatus
 from ..errors import Conflict, NotFound
@@ -109,8 +110,8 @@ class UserService:
 
 
 def _differences(before: User, after: User) -> dict[str, str]:
-    return {
-        name: f"{getattr(before, name)} → {getattr(after, name)}"
-        for name in ("role", "status", "lab", "quota")
-        if getattr(before, name) != getattr(after, name)
-    }
+    return changes_in_words(_described(before), _described(after))
+
+
+def _described(user: User) -> dict[str, str | None]:
+    return {"role": user.role, "status": user.status, "lab": user.lab, "quota": quota_in_words(user.quota)}

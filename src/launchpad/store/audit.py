@@ -16,7 +16,7 @@ from .database import Instant, metadata
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """`actor` is an e-mail address, "sweep", "cli" or "unknown"; `details` holds no secret and no code."""
+    """`actor` is an e-mail address, "sweep", "system", "cli" or "unknown"; `details` holds no secret and no code."""
 
     id: int
     at: datetime
@@ -61,13 +61,13 @@ async def add(
 async def page(
     db: AsyncConnection, *, limit: int = 100, before_id: int | None = None, search: str = ""
 ) -> list[AuditRecord]:
-    """Newest first, from before the record `before_id`; `search` looks in actor, action and subject."""
+    """Newest first, from before the record `before_id`; `search` looks in actor, action, subject and details."""
     query = select(table).order_by(table.c.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(table.c.id < before_id)
     if search:
         wanted = search.lower()
-        columns = (table.c.actor, table.c.action, table.c.subject)
+        columns = (table.c.actor, table.c.action, table.c.subject, table.c.details)
         query = query.where(or_(*(func.lower(column).contains(wanted, autoescape=True) for column in columns)))
     return [
         AuditRecord(row.id, row.at, row.actor, row.client, row.action, row.subject, json.loads(row.details))

@@ -17,16 +17,20 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    case,
     delete,
+    false,
     func,
     insert,
     literal,
+    or_,
     select,
     tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.causes import CauseKind
 from ..domain.instances import ENDED, LIVE, Address, Instance, Stage, State, may_follow
 from ..domain.limits import Limits, Use
 from ..domain.paging import Place
@@ -55,6 +59,11 @@ table = Table(
     Column("image", String(300)),
     Column("stand_in", Boolean, nullable=False, default=False),
     Column("carrier", String(40)),
+    Column("safe_mode", Boolean, nullable=False, default=False, server_default=false()),
+    Column("ended_by", String(254)),
+    Column("cause", String(16)),
+    Column("oom_count", Integer, nullable=False, default=0, server_default="0"),
+    Column("oom_at", Instant),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
     Index("ix_instances_state", "state"),
 )
@@ -78,6 +87,11 @@ def _instance(row: Row[Any]) -> Instance:
         image=row.image,
         stand_in=row.stand_in,
         carrier=row.carrier,
+        safe_mode=row.safe_mode,
+        ended_by=row.ended_by,
+        cause=CauseKind(row.cause) if row.cause else None,
+        oom_count=row.oom_count,
+        oom_at=row.oom_at,
     )
 
 
@@ -97,6 +111,7 @@ async def add(db: AsyncConnection, instance: Instance) -> None:
             expires_at=instance.expires_at,
             carrier=instance.carrier,
             stand_in=instance.stand_in,
+            safe_mode=instance.safe_mode,
         )
     )
 
@@ -107,10 +122,16 @@ async def by_id(db: AsyncConnection, instance_id: str) -> Instance | None:
     return _instance(row) if row else None
 
 
-async def warn(db: AsyncConnection, instance_id: str, text: str) -> None:
-    """Sets what the owner of a running instance has to know."""
-    query = update(table).where(table.c.id == instance_id, table.c.state == State.RUNNING)
-    await db.execute(query.values(reason=text))
+async def count_out_of_memory(db: AsyncConnection, instance_id: str, at: datetime, not_since: datetime) -> bool:
+    """Records that the kernel ended something in a live instance for memory; one kill may be told several times.
+
+    Args:
+        not_since: what was told since then was the same one.
+    """
+    query = update(table).where(table.c.id == instance_id, table.c.state.in_([State.STARTING, State.RUNNING]))
+    anew = or_(table.c.oom_at.is_(None), table.c.oom_at < not_since)
+    counted = table.c.oom_count + case((anew, 1), else_=0)
+    return (await db.execute(query.values(oom_count=counted, oom_at=at))).rowcount == 1
 
 
 async def owned(db: AsyncConnection, instance_id: str, owner_id: str) -> Instance | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import hmac
@@ -29,6 +30,7 @@ class StateDir:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("run", "run/carriers", "outbox"):
                 (path / name).mkdir(mode=0o700, exist_ok=True)
+            self._given: set[bytes] = set()
             self._key = bytes.fromhex(_read_or_make(path / "secret.key", secrets.token_hex(32)))
             self.deployment_id = _read_or_make(path / "deployment-id", new_id()[:8])
         except (OSError, ValueError) as error:
@@ -36,7 +38,9 @@ class StateDir:
 
     def key(self, purpose: str) -> bytes:
         """A 256-bit key for one purpose, derived from the deployment's secret."""
-        return hmac.new(self._key, purpose.encode(), hashlib.sha256).digest()
+        derived = hmac.new(self._key, purpose.encode(), hashlib.sha256).digest()
+        self._given.add(derived)
+        return derived
 
     def text_key(self, name: str, fresh: str) -> str:
         """A key in a form of its own, kept in a file of that name (0600): `fresh` at the first use.
@@ -48,6 +52,11 @@ class StateDir:
             return _read_or_make(self.path / name, fresh)
         except (OSError, ValueError) as error:
             raise StoreUnavailable(f"The key {self.path / name} cannot be used: {error}") from error
+
+    def secrets(self) -> tuple[str, ...]:
+        """The deployment's secret and the keys given out of it, in the forms in which a text could hold them."""
+        keys = (self._key, *self._given)
+        return tuple(form for key in keys for form in (key.hex(), base64.b64encode(key).decode()))
 
     @property
     def outbox(self) -> Path:

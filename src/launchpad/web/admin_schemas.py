@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from ..domain.audit_words import details_in_words
 from ..domain.limits import Limits, Offer, Quota, Use
 from ..domain.mail import FailureKind, MailFailure
 from ..domain.sizes import format_bytes, parse_bytes
@@ -160,6 +161,7 @@ class AuditView(BaseModel):
     action: str
     subject: str
     details: Mapping[str, Any]
+    text: str = Field(description="The details in words.")
 
     @classmethod
     def of(cls, record: AuditRecord) -> AuditView:
@@ -171,6 +173,7 @@ class AuditView(BaseModel):
             action=record.action,
             subject=record.subject,
             details=record.details,
+            text=details_in_words(record.details),
         )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ..domain.causes import SAFE_MODE_HELPS, CauseKind
+from ..domain.ends import notices_of, reason_for_others
 from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State
 from ..domain.limits import Limits, Offer, Quota
@@ -169,6 +172,9 @@ class LaunchBody(Body):
     cpus: float | None = None
     storage: SizeText | None = None
     days: int | None = None
+    safe_mode: bool = Field(
+        False, description="Without what is installed and set in the home folder, so that it can be repaired."
+    )
 
 
 class ExtendBody(Body):
@@ -188,12 +194,20 @@ class UsageView(BaseModel):
 
 
 class InstanceView(BaseModel):
-    """`url` is there while it runs; opening it without a cookie leads over the portal and back."""
+    """`url` is there while it runs; opening it without a cookie leads over the portal and back.
+
+    `notices` is what its owner has to know while it runs; `reason` has them as one text. `cause` is the kind of the
+    likely cause of a failure, and `safe_mode_helps` whether a launch in safe mode gets around it.
+    """
 
     id: str
     environment: str
     state: State
     reason: str | None
+    notices: list[str] = []
+    cause: CauseKind | None = None
+    safe_mode: bool = False
+    safe_mode_helps: bool = False
     stage: Stage
     url: str | None
     created_at: datetime
@@ -213,8 +227,9 @@ class InstanceView(BaseModel):
         *,
         usage: Usage | None = None,
         queue_position: int | None = None,
+        notices: Sequence[str] = (),
     ) -> InstanceView:
-        return cls(**instance_fields(instance, origin, usage, queue_position))
+        return cls(**instance_fields(instance, origin, usage, queue_position, notices))
 
 
 class AdminInstanceView(InstanceView):
@@ -225,18 +240,27 @@ class AdminInstanceView(InstanceView):
     def of_owner(
         cls, instance: Instance, origin: InstancesOrigin, owner: User | None, queue_position: int | None = None
     ) -> AdminInstanceView:
-        fields = instance_fields(instance, origin, None, queue_position)
+        fields = instance_fields(instance, origin, None, queue_position, notices_of(instance))
+        fields["reason"] = reason_for_others(fields["reason"], instance.ended_by)
         return cls(**fields, owner=owner.email if owner else "", owner_id=instance.owner_id)
 
 
 def instance_fields(
-    instance: Instance, origin: InstancesOrigin, usage: Usage | None, queue_position: int | None
+    instance: Instance,
+    origin: InstancesOrigin,
+    usage: Usage | None,
+    queue_position: int | None,
+    notices: Sequence[str] = (),
 ) -> dict[str, Any]:
     return {
         "id": instance.id,
         "environment": instance.environment,
         "state": instance.state,
-        "reason": instance.reason,
+        "reason": "; ".join(notices) or instance.reason,
+        "notices": list(notices),
+        "cause": instance.cause,
+        "safe_mode": instance.safe_mode,
+        "safe_mode_helps": instance.cause in SAFE_MODE_HELPS and not instance.safe_mode,
         "stage": instance.stage,
         "url": origin.url(instance.id) if instance.state is State.RUNNING else None,
         "created_at": instance.created_at,

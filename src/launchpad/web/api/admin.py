@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse
 
 from ...services.users import UNCHANGED, UserChange
 from ..admin_schemas import (
@@ -71,6 +72,12 @@ async def list_instances(
         )
         for instance in found
     ]
+
+
+@router.get("/instances/{instance_id}/log", response_class=PlainTextResponse)
+async def instance_log(instance_id: str, visitor: CurrentAdmin, platform: Here) -> PlainTextResponse:
+    """The last lines that anybody's instance printed, as of now or kept at its end. Keys are masked."""
+    return PlainTextResponse(await platform.instance_logs.of(await platform.instances.get_any(instance_id)))
 
 
 @router.post("/instances/{instance_id}/stop", status_code=202)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from ...domain.instances import Instance, State, shortage
+from ...domain.ends import notices_of
+from ...domain.instances import Instance, State, shortages
 from ...domain.sizes import parse_bytes
 from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
 from ...runtime.base import Usage
@@ -45,25 +45,28 @@ async def usage_of(platform: Platform, instance: Instance) -> Usage | None:
         return None
 
 
-async def with_shortage(platform: Platform, instance: Instance, usage: Usage | None, username: str) -> Instance:
-    """The same; while it runs and lacks something, its reason says what."""
+async def lacking(platform: Platform, instance: Instance, usage: Usage | None, username: str) -> tuple[str, ...]:
+    """What a running instance lacks now, in its owner's words."""
     environment = platform.catalogue.get(instance.environment)
     if usage is None or environment is None:
-        return instance
+        return ()
     try:
         home = await platform.homes.use(username)
     except HomeUnavailable:
         home = HomeUse(None, None)
-    lacks = shortage(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes)
-    return replace(instance, reason=lacks) if lacks else instance
+    return shortages(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes)
 
 
-async def view_of(platform: Platform, instance: Instance, usage: Usage | None = None) -> InstanceView:
+async def view_of(
+    platform: Platform, instance: Instance, usage: Usage | None = None, lacks: tuple[str, ...] = ()
+) -> InstanceView:
+    """`lacks` is what it lacks now; what happened to it since its start is told in any case."""
     return InstanceView.of(
         instance,
         platform.settings.instances,
         usage=usage,
         queue_position=await platform.instances.queue_position(instance),
+        notices=notices_of(instance, lacks),
     )
 
 
@@ -91,6 +94,7 @@ async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> Inst
         cpus=body.cpus,
         storage_bytes=parse_bytes(body.storage) if body.storage is not None else None,
         days=body.days,
+        safe_mode=body.safe_mode,
     )
     instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     return await view_of(platform, instance)
@@ -98,14 +102,21 @@ async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> Inst
 
 @router.get("/{instance_id}")
 async def get_instance(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> InstanceView:
-    """An own instance. `reason`: why it ended; while it runs, what there is to know, such as a full Home."""
+    """An own instance. `reason`: why it ended; while it runs, its `notices`, such as a full home folder."""
     usage = await usage_of(platform, instance)
-    return await view_of(platform, await with_shortage(platform, instance, usage, visitor.user.username), usage)
+    return await view_of(platform, instance, usage, await lacking(platform, instance, usage, visitor.user.username))
+
+
+@router.get("/{instance_id}/log", response_class=PlainTextResponse)
+async def log(instance: OwnInstance, platform: Here) -> PlainTextResponse:
+    """The last lines that it printed, of a live instance as of now; empty where there are none. Keys are masked."""
+    return PlainTextResponse(await platform.instance_logs.of(instance))
 
 
 @router.get("/{instance_id}/events", response_class=EventSourceResponse)
 async def events(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> AsyncIterator[ServerSentEvent]:
-    """`state` and `stage` at the start and when they change, `usage` every few seconds; ends with the instance."""
+    """`state` (with the notices) and `stage` at the start and when they change, `usage` every few seconds; ends with
+    the instance."""
     async for event in follow(platform, visitor, instance):
         yield event
 
@@ -114,9 +125,14 @@ async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> As
     """The events of one instance until it has ended or is forgotten, or its owner is signed out."""
     seen: InstanceView | None = None
     usage_due = 0.0
+    lacks: tuple[str, ...] = ()
     while True:
-        view = await view_of(platform, instance)
-        if seen is None or (view.state, view.reason, view.expires_at) != (seen.state, seen.reason, seen.expires_at):
+        usage = None
+        if usage_due <= 0 and (usage := await usage_of(platform, instance)) is not None:
+            usage_due = USAGE_SECONDS
+            lacks = await lacking(platform, instance, usage, visitor.user.username)
+        view = await view_of(platform, instance, lacks=lacks)
+        if seen is None or _told(view) != _told(seen):
             yield ServerSentEvent(event="state", data=view)
         if seen is None or (view.stage, view.queue_position) != (seen.stage, seen.queue_position):
             yield ServerSentEvent(
@@ -126,9 +142,8 @@ async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> As
         seen = view
         if not instance.is_live:
             return
-        if usage_due <= 0 and (usage := UsageView.of(await usage_of(platform, instance))) is not None:
-            usage_due = USAGE_SECONDS
-            yield ServerSentEvent(event="usage", data=usage)
+        if (used := UsageView.of(usage)) is not None:
+            yield ServerSentEvent(event="usage", data=used)
         await platform.carrier.changes.wait(instance.id, LOOK_AGAIN_SECONDS)
         usage_due -= LOOK_AGAIN_SECONDS
         if not await platform.logins.still_there(visitor.user, visitor.login, platform.now()):
@@ -137,6 +152,11 @@ async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> As
             instance = await platform.instances.get(instance.id, visitor.user)
         except NotFound:
             return
+
+
+def _told(view: InstanceView) -> tuple[object, ...]:
+    """What of an instance its followers hear about at once."""
+    return view.state, view.reason, view.expires_at, view.notices
 
 
 @router.get("/{instance_id}/open", status_code=303, response_class=RedirectResponse)

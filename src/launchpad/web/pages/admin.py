@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
+from ...domain.audit_words import details_in_words, instance_in_words
 from ...domain.instances import LIVE, State
 from ...errors import EngineUnavailable, ImageMissing
 from ...services.platform import Platform
+from ...store.audit import AuditRecord
 from ..deps import CurrentAdmin, Here
 from .rendering import PublicSettings, page
 from .views import AuditEntry, Count, Meter, Notice, bytes_meter, number_meter
@@ -114,14 +114,25 @@ async def audit(
 ) -> Response:
     """Who did what, newest first."""
     found = await platform.audit.page(limit=PAGE, before_id=before, search=q.strip())
-    entries = [
-        AuditEntry(record.at, record.actor, record.client, record.action, record.subject, _in_words(record.details))
-        for record in found
-    ]
+    entries = [await _entry(platform, record) for record in found]
     more = urlencode({"q": q, "before": found[-1].id}) if len(found) == PAGE else None
     next_page = f"/admin/audit?{more}" if more else None
     return page(request, "admin/audit.html", visitor, entries=entries, next_page=next_page, query={"q": q})
 
 
-def _in_words(details: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in details.items() if value is not None)
+async def _entry(platform: Platform, record: AuditRecord) -> AuditEntry:
+    """An instance's record says which and whose; where an older one does not, the instance is asked."""
+    details = dict(record.details)
+    if record.action.startswith("instance.") and not instance_in_words(details):
+        details |= await platform.instances.names(record.subject)
+    if environment := platform.catalogue.get(str(details.get("environment"))):
+        details["environment"] = environment.title
+    return AuditEntry(
+        record.at,
+        record.actor,
+        record.client,
+        record.action,
+        record.subject,
+        details_in_words(details),
+        instance_in_words(details),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from ...domain.limits import Use
 from ...errors import EngineUnavailable, ImageMissing, LaunchpadError
 from ...services.instances import Wish
 from ...services.platform import Platform
-from ..api.instances import usage_of, with_shortage
+from ..api.instances import lacking, usage_of
 from ..deps import CurrentUser, Here, Visitor
 from . import views
 from .forms import FormReader, count, number, size
@@ -111,12 +112,13 @@ async def instance_view(platform: Platform, instance: Instance, visitor: Visitor
     environment = platform.catalogue.get(instance.environment)
     usage = await usage_of(platform, instance)
     return views.instance_view(
-        await with_shortage(platform, instance, usage, visitor.user.username),
+        instance,
         environment,
         visitor.now,
         offer=await platform.offers.for_environment(instance.environment) if environment else None,
         memory_used_bytes=usage.memory_bytes if usage else None,
         queue_position=await platform.instances.queue_position(instance),
+        lacks=await lacking(platform, instance, usage, visitor.user.username),
     )
 
 
@@ -152,11 +154,12 @@ async def launch(
     cpus: Text = "",
     storage: Text = "",
     days: Text = "",
+    safe_mode: Text = "",
 ) -> Response:
     """Launches an instance; what is left empty takes the default. A refused form comes back with the reason."""
     asked = {"environment": environment, "memory": memory, "cpus": cpus, "storage": storage, "days": days}
     try:
-        wish = _wish(asked)
+        wish = replace(_wish(asked), safe_mode=bool(safe_mode))
         await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     except LaunchpadError as error:
         if environment not in platform.catalogue:

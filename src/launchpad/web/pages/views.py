@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ...domain.causes import SAFE_MODE_HELPS
+from ...domain.ends import notices_of, reason_for_others
 from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
@@ -169,7 +171,13 @@ class Step:
 
 @dataclass(frozen=True)
 class InstanceView:
-    """An instance as its owner, or an administrator, sees it."""
+    """An instance as its owner, or an administrator, sees it.
+
+    Attributes:
+        notices: what there is to know while it runs.
+        safe_mode_helps: whether it probably failed of something that safe mode passes over.
+        relaunch: the fields of a form that launches another one of the same size.
+    """
 
     id: str
     environment: str
@@ -191,6 +199,10 @@ class InstanceView:
     stand_in_for: str | None = None
     owner_email: str | None = None
     owner_id: str | None = None
+    notices: tuple[str, ...] = ()
+    safe_mode: bool = False
+    safe_mode_helps: bool = False
+    relaunch: Mapping[str, str] = field(default_factory=dict)
 
 
 def limits_in_words(limits: Limits) -> str:
@@ -232,11 +244,14 @@ def instance_view(
     memory_used_bytes: int | None = None,
     queue_position: int | None = None,
     owner_email: str | None = None,
+    lacks: Sequence[str] = (),
 ) -> InstanceView:
     """`environment` is None when the catalogue no longer has it: the name stands in for the title.
 
     Args:
         offer: what is offered for that environment; without it no extension is.
+        owner_email: whose it is, where somebody else looks at it.
+        lacks: what it lacks now.
     """
     label, tone = _STATE_WORDS[instance.state]
     memory = None
@@ -250,7 +265,7 @@ def instance_view(
         stage=instance.stage.value,
         state_label=label,
         tone=tone,
-        reason=instance.reason,
+        reason=instance.reason if owner_email is None else reason_for_others(instance.reason, instance.ended_by),
         is_live=instance.is_live,
         limits_text=limits_in_words(instance.limits),
         created_at=instance.created_at,
@@ -263,7 +278,22 @@ def instance_view(
         stand_in_for=(environment.image if environment else "its image") if instance.stand_in else None,
         owner_email=owner_email,
         owner_id=instance.owner_id,
+        notices=notices_of(instance, lacks),
+        safe_mode=instance.safe_mode,
+        safe_mode_helps=instance.cause in SAFE_MODE_HELPS and not instance.safe_mode,
+        relaunch=_relaunch(instance) if environment and not instance.is_live else {},
     )
+
+
+def _relaunch(instance: Instance) -> dict[str, str]:
+    limits = instance.limits
+    return {
+        "environment": instance.environment,
+        "memory": format_bytes(limits.memory_bytes),
+        "cpus": f"{limits.cpus:g}",
+        "storage": format_bytes(limits.storage_bytes),
+        "days": str(limits.days),
+    }
 
 
 @dataclass(frozen=True)
@@ -340,7 +370,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """A record of the audit with its details in words."""
+    """A record of the audit with its details in words; `name`: what its subject is called, if not by `subject`."""
 
     at: datetime
     actor: str
@@ -348,3 +378,4 @@ class AuditEntry:
     action: str
     subject: str
     detail: str
+    name: str = ""

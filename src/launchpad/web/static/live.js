@@ -49,12 +49,13 @@ function showUsage(id, usage) {
   box.querySelector("[data-meter-text]").textContent = text;
 }
 
-function showState(id, { state, expires_at: expires }) {
+function showState(id, { state, expires_at: expires, notices = [] }) {
   const card = cardOf(id);
   if (!card || !state) return;
   if (card.dataset.state === state) {
     // Extended, perhaps from another page. The page tells whole seconds.
     if (Math.abs(Date.parse(expires) - Date.parse(card.dataset.expires)) > 1500) refresh();
+    else if (card.dataset.notices && JSON.stringify(notices) !== JSON.stringify(JSON.parse(card.dataset.notices))) refresh();
     return;
   }
   announce(`${card.querySelector("h1, h3")?.textContent.trim() ?? "The instance"}: ${state}`);
