@@ -21,6 +21,7 @@ from .settings_catalogue import with_shipped_environments
 from .settings_front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .settings_mail import BounceSettings as BounceSettings
 from .settings_mail import MailSettings as MailSettings
+from .settings_mounts import check_mounts
 from .settings_values import (
     AbsolutePath,
     Address,
@@ -313,6 +314,7 @@ class Settings(BaseSettings):
         if bool(self.tls.certificate) != bool(self.tls.key):
             raise ValueError("tls.certificate and tls.key belong together; one of them is missing")
         check_proxy(self.proxy, self.public_url, self.instances_url)
+        check_mounts(self.mounts, self.environments)
         return self
 
     @property
