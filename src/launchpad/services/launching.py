@@ -19,6 +19,7 @@ from ..errors import LaunchpadError, StartFailed
 from ..runtime.base import Container, ContainerSpec, ContainerState, Runtime
 from ..settings import Settings
 from ..storage.base import Homes
+from .kit import Kit
 from .specification import specification
 
 FIRST_LOOK_SECONDS = 0.02
@@ -31,11 +32,19 @@ KILLED, TERMINATED = 137, 143  # 128 + SIGKILL and SIGTERM, as the engine report
 class Launcher:
     """Knows how instances are put together; keeps no state of its own."""
 
-    def __init__(self, settings: Settings, runtime: Runtime, token_key: bytes, ca_bundle: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        token_key: bytes,
+        ca_bundle: Path | None = None,
+        kit: Kit | None = None,
+    ) -> None:
         self._settings = settings
         self._runtime = runtime
         self._token_key = token_key
         self._ca_bundle = ca_bundle
+        self._kit = kit
         self._http: aiohttp.ClientSession | None = None
 
     def placeholders(self, environment: Environment, instance_id: str, username: str, uid: int) -> Placeholders:
@@ -45,6 +54,7 @@ class Launcher:
             username=username,
             uid=uid,
             home=environment.home,
+            dashboard_url=self._settings.dashboard_url,
         )
 
     def token(self, instance_id: str) -> str:
@@ -65,6 +75,7 @@ class Launcher:
             home=home,
             shared=[each for each in self._settings.mounts if not each.labs or owner.lab in each.labs],
             ca_bundle=self._ca_bundle,
+            kit=self._kit,
         )
 
     async def wait_until_usable(self, instance: Instance, environment: Environment, address: Address) -> None:
