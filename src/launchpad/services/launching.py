@@ -134,8 +134,10 @@ async def why_failed(error: LaunchpadError, homes: Homes, username: str) -> str:
     if isinstance(error, StartFailed):
         with suppress(LaunchpadError):
             use = await homes.use(username)
-            if full := home_is_full(use.used_bytes, use.limit_bytes):
-                return f"{error.detail.rstrip('.')}; and {full}, so launch with more storage if you may"
+            if full := home_is_full(use.used_bytes, use.limit_bytes, use.free_bytes):
+                by_limit = home_is_full(use.used_bytes, use.limit_bytes) is not None
+                way_out = "launch with more storage if you may" if by_limit else "tell your administrator"
+                return f"{error.detail.rstrip('.')}; and {full}, so {way_out}"
     return error.detail
 
 

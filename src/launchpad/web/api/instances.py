@@ -54,7 +54,7 @@ async def with_shortage(platform: Platform, instance: Instance, usage: Usage | N
         home = await platform.homes.use(username)
     except HomeUnavailable:
         home = HomeUse(None, None)
-    lacks = shortage(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes)
+    lacks = shortage(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes, home.free_bytes)
     return replace(instance, reason=lacks) if lacks else instance
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -316,6 +317,7 @@ async def serve() -> int:
 
 def main() -> None:
     take_variables()
+    subprocess.run(["copy-skeleton"], check=False)
     os.chdir(HOME)
     try:
         code = asyncio.run(_serve_and_leave())
