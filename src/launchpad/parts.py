@@ -20,6 +20,7 @@ from .runtime.helper import HelperRuntime
 from .services.catalogue import catalogue_of
 from .services.certificates import site_certificates, write_bundle
 from .services.images import ImageService
+from .services.kit import Kit
 from .settings import Settings
 from .storage.choose import choose_driver
 from .store.statedir import HelperState, StateDir
@@ -56,6 +57,12 @@ def engine_of(settings: Settings) -> EngineRuntime:
     return EngineRuntime(settings.engine, deployment_id, settings.egress)
 
 
+def kit_of(settings: Settings) -> Kit:
+    """What instances get from the platform; with a helper, where only root writes."""
+    folder = settings.state_dir if settings.helper.socket is None else settings.helper.state_dir
+    return Kit(folder, settings.dashboard_url, limit_cores=settings.engine.limits_visible_cores)
+
+
 def build_helper(settings: Settings) -> Verbs:
     """The helper's parts, from the settings alone: of the portal it believes nothing.
 
@@ -67,5 +74,7 @@ def build_helper(settings: Settings) -> Verbs:
     runtime = engine_of(settings)
     certificates = site_certificates(settings.images.extra_ca_certificates)
     bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
-    guard = Guard(settings, catalogue_of(settings), ImageService(runtime, settings.images), bundle)
+    kit = kit_of(settings)
+    kit.write()
+    guard = Guard(settings, catalogue_of(settings), ImageService(runtime, settings.images), bundle, kit)
     return Verbs(runtime, choose_driver(settings.homes), guard)

@@ -21,6 +21,7 @@ from .settings_catalogue import with_shipped_environments
 from .settings_front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .settings_mail import BounceSettings as BounceSettings
 from .settings_mail import MailSettings as MailSettings
+from .settings_mounts import check_mounts
 from .settings_values import (
     AbsolutePath,
     Address,
@@ -111,7 +112,18 @@ class EngineSettings(Section):
     oci_runtime: str = Field(
         "", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default."
     )
+    visible_cores: Literal["auto", "size", "all"] = Field(
+        "auto",
+        description="The processors that programs in an instance find: `size`, as many as its size has, by files mounted "
+        "over /proc/cpuinfo and /sys/devices/system/cpu/online; `all`, the server's. `auto`: `size`, except with a "
+        "runtime that has its own view (runsc, kata).",
+    )
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
+
+    @property
+    def limits_visible_cores(self) -> bool:
+        own_view = any(name in self.oci_runtime for name in ("runsc", "kata"))
+        return self.visible_cores == "size" or (self.visible_cores == "auto" and not own_view)
 
 
 class HelperSettings(Section):
@@ -213,7 +225,11 @@ class SafeModeSettings(Section):
 
 
 class EnvironmentSettings(Section):
-    """One entry of the catalogue. Texts may hold `{root_path}`, `{token}`, `{username}`, `{uid}`, `{home}`."""
+    """One entry of the catalogue.
+
+    Texts may hold `{root_path}`, `{token}`, `{username}`, `{uid}`, `{home}`, `{dashboard_url}`; `command` and `env_vars`
+    also `{cpus}`, the cores of the instance (whole, rounded up), and `{memory_bytes}`.
+    """
 
     name: Name = Field(description="Stable name, used in the API.")
     title: str = Field(min_length=1, max_length=60, description="As users see it.")
@@ -234,12 +250,19 @@ class EnvironmentSettings(Section):
     groups: tuple[str, ...] = Field((), description="Additional groups of the container's user.")
     command: tuple[str, ...] = Field((), description="Command; empty: the image's own.")
     env_vars: dict[str, str] = Field(
-        default_factory=dict, description="Variables. The user can read them: no secrets of yours."
+        default_factory=dict,
+        description="Variables, besides those that every environment has (below). The user can read them: no secrets of "
+        "yours. An empty one takes away what every environment has.",
     )
     request_headers: dict[HeaderName, str] = Field(
         default_factory=dict, description="Headers nginx sets on every request to the instance."
     )
     capabilities: tuple[Capability, ...] = Field((), description="Linux capabilities kept; all others are dropped.")
+    python_prefixes: tuple[AbsolutePath, ...] | None = Field(
+        None,
+        description="Prefixes of the image's Pythons whose packages the user could change: pip installs into the home "
+        "there. Unset: `/opt/conda` if group 100 is granted, which owns it in jupyter/docker-stacks.",
+    )
     gpus: GpuChoice = Field(0, description='NVIDIA GPUs they see, all at once: `"all"`, how many, or a list of ids.')
     pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
@@ -251,6 +274,13 @@ class EnvironmentSettings(Section):
         default_factory=SafeModeSettings, description="What safe mode changes in this environment."
     )
     offer: OfferSettings = Field(default_factory=OfferSettings, description="Choices that differ from [limits].")
+
+    @model_validator(mode="after")
+    def _size_where_it_is_known(self) -> Self:
+        for text in (self.health_path, self.start_path, *self.request_headers.values()):
+            if "{cpus}" in text or "{memory_bytes}" in text:
+                raise ValueError("{cpus} and {memory_bytes} can stand in command and env_vars only")
+        return self
 
 
 class BackupSettings(Section):
@@ -327,6 +357,7 @@ class Settings(BaseSettings):
         if bool(self.tls.certificate) != bool(self.tls.key):
             raise ValueError("tls.certificate and tls.key belong together; one of them is missing")
         check_proxy(self.proxy, self.public_url, self.instances_url)
+        check_mounts(self.mounts, self.environments)
         return self
 
     @property
@@ -336,6 +367,11 @@ class Settings(BaseSettings):
     @property
     def is_https(self) -> bool:
         return self.public_url.startswith("https:")
+
+    @property
+    def dashboard_url(self) -> str:
+        """Where people find their instances."""
+        return f"{self.public_url}/dashboard"
 
     @property
     def ports(self) -> tuple[int, int]:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from importlib import resources
 from typing import Any
 
 
 def shipped_environments() -> list[dict[str, Any]]:
-    text = resources.files("launchpad").joinpath("environments.toml").read_text(encoding="utf-8")
-    tables: list[dict[str, Any]] = tomllib.loads(text)["environments"]
+    tables: list[dict[str, Any]] = _shipped()["environments"]
     return tables
+
+
+@cache
+def shipped_env_vars() -> dict[str, str]:
+    """The templates of the variables that every environment has, those of the settings too."""
+    variables: dict[str, str] = _shipped()["every_environment"]["env_vars"]
+    return variables
+
+
+def _shipped() -> dict[str, Any]:
+    return tomllib.loads(resources.files("launchpad").joinpath("environments.toml").read_text(encoding="utf-8"))
 
 
 def with_shipped_environments(value: object) -> object:

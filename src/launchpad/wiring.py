@@ -10,7 +10,7 @@ from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import Outbox
 from .mail.smtp import SmtpMailer
-from .parts import helper_line, runtime_of
+from .parts import helper_line, kit_of, runtime_of
 from .runtime.base import Runtime
 from .services.audit import AuditService
 from .services.bounces import BounceService
@@ -94,7 +94,8 @@ def build_platform(
     images = ImageService(runtime, settings.images)
     certificates = site_certificates(settings.images.extra_ca_certificates)
     ca_bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
-    launcher = Launcher(settings, runtime, state.key("instance-token"), ca_bundle)
+    kit = None if line else kit_of(settings)
+    launcher = Launcher(settings, runtime, state.key("instance-token"), ca_bundle, kit)
     mark = CarrierMark(state)
     logs = InstanceLogs(
         database, runtime, lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings))

@@ -18,6 +18,7 @@ import pytest
 import structlog
 import uvloop
 
+from launchpad.domain.instances import home_is_full
 from launchpad.errors import HomeUnavailable, SettingsError
 from launchpad.helperline import HelperLine
 from launchpad.runtime.fake import FakeRuntime
@@ -240,7 +241,23 @@ async def test_check_leaves_nothing(homes: Homes, root: Path) -> None:
 
 
 async def test_the_use_of_a_home_that_is_not_there_is_not_known(homes: Homes) -> None:
-    assert await homes.use("anna") == HomeUse(used_bytes=None, limit_bytes=None)
+    assert await homes.use("anna") == HomeUse(used_bytes=None, limit_bytes=None, free_bytes=None)
+
+
+async def test_every_storage_tells_what_the_disk_has_left(homes: Homes, root: Path) -> None:
+    """Also one that neither counts nor limits: it is how a full home can be told there."""
+    await homes.prepare("anna", UID, LIMIT)
+    free_bytes = (await homes.use("anna")).free_bytes
+    disk = os.statvfs(root)
+    assert free_bytes is not None
+    assert 0 < free_bytes <= disk.f_blocks * disk.f_frsize
+    assert abs(free_bytes - disk.f_bavail * disk.f_frsize) < disk.f_blocks * disk.f_frsize / 2
+
+
+async def test_a_link_in_a_homes_place_tells_nothing_of_where_it_leads(homes: Homes, root: Path) -> None:
+    (root / "anna").symlink_to("/")
+    with pytest.raises(HomeUnavailable):
+        await homes.use("anna")
 
 
 async def test_many_homes_at_once_are_each_their_users(homes: Homes, root: Path) -> None:
@@ -376,6 +393,7 @@ async def test_a_full_disk_is_told(on_small_disk: PlainHomes | BtrfsHomes) -> No
         await homes.check()
     assert sorted(entry.name for entry in homes.root.iterdir()) == before
     assert await homes.prepare("anna", UID, LIMIT) == homes.root / "anna"
+    assert home_is_full(None, None, (await homes.use("anna")).free_bytes), "its owner is told"
 
 
 async def test_a_read_only_root_is_told(on_small_disk: PlainHomes | BtrfsHomes) -> None:
@@ -480,7 +498,8 @@ async def test_a_home_made_before_there_were_limits_is_used_without_one(btrfs_ro
     with structlog.testing.capture_logs() as logged:
         await homes.prepare("anna", UID, LIMIT)
     assert [entry["event"] for entry in logged] == ["home.without_limit"]
-    assert await homes.use("anna") == HomeUse(used_bytes=None, limit_bytes=None)
+    use = await homes.use("anna")
+    assert (use.used_bytes, use.limit_bytes) == (None, None)
     assert (home / "kept").read_text() == "mine"
 
 
@@ -599,7 +618,8 @@ if PROJECT_ROOT:
         assert write(berta / "some", 4, STRANGER)
         home = await homes.prepare("anna", UID, LIMIT)
         run("chattr", "-p", str(STRANGER), home)
-        assert await homes.use("anna") == HomeUse(None, None)
+        use = await homes.use("anna")
+        assert (use.used_bytes, use.limit_bytes) == (None, None)
         await homes.prepare("anna", UID, LIMIT)
         assert (await homes.use("anna")).limit_bytes == LIMIT
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,33 +57,42 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def start_rstudio(home: Path) -> Iterator[Start]:
-    """Starts the stand-in; `without` leaves a capability out, `variables` adds some."""
-    started: list[str] = []
+class StartRStudio:
+    """Starts the stand-in with the home, as the platform does."""
 
-    def start(without: str = "", **variables: str) -> Started:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.names: list[str] = []
+
+    def __call__(self, without: str = "", volume: str = "", command: str = "", **variables: str) -> Started:
+        """`without` leaves a capability out, `volume` mounts one more, `variables` adds some or changes them."""
         name = f"launchpad-test-{secrets.token_hex(4)}"
-        started.append(name)
+        self.names.append(name)
         capabilities = [f"--cap-add={one}" for one in RSTUDIO_CAPABILITIES if one != without]
         given = {
             "DISABLE_AUTH": "true",
             "RUNROOTLESS": "false",
             "USERID": str(UID),
             "GROUPID": str(UID),
-            "S6_KILL_GRACETIME": "8000",
+            "S6_SERVICES_GRACETIME": "10000",
+            "S6_KILL_GRACETIME": "500",
         } | variables
         docker(
             *("run", "-d", "--name", name, "--cap-drop=ALL", *capabilities, "--security-opt=no-new-privileges"),
-            *("--memory=256m", "--memory-swap=256m", "-p", "127.0.0.1::8787", "-v", f"{home}:/home/rstudio"),
+            *("--memory=256m", "--memory-swap=256m", "-p", "127.0.0.1::8787", "-v", f"{self.home}:/home/rstudio"),
+            *(("-v", volume) if volume else ()),
             *(word for key, value in given.items() for word in ("-e", f"{key}={value}")),
-            built_image("rstudio-standin"),
+            *(built_image("rstudio-standin"), *shlex.split(command)),
         )
         ports = subprocess.run(["docker", "port", name, "8787/tcp"], capture_output=True, text=True, check=False).stdout
-        return Started(name, f"http://{ports.split()[0]}" if ports else "", home)
+        return Started(name, f"http://{ports.split()[0]}" if ports else "", self.home)
 
+
+@pytest.fixture
+def start_rstudio(home: Path) -> Iterator[StartRStudio]:
+    start = StartRStudio(home)
     yield start
-    for name in started:
+    for name in start.names:
         docker("rm", "-f", name)
 
 

@@ -23,10 +23,13 @@ import pytest
 
 from launchpad.domain.safe_mode import in_safe_mode
 from launchpad.errors import HelperRefused, HelperUnavailable
+from launchpad.helper.guard import Guard
 from launchpad.helperline import HelperLine
 from launchpad.runtime import wire
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
+from launchpad.services.images import ImageService
+from launchpad.services.kit import Kit
 from launchpad.services.launching import Launcher
 from launchpad.services.specification import specification
 from launchpad.settings import Settings, tables
@@ -170,6 +173,7 @@ HOSTILE_LAUNCHES: dict[str, Any] = {
     "the shared data to write": lambda s: s["mounts"][-1].update(read_only=False),
     "the shared data elsewhere": lambda s: s["mounts"][-1].update(target="/etc"),
     "another place as shared data": lambda s: s["mounts"][-1].update(source="/etc"),
+    "a folder of the home first for a root init": lambda s: s.update(first_in_path="/home/jovyan/x"),
     "certificates that are none": lambda s: s["env_vars"].update(SSL_CERT_FILE="/home/jovyan/ca"),
     "nothing": lambda s: s.clear(),
 }
@@ -197,6 +201,40 @@ async def test_c6_hostile_launches_are_refused(helped: Helped, wish: str) -> Non
     assert answer.status_code in (403, 503), answer.text
     assert answer.json()["error"] in ("helper-refused", "home-unavailable"), answer.text
     assert await helped.runtime.list_containers() == []
+
+
+async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> None:
+    """A portal's kit, which its user could change, is not mounted: an init that runs as root starts from it."""
+    homes, own, portals = (tmp_path / name for name in ("homes", "own", "portals"))
+    for folder in (homes, homes / "anna", own, portals):
+        folder.mkdir()
+    os.chown(homes / "anna", UID, UID)
+    settings = tables({"homes": {"root": str(homes), "driver": "plain"}})
+    runtime = FakeRuntime("none")
+    environment = catalogue_of(settings)["rstudio"]
+    sent = specification(
+        environment,
+        Launcher(settings, runtime, b"k" * 32).placeholders(environment, ID, "anna", UID),
+        instance_id=ID,
+        owner_id=OWNER,
+        image=environment.image,
+        memory_bytes=GIB,
+        cpus=1,
+        home=homes / "anna",
+        kit=Kit(portals, settings.dashboard_url),
+    )
+    assert any(mount.source.is_relative_to(portals) for mount in sent.mounts)
+    guard = Guard(
+        settings,
+        catalogue_of(settings),
+        ImageService(runtime, settings.images),
+        None,
+        Kit(own, settings.dashboard_url),
+    )
+    started = await guard.checked(sent, await runtime.host())
+    sources = {mount.target: mount.source for mount in started.mounts}
+    assert sources["/opt/launchpad"] == own / "kit"
+    assert not any(source.is_relative_to(portals) for source in sources.values())
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from launchpad.store.statedir import StateDir
 from .certificates import certificate
 from .open_program import OWN, Program
 from .ports import free_ports
+from .rstudio import RStudio
 from .smtp import MailServer
 
 LABEL_DEPLOYMENT = "org.launchpad.deployment"
@@ -260,6 +261,7 @@ class Person:
         self.http = http
         self.email = email
         self.me: dict[str, Any] = {}
+        self.applications: dict[str, str] = {}  # addresses of what a test runs in the instances
 
     async def sign_in(self) -> None:
         seen = len(self.live.mail.mails_to(self.email))
@@ -310,6 +312,14 @@ class Person:
         entered = await self.http.get(answer.headers["location"], follow_redirects=False)
         assert entered.status_code == 303, entered.text
         return await self.http.get(entered.headers["location"], follow_redirects=True, headers=BROWSER)
+
+    async def enter_rstudio(self, instance_id: str) -> RStudio:
+        """Opens an instance of RStudio and takes its session, as a browser's tab does."""
+        await self.open(instance_id)
+        origin = {"Origin": self.live.origin.of(instance_id)}
+        rstudio = RStudio(self.http, self.instance_url(instance_id, "/"), origin)
+        await rstudio.enter()
+        return rstudio
 
     def instance_url(self, instance_id: str, path: str = "/") -> str:
         return self.live.origin.url(instance_id, path)

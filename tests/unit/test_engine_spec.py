@@ -12,6 +12,7 @@ import pytest
 from launchpad.domain.instances import Address
 from launchpad.runtime.base import BindMount, Caps, ContainerSpec, ContainerState, HostFacts, Usage
 from launchpad.runtime.engine_spec import (
+    DEFAULT_PATH,
     LOG_TAIL_CHARACTERS,
     caps_of,
     container_of,
@@ -20,6 +21,7 @@ from launchpad.runtime.engine_spec import (
     instant,
     log_text,
     number_of_ports,
+    path_of,
     reference_parts,
     usage_of,
 )
@@ -299,3 +301,23 @@ def test_what_holds_a_container_back(host: dict[str, int], kernel: tuple[int, in
     stats = {"memory_stats": {"usage": 1, "limit": kernel[0]}, "pids_stats": {"limit": kernel[1]}}
     assert caps_of({"HostConfig": host}, stats) == caps
     assert caps_of({"HostConfig": host}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("image_path", "made"),
+    [
+        ("/opt/conda/bin:/usr/bin", "/home/a/.local/bin:/opt/conda/bin:/usr/bin"),
+        ("/usr/bin:/home/a/.local/bin", "/home/a/.local/bin:/usr/bin"),
+        ("", f"/home/a/.local/bin:{DEFAULT_PATH}"),
+    ],
+)
+def test_a_folder_is_put_before_the_images_path(image_path: str, made: str) -> None:
+    spec = ContainerSpec("i", "o", "e", "x", 1, GB, 1, 16, first_in_path="/home/a/.local/bin")
+    assert create_body(spec, EngineSettings(), "d1", image_path)["Env"] == [f"PATH={made}"]
+
+
+def test_a_path_that_the_environment_names_is_left_alone() -> None:
+    assert body(first_in_path="/x", env_vars={"PATH": "/y"})["Env"] == ["PATH=/y"]
+    assert body()["Env"] == []
+    assert path_of(["A=1", "PATH=/y:/z", "MY_PATH=/n"]) == "/y:/z"
+    assert path_of([]) == ""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from launchpad.domain.environments import Placeholders, Prefix
+from launchpad.errors import SettingsError
+from launchpad.runtime.base import ContainerSpec
 from launchpad.services.catalogue import catalogue_of, environment_of
+from launchpad.services.specification import specification
 from launchpad.settings import tables
 
 VALUES = Placeholders(root_path="/i/abc", token="t0k3n", username="alice", uid=200001, home="/home/jovyan")
@@ -88,6 +94,7 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
         "env_vars": {"A": "b"},
         "request_headers": {"X-A": "b"},
         "capabilities": ["CHOWN"],
+        "python_prefixes": ["/opt/own"],
         "gpus": ["0", "GPU-3f2a"],
         "pids_limit": 64,
         "stop_grace_seconds": 5,
@@ -96,3 +103,77 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
     own = environment_of(next(one for one in tables({"environments": [entry]}).environments if one.name == "own"))
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(own).items()}
     assert told == entry
+
+
+def test_the_size_stands_in_variables_and_commands() -> None:
+    """Whole cores, so that no program starts more threads than its size has; every environment's own wins."""
+    table = {
+        "name": "own",
+        "title": "Own",
+        "image": "own:1",
+        "port": 1,
+        "home": "/home/own",
+        "command": ["run", "--threads={cpus}", "--heap={memory_bytes}"],
+        "env_vars": {"GOMAXPROCS": "7", "R_PROFILE": "", "EMPTY": ""},
+    }
+    spec = specified("own", {"environments": [table]}, cpus=1.5)
+    assert spec.command == ("run", "--threads=2", f"--heap={1024**3}")
+    assert {name: spec.env_vars[name] for name in ("OMP_NUM_THREADS", "MC_CORES", "GOMAXPROCS")} == {
+        "OMP_NUM_THREADS": "2",
+        "MC_CORES": "2",
+        "GOMAXPROCS": "7",
+    }
+    assert "R_PROFILE" not in spec.env_vars, "an empty one takes away what every environment has"
+    assert spec.env_vars["EMPTY"] == "", "one of its own stays"
+
+
+def specified(name: str, settings: Mapping[str, object], cpus: float = 1) -> ContainerSpec:
+    environment = catalogue_of(tables(settings))[name]
+    return specification(
+        environment,
+        Placeholders("/i/abc", "t", "alice", 200001, environment.home, "https://lab.example.org/dashboard"),
+        instance_id="a" * 16,
+        owner_id="b" * 16,
+        image=environment.image,
+        memory_bytes=1024**3,
+        cpus=cpus,
+        home=Path("/srv/homes/alice"),
+    )
+
+
+@pytest.mark.parametrize("name", ["rstudio", "jupyterlab"])
+def test_nothing_is_left_open_in_what_ships(name: str) -> None:
+    spec = specified(name, {})
+    assert not any("{" in text for text in (spec.user, *spec.command, *spec.env_vars.values()))
+    assert spec.env_vars["LAUNCHPAD_DASHBOARD_URL"] == "https://lab.example.org/dashboard"
+
+
+def test_programs_in_the_home_come_first_but_never_for_root() -> None:
+    """An init that runs as root must not run what the owner has put there."""
+    assert specified("jupyterlab", {}).first_in_path == "/home/jovyan/.local/bin"
+    assert specified("rstudio", {}).first_in_path == ""
+    safe = {"environments": [{"name": "jupyterlab", "env_vars": {"LAUNCHPAD_SAFE_MODE": "1"}}]}
+    assert specified("jupyterlab", safe).first_in_path == ""
+
+
+def test_rstudio_is_not_killed_while_it_saves() -> None:
+    """The engine's patience is longer than all that the image's init takes at most, and leaves it time to end."""
+    rstudio = catalogue_of(tables({}))["rstudio"]
+    init_seconds = sum(int(rstudio.env_vars[f"S6_{name}_GRACETIME"]) for name in ("SERVICES", "KILL")) / 1000
+    assert init_seconds + 5 <= rstudio.stop_grace_seconds
+    assert int(rstudio.env_vars["S6_KILL_GRACETIME"]) <= 1000, "the init sleeps for so long at every stop"
+    assert int(rstudio.env_vars["S6_SERVICES_GRACETIME"]) >= 10_000, "a large session is saved for so long"
+
+
+def test_rstudio_gets_its_uid_without_the_init_that_would_change_the_home() -> None:
+    spec = specified("rstudio", {})
+    assert not {"USERID", "GROUPID", "DEFAULT_USER"} & set(spec.env_vars)
+    assert spec.command[-5:] == ("/opt/launchpad/bin/with-user", "rstudio", "200001", "200001", "/init")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"health_path": "/{cpus}"}, {"start_path": "/{memory_bytes}"}, {"request_headers": {"X-A": "{cpus}"}}]
+)
+def test_the_size_stands_nowhere_else(changed: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="command and env_vars only"):
+        tables({"environments": [{"name": "rstudio", **changed}]})

@@ -394,7 +394,7 @@ def test_tables_inside_a_shipped_entry_are_merged_key_by_key() -> None:
     assert isinstance(env_vars, dict)
     assert env_vars["MINE"] == "1"
     assert env_vars["DISABLE_AUTH"] == "false"
-    assert env_vars["USERID"] == "{uid}"
+    assert env_vars["RUNROOTLESS"] == "false"
 
 
 def test_another_name_adds_an_entry_behind_those_that_ship(written: Written) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,18 +19,35 @@ class Prefix(StrEnum):
     STRIP = "strip"
 
 
+# The group that owns the package folders of jupyter/docker-stacks' images, and where they lie.
+SHARED_PACKAGES_GROUP = "100"
+SHARED_PACKAGES_PREFIX = "/opt/conda"
+
+
+def whole_cores(cpus: float) -> int:
+    """How many processors a program should count on that may use so many cores: rounded up, at least one."""
+    return max(1, math.ceil(cpus))
+
+
 @dataclass(frozen=True)
 class Placeholders:
-    """What the templates of an environment may name in braces."""
+    """What the templates of an environment may name in braces.
+
+    `cpus` (whole, see `whole_cores`) and `memory_bytes` are the instance's size, known where a container is composed;
+    the templates of addresses and headers do not name them.
+    """
 
     root_path: str
     token: str
     username: str
     uid: int
     home: str
+    dashboard_url: str = ""
+    cpus: int = 1
+    memory_bytes: int = 0
 
     def fill(self, template: str) -> str:
-        """`template` with `{root_path}`, `{token}`, `{username}`, `{uid}` and `{home}` put in; other braces stay."""
+        """`template` with the values of `{root_path}`, `{token}`, `{username}` … put in; other braces stay."""
         for name, value in vars(self).items():
             template = template.replace("{" + name + "}", str(value))
         return template
@@ -48,6 +66,8 @@ class Environment:
         user: the container's `uid:gid`; empty starts it as the image says (RStudio's init needs root).
         capabilities: what stays of Linux's capabilities; everything else is dropped.
         request_headers: headers nginx sets on every request to the instance; a client's own are discarded.
+        python_prefixes: prefixes of Pythons in the image whose packages its user could change; pip installs into the
+            home there. None: that of docker-stacks, if its group is granted.
         gpus: which of the server's GPUs its instances see; they are shared, not shared out.
         health_path: answers below 400 once the application is usable, without log-in.
         stop_grace_seconds: how long the application may take to save when it is stopped.
@@ -71,6 +91,7 @@ class Environment:
     env_vars: Mapping[str, str] = field(default_factory=dict)
     request_headers: Mapping[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
+    python_prefixes: tuple[str, ...] | None = None
     gpus: Gpus = 0
     pids_limit: int = 2048
     stop_grace_seconds: int = 10
@@ -78,3 +99,11 @@ class Environment:
     failure_patterns: tuple[str, ...] = ()
     safe_mode_env_vars: Mapping[str, str] = field(default_factory=dict)
     safe_mode_command: tuple[str, ...] = ()
+
+    @property
+    def shared_python_prefixes(self) -> tuple[str, ...]:
+        """Prefixes of the Pythons that must not take packages in, as they would be gone with the container."""
+        if self.python_prefixes is not None:
+            return self.python_prefixes
+        granted = {*self.groups, self.user.partition(":")[2]}
+        return (SHARED_PACKAGES_PREFIX,) if granted & {SHARED_PACKAGES_GROUP, "users"} else ()

@@ -73,6 +73,7 @@ class Address:
 
 
 NEARLY = 0.98  # of a limit: where programs begin to fail
+NEARLY_FULL_BYTES = 4 * 1024**2  # left on a disk: likewise
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,16 @@ class Instance:
         return Place(self.created_at, self.id)
 
 
-def shortages(pids: int, pids_limit: int, home_used_bytes: int | None, home_limit_bytes: int | None) -> tuple[str, ...]:
+def shortages(
+    pids: int,
+    pids_limit: int,
+    home_used_bytes: int | None,
+    home_limit_bytes: int | None,
+    disk_free_bytes: int | None = None,
+) -> tuple[str, ...]:
     """What a running instance is about to lack, in its owner's words."""
     found = []
-    if full := home_is_full(home_used_bytes, home_limit_bytes):
+    if full := home_is_full(home_used_bytes, home_limit_bytes, disk_free_bytes):
         found.append(f"{full}: nothing more can be saved until you delete something")
     if pids >= NEARLY * pids_limit:
         most = f"it runs as many processes and threads as it may ({pids_limit})"
@@ -130,11 +137,16 @@ def shortages(pids: int, pids_limit: int, home_used_bytes: int | None, home_limi
     return tuple(found)
 
 
-def home_is_full(used_bytes: int | None, limit_bytes: int | None) -> str | None:
-    """That it is, with numbers, in its owner's words; None: it is not, or nobody can tell."""
-    if used_bytes is None or not limit_bytes or used_bytes < NEARLY * limit_bytes:
-        return None
-    return f"your Home is full ({describe_bytes(used_bytes)} of {describe_bytes(limit_bytes)})"
+def home_is_full(used_bytes: int | None, limit_bytes: int | None, disk_free_bytes: int | None = None) -> str | None:
+    """That it is, with numbers, in its owner's words; None: it is not, or nobody can tell.
+
+    Without a limit of its own, or below it, a home is full when its disk is.
+    """
+    if used_bytes is not None and limit_bytes and used_bytes >= NEARLY * limit_bytes:
+        return f"your Home is full ({describe_bytes(used_bytes)} of {describe_bytes(limit_bytes)})"
+    if disk_free_bytes is not None and disk_free_bytes < NEARLY_FULL_BYTES:
+        return f"your Home is full (its disk on the server has {describe_bytes(disk_free_bytes)} left)"
+    return None
 
 
 def next_transition(instance: Instance, now: datetime) -> tuple[State, str] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ..domain.safe_mode import in_safe_mode
 from ..errors import HelperRefused, HomeUnavailable
 from ..runtime.base import BindMount, ContainerSpec, HostFacts
 from ..services.images import ImageService
+from ..services.kit import Kit, targets
 from ..services.specification import CA_BUNDLE, shared_mount, specification
 from ..settings import Settings
 from ..storage import directories
@@ -38,6 +39,7 @@ class Guard:
         catalogue: the environments that are offered, by name.
         images: which image an environment uses now.
         ca_bundle: CA certificates for instances, in a place that only root writes; None: there are none to add.
+        kit: what instances get from the platform, in such a place too; None: nothing.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Guard:
         catalogue: Mapping[str, Environment],
         images: ImageService,
         ca_bundle: Path | None,
+        kit: Kit | None = None,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._images = images
         self._root = settings.homes.root
         self._ca_bundle = ca_bundle
+        self._kit = kit
 
     async def checked(self, sent: ContainerSpec, host: HostFacts) -> ContainerSpec:
         """The specification to start.
@@ -79,6 +83,7 @@ class Guard:
                 username=home.name,
                 uid=uid,
                 home=environment.home,
+                dashboard_url=self._settings.dashboard_url,
             ),
             instance_id=sent.instance_id,
             owner_id=sent.owner_id,
@@ -87,8 +92,9 @@ class Guard:
             cpus=sent.cpus,
             home=home,
             ca_bundle=self._ca_bundle,
+            kit=self._kit,
         )
-        return self._compared(ours, sent)
+        return self._compared(ours, sent, {CA_BUNDLE, *targets(environment)})
 
     async def _check_image(self, sent: ContainerSpec, environment: Environment) -> None:
         if sent.image == environment.image:
@@ -129,8 +135,8 @@ class Guard:
         finally:
             os.close(root)
 
-    def _compared(self, ours: ContainerSpec, sent: ContainerSpec) -> ContainerSpec:
-        mounts = self._mounts(ours, sent)
+    def _compared(self, ours: ContainerSpec, sent: ContainerSpec, provided: Collection[str]) -> ContainerSpec:
+        mounts = self._mounts(ours, sent, provided)
         token = _token_of(ours, sent)
         filled = replace(
             ours,
@@ -140,7 +146,7 @@ class Guard:
             mounts=tuple(mounts),
             safe_mode=sent.safe_mode,
         )
-        for field in ("network_port", "pids_limit", "user", "hostname", "stop_grace_seconds", "gpus"):
+        for field in ("network_port", "pids_limit", "user", "hostname", "stop_grace_seconds", "gpus", "first_in_path"):
             if getattr(sent, field) != getattr(filled, field):
                 raise _no(field, "is not what the settings say")
         for field in ("groups", "command", "capabilities"):
@@ -151,18 +157,21 @@ class Guard:
             raise _no("env_vars", "are not what the settings say")
         return filled
 
-    def _mounts(self, ours: ContainerSpec, sent: ContainerSpec) -> list[BindMount]:
-        """The home, what was asked for of the shared directories, and the helper's own certificates."""
+    def _mounts(self, ours: ContainerSpec, sent: ContainerSpec, provided: Collection[str]) -> list[BindMount]:
+        """The home, what was asked for of the shared directories, and the helper's own certificates and kit.
+
+        Whatever the portal sends for the targets in `provided` is not looked at: there the helper mounts its own.
+        """
         shared = [shared_mount(each) for each in self._settings.mounts]
-        asked = [mount for mount in sent.mounts if mount.target != CA_BUNDLE]
-        own = [mount for mount in ours.mounts if mount.target != CA_BUNDLE]
+        asked = [mount for mount in sent.mounts if mount.target not in provided]
+        own = [mount for mount in ours.mounts if mount.target not in provided]
         for mount in asked:
             if mount not in own and mount not in shared:
                 raise _no("mounts", "hold a directory that the settings do not share")
         if len(set(asked)) != len(asked) or any(mount not in asked for mount in own):
             raise _no("mounts", "hold the home not as they should")
-        certificates = [mount for mount in ours.mounts if mount.target == CA_BUNDLE]
-        return [*own, *(mount for mount in asked if mount not in own), *certificates]
+        given = [mount for mount in ours.mounts if mount.target in provided]
+        return [*own, *(mount for mount in asked if mount not in own), *given]
 
     def addresses(self, sent: Sequence[Address]) -> Sequence[Address]:
         """Addresses whose connections may be cut: instances', and no others.

@@ -155,7 +155,7 @@ class Verbs:
 
     async def _home_use(self, username: Name) -> Any:
         use = await self._homes.use(self._guard.username(username))
-        return [use.used_bytes, use.limit_bytes]
+        return [use.used_bytes, use.limit_bytes, use.free_bytes]
 
 
 def _checked(verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -90,7 +90,8 @@ class ContainerSpec:
 
     `user` empty leaves the image's own. `command` empty leaves the image's own. `memory_bytes` caps memory and swap
     together. `network_port` is the application's port inside; the runtime publishes it on 127.0.0.1. `gpus` are seen by
-    every container that asks for them, at the same time. `safe_mode` says how `command` and `env_vars` were made.
+    every container that asks for them, at the same time. `first_in_path` is a folder put before those of the image's
+    PATH. `safe_mode` says how `command` and `env_vars` were made.
     """
 
     instance_id: str
@@ -109,6 +110,7 @@ class ContainerSpec:
     gpus: Gpus = 0
     mounts: Sequence[BindMount] = ()
     hostname: str = ""
+    first_in_path: str = ""
     stop_grace_seconds: int = 10
     safe_mode: bool = False
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
@@ -35,7 +36,7 @@ from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
-from .engine_spec import caps_of, container_of, create_body, host_of, log_text, number_of_ports, usage_of
+from .engine_spec import caps_of, container_of, create_body, host_of, log_text, number_of_ports, path_of, usage_of
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +132,8 @@ class EngineRuntime(EngineImages):
 
     async def _create(self, spec: ContainerSpec) -> str | None:
         """The new container's id; None when the name is taken."""
-        body = create_body(spec, self._settings, self.deployment_id)
+        image_path = await self._path_in(spec.image) if spec.first_in_path else ""
+        body = create_body(spec, self._settings, self.deployment_id, image_path)
         name = container_name(self.deployment_id, spec.instance_id)
         asked = asyncio.ensure_future(
             self._client.json("containers/create", "POST", params={"name": name}, data=body, seconds=MAKE_SECONDS)
@@ -153,6 +155,14 @@ class EngineRuntime(EngineImages):
                     "“launchpad images pull” or “launchpad images build”."
                 ) from error
             raise refused(error, "create the instance") from error
+
+    async def _path_in(self, image: str) -> str:
+        """The PATH that an image sets; empty where it sets none, or is not there, which its start says."""
+        try:
+            found = await self._client.json(f"images/{quote(image, safe='/:@')}/json")
+        except DockerError:
+            return ""
+        return path_of(found["Config"].get("Env") or ())
 
     async def _run(self, made: str, spec: ContainerSpec) -> Container | None:
         """Starts it on a port that is free; None when its network is gone or there are several of that name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -28,10 +28,16 @@ SHM_SHARE = 4  # a quarter of the memory may be shared memory; it counts towards
 LOG_FILES = "2"
 LOG_TAIL_CHARACTERS = 256 * 1024
 NO_START_YET = "0001-01-01T00:00:00Z"
+# What the engine gives a container whose image names none.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def create_body(spec: ContainerSpec, settings: EngineSettings, deployment_id: str) -> dict[str, Any]:
+def create_body(
+    spec: ContainerSpec, settings: EngineSettings, deployment_id: str, image_path: str = ""
+) -> dict[str, Any]:
     """The body. Everything that is not granted is dropped; memory and swap have one cap together.
+
+    `image_path` is the PATH of the image's own, looked at where the specification puts a folder before it.
 
     No restart policy: an instance that ends has ended, and the platform says why. After a reboot its port would be
     another one, and its home perhaps not yet mounted; a crash loop would look like an instance that runs.
@@ -68,9 +74,12 @@ def create_body(spec: ContainerSpec, settings: EngineSettings, deployment_id: st
         host["DeviceRequests"] = [gpu_request(spec.gpus)]
     if settings.oci_runtime:
         host["Runtime"] = settings.oci_runtime
+    env_vars = dict(spec.env_vars)
+    if spec.first_in_path:
+        env_vars.setdefault("PATH", with_first(spec.first_in_path, image_path))
     body: dict[str, Any] = {
         "Image": spec.image,
-        "Env": [f"{name}={value}" for name, value in spec.env_vars.items()],
+        "Env": [f"{name}={value}" for name, value in env_vars.items()],
         "ExposedPorts": {port: {}},
         "Labels": labels_of(spec, deployment_id),
         "StopTimeout": spec.stop_grace_seconds,
@@ -84,6 +93,16 @@ def create_body(spec: ContainerSpec, settings: EngineSettings, deployment_id: st
     if spec.command:
         body["Cmd"] = list(spec.command)
     return body
+
+
+def with_first(folder: str, path: str) -> str:
+    """A PATH in which `folder` is the first place that is looked at."""
+    return ":".join([folder, *(each for each in (path or DEFAULT_PATH).split(":") if each != folder)])
+
+
+def path_of(variables: Iterable[str]) -> str:
+    """The PATH among variables as the engine lists them, `NAME=value`; empty where there is none."""
+    return next((each.removeprefix("PATH=") for each in variables if each.startswith("PATH=")), "")
 
 
 def gpu_request(gpus: Gpus) -> dict[str, Any]:

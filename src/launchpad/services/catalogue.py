@@ -30,6 +30,7 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         env_vars=settings.env_vars,
         request_headers=settings.request_headers,
         capabilities=settings.capabilities,
+        python_prefixes=settings.python_prefixes,
         gpus=settings.gpus,
         pids_limit=settings.pids_limit,
         stop_grace_seconds=settings.stop_grace_seconds,

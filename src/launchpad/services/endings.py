@@ -124,8 +124,10 @@ class Endings:
         if isinstance(error, StartFailed):
             with suppress(LaunchpadError):
                 use = await self._homes.use(username)
-                if full := home_is_full(use.used_bytes, use.limit_bytes):
-                    words = f"{reason.rstrip('.')}; and {full}, so launch with more storage if you may"
+                if full := home_is_full(use.used_bytes, use.limit_bytes, use.free_bytes):
+                    by_limit = home_is_full(use.used_bytes, use.limit_bytes) is not None
+                    way_out = "launch with more storage if you may" if by_limit else "tell your administrator"
+                    words = f"{reason.rstrip('.')}; and {full}, so {way_out}"
                     return words, Cause(CauseKind.HOME_FULL, "")
         return with_cause(reason.rstrip(".") if cause else reason, cause.text if cause else None), cause
 

@@ -19,6 +19,7 @@ from ..domain.users import User
 from ..errors import ContainerEnded, StartFailed
 from ..runtime.base import ContainerSpec, ContainerState, Runtime
 from ..settings import Settings
+from .kit import Kit
 from .specification import specification
 
 FIRST_LOOK_SECONDS = 0.02
@@ -30,11 +31,19 @@ CONTAINER_LOOK_SECONDS = 1.0
 class Launcher:
     """Knows how instances are put together; keeps no state of its own."""
 
-    def __init__(self, settings: Settings, runtime: Runtime, token_key: bytes, ca_bundle: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        token_key: bytes,
+        ca_bundle: Path | None = None,
+        kit: Kit | None = None,
+    ) -> None:
         self._settings = settings
         self._runtime = runtime
         self._token_key = token_key
         self._ca_bundle = ca_bundle
+        self._kit = kit
         self._http: aiohttp.ClientSession | None = None
 
     def placeholders(self, environment: Environment, instance_id: str, username: str, uid: int) -> Placeholders:
@@ -44,6 +53,7 @@ class Launcher:
             username=username,
             uid=uid,
             home=environment.home,
+            dashboard_url=self._settings.dashboard_url,
         )
 
     def token(self, instance_id: str) -> str:
@@ -64,6 +74,7 @@ class Launcher:
             home=home,
             shared=[each for each in self._settings.mounts if not each.labs or owner.lab in each.labs],
             ca_bundle=self._ca_bundle,
+            kit=self._kit,
         )
         return replace(made, safe_mode=instance.safe_mode)
 

@@ -5,14 +5,18 @@ The privileged helper builds the same specification from its own settings and st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ..domain.environments import Environment, Placeholders
+from ..domain.environments import Environment, Placeholders, whole_cores
 from ..runtime.base import BindMount, ContainerSpec
 from ..settings import MountSettings
+from ..settings_catalogue import shipped_env_vars
+from .kit import Kit
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+SAFE_MODE = "LAUNCHPAD_SAFE_MODE"  # set to 1: nothing that the owner has installed is used
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
 
 
@@ -28,16 +32,24 @@ def specification(
     home: Path,
     shared: Sequence[MountSettings] = (),
     ca_bundle: Path | None = None,
+    kit: Kit | None = None,
 ) -> ContainerSpec:
     """The container of an instance.
 
     Args:
-        values: what the environment's templates are filled with.
+        values: what the environment's templates are filled with; the size is added here.
         home: the owner's home on the server.
         shared: the shared directories that the owner gets.
         ca_bundle: CA certificates for the container; None: those of its image.
+        kit: what instances get from the platform; None: the helper adds it.
+
+    Raises:
+        StoreUnavailable: the kit cannot be written.
     """
-    env_vars = {name: values.fill(text) for name, text in environment.env_vars.items()}
+    values = replace(values, cpus=whole_cores(cpus), memory_bytes=memory_bytes)
+    user = values.fill(environment.user)
+    by_root = user.partition(":")[0] in ("", "0", "root")
+    env_vars = {name: values.fill(text) for name, text in variables_of(environment).items()}
     mounts = [BindMount(home, environment.home)]
     named_home = f"/home/{values.username}"
     if named_home != environment.home:
@@ -47,6 +59,8 @@ def specification(
     if ca_bundle is not None:
         mounts.append(BindMount(ca_bundle, CA_BUNDLE, read_only=True))
         env_vars = dict.fromkeys(CA_VARIABLES, CA_BUNDLE) | env_vars
+    if kit is not None:
+        mounts += kit.mounts(environment, cpus)
     return ContainerSpec(
         instance_id=instance_id,
         owner_id=owner_id,
@@ -56,7 +70,7 @@ def specification(
         memory_bytes=memory_bytes,
         cpus=cpus,
         pids_limit=environment.pids_limit,
-        user=values.fill(environment.user),
+        user=user,
         groups=tuple(environment.groups),
         command=tuple(values.fill(word) for word in environment.command),
         env_vars=env_vars,
@@ -64,8 +78,20 @@ def specification(
         gpus=environment.gpus,
         mounts=tuple(mounts),
         hostname=environment.name,
+        # Before the image's own programs, but never for an init that runs as root: the owner can write there.
+        first_in_path="" if by_root or env_vars.get(SAFE_MODE) == "1" else f"{environment.home}/.local/bin",
         stop_grace_seconds=environment.stop_grace_seconds,
     )
+
+
+def variables_of(environment: Environment) -> Mapping[str, str]:
+    """The templates of an environment's variables: those of every environment, and its own, which win.
+
+    An own one that is empty takes away what every environment has.
+    """
+    common = shipped_env_vars()
+    own = environment.env_vars
+    return {name: text for name, text in (common | dict(own)).items() if text or name not in common}
 
 
 def shared_mount(shared: MountSettings) -> BindMount:

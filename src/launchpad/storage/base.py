@@ -13,10 +13,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class HomeUse:
-    """Bytes used and allowed; None where this storage cannot tell (used) or does not enforce (limit)."""
+    """Bytes used, allowed and free; None where this storage cannot tell (used) or does not enforce (limit).
+
+    `free_bytes` is what the file system that the home lies on still has for its user, whatever the home's limit; 0 also
+    where no file can be made any more. Every storage tells it.
+    """
 
     used_bytes: int | None
     limit_bytes: int | None
+    free_bytes: int | None = None
 
 
 class Homes(Protocol):
@@ -56,7 +61,7 @@ class Homes(Protocol):
         ...
 
     async def use(self, username: str) -> HomeUse:
-        """What the home takes up and may; both None before it is made.
+        """What the home takes up and may, and what its disk has left; all None before it is made.
 
         Raises:
             HomeUnavailable: it cannot be told just now.

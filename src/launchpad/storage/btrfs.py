@@ -18,6 +18,7 @@ import subprocess
 import uuid
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -171,7 +172,10 @@ class BtrfsHomes:
             if home is None:
                 return HomeUse(None, None)
             try:
-                return (await self._show(home))[1] if _is_subvolume(home) else HomeUse(None, None)
+                use = (await self._show(home))[1] if _is_subvolume(home) else HomeUse(None, None)
+                return replace(use, free_bytes=directories.free_bytes(home))
+            except OSError as error:
+                raise directories.unusable_for(self.root, error) from error
             finally:
                 os.close(home)
         finally:

@@ -106,6 +106,12 @@ def open_home(root: int, path: Path, uid: int | None) -> int | None:
     return home
 
 
+def free_bytes(home: int) -> int:
+    """What the file system has left for whoever is not root, whom the reserve does not help; 0 without inodes, too."""
+    disk = os.fstatvfs(home)
+    return 0 if disk.f_files and not disk.f_favail else disk.f_bavail * disk.f_frsize
+
+
 def owners(root: Path) -> set[int]:
     """The uids of whoever owns something directly below the root; none where there is no root yet.
 

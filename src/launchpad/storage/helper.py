@@ -41,8 +41,8 @@ class HelperHomes:
         return path
 
     async def use(self, username: str) -> HomeUse:
-        used, limit = await self._ask("home-use", username=self.path_of(username).name)
-        return HomeUse(used_bytes=used, limit_bytes=limit)
+        used, limit, free = await self._ask("home-use", username=self.path_of(username).name)
+        return HomeUse(used_bytes=used, limit_bytes=limit, free_bytes=free)
 
     async def check(self) -> None:
         await self._ask("homes-check")

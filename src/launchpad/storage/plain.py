@@ -40,7 +40,7 @@ class PlainHomes:
         return path
 
     async def use(self, username: str) -> HomeUse:
-        return HomeUse(used_bytes=None, limit_bytes=None)
+        return await asyncio.to_thread(self._use, self.path_of(username))
 
     async def check(self) -> None:
         await asyncio.to_thread(directories.try_root, self.root)
@@ -55,6 +55,22 @@ class PlainHomes:
             # Another launch was quicker, or something is in the way.
             if not self._is_there(root, path, uid):
                 raise HomeUnavailable("Your home was moved away while it was made. Please try again.")
+        finally:
+            os.close(root)
+
+    def _use(self, path: Path) -> HomeUse:
+        """Nothing is counted here, but the disk may be full."""
+        root = directories.open_root(self.root)
+        try:
+            home = directories.open_home(root, path, None)
+            if home is None:
+                return HomeUse(None, None)
+            try:
+                return HomeUse(None, None, directories.free_bytes(home))
+            except OSError as error:
+                raise directories.unusable_for(self.root, error) from error
+            finally:
+                os.close(home)
         finally:
             os.close(root)
 

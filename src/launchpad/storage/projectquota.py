@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -60,9 +61,6 @@ class ProjectQuotaHomes(PlainHomes):
         path = await super().prepare(username, uid, limit_bytes)
         await asyncio.to_thread(self._limit, path, uid, limit_bytes)
         return path
-
-    async def use(self, username: str) -> HomeUse:
-        return await asyncio.to_thread(self._use, self.path_of(username))
 
     async def check(self) -> None:
         await super().check()
@@ -110,7 +108,9 @@ class ProjectQuotaHomes(PlainHomes):
                 # Of its owner's project, since the owner may have given the home to another one, such as somebody
                 # else's, and would see theirs.
                 project = _attributes(home)[3]
-                return _get(home, project) if project and project == os.fstat(home).st_uid else HomeUse(None, None)
+                own = project and project == os.fstat(home).st_uid
+                use = _get(home, project) if own else HomeUse(None, None)
+                return replace(use, free_bytes=directories.free_bytes(home))
             except OSError as error:
                 raise directories.unusable_for(self.root, error) from error
             finally:

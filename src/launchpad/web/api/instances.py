@@ -54,7 +54,7 @@ async def lacking(platform: Platform, instance: Instance, usage: Usage | None, u
         home = await platform.homes.use(username)
     except HomeUnavailable:
         home = HomeUse(None, None)
-    return shortages(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes)
+    return shortages(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes, home.free_bytes)
 
 
 async def view_of(

@@ -5,6 +5,15 @@ local({
   options(warn = 1, width = 100, device = function(...) pdf(file = "~/Rplots.pdf", ...))
   input <- file("stdin", "r")
 
+  # RStudio's way from an address on this machine to one that the browser reaches.
+  translate <- function(url, absolute = FALSE) {
+    port <- sub("^[a-z]+://[^/:]*:([0-9]+).*$", "\\1", url)
+    rest <- sub("^[a-z]+://[^/]*/?", "", url)
+    token <- Sys.getenv("RSTUDIO_PORT_TOKEN_FILE")
+    paste0("p/", system2("/usr/bin/python3", c("/opt/standin/ports.py", shQuote(token), port), stdout = TRUE), "/", rest)
+  }
+  attach(list(.rs.api.translateLocalUrl = translate), name = "tools:rstudio")
+
   decode <- function(hex) {
     at <- seq(1, nchar(hex), 2)
     text <- rawToChar(as.raw(strtoi(substring(hex, at, at + 1), 16L)))

@@ -14,17 +14,27 @@ INTERRUPT_SECONDS = 2.0
 
 
 class RProcess:
-    """One R. Commands run one after the other; `on_output` gets the text as R prints it."""
+    """One R. Commands run one after the other; `on_output` gets the text as R prints it.
 
-    def __init__(self, on_output: Callable[[str], None], on_busy: Callable[[bool], None]) -> None:
+    `on_end` gets its exit status, which is negative where a signal ended it.
+    """
+
+    def __init__(
+        self,
+        on_output: Callable[[str], None],
+        on_busy: Callable[[bool], None],
+        on_end: Callable[[int], None],
+    ) -> None:
         self._on_output = on_output
         self._on_busy = on_busy
+        self._on_end = on_end
+        self._watch: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._number = 0
         self.busy = False
 
-    async def start(self) -> None:
+    async def start(self, **variables: str) -> None:
         self._process = await asyncio.create_subprocess_exec(
             "R",
             *("--no-save", "--no-restore", "--slave", "-f", str(DRIVER)),
@@ -32,15 +42,20 @@ class RProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
+            env={**os.environ, **variables},
             limit=1 << 24,
         )
+        self._watch = asyncio.create_task(self._until_end(self._process))
+
+    async def _until_end(self, process: asyncio.subprocess.Process) -> None:
+        self._on_end(await process.wait())
 
     @property
     def runs(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
     async def evaluate(self, code: str) -> str:
-        """Runs code; "ok", "error" or "interrupted"."""
+        """Runs code; "ok", "error", "interrupted" or "ended"."""
         async with self._turn:
             self._set_busy(True)
             try:
@@ -70,10 +85,9 @@ class RProcess:
         if self._process is not None and self.runs:
             os.killpg(self._process.pid, signal.SIGINT)
 
-    async def end(self) -> None:
+    def end(self) -> None:
         if self._process is not None and self.runs:
             self._process.kill()
-            await self._process.wait()
 
     def _set_busy(self, busy: bool) -> None:
         self.busy = busy
@@ -97,5 +111,4 @@ class RProcess:
             if not mark and not held.endswith(b"\n"):
                 on_output(held.decode(errors="replace"))
                 held = b""
-        on_output("\nR ended.\n")
-        return "error"
+        return "ended"

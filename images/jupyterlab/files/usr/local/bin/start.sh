@@ -13,6 +13,7 @@ if [ "$(id -u)" -ne 0 ]; then
     others=$(sed "s/^jovyan:/nayvoj:/; /^$name:/d" /etc/passwd)
     printf '%s\n%s:x:%s:%s::/home/jovyan:/bin/bash\n' "$others" "$name" "$(id -u)" "$(id -g)" >/etc/passwd
   fi
+  copy-skeleton
   exec "$@"
 fi
 
@@ -27,5 +28,7 @@ case ${CHOWN_HOME:-} in
   1 | yes) chown "${NB_UID:-1000}:${NB_GID:-100}" "/home/$name" ;;
 esac
 cd "/home/$name"
-exec setpriv --reuid "${NB_UID:-1000}" --regid "${NB_GID:-100}" --init-groups \
-  env HOME="/home/$name" USER="$name" LOGNAME="$name" "$@"
+become=(setpriv --reuid "${NB_UID:-1000}" --regid "${NB_GID:-100}" --init-groups
+  env HOME="/home/$name" USER="$name" LOGNAME="$name")
+"${become[@]}" copy-skeleton
+exec "${become[@]}" "$@"

@@ -1,0 +1,8 @@
+# For login shells, such as JupyterLab's and RStudio's terminals: /etc/profile has set PATH anew. What pip and pipx install
+# into the home is found, except by root and in safe mode.
+if [ "$(id -u)" -ne 0 ] && [ "${LAUNCHPAD_SAFE_MODE-}" != 1 ]; then
+  case ":$PATH:" in
+    *":$HOME/.local/bin:"*) ;;
+    *) PATH="$HOME/.local/bin:$PATH" ;;
+  esac
+fi
