@@ -99,10 +99,13 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
         "pids_limit": 64,
         "stop_grace_seconds": 5,
         "start_timeout_seconds": 9,
+        "failure_patterns": ["cannot bind"],
+        "safe_mode": {"env_vars": {"PLAIN": "1"}, "command": ["--plain"]},
     }
     own = environment_of(next(one for one in tables({"environments": [entry]}).environments if one.name == "own"))
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(own).items()}
-    assert told == entry
+    safe_mode = {"env_vars": told.pop("safe_mode_env_vars"), "command": told.pop("safe_mode_command")}
+    assert told | {"safe_mode": safe_mode} == entry
 
 
 def test_the_size_stands_in_variables_and_commands() -> None:

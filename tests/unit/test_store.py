@@ -736,9 +736,9 @@ async def test_the_record_is_read_newest_first_without_gaps_while_it_grows(datab
 
 
 @pytest.mark.parametrize(
-    ("search", "number"), [("alice", 2), ("ALICE", 2), ("a.b", 4), ("s3", 1), ("%", 0), ("_", 0), ("n", 0)]
+    ("search", "number"), [("alice", 2), ("ALICE", 2), ("a.b", 4), ("s3", 1), ("%", 0), ("_", 0), (": 2", 1), ("q", 0)]
 )
-async def test_a_search_looks_in_actor_action_and_subject(
+async def test_a_search_looks_in_actor_action_subject_and_details(
     database: Database, clock: Clock, search: str, number: int
 ) -> None:
     await add_records(database, clock, 4)
