@@ -115,6 +115,7 @@ async def test_a_command_that_does_not_exist_is_refused(engine: EngineRuntime, s
     with pytest.raises(EngineRefused) as refused:
         await engine.start(specification(small_image, command=("/no/such/program",)))
     assert "/no/such" not in refused.value.detail
+    assert "does not have the program that it is to start with" in refused.value.detail
     assert all_of(engine) == []
 
 
@@ -190,6 +191,25 @@ async def test_f3_events_tell_of_the_end_and_its_cause(engine: EngineRuntime, sm
     found = await engine.find(ID)
     assert found is not None
     assert found.out_of_memory
+
+
+@pytest.mark.parametrize("command", [("kill",), ("stop", "-t", "5"), ("rm", "-f")])
+async def test_f3_events_tell_that_somebody_ended_it_through_the_engine(
+    engine: EngineRuntime, small_image: str, command: tuple[str, ...]
+) -> None:
+    await engine.ensure_network()
+    await engine.start(specification(small_image, command=UNTIL_KILLED))
+    listening = engine.events()
+    docker(*command, container_name(engine.deployment_id, ID))
+    seen: list[str] = []
+    async with asyncio.timeout(30):
+        async for event in listening:
+            seen.append(event.kind)
+            if event.kind == "ended":
+                break
+    await listening.aclose()  # type: ignore[attr-defined]
+    assert "signalled" in seen
+    assert seen[-1] == "ended"
 
 
 # -- the network -------------------------------------------------------------------------------------------------------

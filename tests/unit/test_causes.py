@@ -66,6 +66,7 @@ Error in file(filename, "r", encoding = encoding) : cannot open the connection
 Error in source("~/.Rprofile") : on purpose
 Execution halted
 """
+R_QUIT = "rsession: R ended as it read its profiles (~/.Rprofile, ~/.Renviron):\non purpose\n"
 R_PACKAGE = """\
 Error: package or namespace load failed for \u2018rlang\u2019 in dyn.load(file, DLLpath = DLLpath, ...):
  unable to load shared object '/home/rstudio/R/x86_64-pc-linux-gnu-library/4.4/rlang/libs/rlang.so':
@@ -103,6 +104,8 @@ CALM = "[I 2026-03-02 09:30:00.000 ServerApp] Serving notebooks from local direc
         (BAD_JSON, CauseKind.SETTINGS, "~/.jupyter/jupyter_config.json"),
         (BAD_VALUE, CauseKind.SETTINGS, "(The 'port' trait of a ServerApp instance expected an int"),
         (R_PROFILE, CauseKind.SETTINGS, "~/.Rprofile"),
+        (R_QUIT, CauseKind.SETTINGS, "~/.Rprofile"),
+        (R_PACKAGE.replace("x86_64-pc-linux-gnu-library/4.4", "library-4.4"), CauseKind.PACKAGE, "“rlang”"),
         (R_PACKAGE, CauseKind.PACKAGE, "the R package “rlang”"),
         (FULL, CauseKind.HOME_FULL, "no space left in your home folder"),
         (QUOTA, CauseKind.HOME_FULL, "no space left"),

@@ -184,10 +184,15 @@ async def test_lack_of_memory_is_counted_told_at_once_and_kept_at_the_end(
     world: World, platform: Platform, alice: User
 ) -> None:
     instance = await running(world, platform, alice)
-    waiting = platform.carrier.changes
+    changes = platform.carrier.changes
     told: list[str] = []
-    tell = waiting.tell
-    waiting.tell = lambda id: (told.append(id), tell(id))[1]  # type: ignore[method-assign, func-returns-value]
+    tell = changes.tell
+
+    def heard(instance_id: str) -> None:
+        told.append(instance_id)
+        tell(instance_id)
+
+    changes.tell = heard  # type: ignore[method-assign]
     world.runtime.run_out_of_memory(instance.id)
     await lacked(platform, instance.id, 1)
     assert told == [instance.id], "pages that wait hear of it"

@@ -41,7 +41,7 @@ class Cause:
 # Where pip and R put what a user installs; the part behind is the package.
 _PYTHON_PACKAGE = re.compile(r"(?:/home/[^/\s\"']+|~)/[^\s\"']*?python3?[\d.]*/(?:site|dist)-packages/([\w.-]+)")
 _R_PACKAGE = re.compile(
-    r"(?:/home/[^/\s\"'\u2018\u2019]+|~)/[^\s\"'\u2018\u2019]*?R/[^\s\"'\u2018\u2019]*?(?:library|lib)(?:/[\d.]+)?/"
+    r"(?:/home/[^/\s\"'\u2018\u2019]+|~)/[^\s\"'\u2018\u2019]*?R/[^\s\"'\u2018\u2019]*?(?:library|lib)[^/\s]*(?:/[\d.]+)?/"
     r"([A-Za-z][\w.]*)"
 )
 _R_LOAD = re.compile(
@@ -55,6 +55,7 @@ _BAD_SETTINGS = re.compile(
     r"Bad config encountered during initialization(?:: (The '\w+' trait .*))?"
 )
 _R_PROFILE = re.compile(r"(?:^|[\s/\"'\u2018(])(\.Rprofile|\.Renviron|\.RData)\b")
+_PROFILE_BLAMED = re.compile(r"(?:ended|failed|[Ee]rror|halted)\b.*?[~/](\.Rprofile|\.Renviron)\b")
 _TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Exit|Interrupt)\w*)\b(?::\s*(.*))?$")
 
@@ -176,6 +177,8 @@ def _of_lines(lines: Sequence[str]) -> Cause | None:
         if bad := _BAD_SETTINGS.search(line):
             found = _JUPYTER_SETTINGS.search(line)
             return _settings(found[1] or found[2] if found else "", bad[1] or "")
+        if profile := _PROFILE_BLAMED.search(line):
+            return _settings(profile[1], "")
         for pattern, cause in _SPECIAL:
             if pattern.search(line):
                 return cause(line)

@@ -51,7 +51,8 @@ _PORTS_USED_UP = ("all ports are allocated",)
 # Without NVIDIA's container toolkit; with it, and the driver or that GPU missing.
 _NO_GPU = ("select device driver", "nvidia")
 _EVENTS = {"start": "started", "kill": "signalled", "die": "ended", "oom": "out-of-memory"}
-_ENDING_SIGNALS = {"2", "3", "9", "15"}  # INT, QUIT, KILL, TERM
+_ENDING_SIGNALS = {"2", "3", "9", "15", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"}
+_NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied")
 
 
 class EngineRuntime(EngineImages):
@@ -183,6 +184,12 @@ class EngineRuntime(EngineImages):
                 if spec.gpus and any(words in message for words in _NO_GPU):
                     log.error("engine.no_gpu", gpus=spec.gpus, message=error.message)
                     raise GpuUnavailable(NO_GPU) from error
+                if "exec:" in message and any(words in message for words in _NO_COMMAND):
+                    log.warning("engine.no_command", image=spec.image, message=error.message)
+                    raise EngineRefused(
+                        f"The image {spec.image} does not have the program that it is to start with, or it may not be "
+                        "run. Your administrator can correct the image or its entry in the settings."
+                    ) from error
                 raise refused(error, "start the instance") from error
         raise EngineRefused(
             "No port is free for the instance. Your administrator can widen engine.port_range.", retry_after_seconds=60

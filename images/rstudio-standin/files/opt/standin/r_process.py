@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,19 @@ class RProcess:
         self._watch = asyncio.create_task(self._until_end(self._process))
 
     async def _until_end(self, process: asyncio.subprocess.Process) -> None:
-        self._on_end(await process.wait())
+        status = await process.wait()
+        if self._number == 0 and process.stdout is not None:
+            self._tell_log(await process.stdout.read())
+        self._on_end(status)
+
+    def _tell_log(self, printed: bytes) -> None:
+        """R ended before it could do anything: nobody reads its words at a console, so the container's log has them."""
+        words = printed.decode(errors="replace").strip()
+        print(
+            f"rsession: R ended as it read its profiles (~/.Rprofile, ~/.Renviron):\n{words}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     @property
     def runs(self) -> bool:
@@ -111,4 +124,6 @@ class RProcess:
             if not mark and not held.endswith(b"\n"):
                 on_output(held.decode(errors="replace"))
                 held = b""
+        if self._number == 1:
+            self._tell_log(held)
         return "ended"
