@@ -9,7 +9,7 @@ import httpx
 from playwright.async_api import Browser, Page, expect
 
 from support.browsing import launch_and_open, sign_in, stop
-from support.live import LivePlatform, docker
+from support.live import LivePlatform, StartPlatform, docker
 
 EMAIL = "rosa@example.org"
 
@@ -74,10 +74,31 @@ async def test_a_local_application_stays_inside_the_instance(shared_platform: Li
         await sven.stop(instance["id"])
 
 
-async def run(page: Page, code: str, output: str) -> None:
+async def run(page: Page, code: str, output: str, patience_seconds: float = 20) -> None:
     """Types into the console, and waits for what R prints."""
     assert output not in code, "the console repeats what is typed, which is no answer"
     console = page.locator("#console-input")
     await console.fill(code)
     await console.press("Enter")
-    await expect(page.locator("#console-output")).to_contain_text(output, timeout=20_000)
+    await expect(page.locator("#console-output")).to_contain_text(output, timeout=patience_seconds * 1000)
+
+
+async def test_a_large_session_is_saved_whole(start_platform: StartPlatform, browser: Browser) -> None:
+    """What does not compress takes seconds to write; the init waits for R, and the engine for the init."""
+    live = await start_platform({"limits": {"memory": ["2g"], "default_memory": "2g"}})
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        page = await context.new_page()
+        await sign_in(live, page, "lars@example.org")
+        r = await launch_and_open(context, page, "RStudio")
+        await run(r, "large <- runif(2e6); total <- sum(large); cat('made', length(large), '\\n')", "made 2000000", 60)
+        await r.close()
+        instance = page.locator("article.instance").first
+        await instance.get_by_role("button", name="Stop", exact=True).click()
+        await page.get_by_role("button", name="Stop it").click()
+        await expect(page.locator("li.ended").first).to_contain_text("topped by you", timeout=90_000)
+        again = await launch_and_open(context, page, "RStudio")
+        await expect(again.locator("#environment")).to_contain_text("large", timeout=90_000)
+        await run(again, "cat('the same:', identical(sum(large), total), '\\n')", "the same: TRUE", 60)
+    finally:
+        await context.close()
