@@ -71,7 +71,7 @@ async def test_clicking_launch_twice_is_one_instance_and_its_card_leads_to_it(po
     for _ in range(2):
         page = await person.send(form)
     assert len(await person.instances()) == 1
-    assert "You have one already" in page.text_of("launch-jupyterlab")
+    assert "Already running" in page.text_of("launch-jupyterlab")
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,15 @@ async def test_stop_extend_and_forget_work_as_plain_forms(portal: Portal) -> Non
     instance = await person.running()
     page = await person.get("/dashboard")
     extended = await person.send(page.form(f"/instances/{instance.id}/extend"))
-    assert "It runs longer now" in extended.words
+    assert "Extended" in extended.words
     assert (await person.instances())[0].expires_at > instance.expires_at
     stopped = await person.send(extended.form(f"/instances/{instance.id}/stop"))
-    assert "It is stopping" in stopped.words
+    assert "Stopping" in stopped.words
     await portal.platform.carrier.wait()
     page = await person.get("/dashboard")
     assert "Stopped by you" in page.text_of("ended")
     forgotten = await person.send(page.form(f"/instances/{instance.id}/forget"))
-    assert "Taken off the list" in forgotten.words
+    assert "Removed from list" in forgotten.words
     assert await person.instances(with_ended=True) == []
 
 
@@ -187,7 +187,7 @@ async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: P
     await portal.platform.carrier.wait()
     assert (await person.instances(with_ended=True))[0].state is State.FAILED
     page = await person.get(f"/instances/{instance.id}/open")
-    assert "could not go on" in page.words
+    assert "stopped unexpectedly" in page.words
     assert "memory" in page.words
     links = [element.attributes.get("href") for element in page.elements if element.tag == "a"]
     assert "/dashboard#launch-jupyterlab" in links
@@ -210,7 +210,7 @@ async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
         assert "You are number 1 in the queue" in page.text_of("instances")
         instance = (await second.instances())[0]
         waiting = await second.get(f"/instances/{instance.id}/open")
-        assert "waits for room" in waiting.words
+        assert "is queued" in waiting.words
         cancelled = await second.send(waiting.form(f"/instances/{instance.id}/stop"))
         assert cancelled.path.startswith("/dashboard")
         assert await second.instances() == []

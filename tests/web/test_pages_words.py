@@ -105,9 +105,9 @@ def test_an_extension_promises_no_more_than_it_gives() -> None:
     )
     choices = extension_choices(instance, offer, NOW)
     assert [(choice.label, choice.until) for choice in choices] == [
-        ("1 day more", NOW + timedelta(days=2)),
-        ("2 days more", NOW + timedelta(days=3)),
-        ("As long as is allowed", NOW + timedelta(days=7)),
+        ("1 day", NOW + timedelta(days=2)),
+        ("2 days", NOW + timedelta(days=3)),
+        ("Maximum (7 days)", NOW + timedelta(days=7)),
     ]
     longest = replace(instance, expires_at=NOW + timedelta(days=7))
     assert extension_choices(longest, offer, NOW) == ()

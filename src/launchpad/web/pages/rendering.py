@@ -105,22 +105,22 @@ class PublicSettings:
 
 # What a redirect says on the page it leads to, as `?said=…`: a code, so that no link can put words into our mouth.
 SAID = {
-    "launched": ("done", "It is on its way. You can follow it here, or let it open by itself."),
-    "stopping": ("done", "It is stopping. Your files stay in your Home."),
-    "extended": ("done", "It runs longer now."),
-    "forgotten": ("done", "Taken off the list."),
+    "launched": ("done", "Starting."),
+    "stopping": ("done", "Stopping. Files in the home folder are kept."),
+    "extended": ("done", "Extended."),
+    "forgotten": ("done", "Removed from list."),
     "signed-out": ("done", "You are signed out."),
     "expired": ("info", "That sign-in took too long, or began in another browser. Ask for a new code."),
-    "sent": ("done", "A new code is on its way. Only the newest one works."),
-    "revoked": ("done", "The token is revoked."),
-    "ended-login": ("done", "That browser is signed out."),
-    "ended-logins": ("done", "Every other browser is signed out."),
+    "sent": ("done", "New code sent. Only the newest one works."),
+    "revoked": ("done", "Token revoked."),
+    "ended-login": ("done", "Browser signed out."),
+    "ended-logins": ("done", "All other browsers signed out."),
     "signed-out-everywhere": ("done", "You are signed out everywhere."),
-    "passkey-added": ("done", "The passkey is added. Next time you can sign in with it."),
-    "passkey-removed": ("done", "The passkey is removed. Take it off your device, too."),
-    "confirmed": ("done", "Thank you. You can go on administering."),
+    "passkey-added": ("done", "Passkey added. You can use it the next time you sign in."),
+    "passkey-removed": ("done", "Passkey removed. Remove it from the device as well."),
+    "confirmed": ("done", "Identity confirmed."),
     "saved": ("done", "Saved."),
-    "admin-stopping": ("done", "It is stopping. Its owner is told that an administrator stopped it."),
+    "admin-stopping": ("done", "Stopping. The owner is told that an administrator stopped it."),
 }
 
 

@@ -16,8 +16,9 @@ from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format
 from ...domain.users import User
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
+_STAGE_WORDS = {Stage.WAITING: "Queued"}
 _STATE_WORDS = {
-    State.QUEUED: ("Waiting", "busy"),
+    State.QUEUED: ("Queued", "busy"),
     State.STARTING: ("Starting", "busy"),
     State.RUNNING: ("Running", "good"),
     State.STOPPING: ("Stopping", "busy"),
@@ -126,8 +127,8 @@ def offer_choices(offer: Offer, quota: Quota, asked: Mapping[str, str] | None = 
     return (
         one("memory", "Memory", memory, format_bytes(defaults.memory_bytes)),
         one("cpus", "Cores", cpus, f"{defaults.cpus:g}"),
-        one("storage", "Space in your Home", storage, format_bytes(defaults.storage_bytes)),
-        one("days", "For how long", days, str(defaults.days)),
+        one("storage", "Home folder size", storage, format_bytes(defaults.storage_bytes)),
+        one("days", "Duration", days, str(defaults.days)),
     )
 
 
@@ -216,7 +217,11 @@ def steps_of(state: State, stage: Stage) -> tuple[Step, ...]:
     stages = (Stage.WAITING, *_LAUNCH_STAGES) if stage is Stage.WAITING else _LAUNCH_STAGES
     at = stages.index(stage) if stage in stages else 0
     return tuple(
-        Step(one.value, one.value.capitalize(), "done" if i < at else "current" if i == at else "ahead")
+        Step(
+            one.value,
+            _STAGE_WORDS.get(one) or one.value.capitalize(),
+            "done" if i < at else "current" if i == at else "ahead",
+        )
         for i, one in enumerate(stages)
     )
 
@@ -230,7 +235,7 @@ def extension_choices(instance: Instance, offer: Offer, now: datetime) -> tuple[
         until = extended_until(instance, days, offer.days[-1], now)
         if until - instance.expires_at >= timedelta(minutes=1):
             in_full = until == instance.expires_at + timedelta(days=days)
-            label = f"{describe_days(days)} more" if in_full else "As long as is allowed"
+            label = describe_days(days) if in_full else f"Maximum ({describe_days(offer.days[-1])})"
             choices.setdefault(until, Choice(str(days), label, until=until))
     return tuple(choices.values())
 
@@ -318,14 +323,14 @@ class UserRow:
 
 
 _FAILURES = {
-    FailureKind.BOUNCED: ("Came back", "bad", "Mail to this address came back"),
-    FailureKind.REFUSED: ("Refused", "bad", "The mail server refused mail to this address"),
-    FailureKind.GIVEN_UP: ("Given up", "busy", "Mail to this address could not be sent"),
+    FailureKind.BOUNCED: ("Bounced", "bad", "Mail to this address bounced"),
+    FailureKind.REFUSED: ("Rejected", "bad", "The mail server rejected mail to this address"),
+    FailureKind.GIVEN_UP: ("Not sent", "busy", "Mail to this address could not be sent"),
 }
 
 
 def mail_failure_in_words(failure: MailFailure) -> str:
-    """ "Mail to this address came back: no such mailbox", without a full stop."""
+    """ "Mail to this address bounced: no such mailbox", without a full stop."""
     return f"{_FAILURES[failure.kind][2]}: {failure.reason}"
 
 

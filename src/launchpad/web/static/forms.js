@@ -25,7 +25,7 @@ async function send(form, submitter) {
     });
   } catch {
     busy(form, false);
-    return say("bad", "The server did not answer. Please try again.");
+    return say("bad", "The server is not responding. Please try again.");
   }
   if (response.status === 401) return location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
   const target = new URL(response.url);

@@ -20,7 +20,7 @@ function showStage(id, { stage, queue_position: place }) {
     if (i === at) step.setAttribute("aria-current", "step");
     else step.removeAttribute("aria-current");
   });
-  return announce(stage);
+  return announce(steps[at].lastChild.textContent.trim());
 }
 
 function describeBytes(count) {
