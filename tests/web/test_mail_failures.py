@@ -54,7 +54,7 @@ async def test_the_console_tells_whom_mail_does_not_reach_and_why(portal: Portal
     assert "ada@example.org ada Bounced No such mailbox status 5.1.1 3 2 h ago" in table.words
     assert "new@example.org never signed in Bounced Mailbox full status 5.2.2 1 just now" in table.words
     assert "new@example.org" not in (await admin.get("/admin/mail?q=ADA@")).words
-    assert "Nothing matches" in (await admin.get("/admin/mail?q=zoe")).words
+    assert "No matches" in (await admin.get("/admin/mail?q=zoe")).words
 
     assert "Mail to this address bounced: no such mailbox" in (await admin.get("/admin/users")).words
     user = await portal.platform.users.by_email("ada@example.org")
@@ -70,13 +70,13 @@ async def test_an_address_is_forgotten_with_a_click(portal: Portal, admin: Perso
     page = await admin.get("/admin/mail")
     form = page.form("/admin/mail/forget", address="one@example.org")
     page = await admin.send(form)
-    assert "Removed from list" in page.words
+    assert "one@example.org removed from list" in page.words
     assert "two@example.org" in page.words
-    assert "one@example.org" not in page.words
+    assert "one@example.org" not in page.text_of("results")
     assert (await admin.send(form)).status == 200, "twice does no harm"
     empty = await admin.send(page.form("/admin/mail/forget"))
     assert "No delivery problems known." in empty.words
-    assert "0 addresses mail did not reach" in (await admin.get("/admin")).words
+    assert "0 delivery problems" in (await admin.get("/admin")).words
 
 
 async def test_a_long_list_goes_on(portal: Portal, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -98,8 +99,14 @@ class Choices:
     chosen: str
 
 
-def offer_choices(offer: Offer, quota: Quota, asked: Mapping[str, str] | None = None) -> tuple[Choices, ...]:
-    """The four fields of a launch: memory, cpus, storage, days. `asked` keeps what a refused form had chosen."""
+def offer_choices(
+    offer: Offer, quota: Quota, asked: Mapping[str, str] | None = None, *, with_storage: bool = True
+) -> tuple[Choices, ...]:
+    """The fields of a launch: memory, cpus, storage, days. `asked` keeps what a refused form had chosen.
+
+    Args:
+        with_storage: whether the server can hold people to a size of their home; a choice without effect is none.
+    """
     asked = asked or {}
     over = "over your quota"
 
@@ -124,12 +131,12 @@ def offer_choices(offer: Offer, quota: Quota, asked: Mapping[str, str] | None = 
     ]
     days = [Choice(str(count), describe_days(count)) for count in offer.days]
     defaults = offer.defaults
-    return (
+    sizes = [
         one("memory", "Memory", memory, format_bytes(defaults.memory_bytes)),
         one("cpus", "Cores", cpus, f"{defaults.cpus:g}"),
         one("storage", "Home folder size", storage, format_bytes(defaults.storage_bytes)),
-        one("days", "Duration", days, str(defaults.days)),
-    )
+    ]
+    return (*(sizes if with_storage else sizes[:2]), one("days", "Duration", days, str(defaults.days)))
 
 
 @dataclass(frozen=True)
@@ -153,12 +160,8 @@ class LaunchCard:
     errors: Problems = field(default_factory=Problems)
 
     @property
-    def size_choices(self) -> tuple[Choices, ...]:
-        return tuple(choices for choices in self.choices if choices.field != "days")
-
-    @property
-    def days_choices(self) -> Choices:
-        return next(choices for choices in self.choices if choices.field == "days")
+    def has_field_problem(self) -> bool:
+        return any(self.errors[choices.field] for choices in self.choices)
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,8 @@ class InstanceView:
     reason: str | None
     is_live: bool
     limits_text: str
+    memory_text: str
+    cores_text: str
     created_at: datetime
     expires_at: datetime
     ended_at: datetime | None
@@ -261,7 +266,7 @@ def instance_view(
     label, tone = _STATE_WORDS[instance.state]
     memory = None
     if instance.state is State.RUNNING and memory_used_bytes is not None:
-        memory = bytes_meter("Memory in use", memory_used_bytes, instance.limits.memory_bytes)
+        memory = bytes_meter("Memory", memory_used_bytes, instance.limits.memory_bytes)
     return InstanceView(
         id=instance.id,
         environment=instance.environment,
@@ -273,6 +278,8 @@ def instance_view(
         reason=instance.reason if owner_email is None else reason_for_others(instance.reason, instance.ended_by),
         is_live=instance.is_live,
         limits_text=limits_in_words(instance.limits),
+        memory_text=describe_bytes(instance.limits.memory_bytes),
+        cores_text=f"{instance.limits.cpus:g}",
         created_at=instance.created_at,
         expires_at=instance.expires_at,
         ended_at=instance.ended_at,
@@ -299,6 +306,16 @@ def _relaunch(instance: Instance) -> dict[str, str]:
         "storage": format_bytes(limits.storage_bytes),
         "days": str(limits.days),
     }
+
+
+def dashboard_title(live: Sequence[InstanceView]) -> str:
+    """What the browser's tab says: "JupyterLab running", "2 running, 1 starting"; "Dashboard" when nothing is live."""
+    if not live:
+        return "Dashboard"
+    if len(live) == 1:
+        return f"{live[0].title} {live[0].state_label.lower()}"
+    numbers = Counter(one.state_label.lower() for one in live)
+    return ", ".join(f"{number} {label}" for label, number in numbers.items())
 
 
 @dataclass(frozen=True)
