@@ -138,6 +138,18 @@ async def test_nothing_is_wider_than_a_phone_and_no_address_breaks_amid_a_word(
         assert await page.evaluate(WIDER) == [], place.name
         assert await page.evaluate(BROKEN) == [], place.name
         await page.context.close()
+    page = await opened(browser, portal, places[0], viewport=SIZES["phone"])
+    await page.evaluate(
+        """() => {
+          const text = document.createElement("p");
+          text.textContent = "ada.lovelace@example.org ".repeat(9);
+          Object.assign(text.style, { wordBreak: "break-all", width: "130vw" });
+          document.querySelector("main").append(text);
+        }"""
+    )
+    assert await page.evaluate(WIDER), "the look for what is too wide sees nothing"
+    assert await page.evaluate(BROKEN), "the look for broken addresses sees nothing"
+    await page.context.close()
 
 
 PRESSED = "button, .button, summary, select, input:not([type=hidden]), .option, .nav a, .tabs a"
@@ -156,6 +168,10 @@ async def test_what_a_finger_presses_is_44_pixels_high(
         page = await opened(browser, portal, place, viewport=SIZES["phone"], has_touch=True, is_mobile=True)
         assert await page.evaluate(SMALL, PRESSED) == [], place.name
         await page.context.close()
+    page = await opened(browser, portal, places[0], viewport=SIZES["phone"])
+    await page.evaluate("document.querySelector('main .button').style.minHeight = '40px'")
+    assert len(await page.evaluate(SMALL, PRESSED)) == 1, "the look for small targets sees nothing"
+    await page.context.close()
 
 
 async def test_every_page_uses_plain_words(everything: tuple[Portal, list[Place]]) -> None:
