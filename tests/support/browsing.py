@@ -31,6 +31,12 @@ async def sign_in(live: LivePlatform, page: Page, email: str) -> None:
     await page.wait_for_url("**/dashboard")
 
 
+async def sign_out(page: Page) -> None:
+    """By the account menu."""
+    await page.get_by_role("button", name="Account menu").click()
+    await page.get_by_role("button", name="Sign out", exact=True).first.click()
+
+
 async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Page:
     """Clicks Launch, sees at least one stage go by, and opens the instance in its own tab."""
     await page.goto(page.url.split("#")[0])

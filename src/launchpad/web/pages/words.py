@@ -77,7 +77,7 @@ def device_in_words(user_agent: str) -> str:
 
 def with_breaks(text: str) -> Markup:
     """An address, a path or an id that may break into a new line behind its signs, rather than amid a word."""
-    parts = re.split(r"(?<=[@./_\-+:])(?=[^@./_\-+:])", text)
+    parts = re.split(r"(?<=[@./_\-+:])(?=[^@./_\-+:\s])(?<!\d.)|(?<=\d[@/_\-+])(?=[^@./_\-+:\s])", text)
     return Markup("<wbr>").join(escape(part) for part in parts)
 
 
