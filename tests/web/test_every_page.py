@@ -25,6 +25,10 @@ SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "hei
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
+OPEN = "(id) => { const it = document.getElementById(id); it.showModal ? it.showModal() : it.showPopover() }"
+CLOSE = "(id) => { const it = document.getElementById(id); it.close ? it.close() : it.hidePopover() }"
+
+
 @pytest.fixture(scope="module")
 async def everything(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Portal, list[Place]]]:
     async with serve_portal(tmp_path_factory.mktemp("every-page"), SETTINGS) as portal:
@@ -52,22 +56,23 @@ async def test_axe_finds_nothing(
     """WCAG 2.2 AA as far as a program can tell, with every dialog and menu open as well."""
     portal, places = everything
     axe = AXE_FILE_PATH.read_text(encoding="utf-8")
-    found = []
+    found: list[str] = []
+    seen: set[str] = set()  # kinds of dialogs
     for place in places:
         how = {"viewport": SIZES[size], "color_scheme": scheme, "reduced_motion": "reduce"}
         page = await opened(browser, portal, place, **how)
         await page.evaluate(axe)
         found += [f"{place.name}: {line}" for line in await violations(page)]
         for id in await page.evaluate("[...document.querySelectorAll('dialog, [popover]')].map((it) => it.id)"):
-            await page.evaluate(
-                "(id) => { const it = document.getElementById(id); it.showModal ? it.showModal() : it.showPopover() }",
-                id,
-            )
-            found += [f"{place.name}, {id.split('-')[0]}: {line}" for line in await violations(page, f"#{id}")]
-            await page.evaluate(
-                "(id) => { const it = document.getElementById(id); it.close ? it.close() : it.hidePopover() }", id
-            )
+            kind = id.split("-")[0]
+            if kind in seen:
+                continue
+            seen.add(kind)
+            await page.evaluate(OPEN, id)
+            found += [f"{place.name}, {kind}: {line}" for line in await violations(page, f"#{id}")]
+            await page.evaluate(CLOSE, id)
         await page.context.close()
+    assert {"account", "stop", "extend", "end", "revoke", "suspend"} <= seen
     assert found == []
 
 

@@ -100,6 +100,7 @@ async def _card(
         unavailable=unavailable,
         stand_in_for=stand_in_for,
         live_id=same[0].id if len(same) >= most else None,
+        live_label=views.live_label(same[0].state) if same else "",
         errors=_launch_problems(error, {one.field for one in choices}),
     )
 

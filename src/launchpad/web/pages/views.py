@@ -147,6 +147,7 @@ class LaunchCard:
         unavailable: why it cannot be launched now, in the user's words.
         stand_in_for: the image that this server could not have, when its stand-in is what will start.
         live_id: the user's live instance of this environment, when another launch would only find that one.
+        live_label: what that one does, such as "Already running".
         errors: what was wrong with the last form, by field; the key "" is about the launch as a whole.
     """
 
@@ -157,6 +158,7 @@ class LaunchCard:
     unavailable: str | None = None
     stand_in_for: str | None = None
     live_id: str | None = None
+    live_label: str = ""
     errors: Problems = field(default_factory=Problems)
 
     @property
@@ -209,6 +211,10 @@ class InstanceView:
     safe_mode: bool = False
     safe_mode_helps: bool = False
     relaunch: Mapping[str, str] = field(default_factory=dict)
+
+
+def live_label(state: State) -> str:
+    return "Already running" if state is State.RUNNING else _STATE_WORDS[state][0]
 
 
 def limits_in_words(limits: Limits) -> str:
