@@ -294,7 +294,7 @@ The machine-readable description is `/api/v1/openapi.json` of a running platform
 A call is authorised by the login cookie or by `Authorization: Bearer lp_…` with a personal token. With the cookie,
 every call that changes something carries `X-CSRF-Token`, whose value is in `GET /api/v1/me`. Errors are
 `application/problem+json` (RFC 9457) with a [Problem](#problem): 401 nobody is signed in, 403 not allowed, 404 not
-there or somebody else's, 409 does not fit the present state or the quota, 422 bad input with its fields,
+there or somebody else's, 409 not possible in the current state or with the quota, 422 bad input with its fields,
 429 too many tries, 503 not right now.
 
 ## Calls

@@ -66,14 +66,14 @@ class WrongCode(LaunchpadError):
 class Forbidden(LaunchpadError):
     status = 403
     code = "forbidden"
-    title = "You may not do that"
+    title = "Not allowed"
 
 
 class ConfirmAgain(Forbidden):
     """Administering needs a login whose user showed who they are a short while ago."""
 
     code = "confirm-again"
-    title = "Please confirm that it is you"
+    title = "Confirm your identity"
 
 
 class NotFound(LaunchpadError):
@@ -85,7 +85,7 @@ class NotFound(LaunchpadError):
 class Conflict(LaunchpadError):
     status = 409
     code = "conflict"
-    title = "That does not fit the present state"
+    title = "Not possible in the current state"
 
 
 class QuotaExceeded(LaunchpadError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.async_api import Browser, expect
 
-from support.browsing import sign_in
+from support.browsing import sign_in, sign_out
 from support.live import LivePlatform
 
 DEVICE = {
@@ -27,25 +27,25 @@ async def test_a_touch_signs_in_and_codes_go_on_working(shared_platform: LivePla
         await devices.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})
         await sign_in(live, page, email)
         await page.goto(f"{live.public_url}/account")
-        await page.get_by_label("What do you call this device?").fill("my phone")
-        await page.get_by_role("button", name="Add a passkey").click()
-        await expect(page.locator("#flash").get_by_text("The passkey is added")).to_be_visible()
+        await page.get_by_label("Name of this device").fill("my phone")
+        await page.get_by_role("button", name="Add passkey").click()
+        await expect(page.locator("#flash").get_by_text("Passkey “my phone” added")).to_be_visible()
         await expect(page.locator("#passkeys strong", has_text="my phone")).to_be_visible()
 
         # The same device again: it has one already.
-        await page.get_by_role("button", name="Add a passkey").click()
+        await page.get_by_role("button", name="Add passkey").click()
         await expect(page.get_by_text("This device has a passkey for your account already.")).to_be_visible()
 
-        await page.get_by_role("button", name="Sign out", exact=True).first.click()
+        await sign_out(page)
         await page.goto(f"{live.public_url}/sign-in?next=/account")
         await page.get_by_role("button", name="Sign in with a passkey").click()
         await page.wait_for_url("**/account")
         await expect(page.locator("#passkeys").get_by_text("last used")).to_be_visible()
 
         await page.get_by_role("button", name="Remove my phone").click()
-        await page.get_by_role("button", name="Remove it").click()
-        await expect(page.locator("#flash").get_by_text("The passkey is removed")).to_be_visible()
-        await page.get_by_role("button", name="Sign out", exact=True).first.click()
+        await page.get_by_role("dialog").get_by_role("button", name="Remove", exact=True).click()
+        await expect(page.locator("#flash").get_by_text("Passkey “my phone” removed")).to_be_visible()
+        await sign_out(page)
         await page.goto(f"{live.public_url}/sign-in")
         await page.get_by_role("button", name="Sign in with a passkey").click()
         await expect(page.get_by_text("That passkey is not known here")).to_be_visible()

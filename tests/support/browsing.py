@@ -31,6 +31,12 @@ async def sign_in(live: LivePlatform, page: Page, email: str) -> None:
     await page.wait_for_url("**/dashboard")
 
 
+async def sign_out(page: Page) -> None:
+    """By the account menu."""
+    await page.get_by_role("button", name="Account menu").click()
+    await page.get_by_role("button", name="Sign out", exact=True).first.click()
+
+
 async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Page:
     """Clicks Launch, sees at least one stage go by, and opens the instance in its own tab."""
     await page.goto(page.url.split("#")[0])
@@ -48,6 +54,6 @@ async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Pa
 async def stop(page: Page) -> None:
     instance = page.locator("article.instance").first
     await instance.get_by_role("button", name="Stop", exact=True).click()
-    await page.get_by_role("button", name="Stop it").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Stop", exact=True).click()
     await expect(page.locator("li.ended").first).to_contain_text("topped by you", timeout=30_000)
     await expect(page.locator("article.instance")).to_have_count(0)

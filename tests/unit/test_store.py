@@ -507,6 +507,31 @@ async def test_own_instances_come_newest_first_and_page_by_page(database: Databa
         assert next(one.id for one in await instances.in_states(db, State.STARTING)) == made[0].id
 
 
+async def test_ended_instances_come_by_their_end_and_page_by_page(database: Database, clock: Clock) -> None:
+    """Also those of one instant; the places of a list by creation would leave some out."""
+    alice, bob = await add_user(database, "alice", clock()), await add_user(database, "bob", clock())
+    made = [await add_instance(database, alice, clock.forward(minutes=1), State.RUNNING) for _ in range(4)]
+    made.append(await add_instance(database, bob, clock.forward(minutes=1), State.RUNNING))
+    live = await add_instance(database, alice, clock.forward(minutes=1), State.RUNNING)
+    ends = [3, 1, 2, 2, 0]  # minutes; in another order than they were made
+    start = clock()
+    async with database.transaction() as db:
+        for one, minutes in zip(made, ends, strict=True):
+            await instances.move(db, one.id, State.RUNNING, State.STOPPING)
+            ended_at = start + timedelta(minutes=minutes)
+            await instances.move(db, one.id, State.STOPPING, State.STOPPED, ended_at=ended_at)
+    twins = sorted([made[2].id, made[3].id], reverse=True)
+    expected = [made[0].id, *twins, made[1].id]
+    async with database.reading() as db:
+        assert [one.id for one in await instances.ended(db)] == [*expected, made[4].id]
+        seen, before = [], None
+        while some := await instances.ended(db, alice.id, limit=1, before=before):
+            seen += [one.id for one in some]
+            before = some[-1].ended_place
+        assert seen == expected
+        assert live.id not in seen
+
+
 async def test_the_queue_is_served_in_the_order_of_asking(database: Database, clock: Clock) -> None:
     alice = await add_user(database, "alice", clock())
     waiting = [await add_instance(database, alice, clock.forward(seconds=1), State.QUEUED) for _ in range(3)]

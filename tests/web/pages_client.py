@@ -98,7 +98,7 @@ class Form:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-_WITHIN_WORDS = {"strong", "em", "a", "code"}
+_WITHIN_WORDS = {"strong", "em", "a", "code", "wbr"}
 
 
 class _Reader(HTMLParser):

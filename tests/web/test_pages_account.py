@@ -27,7 +27,7 @@ async def test_another_browser_can_be_signed_out_and_this_one_cannot_by_mistake(
     page = await here.get("/account")
     endings = [form for form in page.forms if form.action.endswith("/end")]
     assert len(endings) == 1
-    assert "That browser is signed out" in (await here.send(endings[0])).words
+    assert "Firefox on Linux signed out" in (await here.send(endings[0])).words
     assert (await there.get("/account")).path.startswith("/sign-in")
     assert (await here.get("/account")).status == 200
 
@@ -53,7 +53,7 @@ async def test_a_token_is_shown_once_works_and_can_be_revoked(portal: Portal) ->
     assert secret not in again.response.text
     assert "nightly report" in again.words
     revoke = next(form for form in again.forms if form.action.endswith("/revoke"))
-    assert "The token is revoked" in (await person.send(revoke)).words
+    assert "Token “nightly report” revoked" in (await person.send(revoke)).words
     person.http.cookies.clear()
     assert (await person.http.get("/api/v1/me", headers=headers)).status_code == 401
 
@@ -70,7 +70,7 @@ async def test_signing_out_everywhere_and_everywhere_else(portal: Portal) -> Non
     here, there, third = [await portal.signed_in("ada@example.org") for _ in range(3)]
     others = (await here.get("/account")).form("/account/logins/end-all")
     assert others.fields["here"] == "stay"
-    assert "Every other browser is signed out" in (await here.send(others)).words
+    assert "All other browsers signed out" in (await here.send(others)).words
     assert (await there.get("/account")).path.startswith("/sign-in")
     assert (await third.get("/account")).path.startswith("/sign-in")
     page = await here.get("/account")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launchpad.domain.users import Role
+from launchpad.services.audit import CLI
 from web.pages_client import ADMIN, INSTANCES_URL, Person, Portal, open_portal
 
 GB = 1024**3
@@ -29,7 +30,7 @@ async def test_the_overview_shows_what_is_promised_and_that_all_is_well(portal: 
     page = await admin.get("/admin")
     assert "Nothing needs your attention" in page.words
     assert "2 GB of 28.8 GB" in page.words
-    assert "1 live instance" in page.words
+    assert "1 active instance" in page.words
     assert "2 users" in page.words
 
 
@@ -40,13 +41,13 @@ async def test_the_overview_names_what_needs_attention(portal: Portal) -> None:
     await stranger.send((await stranger.get("/sign-in")).form("/sign-in"), email=stranger.address)
     await portal.platform.mail.drain()
     page = await admin.get("/admin")
-    assert "The mail server refuses or does not answer" in page.words
+    assert "The mail server rejects mail or is not responding" in page.words
     assert "RStudio cannot be launched" in page.words
     assert "Nothing needs your attention" not in page.words
     portal.runtime.go_down()
     page = await admin.get("/admin")
     assert page.status == 200
-    assert "The container engine does not answer" in page.words
+    assert "The container engine is not responding" in page.words
     portal.runtime.come_back()
 
 
@@ -70,7 +71,7 @@ async def test_users_are_found_by_address_username_or_lab(portal: Portal, admin:
     page = await admin.get("/admin/users?q=ADA")
     assert "ada@example.org" in page.words
     assert "bob@example.org" not in page.words
-    assert "Nobody matches" in (await admin.get("/admin/users?q=zoe")).words
+    assert "No matches" in (await admin.get("/admin/users?q=zoe")).words
 
 
 async def test_a_long_list_of_users_goes_on(portal: Portal, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +89,7 @@ async def test_role_lab_and_quota_are_saved_and_emptied_caps_are_taken_back(port
     path = f"/admin/users/{user.id}"
     form = (await admin.get(path)).form(path)
     page = await admin.send(form, role="admin", lab="genomics", memory="32g", cpus="2.5", storage="1t", instances="3")
-    assert "Saved" in page.words
+    assert "ada@example.org saved" in page.words
     user = await portal.platform.users.get(user.id)
     assert (user.role, user.lab) == (Role.ADMIN, "genomics")
     assert (user.quota.memory_bytes, user.quota.cpus, user.quota.storage_bytes, user.quota.instances) == (
@@ -124,20 +125,74 @@ async def test_what_cannot_be_read_is_said_at_its_field_and_nothing_is_saved(
 async def test_suspending_signs_out_at_once_and_stops_what_runs(portal: Portal, admin: Person) -> None:
     ada = await portal.signed_in("ada@example.org")
     instance = await ada.running()
+    user = await portal.platform.users.by_email("ada@example.org")
+    await portal.platform.tokens.create(user, "nightly", CLI, portal.platform.now())
     path = f"/admin/users/{instance.owner_id}"
-    await admin.send((await admin.get(path)).form(path), status="suspended")
+    page = await admin.get(path)
+    ends = page.text_of("suspend-ends")
+    for what in ("JupyterLab, running: running code will be stopped", "1 signed-in browser:", "1 API token:"):
+        assert what in ends
+    suspended = await admin.send(page.form(f"{path}/suspend"))
+    assert "ada@example.org suspended" in suspended.words
     await portal.platform.carrier.wait()
     assert (await ada.get("/dashboard")).path.startswith("/sign-in")
     assert not (await portal.platform.instances.get_any(instance.id)).is_live
     assert "Suspended" in (await admin.get("/admin/users")).words
+    assert "Suspend ada@example.org?" not in suspended.words
+    reactivated = await admin.send(suspended.form(f"{path}/reactivate"))
+    assert "ada@example.org reactivated" in reactivated.words
+    assert (await portal.platform.users.get(instance.owner_id)).is_active
+
+
+async def test_saving_a_users_form_suspends_nobody(portal: Portal, admin: Person) -> None:
+    """Not even one from before suspending had a button of its own."""
+    await portal.signed_in("ada@example.org")
+    user = await portal.platform.users.by_email("ada@example.org")
+    path = f"/admin/users/{user.id}"
+    await admin.send((await admin.get(path)).form(path), status="suspended", lab="genomics")
+    user = await portal.platform.users.get(user.id)
+    assert (user.is_active, user.lab) == (True, "genomics")
+
+
+async def test_ended_instances_are_listed_by_their_end_behind_the_active_ones(
+    portal: Portal, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was launched first may end last; page by page, none is left out and none comes twice."""
+    people = [await portal.signed_in(f"{name}@example.org") for name in ("ada", "bob", "cyd", "dan")]
+    made = [await person.running() for person in people]
+    for one in (made[1], made[2], made[0]):
+        await portal.platform.instances.stop_any(one.id, CLI, portal.platform.now())
+        await portal.platform.carrier.wait()
+    names = {one.id: person.address for one, person in zip(made, people, strict=True)}
+
+    async def listed(path: str) -> list[str]:
+        seen: list[str] = []
+        while True:
+            page = await admin.get(path)
+            seen += [one.text for one in page.elements if one.tag == "a" and one.text in names.values()]
+            more = [
+                str(one.attributes["href"]) for one in page.elements if "before=" in str(one.attributes.get("href"))
+            ]
+            if not more:
+                return seen
+            path = more[0]
+
+    by_end = ["ada@example.org", "cyd@example.org", "bob@example.org"]
+    assert await listed("/admin/instances?state=ended") == by_end
+    assert await listed("/admin/instances?state=all") == ["dan@example.org", *by_end]
+    monkeypatch.setattr("launchpad.web.pages.admin_instances.PAGE", 1)
+    monkeypatch.setattr("launchpad.web.pages.admin_instances.LOOK", 2)
+    assert await listed("/admin/instances?state=ended") == by_end
+    assert await listed("/admin/instances?state=all") == ["dan@example.org", *by_end]
+    assert (await admin.get("/admin/instances?before=yesterday")).status == 422
 
 
 async def test_the_last_administrator_cannot_lock_everybody_out(portal: Portal, admin: Person) -> None:
     user = await portal.platform.users.by_email(ADMIN)
     path = f"/admin/users/{user.id}"
-    form = (await admin.get(path)).form(path)
-    for change in ({"role": "user"}, {"status": "suspended"}):
-        page = await admin.send(form, **change)
+    there = await admin.get(path)
+    for form in (there.form(path), there.form(f"{path}/suspend")):
+        page = await admin.send(form, role="user")
         assert page.status == 409
         assert "last active administrator" in page.words
     assert (await admin.get("/admin")).status == 200
@@ -150,7 +205,7 @@ async def test_everyones_instances_can_be_found_extended_and_stopped(portal: Por
     assert "ada@example.org" in page.words
     assert "bob@example.org" not in page.words
     extended = await admin.send(page.form(f"/admin/instances/{instance.id}/extend?q=ada"))
-    assert "It runs longer now" in extended.words
+    assert "JupyterLab of ada@example.org extended until" in extended.words
     assert "bob@example.org" not in extended.words
     await admin.send(extended.form(f"/admin/instances/{instance.id}/stop?q=ada"))
     await portal.platform.carrier.wait()
@@ -179,7 +234,7 @@ async def test_new_limits_are_offered_at_once(portal: Portal, admin: Person) -> 
     form = (await admin.get("/admin/limits")).form("/admin/limits")
     assert form.fields["memory"] == "1g, 2g, 4g"
     page = await admin.send(form, memory="2g 8g", default_memory="8g", days="1,3", instances_per_user="5")
-    assert "Saved" in page.words
+    assert "Limits saved" in page.words
     card = (await admin.get("/dashboard")).form("/instances", environment="rstudio")
     assert card.fields["memory"] == "8g"
     assert "0 of 5" in (await admin.get("/dashboard")).words
@@ -218,7 +273,7 @@ async def test_the_audit_tells_who_did_what_and_can_be_searched(portal: Portal, 
     assert "memory: " in page.words
     assert "environment" not in page.text_of("results"), "said once"
     assert "sign-in" not in page.text_of("results")
-    assert "Nothing matches" in (await admin.get("/admin/audit?q=zzz")).words
+    assert "No matches" in (await admin.get("/admin/audit?q=zzz")).words
 
 
 async def test_markup_in_a_users_words_stays_words(portal: Portal, admin: Person) -> None:

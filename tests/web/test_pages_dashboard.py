@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from launchpad.domain.instances import State
+from launchpad.domain.instances import Instance, State
 from launchpad.domain.limits import Quota
 from launchpad.services.audit import CLI
 from launchpad.services.users import UserChange
-from web.pages_client import INSTANCES_URL, Form, Portal, open_portal
+from web.pages_client import ADMIN, INSTANCES_URL, Form, Person, Portal, open_portal
 
 GB = 1024**3
 
@@ -38,7 +38,7 @@ async def test_a_launch_shows_its_stages_and_then_the_way_in(portal: Portal) -> 
     page = await person.launch("jupyterlab", memory="4g", days="2")
     assert page.path.startswith("/dashboard")
     assert "Starting" in page.text_of("instances")
-    assert "4 GB memory" in page.text_of("instances")
+    assert "Memory 4 GB" in page.text_of("instances")
     instance = (await person.instances())[0]
     assert instance.limits.days == 2
     waiting = await person.get(f"/instances/{instance.id}/open")
@@ -71,7 +71,7 @@ async def test_clicking_launch_twice_is_one_instance_and_its_card_leads_to_it(po
     for _ in range(2):
         page = await person.send(form)
     assert len(await person.instances()) == 1
-    assert "You have one already" in page.text_of("launch-jupyterlab")
+    assert "Already running" in page.text_of("launch-jupyterlab")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,7 @@ async def test_clicking_launch_twice_is_one_instance_and_its_card_leads_to_it(po
 async def test_a_size_that_is_not_offered_is_said_at_its_field_and_nothing_starts(
     portal: Portal, field: str, value: str, words: str
 ) -> None:
+    portal.homes.enforces_limits = True
     person = await portal.signed_in("ada@example.org")
     page = await person.launch("rstudio", **{field: value})
     assert page.status == 422
@@ -157,15 +158,15 @@ async def test_stop_extend_and_forget_work_as_plain_forms(portal: Portal) -> Non
     instance = await person.running()
     page = await person.get("/dashboard")
     extended = await person.send(page.form(f"/instances/{instance.id}/extend"))
-    assert "It runs longer now" in extended.words
+    assert "JupyterLab extended until" in extended.words
     assert (await person.instances())[0].expires_at > instance.expires_at
     stopped = await person.send(extended.form(f"/instances/{instance.id}/stop"))
-    assert "It is stopping" in stopped.words
+    assert "JupyterLab is stopping" in stopped.words
     await portal.platform.carrier.wait()
     page = await person.get("/dashboard")
     assert "Stopped by you" in page.text_of("ended")
     forgotten = await person.send(page.form(f"/instances/{instance.id}/forget"))
-    assert "Taken off the list" in forgotten.words
+    assert "JupyterLab removed from list" in forgotten.words
     assert await person.instances(with_ended=True) == []
 
 
@@ -187,11 +188,96 @@ async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: P
     await portal.platform.carrier.wait()
     assert (await person.instances(with_ended=True))[0].state is State.FAILED
     page = await person.get(f"/instances/{instance.id}/open")
-    assert "could not go on" in page.words
+    assert "stopped unexpectedly" in page.words
     assert "memory" in page.words
-    links = [element.attributes.get("href") for element in page.elements if element.tag == "a"]
-    assert "/dashboard#launch-jupyterlab" in links
+    assert page.form(f"/instances/{instance.id}/launch-again")
     assert "Failed" in (await person.get("/dashboard")).text_of("ended")
+
+
+async def stopped(portal: Portal, person: Person, environment: str = "jupyterlab", **size: str) -> Instance:
+    """One that the person launched, with these choices, and stopped."""
+    await person.launch(environment, **size)
+    await portal.platform.carrier.wait()
+    instance = (await person.instances())[0]
+    await person.send((await person.get("/dashboard")).form(f"/instances/{instance.id}/stop"))
+    await portal.platform.carrier.wait()
+    return instance
+
+
+async def test_launch_again_launches_with_the_same_choices_and_leads_to_where_one_was(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await stopped(portal, person, memory="4g", cpus="2", days="2")
+    page = await person.get(f"/instances/{instance.id}/open?next=/lab/tree/a.ipynb")
+    portal.runtime.hold_starts()
+    waiting = await person.send(page.form(f"/instances/{instance.id}/launch-again"))
+    [new] = await person.instances()
+    assert (new.environment, new.limits) == (instance.environment, instance.limits)
+    assert waiting.path == f"/instances/{new.id}/open?next=%2Flab%2Ftree%2Fa.ipynb"
+    assert "JupyterLab is starting" in waiting.words
+    portal.runtime.release_starts()
+    await portal.platform.carrier.wait()
+    again = await person.send(page.form(f"/instances/{instance.id}/launch-again"))
+    assert [one.id for one in await person.instances()] == [new.id], "the one that runs is opened"
+    assert str(again.response.url).startswith(INSTANCES_URL)
+
+
+async def test_launch_again_on_the_dashboard_stays_there_and_says_why_it_is_refused_at_its_row(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    small, large = await stopped(portal, person, memory="1g"), await stopped(portal, person, "rstudio", memory="4g")
+    user = await portal.platform.users.by_email(person.address)
+    change = UserChange(quota=Quota(memory_bytes=2 * GB))
+    await portal.platform.users.change(user.id, change, CLI, portal.platform.now())
+    page = await person.get("/dashboard")
+    refused = await person.send(page.form(f"/instances/{large.id}/launch-again"))
+    assert refused.status == 409
+    assert "your quota is 2 GB" in refused.text_of(f"instance-{large.id}").replace("Your", "your")
+    assert "quota is" not in refused.text_of(f"instance-{small.id}")
+    assert await person.instances() == []
+    launched = await person.send(page.form(f"/instances/{small.id}/launch-again"))
+    assert launched.path.startswith("/dashboard")
+    assert "JupyterLab is starting" in launched.words
+    assert [one.limits.memory_bytes for one in await person.instances()] == [GB]
+    assert not any(form.action == f"/instances/{small.id}/launch-again" for form in launched.forms)
+
+
+async def test_what_ended_last_comes_first(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+    first, second = await person.running("jupyterlab"), await person.running("rstudio")
+    for one in (second, first):
+        await person.send((await person.get("/dashboard")).form(f"/instances/{one.id}/stop"))
+        await portal.platform.carrier.wait()
+    page = await person.get("/dashboard")
+    rows = [str(one.attributes.get("id")) for one in page.elements if one.tag == "li"]
+    assert [row for row in rows if row.startswith("instance-")] == [f"instance-{first.id}", f"instance-{second.id}"]
+
+
+async def test_a_size_of_the_home_is_a_choice_only_where_the_server_can_hold_people_to_it(portal: Portal) -> None:
+    person, admin = await portal.signed_in("ada@example.org"), await portal.signed_in(ADMIN)
+    form = (await person.get("/dashboard")).form("/instances", environment="rstudio")
+    assert "storage" not in form.fields
+    assert "Not offered at launch" in (await admin.get("/admin/limits")).text_of("storage-hint")
+    assert "no size is offered at launch" in (await admin.get("/admin")).words
+    refused = await person.send(form, storage="1t")
+    assert "1 TB is not offered" in refused.text_of("launch-rstudio")
+    await person.send(form, storage="16g")
+    assert [one.limits.storage_bytes for one in await person.instances()] == [16 * GB], "who sends it gets it"
+    portal.homes.enforces_limits = True
+    assert "storage" in (await person.get("/dashboard")).form("/instances", environment="jupyterlab").fields
+    assert "Not offered" not in (await admin.get("/admin/limits")).text_of("storage-hint")
+
+
+async def test_the_tabs_title_says_what_is_live(portal: Portal) -> None:
+    person = await portal.signed_in("ada@example.org")
+
+    async def title() -> str:
+        return next(one.text for one in (await person.get("/dashboard")).elements if one.tag == "title").strip()
+
+    assert (await title()).startswith("Dashboard · ")
+    await person.running("jupyterlab")
+    assert (await title()).startswith("JupyterLab running · ")
+    portal.runtime.hold_starts()
+    await person.launch("rstudio")
+    assert (await title()).startswith("1 starting, 1 running · ")
 
 
 async def test_the_home_shows_what_it_holds_once_the_storage_can_tell(portal: Portal) -> None:
@@ -210,7 +296,7 @@ async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
         assert "You are number 1 in the queue" in page.text_of("instances")
         instance = (await second.instances())[0]
         waiting = await second.get(f"/instances/{instance.id}/open")
-        assert "waits for room" in waiting.words
+        assert "is queued" in waiting.words
         cancelled = await second.send(waiting.form(f"/instances/{instance.id}/stop"))
         assert cancelled.path.startswith("/dashboard")
         assert await second.instances() == []

@@ -11,7 +11,7 @@ from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits, Offer
 from launchpad.web.pages.rendering import local_path
 from launchpad.web.pages.views import bytes_meter, extension_choices, number_meter
-from launchpad.web.pages.words import ago_in_words, device_in_words, exact, left_in_words
+from launchpad.web.pages.words import ago_in_words, device_in_words, exact, initials, left_in_words, with_breaks
 
 GB = 1024**3
 NOW = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
@@ -78,6 +78,28 @@ def test_a_meter_without_a_cap_only_tells_what_is_used() -> None:
     assert number_meter("Instances", 0, 0).percent == 100
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("ada.lovelace@x.example.org", ["ada.", "lovelace@", "x.", "example.", "org"]),
+        ("/home/ada-lovelace", ["/", "home/", "ada-", "lovelace"]),
+        ("cpus: 1.0, 192.0.2.7", ["cpus: 1.0, 192.0.2.7"]),
+        ("a&b.<i>", ["a&amp;b.", "&lt;i&gt;"]),
+        ("", [""]),
+    ],
+)
+def test_an_address_may_break_behind_its_signs_and_stays_escaped(text: str, parts: list[str]) -> None:
+    assert str(with_breaks(text)).split("<wbr>") == parts
+
+
+@pytest.mark.parametrize(
+    ("email", "letters"),
+    [("ada.lovelace@x.org", "AL"), ("ada@x.org", "A"), ("a.b_c-dee@x.org", "AD"), ("42@x.org", "?")],
+)
+def test_a_person_has_one_or_two_initials(email: str, letters: str) -> None:
+    assert initials(email) == letters
+
+
 @pytest.mark.parametrize("path", ["/dashboard", "/instances/x/open?next=%2Flab", "/a?b=http://c"])
 def test_a_path_of_the_portal_is_a_place_to_go_on_to(path: str) -> None:
     assert local_path(path) == path
@@ -105,9 +127,9 @@ def test_an_extension_promises_no_more_than_it_gives() -> None:
     )
     choices = extension_choices(instance, offer, NOW)
     assert [(choice.label, choice.until) for choice in choices] == [
-        ("1 day more", NOW + timedelta(days=2)),
-        ("2 days more", NOW + timedelta(days=3)),
-        ("As long as is allowed", NOW + timedelta(days=7)),
+        ("1 day", NOW + timedelta(days=2)),
+        ("2 days", NOW + timedelta(days=3)),
+        ("Maximum (7 days)", NOW + timedelta(days=7)),
     ]
     longest = replace(instance, expires_at=NOW + timedelta(days=7))
     assert extension_choices(longest, offer, NOW) == ()

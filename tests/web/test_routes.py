@@ -78,6 +78,8 @@ API: dict[str, tuple[Answers, Any]] = {
 }
 
 EVERYWHERE = "POST /api/v1/sign-out-everywhere"
+SUSPEND, REACTIVATE = "POST /admin/users/{user_id}/suspend", "POST /admin/users/{user_id}/reactivate"
+SIGN_OUT_OTHERS = {EVERYWHERE, SUSPEND, REACTIVATE}
 
 PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /static/{version}/{name:path}": (each(ANYBODY, 404), None),  # of that name there is none
@@ -95,6 +97,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /instances/{instance_id}/log": (OWNERS, None),
     "POST /instances/{instance_id}/stop": (each(OWNERS, 303), None),
     "POST /instances/{instance_id}/extend": (each(OWNERS, 303), {"days": "1"}),
+    "POST /instances/{ended}/launch-again": (each(OWNERS, 303), {"here": "dashboard"}),
     "POST /instances/{ended}/forget": (each(OWNERS, 303), None),
     "GET /account": (SIGNED_IN, None),
     "POST /account/tokens": (SIGNED_IN, {"name": "x"}),
@@ -115,7 +118,9 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /admin/audit": (ADMINS, None),
     "GET /admin/users": (ADMINS, None),
     "GET /admin/users/{user_id}": (ADMINS, None),
-    "POST /admin/users/{user_id}": (each(ADMINS, 303), {"role": "user", "status": "active", "lab": "x"}),
+    "POST /admin/users/{user_id}": (each(ADMINS, 303), {"role": "user", "lab": "x"}),
+    "POST /admin/users/{user_id}/suspend": (each(ADMINS, 303), None),
+    "POST /admin/users/{user_id}/reactivate": ((401, 403, 401, 303), None),  # by then the owner is signed out
     "GET /admin/instances": (ADMINS, None),
     "GET /admin/instances/{instance_id}/log": (ADMINS, None),
     "POST /admin/instances/{instance_id}/stop": (each(ADMINS, 303), None),
@@ -212,13 +217,19 @@ def rank(line: str) -> int:
 @pytest.mark.parametrize("table", [API, PAGES], ids=["API", "pages"])
 async def test_g1_everybody_changes_what_the_table_says(scene: Scene, table: dict[str, tuple[Answers, Any]]) -> None:
     for line in sorted(table, key=rank):
-        if not line.startswith(("GET", "HEAD")) and line != EVERYWHERE:
+        if not line.startswith(("GET", "HEAD")) and line not in SIGN_OUT_OTHERS:
             await check(scene, line)
 
 
 async def test_g1_signing_out_everywhere_is_for_those_who_are_signed_in(scene: Scene) -> None:
     """By itself, since nobody is signed in afterwards."""
     await check(scene, EVERYWHERE)
+
+
+async def test_g1_suspending_and_reactivating_is_for_administrators(scene: Scene) -> None:
+    """By itself, since the owner is signed out by it."""
+    await check(scene, SUSPEND)
+    await check(scene, REACTIVATE)
 
 
 async def test_nobody_ends_somebody_elses_login(scene: Scene) -> None:

@@ -119,6 +119,11 @@ class Instance:
         """Its place in a list, newest first."""
         return Place(self.created_at, self.id)
 
+    @property
+    def ended_place(self) -> Place:
+        """Its place in a list of ended ones, the latest end first."""
+        return Place(self.ended_at or self.created_at, self.id)
+
 
 def shortages(
     pids: int,

@@ -161,6 +161,13 @@ class InstanceService:
         async with self._database.reading() as db:
             return await instances.page(db, states=LIVE | ENDED if with_ended else LIVE, limit=limit, before=before)
 
+    async def ended(
+        self, owner: User | None = None, *, limit: int = 100, before: Place | None = None
+    ) -> list[Instance]:
+        """The owner's ended ones (None: everyone's), the latest end first."""
+        async with self._database.reading() as db:
+            return await instances.ended(db, owner.id if owner else None, limit=limit, before=before)
+
     async def get(self, instance_id: str, owner: User) -> Instance:
         """Raises NotFound for somebody else's as for one that never was."""
         async with self._database.reading() as db:

@@ -167,6 +167,19 @@ async def page(
     return [_instance(row) for row in await db.execute(query)]
 
 
+async def ended(
+    db: AsyncConnection, owner_id: str | None = None, *, limit: int = 100, before: Place | None = None
+) -> list[Instance]:
+    """One owner's ended ones or everyone's, the latest end first; a page begins behind the `ended_place` of one."""
+    query = select(table).where(table.c.state.in_(list(ENDED)))
+    if owner_id is not None:
+        query = query.where(table.c.owner_id == owner_id)
+    if before is not None:
+        query = query.where(tuple_(table.c.ended_at, table.c.id) < (before.at, before.key))
+    query = query.order_by(table.c.ended_at.desc(), table.c.id.desc()).limit(limit)
+    return [_instance(row) for row in await db.execute(query)]
+
+
 async def in_states(db: AsyncConnection, *states: State) -> list[Instance]:
     """Everyone's in these states, oldest first."""
     query = select(table).where(table.c.state.in_(states)).order_by(table.c.created_at, table.c.id)

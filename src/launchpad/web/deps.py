@@ -119,10 +119,7 @@ async def require_admin(visitor: Annotated[Visitor, Depends(require_user)], plat
         raise Forbidden("Only administrators may do this.")
     if visitor.login is not None:
         if not platform.logins.is_fresh(visitor.login, visitor.now):
-            raise ConfirmAgain(
-                "You were away from the administration for a while, so please confirm that it is you (at /confirm). "
-                "Nothing was changed."
-            )
+            raise ConfirmAgain("Your admin session timed out. Confirm your identity at /confirm. Nothing was changed.")
         await platform.logins.keep_fresh(visitor.login, visitor.now)
     return visitor
 

@@ -58,7 +58,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            return await _respond(request, NotFound("There is nothing at this address."))
+            return await _respond(request, NotFound("This page does not exist."))
         other = LaunchpadError(str(error.detail))
         other.status, other.title, other.code = error.status_code, str(error.detail), "http"
         response = await _respond(request, other)
@@ -68,7 +68,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_fault(request: Request, error: Exception) -> Response:
         log.error("request.fault", path=request.url.path, exc_info=error)
-        return await _respond(request, LaunchpadError("This is our fault, not yours; it was recorded. Try again."))
+        return await _respond(request, LaunchpadError("The error has been logged. Please try again."))
 
 
 async def _respond(request: Request, error: LaunchpadError) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,8 +13,9 @@ from ...errors import Conflict, Forbidden, InvalidInput, LaunchpadError, NotFoun
 from ...services.platform import Platform
 from ..cookies import CookieNames, drop_cookie
 from ..deps import CurrentUser, Here, Visitor
+from . import words
 from .dashboard import allowance, home_meter, home_path
-from .rendering import page, see_other
+from .rendering import page, saying, see_other
 from .views import NewToken, Problems
 
 router = APIRouter(prefix="/account")
@@ -74,18 +76,21 @@ async def create_token(
 
 @router.post("/tokens/{token_id}/revoke")
 async def revoke_token(token_id: str, visitor: CurrentUser, platform: Here) -> Response:
+    names = {token.id: token.name for token in await platform.tokens.of_user(visitor.user)}
     await platform.tokens.revoke(visitor.user, token_id, visitor.actor, visitor.now)
-    return see_other("/account?said=revoked")
+    return _told(platform, visitor, "revoked", names.get(token_id, ""))
 
 
 @router.post("/logins/{login_id}/end")
 async def end_login(login_id: str, visitor: CurrentUser, platform: Here) -> Response:
     """Signs another browser out; one that is not signed in any more is no error."""
+    there = {login.id: login for login in await platform.logins.of_user(visitor.user, visitor.now)}
     try:
         await platform.logins.end(visitor.user, login_id, visitor.client, visitor.now)
     except NotFound:
         return see_other("/account")
-    return see_other("/account?said=ended-login")
+    device = words.device_in_words(there[login_id].user_agent) if login_id in there else ""
+    return _told(platform, visitor, "ended-login", device[:1].upper() + device[1:])
 
 
 @router.post("/logins/end-all")
@@ -116,10 +121,16 @@ async def add_passkey(body: NewPasskey, visitor: CurrentUser, platform: Here) ->
     passkey = await platform.passkeys.add(
         visitor.user, visitor.login, body.credential, body.name, visitor.actor, visitor.now
     )
-    return JSONResponse({"id": passkey.id, "location": "/account?said=passkey-added"}, status_code=201)
+    where = f"/account?{urlencode(saying(platform, visitor, 'passkey-added', passkey.name))}"
+    return JSONResponse({"id": passkey.id, "location": where}, status_code=201)
 
 
 @router.post("/passkeys/{passkey_id}/remove")
 async def remove_passkey(passkey_id: str, visitor: CurrentUser, platform: Here) -> Response:
+    names = {passkey.id: passkey.name for passkey in await platform.passkeys.of_user(visitor.user)}
     await platform.passkeys.remove(visitor.user, passkey_id, visitor.actor, visitor.now)
-    return see_other("/account?said=passkey-removed")
+    return _told(platform, visitor, "passkey-removed", names.get(passkey_id, ""))
+
+
+def _told(platform: Platform, visitor: Visitor, code: str, about: str) -> Response:
+    return see_other(f"/account?{urlencode(saying(platform, visitor, code, about))}")

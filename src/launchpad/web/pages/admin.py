@@ -29,6 +29,7 @@ async def overview(request: Request, visitor: CurrentAdmin, platform: Here) -> R
     engine_answers = await _engine_answers(platform)
     states = await platform.instances.count_by_state()
     unreached = await platform.mail_failures.count()
+    people = await platform.users.count()
     live = sum(number for state, number in states.items() if state in LIVE)
     return page(
         request,
@@ -37,10 +38,10 @@ async def overview(request: Request, visitor: CurrentAdmin, platform: Here) -> R
         warnings=await _warnings(platform, engine_answers),
         capacity=await _capacity(platform),
         counts=[
-            Count(live, "live instance" if live == 1 else "live instances", "/admin/instances"),
-            Count(states.get(State.QUEUED, 0), "waiting for room", "/admin/instances?state=queued"),
-            Count(await platform.users.count(), "users", "/admin/users"),
-            Count(unreached, f"address{'' if unreached == 1 else 'es'} mail did not reach", "/admin/mail"),
+            Count(live, "active instance" if live == 1 else "active instances", "/admin/instances"),
+            Count(states.get(State.QUEUED, 0), "queued", "/admin/instances?state=queued"),
+            Count(people, "user" if people == 1 else "users", "/admin/users"),
+            Count(unreached, f"delivery problem{'' if unreached == 1 else 's'}", "/admin/mail"),
         ],
     )
 
@@ -74,16 +75,14 @@ async def _warnings(platform: Platform, engine_answers: bool) -> list[Notice]:
     """What needs attention, the most urgent first."""
     found = []
     if not engine_answers:
-        text = (
-            "Nothing can be launched or stopped until it does; what runs goes on running. Look at the docker service."
-        )
-        found.append(Notice("bad", "The container engine does not answer", text))
+        text = "Nothing can be launched or stopped now; running instances keep running. Check the docker service."
+        found.append(Notice("bad", "The container engine is not responding", text))
     if platform.mail.failing:
-        text = "The last mail could not be handed over, so people may wait for their codes. See [mail] in the settings."
-        found.append(Notice("bad", "The mail server refuses or does not answer", text))
+        text = "The last mail was not accepted, so people may be waiting for their codes. See [mail] in the settings."
+        found.append(Notice("bad", "The mail server rejects mail or is not responding", text))
     if problem := await platform.bounces.problem():
-        text = f"{problem} What comes back is not seen until it can. See [mail.bounces] in the settings."
-        found.append(Notice("warn", "Reports of undelivered mail are not read", text))
+        text = f"{problem} Bounces are not seen until this works. See [mail.bounces] in the settings."
+        found.append(Notice("warn", "Bounce reports cannot be read", text))
     stand_ins = []
     for environment in platform.catalogue.values() if engine_answers else ():
         try:
@@ -95,16 +94,16 @@ async def _warnings(platform: Platform, engine_answers: bool) -> list[Notice]:
             break
     if PublicSettings.of(platform.settings).semi_trusted:
         text = (
-            "This is the semi-trusted mode: what runs in an instance could act here in the name of its user. "
+            "This is the semi-trusted mode: code in an instance could act here as its user. "
             "Set instances_url to another port or host name."
         )
         found.append(Notice("warn", "Portal and instances share one origin", text))
     if stand_ins:
-        text = f"This server could not fetch {', '.join(stand_ins)}. The command “launchpad images pull” tries again."
-        found.append(Notice("info", "Stand-ins are offered", text))
+        text = f"This server could not download {', '.join(stand_ins)}. The command “launchpad images pull” retries."
+        found.append(Notice("info", "Stand-ins are in use", text))
     if not platform.homes.enforces_limits:
-        text = "The file system below the homes has no quotas the platform can set; sizes of Homes are for guidance."
-        found.append(Notice("info", "The size of Homes is not enforced", text))
+        text = "The file system of home folders has no quotas the platform can set; no size is offered at launch."
+        found.append(Notice("info", "Home folder size is not enforced", text))
     return found
 
 

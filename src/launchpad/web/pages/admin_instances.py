@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ...domain.instances import Instance
+from ...domain.instances import ENDED, Instance
 from ...domain.limits import Offer
 from ...domain.paging import Place
 from ...domain.users import User
@@ -16,8 +16,9 @@ from ...services.platform import Platform
 from ..api.paging import place_of
 from ..deps import CurrentAdmin, Here
 from . import views
+from .dashboard import title_of
 from .forms import FormReader, count
-from .rendering import page, see_other
+from .rendering import page, saying, see_other
 
 router = APIRouter(prefix="/admin/instances")
 
@@ -28,13 +29,13 @@ LOOKS = 20
 
 @dataclass(frozen=True)
 class Filter:
-    """`q` looks in the owner's address and the environment; `state` is "", a state, or "all" with the ended ones."""
+    """`q` looks in the owner's address and the environment; `state` is "" (active), a state, "ended" or "all"."""
 
     q: str = ""
     state: str = ""
 
     def wants(self, instance: Instance, owner: User | None) -> bool:
-        if self.state not in ("", "all") and instance.state != self.state:
+        if self.state not in ("", "ended", "all") and instance.state != self.state:
             return False
         text = f"{owner.email if owner else ''} {instance.environment}".lower()
         return self.q.strip().lower() in text
@@ -57,9 +58,9 @@ async def instances(
     state: str = "",
     before: str | None = None,
 ) -> Response:
-    """Everyone's instances, newest first."""
+    """Everyone's instances: active ones newest first, ended ones by their end, the latest first."""
     wanted = Filter(q[:200], state[:20])
-    found, further = await _find(platform, wanted, place_of(before))
+    found, further = await _find(platform, wanted, _Start.parse(before, wanted))
     offers: dict[str, Offer] = {}
     rows = []
     for instance, owner in found:
@@ -86,31 +87,62 @@ async def instances(
     )
 
 
+@dataclass(frozen=True)
+class _Start:
+    """Where a page begins: among those that are active, newest first, or the ended ones, the latest end first."""
+
+    ended: bool = False
+    before: Place | None = None
+
+    @classmethod
+    def parse(cls, cursor: str | None, wanted: Filter) -> _Start:
+        """Raises InvalidInput for what `str` did not write."""
+        if cursor is None:
+            return cls(ended=wanted.state in {"ended", *ENDED})
+        kind, _, place = cursor.partition("~")
+        return cls(kind == "ended", place_of(place))
+
+    def __str__(self) -> str:
+        return f"{'ended' if self.ended else 'active'}~{self.before}"
+
+
 async def _find(
-    platform: Platform, wanted: Filter, before: Place | None
-) -> tuple[list[tuple[Instance, User | None]], Place | None]:
+    platform: Platform, wanted: Filter, start: _Start
+) -> tuple[list[tuple[Instance, User | None]], _Start | None]:
     """A page of what the filter wants, and where the next one begins (None: there is no more)."""
     found: list[tuple[Instance, User | None]] = []
     for _ in range(LOOKS):
-        some = await platform.instances.of_everyone(with_ended=wanted.state == "all", limit=LOOK, before=before)
+        if start.ended:
+            some = await platform.instances.ended(limit=LOOK, before=start.before)
+        else:
+            some = await platform.instances.of_everyone(limit=LOOK, before=start.before)
         owners = await platform.users.by_ids({instance.owner_id for instance in some})
         for instance in some:
-            before = instance.place
+            start = _Start(start.ended, instance.ended_place if start.ended else instance.place)
             owner = owners.get(instance.owner_id)
             if wanted.wants(instance, owner):
                 found.append((instance, owner))
                 if len(found) == PAGE:
-                    return found, before
+                    return found, start
         if len(some) < LOOK:
-            return found, None
-    return found, before
+            if start.ended or wanted.state != "all":
+                return found, None
+            start = _Start(ended=True)
+    return found, start
 
 
 @router.post("/{instance_id}/stop")
 async def stop(instance_id: str, visitor: CurrentAdmin, platform: Here, q: str = "", state: str = "") -> Response:
     """Ends anybody's instance; the owner is told that an administrator did."""
-    await platform.instances.stop_any(instance_id, visitor.actor, visitor.now)
-    return see_other(Filter(q, state).path(said="admin-stopping"))
+    instance = await platform.instances.stop_any(instance_id, visitor.actor, visitor.now)
+    about = await _name(platform, instance)
+    return see_other(Filter(q, state).path(**saying(platform, visitor, "admin-stopping", about)))
+
+
+async def _name(platform: Platform, instance: Instance) -> str:
+    """ "JupyterLab of ada@example.org"."""
+    owner = await platform.users.get(instance.owner_id)
+    return f"{title_of(platform, instance)} of {owner.email}"
 
 
 @router.post("/{instance_id}/extend")
@@ -125,5 +157,6 @@ async def extend(
     form = FormReader({"days": days})
     wanted = form.required("days", count, 0)
     form.check()
-    await platform.instances.extend_any(instance_id, wanted, visitor.actor, visitor.now)
-    return see_other(Filter(q, state).path(said="extended"))
+    instance = await platform.instances.extend_any(instance_id, wanted, visitor.actor, visitor.now)
+    about = await _name(platform, instance)
+    return see_other(Filter(q, state).path(**saying(platform, visitor, "extended", about, instance.expires_at)))

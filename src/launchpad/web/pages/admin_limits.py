@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
@@ -14,7 +15,7 @@ from ...services.offers import OfferedLimits
 from ...services.platform import Platform
 from ..deps import CurrentAdmin, Here, Visitor
 from .forms import FormReader, count, number, size
-from .rendering import page, see_other
+from .rendering import page, saying, see_other
 from .views import Problems
 
 router = APIRouter(prefix="/admin/limits")
@@ -107,7 +108,7 @@ async def change_limits(
         await platform.offers.set_limits(_read(form), visitor.actor, visitor.now)
     except InvalidInput as error:
         return _page(request, visitor, platform, form, error)
-    return see_other("/admin/limits?said=saved")
+    return see_other(f"/admin/limits?{urlencode(saying(platform, visitor, 'saved', 'Limits'))}")
 
 
 def _read(form: Mapping[str, str]) -> OfferedLimits:

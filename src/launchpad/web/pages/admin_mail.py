@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from ...errors import NotFound
 from ..api.paging import place_of
 from ..deps import CurrentAdmin, Here
-from .rendering import page, see_other
+from .rendering import page, saying, see_other
 from .views import MailFailureRow
 
 router = APIRouter(prefix="/admin/mail")
@@ -45,7 +45,8 @@ async def failures(
 async def forget(
     visitor: CurrentAdmin, platform: Here, address: Annotated[str, Form()] = "", q: Annotated[str, Form()] = ""
 ) -> Response:
-    """Takes an address off the list; that it is gone already does not matter."""
+    """Removes an address from the list; that it is gone already does not matter."""
     with suppress(NotFound):
         await platform.mail_failures.forget(address[:254], visitor.actor, visitor.now)
-    return see_other("/admin/mail?" + urlencode({"q": q[:254], "said": "forgotten"}))
+    removed = saying(platform, visitor, "removed", address[:254])
+    return see_other("/admin/mail?" + urlencode({"q": q[:254], **removed}))

@@ -18,7 +18,7 @@ from ...services.users import UserChange
 from ..deps import CurrentAdmin, Here, Visitor
 from . import views
 from .forms import FormReader, count, number, size
-from .rendering import page, see_other
+from .rendering import page, saying, see_other
 
 router = APIRouter(prefix="/admin/users")
 
@@ -73,6 +73,8 @@ async def _user(
         mail_note=views.mail_failure_in_words(failure) if failure else "",
         form=form,
         errors=problems,
+        logins=len(await platform.logins.of_user(one, visitor.now)),
+        tokens=len(await platform.tokens.of_user(one)),
         default_instances=(await platform.offers.limits()).instances_per_user,
         instances=[
             views.instance_view(instance, platform.catalogue.get(instance.environment), visitor.now)
@@ -85,7 +87,6 @@ def _form_of(one: User) -> dict[str, str]:
     quota = one.quota
     return {
         "role": one.role.value,
-        "status": one.status.value,
         "lab": one.lab or "",
         "memory": "" if quota.memory_bytes is None else format_bytes(quota.memory_bytes),
         "cpus": "" if quota.cpus is None else f"{quota.cpus:g}",
@@ -101,17 +102,15 @@ async def change_user(
     visitor: CurrentAdmin,
     platform: Here,
     role: Text = "",
-    status: Text = "",
     lab: Text = "",
     memory: Text = "",
     cpus: Text = "",
     storage: Text = "",
     instances: Text = "",
 ) -> Response:
-    """Saves the whole form; suspending ends logins and instances at once."""
+    """Saves the whole form. Suspending is an action of its own."""
     form = {
         "role": role,
-        "status": status,
         "lab": lab,
         "memory": memory,
         "cpus": cpus,
@@ -123,7 +122,29 @@ async def change_user(
         await platform.users.change(user_id, _change(form), visitor.actor, visitor.now)
     except (InvalidInput, Conflict) as error:
         return await _user(request, visitor, platform, before, form, error)
-    return see_other(f"/admin/users/{user_id}?said=saved")
+    return _told(platform, visitor, before, "saved")
+
+
+def _told(platform: Platform, visitor: Visitor, one: User, code: str) -> Response:
+    return see_other(f"/admin/users/{one.id}?{urlencode(saying(platform, visitor, code, one.email))}")
+
+
+@router.post("/{user_id}/suspend")
+async def suspend(user_id: str, request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+    """Ends the user's logins and instances at once; the page lists them before it asks for this."""
+    one = await platform.users.get(user_id)
+    try:
+        await platform.users.change(user_id, UserChange(status=UserStatus.SUSPENDED), visitor.actor, visitor.now)
+    except Conflict as error:
+        return await _user(request, visitor, platform, one, _form_of(one), error)
+    return _told(platform, visitor, one, "suspended")
+
+
+@router.post("/{user_id}/reactivate")
+async def reactivate(user_id: str, visitor: CurrentAdmin, platform: Here) -> Response:
+    """Lets a suspended user sign in and launch again."""
+    one = await platform.users.change(user_id, UserChange(status=UserStatus.ACTIVE), visitor.actor, visitor.now)
+    return _told(platform, visitor, one, "reactivated")
 
 
 def _change(form: Mapping[str, str]) -> UserChange:
@@ -133,7 +154,6 @@ def _change(form: Mapping[str, str]) -> UserChange:
         reader.problems["lab"] = f"at most {LAB_MAX} characters"
     change = UserChange(
         role=reader.required("role", Role, Role.USER),
-        status=reader.required("status", UserStatus, UserStatus.ACTIVE),
         lab=reader.text("lab") or None,
         quota=Quota(
             memory_bytes=reader.maybe("memory", size),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
@@ -19,7 +19,7 @@ from ..api.instances import lacking, usage_of
 from ..deps import CurrentUser, Here, Visitor
 from . import views
 from .forms import FormReader, count, number, size
-from .rendering import page, see_other
+from .rendering import page, saying, see_other
 
 router = APIRouter()
 
@@ -41,11 +41,12 @@ async def _dashboard(
     *,
     asked: Mapping[str, str] | None = None,
     error: LaunchpadError | None = None,
+    again: tuple[str, str] | None = None,
 ) -> Response:
-    """`asked` and `error` are a launch form that was refused and why."""
+    """`asked` and `error` are a launch form that was refused and why; `again` is an ended instance's id and why it was
+    not launched again."""
     live = await platform.instances.of_owner(visitor.user)
-    recent = await platform.instances.of_owner(visitor.user, with_ended=True, limit=ENDED_SHOWN + len(live) + 10)
-    ended = [instance for instance in recent if not instance.is_live][:ENDED_SHOWN]
+    ended = await platform.instances.ended(visitor.user, limit=ENDED_SHOWN)
     cards = []
     for environment in platform.catalogue.values():
         concerned = asked is not None and asked.get("environment") == environment.name
@@ -54,12 +55,17 @@ async def _dashboard(
                 platform, visitor, environment, live, asked if concerned else None, error if concerned else None
             )
         )
+    shown = [await instance_view(platform, instance, visitor) for instance in live]
     return page(
         request,
         "dashboard.html",
         visitor,
         status=error.status if error else 200,
-        live=[await instance_view(platform, instance, visitor) for instance in live],
+        title=views.dashboard_title(shown),
+        again=dict([again] if again else []),
+        live=shown,
+        first_running=next((one.id for one in shown if one.state == State.RUNNING), ""),
+        live_ids={card.name: card.live_id for card in cards if card.live_id},
         ended=[await instance_view(platform, instance, visitor) for instance in ended],
         cards=cards,
         home_path=home_path(visitor),
@@ -85,26 +91,34 @@ async def _card(
         unavailable = missing.detail
     same = [one for one in live if one.environment == environment.name and one.state is not State.STOPPING]
     most = platform.settings.limits.instances_per_environment
+    choices = views.offer_choices(offer, visitor.user.quota, asked, with_storage=platform.homes.enforces_limits)
     return views.LaunchCard(
         name=environment.name,
         title=environment.title,
         description=environment.description,
-        choices=views.offer_choices(offer, visitor.user.quota, asked),
+        choices=choices,
         unavailable=unavailable,
         stand_in_for=stand_in_for,
         live_id=same[0].id if len(same) >= most else None,
-        errors=_launch_problems(error),
+        live_label=views.live_label(same[0].state) if same else "",
+        errors=_launch_problems(error, {one.field for one in choices}),
     )
 
 
-def _launch_problems(error: LaunchpadError | None) -> views.Problems:
-    """A refused launch at its fields; what concerns no field of the form stands above them all."""
+def _launch_problems(error: LaunchpadError | None, shown: Container[str]) -> views.Problems:
+    """A refused launch at those of its fields that are shown; what concerns none of them stands above them all."""
     if error is None:
         return views.Problems()
-    problems = views.Problems({name: text for name, text in error.fields.items() if name in SIZE_FIELDS})
+    problems = views.Problems({name: text for name, text in error.fields.items() if name in shown})
     if len(problems) < len(error.fields) or not problems:
-        problems[""] = error.detail
+        problems[""] = in_full(error)
     return problems
+
+
+def in_full(error: LaunchpadError) -> str:
+    """A refusal in one text, for where no field can say its part."""
+    texts = [f"{text[:1].upper()}{text[1:]}." for name, text in error.fields.items() if name in SIZE_FIELDS]
+    return " ".join([error.detail, *(text for text in texts if text.lower() not in error.detail.lower())])
 
 
 async def instance_view(platform: Platform, instance: Instance, visitor: Visitor) -> views.InstanceView:
@@ -160,12 +174,25 @@ async def launch(
     asked = {"environment": environment, "memory": memory, "cpus": cpus, "storage": storage, "days": days}
     try:
         wish = replace(_wish(asked), safe_mode=bool(safe_mode))
-        await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
+        instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     except LaunchpadError as error:
         if environment not in platform.catalogue:
             raise
         return await _dashboard(request, visitor, platform, asked=asked, error=error)
-    return see_other("/dashboard?said=launched")
+    return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
+
+
+def _launched(platform: Platform, visitor: Visitor, instance: Instance) -> str:
+    code = "queued" if instance.state is State.QUEUED else "launched"
+    if instance.created_at != visitor.now:
+        code = "running"  # clicked twice: it is the one there was
+    return urlencode(saying(platform, visitor, code, title_of(platform, instance)))
+
+
+def title_of(platform: Platform, instance: Instance) -> str:
+    """What people call it: the environment's title, or its name when the catalogue has it no more."""
+    environment = platform.catalogue.get(instance.environment)
+    return environment.title if environment else instance.environment
 
 
 def _wish(asked: Mapping[str, str]) -> Wish:
@@ -195,15 +222,83 @@ async def open_page(
     onwards = f"/api/v1/instances/{instance.id}/open" + (f"?next={quote(next, safe='')}" if next else "")
     if instance.state is State.RUNNING:
         return see_other(onwards)
-    view = await instance_view(platform, instance, visitor)
-    return page(request, "open.html", visitor, it=view, continue_url=onwards)
+    return await _waiting(request, visitor, platform, instance, next)
+
+
+async def _waiting(
+    request: Request,
+    visitor: Visitor,
+    platform: Platform,
+    instance: Instance,
+    following: str,
+    error: LaunchpadError | None = None,
+) -> Response:
+    """The page about an instance that cannot be entered now; `error`: why it was not launched again."""
+    onwards = f"/api/v1/instances/{instance.id}/open" + (f"?next={quote(following, safe='')}" if following else "")
+    return page(
+        request,
+        "open.html",
+        visitor,
+        status=error.status if error else 200,
+        it=await instance_view(platform, instance, visitor),
+        continue_url=onwards,
+        next=following,
+        refused=in_full(error) if error else "",
+    )
+
+
+@router.post("/instances/{instance_id}/launch-again")
+async def launch_again(
+    instance_id: str,
+    request: Request,
+    visitor: CurrentUser,
+    platform: Here,
+    here: Text = "",
+    next: Annotated[str, Form(max_length=4000)] = "",
+) -> Response:
+    """Launches an ended instance's environment with the same choices, or leads to the one that runs already.
+
+    `here` = "dashboard" comes back there; else the way leads into the new instance, to the address `next` inside it.
+    """
+    ended = await platform.instances.get(instance_id, visitor.user)
+    live = await platform.instances.of_owner(visitor.user)
+    same = [one for one in live if one.environment == ended.environment and one.state is not State.STOPPING]
+    try:
+        if len(same) >= platform.settings.limits.instances_per_environment:
+            instance = same[0]
+        else:
+            instance = await platform.instances.launch(
+                visitor.user, _same_again(platform, ended), visitor.actor, visitor.now
+            )
+    except LaunchpadError as error:
+        if here == "dashboard":
+            return await _dashboard(request, visitor, platform, error=error, again=(ended.id, in_full(error)))
+        return await _waiting(request, visitor, platform, ended, next, error)
+    if here == "dashboard":
+        return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
+    return see_other(f"/instances/{instance.id}/open" + (f"?next={quote(next, safe='')}" if next else ""))
+
+
+def _same_again(platform: Platform, ended: Instance) -> Wish:
+    """The storage only where it was a choice: where nothing enforces it, none is offered."""
+    limits = ended.limits
+    return Wish(
+        environment=ended.environment,
+        memory_bytes=limits.memory_bytes,
+        cpus=limits.cpus,
+        storage_bytes=limits.storage_bytes if platform.homes.enforces_limits else None,
+        days=limits.days,
+        safe_mode=ended.safe_mode,
+    )
 
 
 @router.post("/instances/{instance_id}/stop")
 async def stop(instance_id: str, visitor: CurrentUser, platform: Here) -> Response:
     """Ends it, giving the application its time to save."""
+    before = await platform.instances.get(instance_id, visitor.user)
     await platform.instances.stop(instance_id, visitor.user, visitor.actor, visitor.now)
-    return see_other("/dashboard?said=stopping")
+    code = "stopping" if before.state is State.RUNNING else "cancelled"
+    return see_other(f"/dashboard?{urlencode(saying(platform, visitor, code, title_of(platform, before)))}")
 
 
 @router.post("/instances/{instance_id}/extend")
@@ -211,12 +306,14 @@ async def extend(instance_id: str, visitor: CurrentUser, platform: Here, days: T
     form = FormReader({"days": days})
     wanted = form.required("days", count, 0)
     form.check()
-    await platform.instances.extend(instance_id, visitor.user, wanted, visitor.actor, visitor.now)
-    return see_other("/dashboard?said=extended")
+    instance = await platform.instances.extend(instance_id, visitor.user, wanted, visitor.actor, visitor.now)
+    extended = saying(platform, visitor, "extended", title_of(platform, instance), instance.expires_at)
+    return see_other(f"/dashboard?{urlencode(extended)}")
 
 
 @router.post("/instances/{instance_id}/forget")
 async def forget(instance_id: str, visitor: CurrentUser, platform: Here) -> Response:
-    """Takes an ended instance off the list."""
+    """Removes an ended instance from the list."""
+    ended = await platform.instances.get(instance_id, visitor.user)
     await platform.instances.forget(instance_id, visitor.user)
-    return see_other("/dashboard?said=forgotten")
+    return see_other(f"/dashboard?{urlencode(saying(platform, visitor, 'removed', title_of(platform, ended)))}")

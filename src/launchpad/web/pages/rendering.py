@@ -21,6 +21,7 @@ from ...settings import Settings
 from ..deps import Visitor, platform_of
 from ..schemas import Me
 from . import words
+from .flash import Text, read, told
 
 WEB = Path(__file__).resolve().parent.parent
 TEMPLATES = WEB / "templates"
@@ -66,6 +67,8 @@ def environment() -> jinja2.Environment:
         "short": words.short,
         "iso": _iso,
         "device": words.device_in_words,
+        "breaks": words.with_breaks,
+        "initials": words.initials,
     }
     env.globals |= {"static": static_url}
     return env
@@ -103,24 +106,35 @@ class PublicSettings:
         )
 
 
-# What a redirect says on the page it leads to, as `?said=…`: a code, so that no link can put words into our mouth.
+# What a redirect says on the page it leads to, as `?said=…`; see `flash.py`.
 SAID = {
-    "launched": ("done", "It is on its way. You can follow it here, or let it open by itself."),
-    "stopping": ("done", "It is stopping. Your files stay in your Home."),
-    "extended": ("done", "It runs longer now."),
-    "forgotten": ("done", "Taken off the list."),
-    "signed-out": ("done", "You are signed out."),
-    "expired": ("info", "That sign-in took too long, or began in another browser. Ask for a new code."),
-    "sent": ("done", "A new code is on its way. Only the newest one works."),
-    "revoked": ("done", "The token is revoked."),
-    "ended-login": ("done", "That browser is signed out."),
-    "ended-logins": ("done", "Every other browser is signed out."),
-    "signed-out-everywhere": ("done", "You are signed out everywhere."),
-    "passkey-added": ("done", "The passkey is added. Next time you can sign in with it."),
-    "passkey-removed": ("done", "The passkey is removed. Take it off your device, too."),
-    "confirmed": ("done", "Thank you. You can go on administering."),
-    "saved": ("done", "Saved."),
-    "admin-stopping": ("done", "It is stopping. Its owner is told that an administrator stopped it."),
+    "launched": Text("done", "Starting.", "{about} is starting"),
+    "queued": Text("done", "Queued.", "{about} is queued"),
+    "running": Text("info", "Already running.", "{about} is already running"),
+    "stopping": Text("done", "Stopping. Files are kept.", "{about} is stopping. Files are kept."),
+    "cancelled": Text("done", "Launch cancelled.", "Launch of {about} cancelled"),
+    "extended": Text("done", "Extended.", "{about} extended until {until}"),
+    "removed": Text("done", "Removed from list.", "{about} removed from list"),
+    "signed-out": Text("done", "You are signed out."),
+    "expired": Text("info", "That sign-in took too long, or began in another browser. Ask for a new code."),
+    "sent": Text("done", "New code sent. Only the newest one works."),
+    "revoked": Text("done", "Token revoked.", "Token “{about}” revoked"),
+    "ended-login": Text("done", "Browser signed out.", "{about} signed out"),
+    "ended-logins": Text("done", "All other browsers signed out."),
+    "signed-out-everywhere": Text("done", "You are signed out everywhere."),
+    "passkey-added": Text(
+        "done", "Passkey added.", "Passkey “{about}” added. You can use it the next time you sign in."
+    ),
+    "passkey-removed": Text(
+        "done", "Passkey removed.", "Passkey “{about}” removed. Remove it from the device as well."
+    ),
+    "confirmed": Text("done", "Identity confirmed."),
+    "saved": Text("done", "Saved.", "{about} saved"),
+    "suspended": Text("done", "Suspended.", "{about} suspended"),
+    "reactivated": Text("done", "Reactivated.", "{about} reactivated"),
+    "admin-stopping": Text(
+        "done", "Stopping.", "{about} is stopping. The owner is told that an administrator stopped it."
+    ),
 }
 
 
@@ -133,19 +147,28 @@ def page(
 ) -> HTMLResponse:
     """A template as a response, with what every page gets: `me`, `settings_public`, `flash`, `now`."""
     platform = platform_of(request)
-    said = SAID.get(request.query_params.get("said", ""))
+    me = me_of(platform, visitor) if visitor else None
+    flash = read(me.csrf_token or "" if me else "", request.query_params.get("said", ""), SAID)
     text = (
         environment()
         .get_template(template)
         .render(
-            me=me_of(platform, visitor) if visitor else None,
+            me=me,
             settings_public=PublicSettings.of(platform.settings),
-            flash=[{"kind": said[0], "text": said[1]}] if said else [],
+            flash=[flash] if flash else [],
             now=visitor.now if visitor else platform.now(),
             **context,
         )
     )
     return HTMLResponse(text, status)
+
+
+def saying(
+    platform: Platform, visitor: Visitor, code: str, about: str = "", until: datetime | None = None
+) -> dict[str, str]:
+    """The query of a redirect that tells what happened to what; `code` is one of `SAID`."""
+    key = platform.logins.csrf_token(visitor.login) if visitor.login else ""
+    return {"said": told(key, code, about, until)}
 
 
 def see_other(path: str) -> RedirectResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,8 +17,9 @@ from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format
 from ...domain.users import User
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
+_STAGE_WORDS = {Stage.WAITING: "Queued"}
 _STATE_WORDS = {
-    State.QUEUED: ("Waiting", "busy"),
+    State.QUEUED: ("Queued", "busy"),
     State.STARTING: ("Starting", "busy"),
     State.RUNNING: ("Running", "good"),
     State.STOPPING: ("Stopping", "busy"),
@@ -97,8 +99,14 @@ class Choices:
     chosen: str
 
 
-def offer_choices(offer: Offer, quota: Quota, asked: Mapping[str, str] | None = None) -> tuple[Choices, ...]:
-    """The four fields of a launch: memory, cpus, storage, days. `asked` keeps what a refused form had chosen."""
+def offer_choices(
+    offer: Offer, quota: Quota, asked: Mapping[str, str] | None = None, *, with_storage: bool = True
+) -> tuple[Choices, ...]:
+    """The fields of a launch: memory, cpus, storage, days. `asked` keeps what a refused form had chosen.
+
+    Args:
+        with_storage: whether the server can hold people to a size of their home; a choice without effect is none.
+    """
     asked = asked or {}
     over = "over your quota"
 
@@ -123,12 +131,12 @@ def offer_choices(offer: Offer, quota: Quota, asked: Mapping[str, str] | None = 
     ]
     days = [Choice(str(count), describe_days(count)) for count in offer.days]
     defaults = offer.defaults
-    return (
+    sizes = [
         one("memory", "Memory", memory, format_bytes(defaults.memory_bytes)),
         one("cpus", "Cores", cpus, f"{defaults.cpus:g}"),
-        one("storage", "Space in your Home", storage, format_bytes(defaults.storage_bytes)),
-        one("days", "For how long", days, str(defaults.days)),
-    )
+        one("storage", "Home folder size", storage, format_bytes(defaults.storage_bytes)),
+    ]
+    return (*(sizes if with_storage else sizes[:2]), one("days", "Duration", days, str(defaults.days)))
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,7 @@ class LaunchCard:
         unavailable: why it cannot be launched now, in the user's words.
         stand_in_for: the image that this server could not have, when its stand-in is what will start.
         live_id: the user's live instance of this environment, when another launch would only find that one.
+        live_label: what that one does, such as "Already running".
         errors: what was wrong with the last form, by field; the key "" is about the launch as a whole.
     """
 
@@ -149,15 +158,12 @@ class LaunchCard:
     unavailable: str | None = None
     stand_in_for: str | None = None
     live_id: str | None = None
+    live_label: str = ""
     errors: Problems = field(default_factory=Problems)
 
     @property
-    def size_choices(self) -> tuple[Choices, ...]:
-        return tuple(choices for choices in self.choices if choices.field != "days")
-
-    @property
-    def days_choices(self) -> Choices:
-        return next(choices for choices in self.choices if choices.field == "days")
+    def has_field_problem(self) -> bool:
+        return any(self.errors[choices.field] for choices in self.choices)
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,8 @@ class InstanceView:
     reason: str | None
     is_live: bool
     limits_text: str
+    memory_text: str
+    cores_text: str
     created_at: datetime
     expires_at: datetime
     ended_at: datetime | None
@@ -205,6 +213,10 @@ class InstanceView:
     relaunch: Mapping[str, str] = field(default_factory=dict)
 
 
+def live_label(state: State) -> str:
+    return "Already running" if state is State.RUNNING else _STATE_WORDS[state][0]
+
+
 def limits_in_words(limits: Limits) -> str:
     return f"{describe_bytes(limits.memory_bytes)} memory · {describe_cpus(limits.cpus)}"
 
@@ -216,7 +228,11 @@ def steps_of(state: State, stage: Stage) -> tuple[Step, ...]:
     stages = (Stage.WAITING, *_LAUNCH_STAGES) if stage is Stage.WAITING else _LAUNCH_STAGES
     at = stages.index(stage) if stage in stages else 0
     return tuple(
-        Step(one.value, one.value.capitalize(), "done" if i < at else "current" if i == at else "ahead")
+        Step(
+            one.value,
+            _STAGE_WORDS.get(one) or one.value.capitalize(),
+            "done" if i < at else "current" if i == at else "ahead",
+        )
         for i, one in enumerate(stages)
     )
 
@@ -230,7 +246,7 @@ def extension_choices(instance: Instance, offer: Offer, now: datetime) -> tuple[
         until = extended_until(instance, days, offer.days[-1], now)
         if until - instance.expires_at >= timedelta(minutes=1):
             in_full = until == instance.expires_at + timedelta(days=days)
-            label = f"{describe_days(days)} more" if in_full else "As long as is allowed"
+            label = describe_days(days) if in_full else f"Maximum ({describe_days(offer.days[-1])})"
             choices.setdefault(until, Choice(str(days), label, until=until))
     return tuple(choices.values())
 
@@ -256,7 +272,7 @@ def instance_view(
     label, tone = _STATE_WORDS[instance.state]
     memory = None
     if instance.state is State.RUNNING and memory_used_bytes is not None:
-        memory = bytes_meter("Memory in use", memory_used_bytes, instance.limits.memory_bytes)
+        memory = bytes_meter("Memory", memory_used_bytes, instance.limits.memory_bytes)
     return InstanceView(
         id=instance.id,
         environment=instance.environment,
@@ -268,6 +284,8 @@ def instance_view(
         reason=instance.reason if owner_email is None else reason_for_others(instance.reason, instance.ended_by),
         is_live=instance.is_live,
         limits_text=limits_in_words(instance.limits),
+        memory_text=describe_bytes(instance.limits.memory_bytes),
+        cores_text=f"{instance.limits.cpus:g}",
         created_at=instance.created_at,
         expires_at=instance.expires_at,
         ended_at=instance.ended_at,
@@ -296,6 +314,16 @@ def _relaunch(instance: Instance) -> dict[str, str]:
     }
 
 
+def dashboard_title(live: Sequence[InstanceView]) -> str:
+    """What the browser's tab says: "JupyterLab running", "2 running, 1 starting"; "Dashboard" when nothing is live."""
+    if not live:
+        return "Dashboard"
+    if len(live) == 1:
+        return f"{live[0].title} {live[0].state_label.lower()}"
+    numbers = Counter(one.state_label.lower() for one in live)
+    return ", ".join(f"{number} {label}" for label, number in numbers.items())
+
+
 @dataclass(frozen=True)
 class NewToken:
     """A personal API token at the one moment its secret is shown."""
@@ -318,14 +346,14 @@ class UserRow:
 
 
 _FAILURES = {
-    FailureKind.BOUNCED: ("Came back", "bad", "Mail to this address came back"),
-    FailureKind.REFUSED: ("Refused", "bad", "The mail server refused mail to this address"),
-    FailureKind.GIVEN_UP: ("Given up", "busy", "Mail to this address could not be sent"),
+    FailureKind.BOUNCED: ("Bounced", "bad", "Mail to this address bounced"),
+    FailureKind.REFUSED: ("Rejected", "bad", "The mail server rejected mail to this address"),
+    FailureKind.GIVEN_UP: ("Not sent", "busy", "Mail to this address could not be sent"),
 }
 
 
 def mail_failure_in_words(failure: MailFailure) -> str:
-    """ "Mail to this address came back: no such mailbox", without a full stop."""
+    """ "Mail to this address bounced: no such mailbox", without a full stop."""
     return f"{_FAILURES[failure.kind][2]}: {failure.reason}"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
+
+from markupsafe import Markup, escape
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -41,7 +44,7 @@ def exact(moment: datetime) -> str:
 
 def short(moment: datetime) -> str:
     """A moment of the coming days, as `exact` for the time zone."""
-    return f"{moment:%a %-d %B, %H:%M} UTC"
+    return f"{moment:%a %-d %b, %H:%M} UTC"
 
 
 _BROWSERS = (
@@ -70,3 +73,15 @@ def device_in_words(user_agent: str) -> str:
     if browser and system:
         return f"{browser} on {system}"
     return browser or system or "an unknown device"
+
+
+def with_breaks(text: str) -> Markup:
+    """An address, a path or an id that may break into a new line behind its signs, rather than amid a word."""
+    parts = re.split(r"(?<=[@./_\-+:])(?=[^@./_\-+:\s])(?<!\d.)|(?<=\d[@/_\-+])(?=[^@./_\-+:\s])", text)
+    return Markup("<wbr>").join(escape(part) for part in parts)
+
+
+def initials(email: str) -> str:
+    """One or two letters for an address: "AL" of ada.lovelace@…, "A" of ada@…"""
+    names = [name for name in re.split(r"[^\w]+|_|\d+", email.partition("@")[0]) if name]
+    return "".join(name[0] for name in (names[:1] + names[1:][-1:])).upper() or "?"

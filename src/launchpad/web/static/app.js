@@ -5,6 +5,9 @@ import { startForms } from "./forms.js";
 import { startLive } from "./live.js";
 import { startPasskeys } from "./passkeys.js";
 import { startRegions } from "./regions.js";
+import { startDialogs } from "./dialogs.js";
+import { startToasts } from "./toasts.js";
+import { startOnline } from "./online.js";
 
 startThemes();
 startTimes();
@@ -12,3 +15,6 @@ startRegions();
 startForms();
 startLive();
 startPasskeys();
+startDialogs();
+startToasts();
+startOnline();

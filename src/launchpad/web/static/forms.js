@@ -1,5 +1,8 @@
 // Forms without a change of page: sent in the background, the parts that changed are replaced.
+import { closeDialogs } from "./dialogs.js";
+import { lost } from "./online.js";
 import { adopt, announce } from "./regions.js";
+import { showFlashes, toast } from "./toasts.js";
 
 function busy(form, on) {
   for (const button of form.querySelectorAll("button[type=submit]")) {
@@ -25,44 +28,33 @@ async function send(form, submitter) {
     });
   } catch {
     busy(form, false);
-    return say("bad", "The server did not answer. Please try again.");
+    return lost({ form: true });
   }
   if (response.status === 401) return location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
   const target = new URL(response.url);
   const isHere = target.pathname === location.pathname || !response.redirected;
   const text = await response.text();
   const page = new DOMParser().parseFromString(text, "text/html");
-  const knows = [...document.querySelectorAll("[data-region]")].some((it) => it.id !== "flash" && page.getElementById(it.id));
+  const knows = [...document.querySelectorAll("[data-region]")].some((it) => page.getElementById(it.id));
   if (!isHere || !knows) {
     if (response.redirected) return location.assign(response.url);
     if (!knows) {
       busy(form, false);
-      return say("bad", page.querySelector("main .lede")?.textContent ?? "That did not work. Please try again.");
+      closeDialogs();
+      return toast("bad", page.querySelector("main .lede")?.textContent ?? "That did not work. Please try again.");
     }
   }
-  for (const open of document.querySelectorAll(":popover-open")) open.hidePopover();
+  closeDialogs();
   adopt(text, true);
-  const flash = document.getElementById("flash");
+  showFlashes(page);
   if (response.ok) {
-    flash.scrollIntoView({ block: "nearest" });
-    announce(flash.textContent.trim());
     // What was pressed may be gone; the keyboard goes on from the content, not from the top of the page.
     if (document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
   } else showProblem();
   if (form.isConnected) busy(form, false);
 }
 
-function say(kind, text) {
-  for (const open of document.querySelectorAll(":popover-open")) open.hidePopover();
-  const line = document.createElement("p");
-  line.className = "flash";
-  line.dataset.kind = kind;
-  line.textContent = text;
-  document.getElementById("flash").replaceChildren(line);
-  line.scrollIntoView({ block: "nearest" });
-}
-
-// The size on a launch card's folded line follows what is chosen below it.
+// The sizes on a launch row's folded line follow what is chosen below it.
 function tellSize(form) {
   for (const place of form.querySelectorAll("[data-now]")) {
     const field = form.elements[place.dataset.now];

@@ -1,5 +1,13 @@
 // Live instances: stages, states and use as the server tells them (server-sent events), while the page is looked at.
 import { announce, refresh } from "./regions.js";
+import { toast } from "./toasts.js";
+
+const BECAME = {
+  running: "is running",
+  stopped: "stopped",
+  expired: "expired",
+  failed: "stopped unexpectedly",
+};
 
 const streams = new Map(); // instance id → EventSource
 const asked = new Set(); // ids whose bar the server was asked to draw
@@ -20,7 +28,7 @@ function showStage(id, { stage, queue_position: place }) {
     if (i === at) step.setAttribute("aria-current", "step");
     else step.removeAttribute("aria-current");
   });
-  return announce(stage);
+  return announce(steps[at].lastChild.textContent.trim());
 }
 
 function describeBytes(count) {
@@ -58,7 +66,8 @@ function showState(id, { state, expires_at: expires, notices = [] }) {
     else if (card.dataset.notices && JSON.stringify(notices) !== JSON.stringify(JSON.parse(card.dataset.notices))) refresh();
     return;
   }
-  announce(`${card.querySelector("h1, h3")?.textContent.trim() ?? "The instance"}: ${state}`);
+  const title = card.querySelector("h3")?.textContent.trim();
+  if (title && BECAME[state]) toast(state === "failed" ? "bad" : "done", `${title} ${BECAME[state]}`);
   if (state === "running" && card.dataset.continue) location.replace(card.dataset.continue);
   else refresh();
 }

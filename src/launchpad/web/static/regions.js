@@ -10,7 +10,7 @@ export function announce(text) {
 }
 
 function isInUse(region) {
-  if (region.querySelector(":popover-open")) return true;
+  if (region.querySelector(":popover-open, dialog[open]")) return true;
   const active = document.activeElement;
   return region.contains(active) && active.matches("input:not([type=radio]):not([type=checkbox]), textarea, select");
 }
@@ -60,9 +60,10 @@ export function refresh() {
     .then(async (response) => {
       // Elsewhere now: to the instance that became ready, or to the sign-in. The browser itself must go there.
       if (response.type === "opaqueredirect") location.reload();
+      else if (response.status >= 502) document.dispatchEvent(new Event("launchpad:lost"));
       else if (response.ok) adopt(await response.text());
     })
-    .catch(() => {}); // The server is away; the next event or the next round tries again.
+    .catch(() => document.dispatchEvent(new Event("launchpad:lost")));
   return pending;
 }
 
@@ -79,6 +80,12 @@ export function startRegions() {
       waiting.clear();
       refresh();
     }
+  }, true);
+  document.addEventListener("close", () => {
+    // A dialog: the news that waited for it.
+    if (!waiting.size) return;
+    waiting.clear();
+    refresh();
   }, true);
   const seconds = Math.min(...[...document.querySelectorAll("[data-refresh-seconds]")].map((it) => Number(it.dataset.refreshSeconds)));
   if (Number.isFinite(seconds)) setInterval(() => document.hidden || refresh(), seconds * 1000);

@@ -7,8 +7,14 @@ const exactly = new Intl.DateTimeFormat("en-GB", {
 });
 
 const shortly = new Intl.DateTimeFormat("en-GB", {
-  weekday: "short", day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+  weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
 });
+
+// "Sat 28 Nov, 15:07": the formatter's own order, with one comma.
+function inShort(moment) {
+  const part = Object.fromEntries(shortly.formatToParts(moment).map(({ type, value }) => [type, value]));
+  return `${part.weekday} ${part.day} ${part.month}, ${part.hour}:${part.minute}`;
+}
 
 function plural(count, word) {
   return `${count} ${word}${count === 1 ? "" : "s"}`;
@@ -41,7 +47,7 @@ export function tellTimes(root = document) {
     const left = Math.floor((moment - now) / 1000);
     const text =
       kind === "exact" ? exactly.format(moment)
-      : kind === "short" ? shortly.format(moment)
+      : kind === "short" ? inShort(moment)
       : kind === "ago" ? agoInWords(-left)
       : left <= 0 ? "time is up" : `${spanInWords(left)} left`;
     if (element.textContent !== text) element.textContent = text;

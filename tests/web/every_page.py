@@ -1,0 +1,73 @@
+"""Every page a person can see, of a portal in which things have happened: for what all of them have to keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from launchpad.domain.instances import Instance
+from launchpad.domain.mail import FailureKind
+from launchpad.services.audit import CLI
+
+from .pages_client import ADMIN, Person, Portal
+
+LONG = "bartholomew.featherstonehaugh@computational-mathematics.research.example.org"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A page by what it shows, and who looks at it (None: somebody who is not signed in)."""
+
+    name: str
+    path: str
+    who: Person | None
+
+
+async def fill(portal: Portal) -> list[Place]:
+    """Lets things happen, and names the pages: with something running, starting, stopped and failed on them."""
+    platform = portal.platform
+    portal.homes.used_bytes = 38 * 1024**3
+    admin, ada, bob = [await portal.signed_in(address) for address in (ADMIN, "ada.lovelace@example.org", LONG)]
+    stopped = await ada.running("rstudio")
+    await platform.instances.stop_any(stopped.id, CLI, platform.now())
+    await platform.carrier.wait()
+    failed = await ada.running("rstudio")
+    await portal.runtime.kill(failed.id, out_of_memory=True)
+    await platform.carrier.reconcile_one(failed.id)
+    await platform.carrier.wait()
+    await ada.running("jupyterlab")
+    await bob.running("rstudio")
+    user, other = await platform.users.by_email(ada.address), await platform.users.by_email(bob.address)
+    await platform.tokens.create(user, "nightly report", CLI, platform.now())
+    await platform.mail_failures.note(
+        "nobody@example.org", FailureKind.BOUNCED, "5.1.1", platform.now() - timedelta(hours=2)
+    )
+    portal.runtime.hold_starts()
+    starting = await _starting(portal, bob)
+    return [
+        Place("start page", "/", None),
+        Place("sign-in", "/sign-in", None),
+        Place("dashboard", "/dashboard", ada),
+        Place("dashboard with a launch", "/dashboard", bob),
+        Place("empty dashboard", "/dashboard", admin),
+        Place("account", "/account", ada),
+        Place("starting", f"/instances/{starting.id}/open", bob),
+        Place("stopped", f"/instances/{stopped.id}/open", ada),
+        Place("failed", f"/instances/{failed.id}/open", ada),
+        Place("not found", "/nowhere", ada),
+        Place("not allowed", "/admin", ada),
+        Place("confirmation", "/confirm", admin),
+        Place("overview", "/admin", admin),
+        Place("users", "/admin/users", admin),
+        Place("user", f"/admin/users/{other.id}", admin),
+        Place("instances", "/admin/instances?state=all", admin),
+        Place("limits", "/admin/limits", admin),
+        Place("mail", "/admin/mail", admin),
+        Place("audit", "/admin/audit", admin),
+    ]
+
+
+async def _starting(portal: Portal, person: Person) -> Instance:
+    page = await person.launch("jupyterlab")
+    assert page.status == 200, page.words
+    return next(one for one in await person.instances() if one.environment == "jupyterlab")
