@@ -439,7 +439,7 @@ def test_a_home_that_is_somebody_elses_is_left_alone(home: Path) -> None:
     for name, uid in (("anna", UID + 1), ("link", UID)):
         with pytest.raises(HomeUnavailable):
             open_home(root, name, uid)
-    with pytest.raises(HomeUnavailable, match="cannot be the name of a home"):
+    with pytest.raises(HomeUnavailable, match="cannot be the name of a home folder"):
         open_home(root, "../homes/anna", UID)
     assert open_home(root, "none", UID) is None
     there = open_home(root, "anna", UID)

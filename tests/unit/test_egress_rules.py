@@ -45,9 +45,9 @@ def test_resolvers_are_those_that_the_engine_asks_for_instances(tmp_path: Path) 
     ("key", "value", "words"),
     [
         ("allow", "mirror.example.org", "write an IPv4 address or range"),
-        ("allow", "10.1.2.3:0", "behind the colon belongs a port"),
-        ("allow", "10.1.2.3:http", "behind the colon belongs a port"),
-        ("allow", "2001:db8::/32", "behind the colon belongs a port"),
+        ("allow", "10.1.2.3:0", "write a port after the colon"),
+        ("allow", "10.1.2.3:http", "write a port after the colon"),
+        ("allow", "2001:db8::/32", "write a port after the colon"),
         ("deny", "10.1.2.3:80", "write an IPv4 address or range"),
         ("allow", "10.0.0.0/8 -j ACCEPT", "write an IPv4 address or range"),
     ],

@@ -152,7 +152,7 @@ def test_whose_a_folder_is() -> None:
         "g=h": ["a@x.edu"],
     }
     for wrong in ("f", "=a@x.edu", "f=", "f=alice"):
-        with pytest.raises(InvalidInput, match="does not say whose folder it is"):
+        with pytest.raises(InvalidInput, match="does not name the new owner"):
             parse_assignments([wrong], people)
     with pytest.raises(InvalidInput, match="nobody with the address c@x"):
         parse_assignments(["f=c@x.edu"], people)
@@ -273,7 +273,7 @@ async def test_what_does_not_fit_is_told_before_anything_is_written(world: World
     (folder / "big").write_bytes(b"x" * 100_000)
     brought = await bring(files_of(world, homes=homes), ann, account)
     assert (brought.files, brought.done) == (0, False)
-    assert "Not enough room: 101.7 KB to bring, the home's limit leaves 6.8 KB." in brought.notes[0]
+    assert "Not enough space: 101.7 KB to import, the home folder's limit leaves 6.8 KB." in brought.notes[0]
     assert not (world.homes_root / "ann" / "big").exists()
 
 

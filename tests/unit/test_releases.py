@@ -88,7 +88,7 @@ def test_an_upgrade_that_changed_the_tables_is_undone(settings: Settings) -> Non
 def test_one_that_did_not_loses_nothing(settings: Settings) -> None:
     releases.keep(settings)
     run(settings, note("since"))
-    assert "nothing had to be put back" in releases.go_back(settings)
+    assert "nothing had to be restored" in releases.go_back(settings)
     assert notes(settings) == ["since"]
 
 
