@@ -97,7 +97,7 @@ async def test_a_rehearsal_by_hand_and_the_drill_change_nothing(start_platform: 
         assert "1 users" in await asyncio.to_thread(live.command, "drill")
         (mail,) = live.mail.mails_to("admin@example.org")[-1:]
         assert "drill passed" in str(mail["Subject"])
-        assert "Told admin@example.org" in await asyncio.to_thread(live.command, "report-failure", "some.service")
+        assert "Notified admin@example.org" in await asyncio.to_thread(live.command, "report-failure", "some.service")
         assert "some.service failed" in str(live.mail.mails_to("admin@example.org")[-1]["Subject"])
         answer: httpx.Response = await mona.http.get("/api/v1/me")
         assert answer.status_code == 200

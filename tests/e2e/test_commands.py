@@ -141,7 +141,7 @@ async def test_the_doctor_of_a_portal_without_rights_asks_the_helper(start_platf
 async def test_doctor_sends_a_mail_and_says_what_to_look_for(start_platform: StartPlatform) -> None:
     live = await start_platform()
     said = await asyncio.to_thread(live.command, "doctor", "mail", "--to", "Root@Example.org")
-    assert "127.0.0.1 took the mail" in said
+    assert "127.0.0.1 accepted the mail" in said
     assert "SPF and DKIM of example.org" in said
     (mail,) = live.mail.mails_to("root@example.org")
     assert "test mail" in str(mail["Subject"])

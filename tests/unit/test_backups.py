@@ -104,7 +104,7 @@ async def test_without_a_key_no_secret_leaves_the_server(platform: Platform) -> 
 
 
 async def test_a_key_that_is_none_is_refused_before_anything_is_written(platform: Platform) -> None:
-    with pytest.raises(InvalidInput, match=r"“age1nobody…” is no public key of age"):
+    with pytest.raises(InvalidInput, match=r"“age1nobody…” is not a public key of age"):
         make(platform, "age1nobody")
     assert not folder_of(platform).exists()
 
@@ -147,10 +147,10 @@ async def test_f16_a_backup_under_write_load_is_of_one_instant(platform: Platfor
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda content: b"", "is no backup"),
-        (lambda content: b"not a backup", "is no backup"),
-        (lambda content: content[: len(content) // 2], "is no backup|cannot be read"),
-        (lambda content: content[:-200], "is no backup|cannot be read"),
+        (lambda content: b"", "is not a backup"),
+        (lambda content: b"not a backup", "is not a backup"),
+        (lambda content: content[: len(content) // 2], "is not a backup|cannot be read"),
+        (lambda content: content[:-200], "is not a backup|cannot be read"),
     ],
 )
 async def test_a_damaged_file_is_refused_with_words(
@@ -179,11 +179,11 @@ async def test_bytes_that_went_bad_anywhere_are_refused_with_words(platform: Pla
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"digests": []}, "is no backup"),
-        ({"digests": {"launchpad.db": ["x"]}}, "is no backup"),
-        ({"revision": ["x"]}, "is no backup"),
-        ({"users": "many"}, "is no backup"),
-        ({"format": "2"}, "is no backup"),
+        ({"digests": []}, "is not a backup"),
+        ({"digests": {"launchpad.db": ["x"]}}, "is not a backup"),
+        ({"revision": ["x"]}, "is not a backup"),
+        ({"users": "many"}, "is not a backup"),
+        ({"format": "2"}, "is not a backup"),
         ({"deployment_id": "zzzzzzzz"}, "names two deployments"),
         ({"format": 2, "digests": None, "another": "thing"}, "newer version"),
     ],

@@ -171,11 +171,11 @@ async def test_the_network_and_its_rules(
 
 
 async def test_a_gap_that_mending_does_not_close_is_bad(world: World) -> None:
-    world.runtime.network_facts = NetworkFacts(exists=True, gaps=("INPUT lets packets pass",), shielded=True)
+    world.runtime.network_facts = NetworkFacts(exists=True, gaps=("INPUT accepts packets",), shielded=True)
     world.runtime.stubborn_gaps = True
     (found,) = await network("network", world.runtime, tables({}))
     assert found.level is Level.BAD
-    assert "INPUT lets packets pass" in found.text
+    assert "INPUT accepts packets" in found.text
 
 
 def test_who_has_the_engines_socket() -> None:

@@ -87,14 +87,14 @@ LISTED = """-P INPUT ACCEPT
     ("before", "after", "words"),
     [
         ("", "", ""),
-        ("-A DOCKER-USER -i lp-1 -j F\n", "", "nothing leads from DOCKER-USER to F"),
-        ("-A INPUT -i lp-1 -j I\n", "-A INPUT -i lp-2 -j I\n", "nothing leads from INPUT to I"),
-        ("1234", "4321", "the chain F is not what the settings make of it"),
-        ("-A F -d 10.0.0.0/8 -p tcp -j REJECT --reject-with tcp-reset\n", "", "the chain F is not"),
-        ("-A I -j REJECT --reject-with icmp-admin-prohibited\n", "", "the chain I is not"),
-        ("-A INPUT -i lo -j ACCEPT\n", "-A INPUT -p tcp --dport 22 -j ACCEPT\n", "INPUT lets packets pass before ours"),
-        ("-A INPUT -i lo -j ACCEPT\n", "-A INPUT ! -i eth0 -j ACCEPT\n", "INPUT lets packets pass before ours"),
-        ("-A DOCKER-USER -i lp-1", "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -i lp-1", "DOCKER-USER lets packets pass"),
+        ("-A DOCKER-USER -i lp-1 -j F\n", "", "no rule leads from DOCKER-USER to F"),
+        ("-A INPUT -i lp-1 -j I\n", "-A INPUT -i lp-2 -j I\n", "no rule leads from INPUT to I"),
+        ("1234", "4321", "the chain F does not match the settings"),
+        ("-A F -d 10.0.0.0/8 -p tcp -j REJECT --reject-with tcp-reset\n", "", "the chain F does not"),
+        ("-A I -j REJECT --reject-with icmp-admin-prohibited\n", "", "the chain I does not"),
+        ("-A INPUT -i lo -j ACCEPT\n", "-A INPUT -p tcp --dport 22 -j ACCEPT\n", "INPUT accepts packets before our"),
+        ("-A INPUT -i lo -j ACCEPT\n", "-A INPUT ! -i eth0 -j ACCEPT\n", "INPUT accepts packets before our"),
+        ("-A DOCKER-USER -i lp-1", "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -i lp-1", "DOCKER-USER accepts packets"),
     ],
 )
 def test_rules_that_are_missing_changed_or_passed_by_are_told(before: str, after: str, words: str) -> None:

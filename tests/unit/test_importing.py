@@ -140,7 +140,7 @@ async def test_the_home_may_hold_what_its_user_could_choose(world: World, platfo
 
 def test_gaps_are_told_with_the_way_out() -> None:
     rows = [OriginalUser(f"user{n}", None, False, None, None) for n in range(10)]
-    with pytest.raises(InvalidInput, match=r"of: 'user0', .* and 2 more.*--domain.*--skip NAME"):
+    with pytest.raises(InvalidInput, match=r"are not known: 'user0', .* and 2 more.*--domain.*--skip NAME"):
         without_gaps(people_of(rows))
     assert len(without_gaps(people_of(rows, domain="x.edu"))) == 10
 
@@ -154,7 +154,7 @@ def test_whose_a_folder_is() -> None:
     for wrong in ("f", "=a@x.edu", "f=", "f=alice"):
         with pytest.raises(InvalidInput, match="does not name the new owner"):
             parse_assignments([wrong], people)
-    with pytest.raises(InvalidInput, match="nobody with the address c@x"):
+    with pytest.raises(InvalidInput, match="no user with the address c@x"):
         parse_assignments(["f=c@x.edu"], people)
 
 
@@ -230,7 +230,7 @@ async def test_a_folder_that_is_a_link_is_told_and_not_taken(world: World, platf
     (account,) = await platform.importing.register([eve], START)
     brought = await bring(files_of(world), eve, account)
     assert (brought.files, brought.done) == (0, False)
-    assert "is a link or no folder" in brought.notes[0]
+    assert "is a link or not a folder" in brought.notes[0]
     assert list(world.homes_root.iterdir()) == []
 
 

@@ -221,7 +221,7 @@ def test_a_value_that_does_not_fit_is_named_by_line_and_key(written: Written, ke
 @pytest.mark.parametrize("value", ["*.edu", "@", "nus", "x.edu/y", "büro.de", "a@b.org"])
 def test_an_allowed_domain_is_written_exactly(written: Written, value: str) -> None:
     [said] = mistakes(written(f"[sign_in]\nallowed_domains = ['ok.edu', '{value}']"))
-    assert said.startswith("launchpad.toml, line 2: sign_in.allowed_domains[1]: write the part behind the @")
+    assert said.startswith("launchpad.toml, line 2: sign_in.allowed_domains[1]: write the part after the @")
 
 
 def test_every_mistake_is_told_at_once_and_each_only_once(written: Written) -> None:
