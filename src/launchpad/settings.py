@@ -275,10 +275,10 @@ class EnvironmentSettings(Section):
         description="Prefixes of the image's Pythons whose packages the user could change: pip installs into the home "
         "there. Unset: `/opt/conda` if group 100 is granted, which owns it in jupyter/docker-stacks.",
     )
-    gpus: GpuChoice = Field(0, description='NVIDIA GPUs they see, all at once: `"all"`, how many, or a list of ids.')
-    pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
+    gpus: GpuChoice = Field(0, description='NVIDIA GPUs that its instances share: `"all"`, how many, or a list of ids.')
+    pids_limit: int = Field(2048, ge=16, description="Maximum number of processes and threads.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
-    start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer has failed.")
+    start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer fails.")
     failure_patterns: tuple[Pattern, ...] = Field(
         (), description="Regular expressions; a launch has failed, too, when three lines of its log match one of them."
     )

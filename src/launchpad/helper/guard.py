@@ -169,7 +169,7 @@ class Guard:
             if mount not in own and mount not in shared:
                 raise _no("mounts", "contain a directory that the settings do not share")
         if len(set(asked)) != len(asked) or any(mount not in asked for mount in own):
-            raise _no("mounts", "hold the home not as they should")
+            raise _no("mounts", "contain the home folder in another way than expected")
         given = [mount for mount in ours.mounts if mount.target in provided]
         return [*own, *(mount for mount in asked if mount not in own), *given]
 
