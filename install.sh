@@ -12,32 +12,32 @@ usage() {
   cat <<'TEXT'
 sudo ./install.sh [options]
 
-It asks at most five questions; each has an option, and with --unattended nothing is asked.
+It asks at most five questions. Each has an option; with --unattended nothing is asked.
 
-  --url URL               where people find the portal, such as https://lab.example.org
-  --instances-url URL     where instances are, such as https://run.lab.example.org (default: run.<the portal's name>),
-                          or one name each: https://{instance}.lab.example.org
+  --url URL               address of the portal, such as https://lab.example.org
+  --instances-url URL     address of the instances, such as https://run.lab.example.org (default: run.<the portal's
+                          name>), or a name for each: https://{instance}.lab.example.org
   --admin ADDRESS         e-mail address of the first administrator (several: separated by commas)
   --tls WAY               self-signed (for a trial), acme (Let's Encrypt, through certbot), files, or outer (another proxy
-                          before this server ends TLS; name it in --settings: docs/howto/reverse-proxy.md)
+                          in front of this server terminates TLS; name it in --settings: docs/howto/reverse-proxy.md)
     --certificate FILE      with files: the chain, PEM
     --key FILE              with files: the private key, PEM
-    --acme-email ADDRESS    with acme: where the authority writes to (default: the first administrator)
+    --acme-email ADDRESS    with acme: contact for the authority (default: the first administrator)
   --mail HOST             mail server, or "none": codes are then written to a folder
     --mail-port N           default 587
     --mail-security WAY     starttls (default), tls, none
-    --mail-username NAME    and the password in the file of
-    --mail-password-file FILE
+    --mail-username NAME    user name at the mail server
+    --mail-password-file FILE  file with its password
     --mail-from ADDRESS     sender of every mail
 
   --domains LIST          domains whose addresses may sign in, separated by commas (default: any)
-  --images WAY            pull (default), build, or none: where the environments' images come from
-  --settings FILE         more settings, TOML, put at the end of the new settings file
-  --wheelhouse FOLDER     take Python packages from this folder, for servers without a way out
-  --test-mail ADDRESS     at the end, send a mail there
-  --unattended            ask nothing; what has no option takes its default, or stops with what is missing
-  --dry-run               say what would be done, and do nothing
-  --uninstall             take the platform off this server; settings, database and homes stay
+  --images WAY            pull (default), build, or none: how to get the environments' images
+  --settings FILE         more settings, TOML, appended to the new settings file
+  --wheelhouse FOLDER     install Python packages from this folder, for servers without internet access
+  --test-mail ADDRESS     at the end, send a test mail to this address
+  --unattended            ask nothing; use defaults for missing options, or stop if there is no default
+  --dry-run               show what would be done, and do nothing
+  --uninstall             remove the platform from this server; settings, database and home folders are kept
   --yes                   with --uninstall: do not ask
 TEXT
 }
@@ -102,7 +102,7 @@ ask() {
   [ -n "$answer" ] || die "$4 is needed."
 }
 
-fits() { [[ $2 =~ $3 ]] || die "$1: \"$2\" does not fit; $4"; }
+fits() { [[ $2 =~ $3 ]] || die "$1: \"$2\" is not valid; $4"; }
 
 # -- before anything is done ---------------------------------------------------------------------------------------------
 
@@ -112,44 +112,44 @@ check_system() {
   case "$ID" in
     debian) [ "${VERSION_ID%%.*}" -ge 12 ] || die "Debian 12 or newer is needed; this is $VERSION_ID." ;;
     ubuntu) [ "${VERSION_ID%%.*}" -ge 22 ] || die "Ubuntu 22.04 or newer is needed; this is $VERSION_ID." ;;
-    *) die "This installer knows Debian and Ubuntu; this is \"${ID:-something else}\"." ;;
+    *) die "This installer supports Debian and Ubuntu; this is \"${ID:-something else}\"." ;;
   esac
-  [ -d /run/systemd/system ] || die "systemd does not run here; for a trial without it, use ./quickstart."
+  [ -d /run/systemd/system ] || die "systemd is not running here; for a trial without it, use ./quickstart."
 }
 
 questions() {
   local host
-  ask url "Where will people find the portal (https://…)" "" "--url"
-  fits --url "$url" '^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?$' "it is like https://lab.example.org."
+  ask url "Address of the portal (https://…)" "" "--url"
+  fits --url "$url" '^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?$' "write it like https://lab.example.org."
   host=${url#https://}
-  ask instances_url "Where will their instances be (another name that leads to this server)" "https://run.$host" \
+  ask instances_url "Address of the instances (another name that resolves to this server)" "https://run.$host" \
     "--instances-url"
   fits --instances-url "$instances_url" '^https://(\{instance\}\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?$' \
-    "it is like https://run.lab.example.org or https://{instance}.lab.example.org."
+    "write it like https://run.lab.example.org or https://{instance}.lab.example.org."
   ask admin "E-mail address of the first administrator" "" "--admin"
-  fits --admin "$admin" '^[^@,"\\[:space:]]+@[^@,"\\[:space:]]+(,[^@,"\\[:space:]]+@[^@,"\\[:space:]]+)*$' "it is like you@example.org."
+  fits --admin "$admin" '^[^@,"\\[:space:]]+@[^@,"\\[:space:]]+(,[^@,"\\[:space:]]+@[^@,"\\[:space:]]+)*$' "write it like you@example.org."
   [ -z "$certificate" ] || tls=${tls:-files}
   ask tls "Certificate: self-signed (trial), acme (Let's Encrypt) or files (--certificate, --key)" self-signed "--tls"
   fits --tls "$tls" '^(self-signed|acme|files|outer)$' "choose self-signed, acme, files or outer."
   if [ "$tls" = files ]; then
     if [ ! -r "$certificate" ] || [ ! -r "$key" ]; then
-      die "--tls files needs --certificate and --key, two files that can be read."
+      die "--tls files needs --certificate and --key, two readable files."
     fi
   fi
   if [ "$tls" = acme ] && [[ $instances_url == *'{instance}'* ]]; then
-    die "A wildcard certificate needs a proof by DNS, which this installer cannot give: get one, and use --tls files."
+    die "A wildcard certificate needs validation by DNS, which this installer does not support: get a certificate yourself, and use --tls files."
   fi
   ask mail "Mail server (none: codes are written to a folder)" none "--mail"
-  fits --mail "$mail" '^[A-Za-z0-9.:-]+$' "it is a host name or \"none\"."
-  fits --mail-port "$mail_port" '^[0-9]+$' "it is a number."
+  fits --mail "$mail" '^[A-Za-z0-9.:-]+$' "write a host name or \"none\"."
+  fits --mail-port "$mail_port" '^[0-9]+$' "write a number."
   fits --mail-security "$mail_security" '^(starttls|tls|none)$' "choose starttls, tls or none."
   fits --images "$images" '^(pull|build|none)$' "choose pull, build or none."
-  fits --domains "$domains" '^[a-z0-9.,-]*$' "it is like example.org,institute.example.net."
+  fits --domains "$domains" '^[a-z0-9.,-]*$' "write it like example.org,institute.example.net."
   [ -z "$more" ] || [ -r "$more" ] || die "--settings: $more cannot be read."
   if [ "$tls" = outer ] && ! grep -Eqs '^[[:space:]]*tls[[:space:]]*=[[:space:]]*"outer"' "$more"; then
     die "--tls outer needs --settings with the outer proxy: [proxy], trusted and tls = \"outer\"."
   fi
-  [ -z "$mail_password_file" ] || [ -r "$mail_password_file" ] || die "--mail-password-file: it cannot be read."
+  [ -z "$mail_password_file" ] || [ -r "$mail_password_file" ] || die "--mail-password-file: $mail_password_file cannot be read."
 }
 
 # -- the steps -----------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ questions() {
 check_user() {
   getent passwd $user >/dev/null || return 0
   if [ "$(id -u $user)" -ge 1000 ] || [ "$(id -u $user)" -eq 0 ] || [ "$(id -G $user)" != "$(id -g $user)" ]; then
-    die "The user $user is here already, and is a person or has more groups: the portal needs a user of its own of that name."
+    die "The user $user already exists, and is a person or has more groups: the portal needs a system user of that name for itself."
   fi
 }
 
@@ -264,7 +264,7 @@ write_settings() {
   install -m 0640 -g $user /dev/null $etc/launchpad.toml.new
   printf '%s\n' "$text" >$etc/launchpad.toml.new
   if ! LAUNCHPAD_CONFIG=$etc/launchpad.toml.new launchpad nginx render >/dev/null; then
-    die "These settings do not fit; see above. Nothing was put into force ($etc/launchpad.toml.new)."
+    die "These settings are not valid; see above. Nothing was changed ($etc/launchpad.toml.new)."
   fi
   mv $etc/launchpad.toml.new $etc/launchpad.toml
 }
@@ -326,7 +326,7 @@ get_acme_certificate() {
   while read -r each; do list+=(-d "$each"); done < <(names)
   if ! certbot certonly --non-interactive --agree-tos --email "$(<$etc/tls/acme-wanted)" --webroot \
     --webroot-path /var/lib/letsencrypt/launchpad --cert-name launchpad "${list[@]}" --deploy-hook "systemctl reload nginx"; then
-    left+=("Let's Encrypt gave no certificate, see above: browsers warn until it has. Mend it, and run ./install.sh again.")
+    left+=("Let's Encrypt did not issue a certificate, see above: browsers warn until it does. Solve the problem, and run ./install.sh again.")
     return 0
   fi
   ln -sfn /etc/letsencrypt/live/launchpad/fullchain.pem $etc/tls/chain.pem
@@ -345,7 +345,7 @@ prepare_engine() {
     true*) return 0 ;;
     *inactive) ;;
     *) # of a swarm: it would not start again with it
-      left+=("The engine is part of a swarm, so instances end when it is restarted.")
+      left+=("The container engine is part of a swarm, so instances end when it is restarted.")
       return 0
       ;;
   esac
@@ -357,7 +357,7 @@ prepare_engine() {
   if grep -Eq '"live-restore"[[:space:]]*:[[:space:]]*true' /etc/docker/daemon.json; then
     systemctl reload docker
   else
-    left+=("Set \"live-restore\": true in /etc/docker/daemon.json, and instances outlive a restart of the engine.")
+    left+=("Set \"live-restore\": true in /etc/docker/daemon.json, so that instances survive a restart of the engine.")
   fi
 }
 
@@ -372,13 +372,13 @@ set_up_nginx() {
   if [ -z "$had_nginx" ] && [ -L /etc/nginx/sites-enabled/default ]; then
     rm /etc/nginx/sites-enabled/default
     systemctl reload nginx
-    left+=("nginx's welcome page was switched off (/etc/nginx/sites-available/default is still there).")
+    left+=("nginx's welcome page was disabled (/etc/nginx/sites-available/default was kept).")
   fi
 }
 
 get_images() {
   if ! launchpad images "$images"; then
-    left+=("The images could not be had: see above, and run \"sudo launchpad images $images\" again.")
+    left+=("The images are missing: see above, and run \"sudo launchpad images $images\" again.")
   fi
 }
 
@@ -419,12 +419,12 @@ wait_until_ready() {
 check_upgrade() {
   "$release/bin/launchpad" release check --installed "$(cat "$before/version" 2>/dev/null || echo 0)" ||
     die "Nothing was changed."
-  is_healthy || say "What runs now is not healthy: if the new version is not either, you are back there."
+  is_healthy || say "The running version is not healthy: if the new one is not either, the upgrade is rolled back to it."
 }
 
 keep_database() {
   if [ -n "$(setting database_url)" ]; then
-    say "The database is another server's: it is not copied. Had you dumped it, you could go back further."
+    say "The database is on another server and is not copied: make a dump of it to be able to roll back."
     return
   fi
   if [ -n "$unfinished" ]; then # the copy from then, unless the tables are still the same
@@ -477,21 +477,21 @@ upgrade() {
   fi
   trap '' INT TERM
   trap into_the_log HUP PIPE
-  [ -z "$broken_off" ] || why="was broken off"
+  [ -z "$broken_off" ] || why="was interrupted"
   broken_off=''
-  say "Version $version $why (the log follows); going back" || true
+  say "Version $version $why (the log follows); rolling back" || true
   switch_back
   if is_healthy; then
     rm -f $mark
-    die "Version $version $why. $(cat "$before/version") is in force again, instances went on; see above."
+    die "Version $version $why. $(cat "$before/version") was restored, instances kept running; see above."
   fi
-  die "Version $version $why, and $(cat "$before/version") does not answer now either: see launchpad doctor."
+  die "Version $version $why, and $(cat "$before/version") does not respond either: see launchpad doctor."
 }
 
 # The clone is of the version that an upgrade, which was broken off, was to replace.
 take_back() {
   switch_back
-  is_healthy || die "$version does not answer: see launchpad doctor."
+  is_healthy || die "$version does not respond: see launchpad doctor."
   rm -f $mark
 }
 
@@ -514,7 +514,7 @@ take_away() {
   systemctl disable --quiet --now "${started[@]}" 2>/dev/null || true
   if [ -n "$id" ] && docker info >/dev/null 2>&1; then
     docker ps -aq --filter "label=org.launchpad.deployment=$id" | xargs -r docker rm -f >/dev/null
-    launchpad network remove || left+=("The instances' network or its rules are still there: docker network ls, iptables -S.")
+    launchpad network remove || left+=("The instances' network or its rules could not be removed: see docker network ls, iptables -S.")
   fi
   for each in "$opt"/current/share/launchpad/deploy/systemd/launchpad*.*; do rm -f "/etc/systemd/system/${each##*/}"; done
   systemctl daemon-reload
@@ -531,12 +531,12 @@ check_system
 
 if [ -n "$uninstall" ]; then
   if [ -z "$yes" ] && [ -z "$dry_run" ]; then
-    read -r -p "Running instances are ended (files stay). Take the platform off this server? [y/N] " yes
+    read -r -p "Running instances are stopped (files are kept). Remove the platform from this server? [y/N] " yes
     [[ $yes == [yY]* ]] || die "Nothing was done."
   fi
-  step "Taking away services, nginx's site, the program and containers" take_away
+  step "Removing services, nginx's site, the program and containers" take_away
   printf '\n'
-  say "Kept: $etc, $state, $helper_state, the user $user, the homes, the images, and the packages."
+  say "Kept: $etc, $state, $helper_state, the user $user, the home folders, the images, and the packages."
   for each in "${left[@]}"; do say "$each"; done
   exit
 fi
@@ -549,7 +549,7 @@ else
   say "The settings in $etc/launchpad.toml are kept; options for them have no effect."
   url=$(setting public_url)
   instances_url=$(setting instances_url)
-  [ -n "$url" ] || die "public_url is not in $etc/launchpad.toml; where the portal is found has to be known."
+  [ -n "$url" ] || die "public_url is not in $etc/launchpad.toml; the address of the portal is needed."
 fi
 acme=''
 if [ -n "$fresh" ] && [ "$tls" = acme ]; then acme=1; elif [ -z "$fresh" ] && wants_acme; then acme=1; fi
@@ -578,20 +578,20 @@ step "Installing packages of the distribution" install_packages "${needed[@]}"
 if [ -z "$dry_run" ] && apt-cache show docker-cli >/dev/null 2>&1; then install_packages docker=docker-cli; fi
 if [ -z "$dry_run" ]; then need_python; else PYTHON=$(find_python || echo python3); fi
 packages=$opt/packages/$({ cat requirements.lock && "$PYTHON" --version; } | digest)
-step "Making the user $user" add_user
+step "Creating the user $user" add_user
 step "Installing Python packages into $packages" make_packages
-step "Putting version $version into $release" make_release
+step "Installing version $version into $release" make_release
 if [ -n "$is_upgrade" ]; then
-  step "Looking whether $version can take the place of what runs" check_upgrade
-  step "Keeping the database, for the way back" keep_database
-  step "Changing to version $version, instances going on" upgrade
+  step "Checking whether $version can replace the running version" check_upgrade
+  step "Copying the database, for a rollback" keep_database
+  step "Switching to version $version; instances keep running" upgrade
 else
-  [ -z "$unfinished" ] || step "Taking back an upgrade that was broken off" take_back
-  step "Putting version $version into force" put_into_force "$release"
-  [ -z "$fresh" ] || step "Putting the certificate into $etc/tls ($tls)" put_certificate
+  [ -z "$unfinished" ] || step "Rolling back an upgrade that was interrupted" take_back
+  step "Activating version $version" put_into_force "$release"
+  [ -z "$fresh" ] || step "Installing the certificate in $etc/tls ($tls)" put_certificate
   [ -z "$fresh" ] || step "Writing $etc/launchpad.toml" write_settings
   step "Preparing the container engine" prepare_engine
-  step "Making keys and database in $state" make_state
+  step "Creating keys and database in $state" make_state
   step "Starting services" start_services
   step "Setting up nginx" set_up_nginx
 fi
@@ -599,7 +599,7 @@ fi
 [ -n "$is_upgrade" ] || step "Waiting until the portal is ready" wait_until_ready
 step "Removing versions that are no longer needed" tidy_up
 [ -z "$acme" ] || step "Getting a certificate from Let's Encrypt" get_acme_certificate
-[ -z "$test_mail" ] || step "Sending a mail to $test_mail" launchpad doctor mail --to "$test_mail"
+[ -z "$test_mail" ] || step "Sending a test mail to $test_mail" launchpad doctor mail --to "$test_mail"
 [ -z "$dry_run" ] || exit 0
 
 printf '\n'
@@ -608,13 +608,13 @@ printf '    %s\n' "${did[@]}"
 launchpad doctor || true
 printf '\n'
 say "Left for you:"
-[ "$tls" != self-signed ] || left+=("Browsers warn of the self-signed certificate: put another into $etc/tls, then run launchpad-apply.")
+[ "$tls" != self-signed ] || left+=("Browsers warn about the self-signed certificate: install another one in $etc/tls, then run launchpad-apply.")
 [ "$images" != none ] || left+=("Get the images: sudo launchpad images pull (or build).")
 [ "$mail" != none ] || left+=("Codes go to $state/outbox until [mail] in $etc/launchpad.toml names a server.")
 if [ "$tls" = outer ]; then
-  left+=("Let the outer proxy pass $(names | paste -sd' ') on to this server: docs/howto/reverse-proxy.md.")
+  left+=("Configure the outer proxy to forward $(names | paste -sd' ') to this server: docs/howto/reverse-proxy.md.")
 else
-  left+=("See that $(names | paste -sd' ') lead to this server, and that ports 80 and 443 are open, and no others of this server.")
+  left+=("Check that $(names | paste -sd' ') resolve to this server, and that its ports 80 and 443 are open, and no others.")
 fi
 left+=("Sign in at $url with an address of admin_emails.")
 printf '    %s\n' "${left[@]}"

@@ -10,7 +10,7 @@ die() {
 # As root, or again through sudo with the caller's variables.
 become_root() {
   if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || die "Run this as root: it installs packages, makes homes and talks to the engine."
+    command -v sudo >/dev/null || die "Run this as root: it installs packages, creates home folders and uses the container engine."
     exec sudo --preserve-env "$@"
   fi
 }
@@ -26,7 +26,7 @@ install_packages() {
     esac
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  command -v apt-get >/dev/null || die "Please install: ${missing[*]} (only Debian and Ubuntu are done automatically)."
+  command -v apt-get >/dev/null || die "Please install: ${missing[*]} (this is automatic on Debian and Ubuntu only)."
   say "Installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   local log

@@ -38,7 +38,7 @@ def runtime_of(settings: Settings, deployment_id: str, line: HelperLine | None =
     if settings.engine.runtime == "fake":
         return FakeRuntime(deployment_id)
     if settings.engine.runtime == "swarm":
-        raise SettingsError("engine.runtime: “swarm” is not in this version; use “engine”.")
+        raise SettingsError("engine.runtime: “swarm” is not supported in this version; use “engine”.")
     if line is not None:
         return HelperRuntime(line)
     return EngineRuntime(settings.engine, deployment_id, settings.egress)

@@ -61,7 +61,7 @@ class SignInSettings(Section):
         (), description="Domains whose addresses may sign in, compared exactly. Empty: any domain."
     )
     code_minutes: int = Field(10, ge=1, le=60, description="How long a code works.")
-    code_attempts: int = Field(5, ge=1, le=20, description="Wrong tries after which a code is dead.")
+    code_attempts: int = Field(5, ge=1, le=20, description="Wrong attempts after which a code stops working.")
     sends_per_hour_per_address: int = Field(5, ge=1, description="Codes sent to one address in an hour.")
     sends_per_day_per_address: int = Field(20, ge=1, description="Codes sent to one address in a day.")
     sends_per_hour_per_client: int = Field(20, ge=1, description="Codes asked for by one client address in an hour.")
@@ -70,7 +70,7 @@ class SignInSettings(Section):
         200, ge=1, description="Wrong codes an hour, over all clients, after which new codes are long ones."
     )
     admin_fresh_minutes: int = Field(
-        30, ge=1, description="Who was away from the administration for longer shows anew who they are."
+        30, ge=1, description="Administrators who were inactive for longer have to confirm their identity again."
     )
     login_hours: int = Field(24, ge=1, description="How long a login lasts when “remember me” is off.")
     login_idle_hours: int = Field(12, ge=1, description="A login unused for so long ends, when “remember me” is off.")
@@ -80,7 +80,7 @@ class SignInSettings(Section):
 class HomesSettings(Section):
     """Where users' files live."""
 
-    root: WholePath = Field(Path("/home"), description="Directory that holds one home a user.")
+    root: WholePath = Field(Path("/home"), description="Directory that holds the home folders, one for each user.")
     driver: Literal["auto", "plain", "btrfs", "project-quota"] = Field(
         "auto", description="How storage limits are enforced; `auto` picks what the file system offers."
     )
@@ -92,9 +92,9 @@ class MountSettings(Section):
 
     name: Name = Field(description="A short name, shown to administrators.")
     source: AbsolutePath = Field(description="Directory on the server.")
-    target: AbsolutePath = Field(description="Where instances see it, for example /data.")
+    target: AbsolutePath = Field(description="Where it is mounted in instances, for example /data.")
     mode: Literal["ro", "rw"] = Field("ro", description="Read-only, or writable as far as file permissions allow.")
-    labs: tuple[str, ...] = Field((), description="Labs whose members get it. Empty: everyone.")
+    labs: tuple[str, ...] = Field((), description="Labs whose members have access. Empty: everyone.")
 
 
 class EngineSettings(Section):
@@ -102,12 +102,16 @@ class EngineSettings(Section):
 
     host: str = Field("unix:///var/run/docker.sock", description="Docker's socket, as in DOCKER_HOST.")
     network: str = Field(
-        "launchpad", description="The instances' network; made at first use, without inter-container traffic."
+        "launchpad",
+        description="Docker network of the instances; created at first use, without traffic between containers.",
     )
     port_range: PortRange = Field("20000-29999", description="Loopback ports the engine publishes instances on.")
     runtime: Literal["engine", "swarm", "fake"] = Field(
         "engine",
-        description="`engine`: one Docker Engine. `fake`: nothing is started; for looking around. `swarm` is not in this version.",
+        description=(
+            "`engine`: one Docker Engine. `fake`: nothing is started, for demonstrations. `swarm` is not supported "
+            "in this version."
+        ),
     )
     oci_runtime: str = Field(
         "", description="Another OCI runtime, such as runsc (gVisor). Empty: the engine's default."
@@ -133,10 +137,10 @@ class HelperSettings(Section):
         None, description="Its Unix socket. Empty: the portal does the work itself, and has to run as root."
     )
     user: str = Field(
-        "launchpad", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="The portal's user, who may ask it."
+        "launchpad", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="The portal's user, which may send it requests."
     )
     state_dir: WholePath = Field(
-        Path("/var/lib/launchpad-helper"), description="What the helper remembers; only root may write there."
+        Path("/var/lib/launchpad-helper"), description="The helper's own data; only root may write there."
     )
 
 
@@ -145,8 +149,8 @@ class EgressSettings(Section):
 
     rules: Literal["enforced", "off"] = Field(
         "enforced",
-        description="`enforced`: instances reach neither the server nor private networks, and none starts without the "
-        "rules. `off`: whatever the network lets them.",
+        description="`enforced`: instances reach neither the server nor private networks, and none starts without "
+        "the rules. `off`: no rules, instances reach whatever the network allows.",
     )
     allow: tuple[EgressTarget, ...] = Field(
         (),
@@ -159,7 +163,7 @@ class EgressSettings(Section):
 class ImageSettings(Section):
     """Images that the program builds itself, and the certificates every image must trust."""
 
-    recipes: Path | None = Field(None, description="Another directory of recipes than the one that ships.")
+    recipes: Path | None = Field(None, description="Directory of recipes to use instead of the built-in one.")
     extra_ca_certificates: tuple[Path, ...] = Field(
         (),
         description="PEM files of CAs that image builds and instances must trust, such as a TLS-inspecting proxy's. "
@@ -172,9 +176,11 @@ class CapacitySettings(Section):
 
     memory: Literal["auto"] | Size = Field("auto", description="Memory; `auto` is the host's less `reserve`.")
     cpus: Literal["auto"] | Cores = Field("auto", description="Cores; `auto` is the host's times `cpu_overcommit`.")
-    cpu_overcommit: float = Field(4.0, ge=1, le=64, description="Promised cores for each real one, with cpus = auto.")
+    cpu_overcommit: float = Field(
+        4.0, ge=1, le=64, description="Cores that can be reserved for each real core, with cpus = auto."
+    )
     max_instances: Literal["auto"] | NonNegativeInt = Field(
-        "auto", description="Instances at once; `auto` leaves it to memory and cores."
+        "auto", description="Instances at the same time; `auto`: limited by memory and cores only."
     )
     reserve: Literal["auto"] | Size = Field(
         "auto", description="Memory kept for the system; `auto` is a tenth of it, 1 to 16 GB."
@@ -185,22 +191,26 @@ class LimitsSettings(Section):
     """The choices and defaults offered at launch, until an administrator changes them in the console."""
 
     memory: Literal["auto"] | Sizes = Field(
-        "auto", description="Choices; `auto`: 1g, 2g, 4g … as far as the server goes."
+        "auto", description="Choices; `auto`: 1g, 2g, 4g … up to what the server has."
     )
     cpus: Literal["auto"] | CoreNumbers = Field("auto", description="Choices; `auto`: 1, 2, 4 … up to 16.")
-    storage: Sizes = Field(tuple(map(parse_bytes, ("16g", "64g", "256g"))), description="Choices of the home's size.")
+    storage: Sizes = Field(
+        tuple(map(parse_bytes, ("16g", "64g", "256g"))), description="Choices of the home folder's size."
+    )
     days: DayNumbers = Field((1, 2, 7), description="Choices of an instance's duration.")
     default_memory: Literal["auto"] | Size = Field(
-        "auto", description="Offered first; `auto`: an eighth of the server, at most 8g."
+        "auto", description="Default; `auto`: an eighth of the server, at most 8g."
     )
-    default_cpus: Literal["auto"] | Cores = Field("auto", description="Offered first; `auto`: 1, on large servers 2.")
-    default_storage: Size = Field(parse_bytes("64g"), description="Offered first.")
-    default_days: int = Field(1, ge=1, description="Offered first.")
-    instances_per_user: int = Field(2, ge=0, description="Live instances of a user whose quota says nothing else.")
+    default_cpus: Literal["auto"] | Cores = Field("auto", description="Default; `auto`: 1, on large servers 2.")
+    default_storage: Size = Field(parse_bytes("64g"), description="Default.")
+    default_days: int = Field(1, ge=1, description="Default.")
+    instances_per_user: int = Field(
+        2, ge=0, description="Active instances of a user, unless the user's quota says otherwise."
+    )
     instances_per_environment: int = Field(
         1,
         ge=1,
-        description="Of these, how many of one environment. With 1, another click on Launch finds the running one.",
+        description="Of these, how many of one environment. With 1, another launch returns the active one.",
     )
 
 
@@ -209,12 +219,12 @@ class OfferSettings(Section):
 
     memory: Sizes | None = Field(None, description="Choices of memory.")
     cpus: CoreNumbers | None = Field(None, description="Choices of cores.")
-    storage: Sizes | None = Field(None, description="Choices of the home's size.")
+    storage: Sizes | None = Field(None, description="Choices of the home folder's size.")
     days: DayNumbers | None = Field(None, description="Choices of the duration.")
-    default_memory: Size | None = Field(None, description="Offered first.")
-    default_cpus: Cores | None = Field(None, description="Offered first.")
-    default_storage: Size | None = Field(None, description="Offered first.")
-    default_days: Days | None = Field(None, description="Offered first.")
+    default_memory: Size | None = Field(None, description="Default.")
+    default_cpus: Cores | None = Field(None, description="Default.")
+    default_storage: Size | None = Field(None, description="Default.")
+    default_days: Days | None = Field(None, description="Default.")
 
 
 class SafeModeSettings(Section):
@@ -232,20 +242,22 @@ class EnvironmentSettings(Section):
     """
 
     name: Name = Field(description="Stable name, used in the API.")
-    title: str = Field(min_length=1, max_length=60, description="As users see it.")
-    description: str = Field("", max_length=200, description="One line for the launch card.")
+    title: str = Field(min_length=1, max_length=60, description="Name shown to users.")
+    description: str = Field("", max_length=200, description="One line shown next to the title.")
     enabled: bool = Field(True, description="Offered on the dashboard.")
     image: str = Field(min_length=1, description="Image with its tag.")
-    build: str | None = Field(None, description="Recipe of images/ used where `image` cannot be had.")
+    build: str | None = Field(None, description="Recipe in images/ to use where `image` is not available.")
     port: int = Field(ge=1, le=65535, description="Port the application listens on in the container.")
-    home: AbsolutePath = Field(description="Where the user's home is mounted; also mounted at `/home/<username>`.")
+    home: AbsolutePath = Field(
+        description="Where the user's home folder is mounted; also mounted at `/home/<username>`."
+    )
     prefix: Prefix = Field(
         Prefix.STRIP, description="`keep` `/i/<id>` in requests for applications with a base path, or `strip` it."
     )
     health_path: HealthPath = Field(
-        "/", description="Path, as the application sees it, that answers below 400 when it is usable."
+        "/", description="Path, as the application sees it, that responds with a status below 400 once it is ready."
     )
-    start_path: AbsolutePath = Field("/", description="Path below the instance that Open leads to.")
+    start_path: AbsolutePath = Field("/", description="Path within the instance that Open leads to.")
     user: Ids = Field("", description="uid:gid the container runs as; empty: as the image says.")
     groups: tuple[str, ...] = Field((), description="Additional groups of the container's user.")
     command: tuple[str, ...] = Field((), description="Command; empty: the image's own.")
@@ -263,10 +275,10 @@ class EnvironmentSettings(Section):
         description="Prefixes of the image's Pythons whose packages the user could change: pip installs into the home "
         "there. Unset: `/opt/conda` if group 100 is granted, which owns it in jupyter/docker-stacks.",
     )
-    gpus: GpuChoice = Field(0, description='NVIDIA GPUs they see, all at once: `"all"`, how many, or a list of ids.')
-    pids_limit: int = Field(2048, ge=16, description="Processes and threads at most.")
+    gpus: GpuChoice = Field(0, description='NVIDIA GPUs that its instances share: `"all"`, how many, or a list of ids.')
+    pids_limit: int = Field(2048, ge=16, description="Maximum number of processes and threads.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
-    start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer has failed.")
+    start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer fails.")
     failure_patterns: tuple[Pattern, ...] = Field(
         (), description="Regular expressions; a launch has failed, too, when three lines of its log match one of them."
     )
@@ -288,12 +300,12 @@ class BackupSettings(Section):
 
     folder: WholePath = Field(
         Path("/var/backups/launchpad"),
-        description="Folder of the backups; the portal's user has to be able to write it.",
+        description="Folder of the backups; must be writable for the portal's user.",
     )
     recipients: tuple[str, ...] = Field(
         (),
-        description="Public keys of age (`age1…`, made by age-keygen on another machine) that can read the backups. "
-        "Empty: backups are not encrypted, and hold neither keys nor settings.",
+        description="Public keys of age (`age1…`, made by age-keygen on another machine) that can decrypt the "
+        "backups. Empty: backups are not encrypted, and contain neither keys nor settings.",
     )
     keep: int = Field(30, ge=1, description="How many backups are kept.")
 
@@ -305,11 +317,11 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=VARIABLE_PREFIX, env_nested_delimiter="__", validate_default=True
     )
 
-    public_url: Origin = Field("http://localhost:8080", description="Where people find the portal.")
+    public_url: Origin = Field("http://localhost:8080", description="Address of the portal.")
     instances_url: InstancesUrl = Field(
         "http://localhost:8081",
-        description="Where instances are reached: another port or host name than public_url, or a host name for each "
-        "as in https://{instance}.lab.example.org, with a wildcard in DNS and certificate.",
+        description="Address of the instances: another port or host name than public_url, or a host name for each "
+        "instance as in https://{instance}.lab.example.org, with a wildcard in DNS and certificate.",
     )
     state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
     database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
@@ -317,13 +329,18 @@ class Settings(BaseSettings):
     security_contact: str = Field(
         "",
         pattern=r"^$|^(mailto:|https://|tel:)\S+$",
-        description="Where people report weaknesses, `mailto:…` or `https://…`; shown at /.well-known/security.txt.",
+        description=(
+            "Where to report security vulnerabilities, `mailto:…` or `https://…`; shown at /.well-known/security.txt."
+        ),
     )
-    help_url: HelpUrl = Field("", description="Your institute's page of help; every page and mail links to it.")
+    help_url: HelpUrl = Field("", description="Your institute's help page; every page and mail links to it.")
     help_contact: HelpContact = Field(
-        "", description="Whom people ask, an e-mail address or words such as a room; shown on every page and in mails."
+        "",
+        description=(
+            "Contact for questions, an e-mail address or a text such as a room; shown on every page and in mails."
+        ),
     )
-    audit_days: int = Field(400, ge=1, description="How long the record of who did what is kept.")
+    audit_days: int = Field(400, ge=1, description="How long the audit log is kept.")
     sign_in: SignInSettings = Field(default_factory=SignInSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     homes: HomesSettings = Field(default_factory=HomesSettings)
@@ -334,7 +351,7 @@ class Settings(BaseSettings):
     images: ImageSettings = Field(default_factory=ImageSettings)
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
-    environments: tuple[EnvironmentSettings, ...] = Field((), description="The catalogue.")
+    environments: tuple[EnvironmentSettings, ...] = Field((), description="The environments that are offered.")
     backup: BackupSettings = Field(default_factory=BackupSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)

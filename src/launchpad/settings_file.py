@@ -22,7 +22,7 @@ _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-]+)\s*\]\]?")
 _KEY = re.compile(r"^\s*[\"']?([A-Za-z0-9_\-]+)[\"']?\s*[.=]")
 _PLAINER = {
     "extra_forbidden": "there is no such setting",
-    "missing": "this setting is needed",
+    "missing": "this setting is required",
     "tuple_type": "write a list, in [ ]",
     "dict_type": "write a table",
     "path_type": "write a path",
@@ -37,7 +37,7 @@ def load(config: Path | None, variables: Mapping[str, str]) -> Settings:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: this is not TOML: {error}") from None
+        raise SettingsError(f"{path}: this is not valid TOML: {error}") from None
     return _settings(data, _read_variables(variables), _Places(path, text, variables))
 
 

@@ -20,13 +20,13 @@ class WebSettings(Section):
 
     socket: Path | None = Field(None, description="Unix socket of the portal; empty: `<state_dir>/run/portal.sock`.")
     gate_cache: bool = Field(
-        True, description="nginx keeps the gate's yes to a request until the end of the second it was given in."
+        True, description="nginx caches the gate's permission for a request until the end of the same second."
     )
     sweep_seconds: int = Field(
-        0, ge=0, description="The portal itself sweeps this often; 0 leaves it to the systemd timer."
+        0, ge=0, description="Interval of the portal's own sweeps; 0: only the systemd timer runs them."
     )
     metrics_token: Secret | None = Field(
-        None, description="With it, /metrics answers to `Authorization: Bearer …` from anywhere."
+        None, description="Token for /metrics from other machines (`Authorization: Bearer …`)."
     )
 
 
@@ -42,17 +42,21 @@ class ProxySettings(Section):
 
     trusted: tuple[ProxyAddress, ...] = Field(
         (),
-        description="Addresses the outer proxy connects from, and no others: what they say about a client's address is "
-        'believed. ["10.1.2.3", "2001:db8::7"]',
+        description="Addresses the outer proxy connects from, and no others: what they report as a client's address "
+        'is trusted. ["10.1.2.3", "2001:db8::7"]',
     )
     protocol: Literal["headers", "proxy-protocol"] = Field(
         "headers",
-        description="How it names the client: by X-Forwarded-For (HTTP proxies), or by the PROXY protocol, version 1 "
-        "or 2 (TCP load balancers); then nobody is answered who does not begin with it.",
+        description="How it passes on the client's address: by X-Forwarded-For (HTTP proxies), or by the PROXY "
+        "protocol, version 1 or 2 (TCP load balancers); then connections that do not begin with it are "
+        "rejected.",
     )
     tls: Literal["here", "outer"] = Field(
         "here",
-        description="Who ends TLS. `outer`: the outer proxy does and comes by plain http; nobody else is answered.",
+        description=(
+            "Who terminates TLS. `outer`: the outer proxy does and connects by plain http; other connections are "
+            "rejected."
+        ),
     )
     listen: int | None = Field(
         None,
@@ -74,16 +78,17 @@ def check_proxy(proxy: ProxySettings, public_url: str, instances_url: str) -> No
     if not proxy.trusted:
         if proxy.tls == "outer":
             raise ValueError(
-                'proxy.tls is "outer", so proxy.trusted must name the outer proxy; anybody else could come in the clear'
+                'proxy.tls is "outer", so proxy.trusted must name the outer proxy; otherwise anybody could '
+                "connect without encryption"
             )
         if proxy.protocol == "proxy-protocol":
-            raise ValueError('proxy.protocol is "proxy-protocol", so proxy.trusted must name who speaks it')
+            raise ValueError('proxy.protocol is "proxy-protocol", so proxy.trusted must name the proxy that speaks it')
         if proxy.listen or proxy.instances_listen:
             raise ValueError("proxy.listen is the port for an outer proxy, so proxy.trusted must name that one")
         return
     if proxy.tls == "outer" and not public_url.startswith("https:"):
         raise ValueError(
-            'proxy.tls is "outer", so people come by https: public_url and instances_url must be https addresses'
+            'proxy.tls is "outer", so browsers use https: public_url and instances_url must be https addresses'
         )
     portal, instances = listening_ports(proxy, public_url, instances_url)
     same_host = urlsplit(public_url).hostname == urlsplit(instances_url).hostname
@@ -93,7 +98,7 @@ def check_proxy(proxy: ProxySettings, public_url: str, instances_url: str) -> No
             "be two ports as well"
         )
     if public_url == instances_url and portal != instances:
-        raise ValueError("public_url and instances_url are the same, so proxy.instances_listen has no use")
+        raise ValueError("public_url and instances_url are the same, so proxy.instances_listen has no effect")
 
 
 def listening_ports(proxy: ProxySettings, public_url: str, instances_url: str) -> tuple[int, int]:

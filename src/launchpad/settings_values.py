@@ -59,18 +59,18 @@ def _instances_origin(value: str) -> str:
         return _origin(value)
     scheme, _, rest = value.partition("://")
     if not rest.startswith(f"{INSTANCE_MARK}.") or value.count(INSTANCE_MARK) > 1:
-        raise ValueError(f"write a host name an instance like https://{INSTANCE_MARK}.lab.example.org")
+        raise ValueError(f"write a host name for each instance, like https://{INSTANCE_MARK}.lab.example.org")
     plain = _origin(f"{scheme}://{rest.removeprefix(INSTANCE_MARK + '.')}")
     host = urlsplit(plain).hostname or ""
     if re.fullmatch(r"[\d.]+|\[.*\]", host) or ":" in host:
-        raise ValueError("an address of numbers has no host names below it; use a domain")
+        raise ValueError("an IP address has no subdomains; use a domain name")
     return plain.replace("://", f"://{INSTANCE_MARK}.", 1)
 
 
 def _domain(value: str) -> str:
     domain = value.strip().lower().removeprefix("@")
     if "." not in domain or not domain.isascii() or any(sign in domain for sign in "@*/ "):
-        raise ValueError("write the part behind the @, exactly and in ASCII, like institute.edu")
+        raise ValueError("write the part after the @, exactly and in ASCII, like institute.edu")
     return domain
 
 
@@ -107,14 +107,14 @@ def _proxy_address(value: str) -> str:
     if network is None:
         raise ValueError("write an address or a range, like 10.1.2.3, 10.1.2.0/28 or 2001:db8::7")
     if network.prefixlen < _WIDEST_PROXIES[network.version]:
-        raise ValueError("this would believe almost anybody; name the addresses of the proxy alone")
+        raise ValueError("this would trust almost everybody; list only the addresses of the proxy")
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
 def _egress_target(value: str) -> str:
     target, colon, port = value.strip().partition(":")
     if colon and not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise ValueError("behind the colon belongs a port, like 10.1.2.3:3128")
+        raise ValueError("write a port after the colon, like 10.1.2.3:3128")
     return _ipv4_range(target) + (f":{port}" if colon else "")
 
 
@@ -136,7 +136,7 @@ def _ports(value: str) -> str:
 
 def _whole_path(value: Path) -> Path:
     if not value.is_absolute():
-        raise ValueError("write the whole path, from / on")
+        raise ValueError("write an absolute path, beginning with /")
     return value
 
 
@@ -161,9 +161,9 @@ GpuChoice = Annotated[Gpus, BeforeValidator(_gpus)]
 Name = Annotated[
     str, _like("[a-z][a-z0-9-]{0,30}", "write 1 to 31 lower-case letters, digits and hyphens, a letter first")
 ]
-AbsolutePath = Annotated[str, _like(r"/[^\x00-\x1f]*", "write the whole path, from / on")]
+AbsolutePath = Annotated[str, _like(r"/[^\x00-\x1f]*", "write an absolute path, beginning with /")]
 HealthPath = Annotated[str, _like(r"(/|\{root_path\})[^\x00-\x20]*", "write a path that begins with / or {root_path}")]
-HelpUrl = Annotated[str, _like(r"|https?://[^\s\"'<>]+", "write the whole address, like https://institute.edu/help")]
+HelpUrl = Annotated[str, _like(r"|https?://[^\s\"'<>]+", "write the complete URL, like https://institute.edu/help")]
 HelpContact = Annotated[str, _like(r"[^\x00-\x1f\x7f]{0,120}", "write one line of at most 120 characters")]
 Ids = Annotated[str, _like(r"(\d+|\{uid\})?(:(\d+|\{uid\}))?", "write uid:gid as numbers, or {uid} for the owner's")]
 FolderName = Annotated[str, _like(r"[ !#-\[\]-~]+", "write the folder's name as the server lists it, in plain letters")]

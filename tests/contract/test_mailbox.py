@@ -170,7 +170,7 @@ async def test_a_wrong_password_is_unavailable_and_nothing_is_told_of_it(
     imap: ImapServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     error = await refused(settings_for(imap, password="not this one"))
-    assert error.detail == "The mailbox for reports could not be read."
+    assert error.detail == "The mailbox for bounces could not be read."
     logged = capfd.readouterr()
     assert "imap.failed" in logged.out + logged.err
     assert "not this one" not in logged.out + logged.err

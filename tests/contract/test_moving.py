@@ -422,11 +422,11 @@ def test_a_folder_that_is_a_link_is_left_alone(source: Path, tmp_path: Path) -> 
     (parent / "link").symlink_to("/etc")
     (parent / "file").write_text("x")
     for name in ("link", "file"):
-        with pytest.raises(HomeUnavailable, match="is a link or no folder"):
+        with pytest.raises(HomeUnavailable, match="is a link or not a folder"):
             open_folder(parent, name)
     assert open_folder(parent, "none") is None
     assert open_folder(parent, "n" * 300) is None, "no folder can have that name"
-    with pytest.raises(HomeUnavailable, match="is not there any more"):
+    with pytest.raises(HomeUnavailable, match="does not exist any more"):
         open_folder(parent / "gone", "anna")
     there = open_folder(parent, "anna")
     assert there is not None
@@ -439,7 +439,7 @@ def test_a_home_that_is_somebody_elses_is_left_alone(home: Path) -> None:
     for name, uid in (("anna", UID + 1), ("link", UID)):
         with pytest.raises(HomeUnavailable):
             open_home(root, name, uid)
-    with pytest.raises(HomeUnavailable, match="cannot be the name of a home"):
+    with pytest.raises(HomeUnavailable, match="cannot be the name of a home folder"):
         open_home(root, "../homes/anna", UID)
     assert open_home(root, "none", UID) is None
     there = open_home(root, "anna", UID)

@@ -119,7 +119,7 @@ async def test_missing_mount_is_refused_and_not_made(runtime: Runtime, small_ima
 async def test_a_gpu_that_is_not_there_is_refused_in_the_users_words(runtime: Runtime, small_image: str) -> None:
     """No server has a GPU of that id; without one, the same launch works, and nothing of the refused one is left."""
     await runtime.ensure_network()
-    with pytest.raises(GpuUnavailable, match="works with a GPU, and this server cannot give it one"):
+    with pytest.raises(GpuUnavailable, match="needs a GPU, and this server has none available"):
         await runtime.start(specification(small_image, gpus=("GPU-00000000-0000-0000-0000-000000000000",)))
     assert await runtime.list_containers() == []
     assert (await runtime.start(specification(small_image))).state is ContainerState.RUNNING

@@ -298,7 +298,7 @@ async def test_nothing_half_made_stays_when_a_step_fails(
 
     with monkeypatch.context() as patched:
         patched.setattr(directories, "give_to", refused)
-        with pytest.raises(HomeUnavailable, match="may not be written"):
+        with pytest.raises(HomeUnavailable, match="is not writable"):
             await homes.prepare("anna", UID, LIMIT)
     assert list(root.iterdir()) == []
     await homes.prepare("anna", UID, LIMIT)
@@ -335,7 +335,7 @@ async def test_an_unwritable_root_is_told(btrfs_disk: Path, btrfs_root: Path) ->
     try:
         for homes in (PlainHomes(btrfs_root), BtrfsHomes(btrfs_root)):
             for work in (homes.prepare("anna", UID, LIMIT), homes.check()):
-                with pytest.raises(HomeUnavailable, match="may not be written"):
+                with pytest.raises(HomeUnavailable, match="is not writable"):
                     await work
     finally:
         run("chattr", "-i", btrfs_root)

@@ -38,13 +38,13 @@ async def test_f16_restored_containers_are_found_by_label_and_nobody_is_signed_i
         made = (await asyncio.to_thread(live.command, "backup")).split("\n")[0]
         after = await juri.launch_and_wait("jupyterlab")
         refused = await asyncio.to_thread(live.command, "restore", made, ok=False)
-        assert "is at work here" in refused
+        assert "is using this state directory" in refused
 
         assert live.portal is not None
         live.portal.terminate()
         await live.portal.wait()
         said = await asyncio.to_thread(live.command, "restore", made, "--identity", _identity(tmp_path))
-        assert "Brought back 2 users" in said
+        assert "Restored 2 users" in said
         assert f"Instance {after['id']}: ended" in said
         assert not _there(live, after["id"])
         assert _there(live, before["id"])
@@ -97,7 +97,7 @@ async def test_a_rehearsal_by_hand_and_the_drill_change_nothing(start_platform: 
         assert "1 users" in await asyncio.to_thread(live.command, "drill")
         (mail,) = live.mail.mails_to("admin@example.org")[-1:]
         assert "drill passed" in str(mail["Subject"])
-        assert "Told admin@example.org" in await asyncio.to_thread(live.command, "report-failure", "some.service")
+        assert "Notified admin@example.org" in await asyncio.to_thread(live.command, "report-failure", "some.service")
         assert "some.service failed" in str(live.mail.mails_to("admin@example.org")[-1]["Subject"])
         answer: httpx.Response = await mona.http.get("/api/v1/me")
         assert answer.status_code == 200

@@ -124,7 +124,7 @@ async def test_unwritable_home_root(start_platform: StartPlatform) -> None:
                 break
             await asyncio.sleep(0.05)
         assert instance["state"] == "failed"
-        assert "Homes cannot be made" in instance["reason"]
+        assert "Home folders cannot be created" in instance["reason"]
         assert "does not exist" in instance["reason"]
         assert live.containers() == []
 

@@ -72,14 +72,14 @@ async def test_whoever_waits_for_a_code_in_vain_is_found_with_the_reason(
     await asyncio.to_thread(live.command, "mail", "forget", "Tippo@example.org")
     assert await asyncio.to_thread(failures, live) == {}
     again = await asyncio.to_thread(live.command, "mail", "forget", "tippo@example.org", ok=False)
-    assert "No mail to that address" in again
-    assert "All mail has arrived" in await asyncio.to_thread(live.command, "mail", "failures")
+    assert "There is no entry for that address" in again
+    assert "No known delivery problems" in await asyncio.to_thread(live.command, "mail", "failures")
 
 
 async def test_a_sweep_goes_on_without_the_mailbox(start_platform: StartPlatform, imap: ImapServer) -> None:
     live = await start_platform({"mail": {"bounces": imap.settings("none", password="another one")}})
     said = await asyncio.to_thread(live.command, "sweep")
-    assert "The mailbox for reports could not be read." in said
+    assert "The mailbox for bounces could not be read." in said
     assert "another one" not in said
 
 

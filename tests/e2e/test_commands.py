@@ -86,7 +86,7 @@ async def test_the_doctor_on_a_whole_platform(shared_platform: LivePlatform) -> 
     assert "nginx 1." in findings["versions"]["text"]
     assert "plain http" in findings["certificate"]["text"]
     text = shared_platform.command("doctor")
-    assert "Open connections end when a way into an instance ends." in text
+    assert "Open connections are closed when access to an instance ends." in text
 
 
 async def test_the_doctor_fails_where_something_is_bad(start_platform: StartPlatform) -> None:
@@ -94,7 +94,7 @@ async def test_the_doctor_fails_where_something_is_bad(start_platform: StartPlat
     said = await asyncio.to_thread(live.command, "doctor", ok=False)
     assert "bad" in said
     assert "mail: The mail server did not take the mail: 127.0.0.1, port 9, cannot be connected to." in said
-    assert "See mail.host and mail.port" in said
+    assert "Check mail.host and mail.port" in said
 
 
 async def test_the_doctor_looks_at_limits_rules_and_certificate_of_a_server_in_use(
@@ -112,7 +112,7 @@ async def test_the_doctor_looks_at_limits_rules_and_certificate_of_a_server_in_u
         assert "for 1 of 1 running instances" in found["limits"]["text"]
         assert (found["network"]["level"], "nor this server" in found["network"]["text"]) == ("ok", True)
         assert found["certificate"]["level"] == "warn"
-        assert "signed by itself" in found["certificate"]["text"], "the last one said; the first is that it ends soon"
+        assert "self-signed" in found["certificate"]["text"], "the last one said; the first is that it ends soon"
         _output("docker", "update", "--cpus", "2", "--pids-limit", "-1", live.container_of(instance["id"])["Id"])
         found = await asyncio.to_thread(findings, ok=False)
         assert found["limits"]["level"] == "bad"
@@ -141,7 +141,7 @@ async def test_the_doctor_of_a_portal_without_rights_asks_the_helper(start_platf
 async def test_doctor_sends_a_mail_and_says_what_to_look_for(start_platform: StartPlatform) -> None:
     live = await start_platform()
     said = await asyncio.to_thread(live.command, "doctor", "mail", "--to", "Root@Example.org")
-    assert "127.0.0.1 took the mail" in said
+    assert "127.0.0.1 accepted the mail" in said
     assert "SPF and DKIM of example.org" in said
     (mail,) = live.mail.mails_to("root@example.org")
     assert "test mail" in str(mail["Subject"])

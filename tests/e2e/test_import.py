@@ -75,10 +75,10 @@ async def test_the_predecessors_people_come_over_and_find_their_files(live: Live
     assert (code, "of: 'admin'." in said.replace("\n", " ")) == (1, True), said
 
     code, text, said = await run(live, old, "--skip", "admin", "--dry-run")
-    assert "Would be made: 4 of 4 accounts." in text, said
-    assert "Were administrators and come as users: bob@nus.example." in text
+    assert "Would be created: 4 of 4 accounts." in text, said
+    assert "Administrators there, imported as normal users: bob@nus.example." in text
     assert "Running, as far as the original knows: jupyterlab-cleo-99." in text
-    assert "Nobody's folders: zoe." in text
+    assert "Folders without a user: zoe." in text
     assert list(live.homes.iterdir()) == []
     assert json.loads(live.command("user", "list", "--json")) == []
 
@@ -110,7 +110,7 @@ async def test_the_predecessors_people_come_over_and_find_their_files(live: Live
         live, old, "--skip", "admin", "--folder", "alice=alice@u.nus.example", "--despite-running"
     )
     assert code == 0, text + said
-    assert "Made: 0 of 4 accounts." in text
+    assert "Created: 0 of 4 accounts." in text
     assert "cleo@nus.example: Left out: pipes, sockets or devices (1)" in said
     assert (live.homes / "cleo" / "project" / "fit.R").exists()
     imported = [one["subject"] for one in json.loads(live.command("audit", "--search", "home.imported", "--json"))]

@@ -223,7 +223,7 @@ def test_one_that_never_ran_is_no_version_to_come_back_to(server: Server) -> Non
     server.no_hook()
     code, said = server.install()
     assert code == 0, said
-    assert "Keeping the database" not in said
+    assert "Copying the database" not in said
     assert "launchpad backup" not in server.asked
 
 
@@ -232,7 +232,7 @@ def test_a_certificate_that_the_authority_refused_is_asked_for_by_the_next_run(s
     server.hook('[ "$1" != certbot ] || exit 1')
     code, said = server.install(f"{OPTIONS} --tls acme --acme-email post@example.org")
     assert code == 0, said
-    assert "Let's Encrypt gave no certificate" in said
+    assert "Let's Encrypt did not issue a certificate" in said
     assert "certbot" in " ".join(server.asked)
     server.forget()
     server.no_hook()
@@ -352,7 +352,7 @@ def test_an_upgrade_that_is_broken_off_is_taken_back_at_once(server: Server, sig
     code, said = server.install()
     assert code == 1, said
     said += (server.here / "logged").read_text() if signal == "HUP" else ""
-    assert "was broken off. 0.0.9 is in force again" in said
+    assert "was interrupted. 0.0.9 was restored" in said
     assert in_force(server) == older
     assert "launchpad release back" in server.asked
     assert any(each.startswith("systemctl start") and "launchpad-sweep.timer" in each for each in server.asked)

@@ -109,7 +109,7 @@ def test_quickstart_from_first_start_to_sigterm(folder: Path) -> None:
 
             again = Quickstart(folder, ports)
             assert again.wait_for_end(10) == 1
-            assert "runs already" in again.printed
+            assert "is already running" in again.printed
             assert run.url in again.printed
             assert http.get("/healthz").status_code == 200, "the first one goes on"
 
@@ -143,7 +143,7 @@ def test_quickstart_watches_over_its_parts(folder: Path) -> None:
         run.wait_for("Ready:", FIRST_START_SECONDS)
         portal = next(pid for pid in run.children() if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(portal, signal.SIGKILL)
-        run.wait_for("it is started again", 10)
+        run.wait_for("restarting it", 10)
         with httpx.Client(base_url=run.url) as http:
             _until(lambda: http.get("/readyz").status_code == 200, 20)
         children = run.children()

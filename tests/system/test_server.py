@@ -281,15 +281,15 @@ async def test_answers_that_do_not_fit_are_refused_before_anything_is_done(serve
     good = {"--url": f"https://{PORTAL}", "--instances-url": f"https://{INSTANCES}", "--admin": EMAIL, "--mail": "none"}
     for option, value, said in (
         ("--url", "", "--url is needed"),
-        ("--url", "http://lab.example.org", "it is like https"),
-        ("--url", "https://lab.example.org/path", "it is like https"),
-        ("--instances-url", "https://{user}.example.org", "it is like https"),
-        ("--admin", "nobody", "it is like you@"),
-        ("--admin", 'a"@example.org', "it is like you@"),
+        ("--url", "http://lab.example.org", "write it like https"),
+        ("--url", "https://lab.example.org/path", "write it like https"),
+        ("--instances-url", "https://{user}.example.org", "write it like https"),
+        ("--admin", "nobody", "write it like you@"),
+        ("--admin", 'a"@example.org', "write it like you@"),
         ("--tls", "none", "choose self-signed"),
         ("--tls", "files", "needs --certificate and --key"),
         ("--mail", "a b", "host name"),
-        ("--mail-port", "many", "it is a number"),
+        ("--mail-port", "many", "write a number"),
         ("--images", "buy", "choose pull"),
         ("--settings", "/root/nothing.toml", "cannot be read"),
         ("--colour", "red", "There is no option --colour"),
@@ -372,7 +372,7 @@ async def test_a_full_home_ends_its_owners_writing(server: Server) -> None:
     assert (await server.open(instance["id"], "/fill/100")).text == "Disk quota exceeded"
     assert server.machine.code("touch /home/beside && rm /home/beside") == 0
     assert (await server.open(instance["id"], "/fill/1")).text == "written"
-    assert "are limited" in server.machine.run("launchpad doctor", ok=False)
+    assert "with size limits" in server.machine.run("launchpad doctor", ok=False)
 
 
 async def test_project_quotas_keep_the_contract_of_homes(server: Server) -> None:
@@ -468,7 +468,7 @@ async def test_f16_a_nightly_backup_is_rehearsed_and_brought_back_on_a_server_th
     assert machine.run("cat /var/lib/launchpad/deployment-id") != old_id
     machine.run(f"cat >/root/identity <<'END'\n{BACKUP_KEY}\nEND")
     said = machine.run(f"launchpad restore {made} --identity /root/identity")
-    assert "Brought back 1 users and" in said
+    assert "Restored 1 users and" in said
     assert machine.run("cat /var/lib/launchpad/deployment-id") == old_id
     await server.until_ready()
     assert (await server.http.get("/api/v1/me")).status_code == 401, "nobody is signed in"
@@ -545,8 +545,8 @@ async def test_an_upgrade_that_does_not_become_healthy_is_taken_back(server: Ser
     )
     async with server.socket(instance["id"]) as connection:
         said = install(machine, clone=broken, ok=False)
-        assert "0.1.0 is in force again, instances went on" in said, said
-        assert "from before the upgrade is in its place again" in said, said
+        assert "0.1.0 was restored, instances kept running" in said, said
+        assert "from before the upgrade was restored" in said, said
         await connection.send("still here")
         assert await connection.recv() == "still here"
     await server.until_ready()
@@ -590,7 +590,7 @@ async def test_settings_that_nginx_refuses_leave_the_site_as_it_is(server: Serve
     machine = server.machine
     machine.run("cp /etc/launchpad/tls/chain.pem /root/ && echo broken >/etc/launchpad/tls/chain.pem")
     said = machine.run("launchpad-apply", ok=False)
-    assert "the one before is in force" in said
+    assert "the previous one was restored" in said
     machine.run("cp /root/chain.pem /etc/launchpad/tls/chain.pem && launchpad-apply")
     await server.until_ready()
 

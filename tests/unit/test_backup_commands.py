@@ -84,7 +84,7 @@ def test_a_state_directory_that_is_damaged_can_be_restored(
     before = (server.state / "secret.key").read_bytes()
     (server.state / damaged).write_bytes(b"")
     said = server.run("restore", made, "--identity", str(identity))
-    assert "Brought back 0 users" in said
+    assert "Restored 0 users" in said
     assert (server.state / "secret.key").read_bytes() == before
     (kept,) = server.state.glob("before-restore-*")
     assert (kept / damaged).read_bytes() == b""
@@ -93,7 +93,7 @@ def test_a_state_directory_that_is_damaged_can_be_restored(
 
 def test_a_server_that_has_nothing_yet_is_restored(made: str, identity: Path, tmp_path: Path) -> None:
     new = Server(tmp_path / "new")
-    assert "Brought back 0 users" in new.run("restore", made, "--identity", str(identity))
+    assert "Restored 0 users" in new.run("restore", made, "--identity", str(identity))
     assert new.state.stat().st_mode & 0o777 == 0o700
     assert (new.state / "launchpad.toml.restored").stat().st_mode & 0o777 == 0o600
 
@@ -135,4 +135,6 @@ def test_a_file_without_a_private_key_is_told_so(server: Server, tmp_path: Path,
     """Such as one that is protected by a passphrase; the server's own key does not stand in for it."""
     path = tmp_path / "not-it"
     path.write_text(content)
-    assert "holds no private key of age" in server.run("restore", "any", "--identity", str(path), "--check", ok=False)
+    assert "contains no unencrypted private key of age" in server.run(
+        "restore", "any", "--identity", str(path), "--check", ok=False
+    )

@@ -90,7 +90,7 @@ async def test_an_encrypted_backup_holds_everything_and_opens_to_its_key_only(pl
         backups.read(made)
     with pytest.raises(BackupUnusable, match="cannot be decrypted"):
         backups.read(made, [str(pyrage.x25519.Identity.generate())])
-    with pytest.raises(BackupUnusable, match="no private key of age"):
+    with pytest.raises(BackupUnusable, match="not a private key of age"):
         backups.read(made, ["AGE-SECRET-KEY-1NONE"])
     assert backups.read(made, [own_identity(platform.state)]).has_secrets, "the server itself can, for its drills"
 
@@ -104,7 +104,7 @@ async def test_without_a_key_no_secret_leaves_the_server(platform: Platform) -> 
 
 
 async def test_a_key_that_is_none_is_refused_before_anything_is_written(platform: Platform) -> None:
-    with pytest.raises(InvalidInput, match=r"“age1nobody…” is no public key of age"):
+    with pytest.raises(InvalidInput, match=r"“age1nobody…” is not a public key of age"):
         make(platform, "age1nobody")
     assert not folder_of(platform).exists()
 
@@ -147,10 +147,10 @@ async def test_f16_a_backup_under_write_load_is_of_one_instant(platform: Platfor
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda content: b"", "is no backup"),
-        (lambda content: b"not a backup", "is no backup"),
-        (lambda content: content[: len(content) // 2], "is no backup|cannot be read"),
-        (lambda content: content[:-200], "is no backup|cannot be read"),
+        (lambda content: b"", "is not a backup"),
+        (lambda content: b"not a backup", "is not a backup"),
+        (lambda content: content[: len(content) // 2], "is not a backup|cannot be read"),
+        (lambda content: content[:-200], "is not a backup|cannot be read"),
     ],
 )
 async def test_a_damaged_file_is_refused_with_words(
@@ -179,11 +179,11 @@ async def test_bytes_that_went_bad_anywhere_are_refused_with_words(platform: Pla
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"digests": []}, "is no backup"),
-        ({"digests": {"launchpad.db": ["x"]}}, "is no backup"),
-        ({"revision": ["x"]}, "is no backup"),
-        ({"users": "many"}, "is no backup"),
-        ({"format": "2"}, "is no backup"),
+        ({"digests": []}, "is not a backup"),
+        ({"digests": {"launchpad.db": ["x"]}}, "is not a backup"),
+        ({"revision": ["x"]}, "is not a backup"),
+        ({"users": "many"}, "is not a backup"),
+        ({"format": "2"}, "is not a backup"),
         ({"deployment_id": "zzzzzzzz"}, "names two deployments"),
         ({"format": 2, "digests": None, "another": "thing"}, "newer version"),
     ],
@@ -240,7 +240,7 @@ async def test_f16_restored_nobody_is_signed_in_and_what_was_there_is_kept(platf
     (there / "launchpad.db").write_bytes(b"before")
     (there / "secret.key").write_bytes(b"key before")
     said = backups.restore(found, there, NOW)
-    assert any("Brought back 2 users" in line for line in said)
+    assert any("Restored 2 users" in line for line in said)
     with closing(sqlite3.connect(there / "launchpad.db")) as db:
         assert db.execute("SELECT count(*) FROM users").fetchone() == (2,)
         for table in snapshot.WAYS_IN:
@@ -284,9 +284,9 @@ async def test_a_drill_of_a_backup_from_the_future_fails(world: World, platform:
     make(platform, now=NOW + timedelta(days=3650))
     report = await platform.drill.drill(NOW)
     assert not report.passed
-    assert "still to come" in report.lines[0]
+    assert "in the future" in report.lines[0]
     (bad, *_) = [each for each in await platform.doctor.examine(NOW) if each.subject == "backups"]
-    assert (str(bad.level), "still to come" in bad.text) == ("bad", True)
+    assert (str(bad.level), "in the future" in bad.text) == ("bad", True)
 
 
 async def test_what_a_killed_backup_left_goes_and_two_at_once_wait_for_each_other(platform: Platform) -> None:
@@ -352,14 +352,14 @@ async def test_a_rehearsal_without_room_fails_the_drill_and_administrators_hear(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     report = await platform.drill.drill(NOW)
     assert not report.passed
-    assert "no room to bring it back" in report.lines[0]
+    assert "not enough disk space to test a restore" in report.lines[0]
     assert "FAILED" in str(world.letters.sent[-1]["Subject"])
 
 
 async def test_a_report_that_nobody_gets_is_an_error(world: World, platform: Platform) -> None:
     assert await platform.reports.send("hello", ["text"], NOW) == ["admin@a.org"]
-    world.letters.refusing = MailUnavailable("The mail server did not take the mail.")
-    with pytest.raises(MailUnavailable, match="No administrator could be told"):
+    world.letters.refusing = MailUnavailable("The mail server did not accept the mail.")
+    with pytest.raises(MailUnavailable, match="No administrator could be notified"):
         await platform.reports.send("hello", ["text"], NOW)
 
 
@@ -371,7 +371,7 @@ async def test_the_doctor_says_what_backups_lack(world: World, platform: Platfor
     assert "no backup" in (await said(NOW))[0][1]
     make(platform)
     (plain, never) = await said(NOW)
-    assert ("not encrypted" in plain[1], "ever brought back" in never[1]) == (True, True)
+    assert ("not encrypted" in plain[1], "No restore has been tested yet" in never[1]) == (True, True)
     make(platform, str(KEY.to_public()), now=NOW + timedelta(minutes=1))
     await platform.drill.drill(NOW + timedelta(hours=1))
     assert [level for level, _ in await said(NOW + timedelta(hours=2))] == ["ok"]

@@ -62,7 +62,7 @@ async def examined(
     ("settings", "level", "words"),
     [
         ({"public_url": "http://localhost:1", "instances_url": "http://localhost:1"}, Level.BAD, "Semi-trusted mode"),
-        ({"public_url": "http://lab.org", "instances_url": "http://run.org"}, Level.BAD, "in the clear"),
+        ({"public_url": "http://lab.org", "instances_url": "http://run.org"}, Level.BAD, "unencrypted"),
         ({}, Level.WARN, "Two ports of one host"),
         (NAMES, Level.OK, "two origins"),
         (WILDCARD, Level.OK, "a host name for each instance"),
@@ -94,9 +94,9 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     for subject in ("files", "engine", "cgroups"):
         assert found[subject][0] is Level.OK, found[subject]
     assert found["rights"][0] is Level.WARN
-    assert "It answers, and is whole." in found["database"][1]
+    assert "It responds and is intact." in found["database"][1]
     assert "Limits of homes" in found["homes"][1]
-    assert "Nothing speaks TLS" in found["certificate"][1]
+    assert "There is no TLS" in found["certificate"][1]
     assert found["sign-in"][0] is Level.WARN
     assert found["mail"] == (Level.WARN, found["mail"][1])
     assert "outbox" in found["mail"][1]
@@ -241,7 +241,7 @@ exec {sys.executable} -m launchpad doctor --json --config {settings}
 async def test_a_helper_of_an_older_version_is_told(tmp_path: Path) -> None:
     class Older(FakeRuntime):
         async def network(self) -> NetworkFacts:
-            raise HelperRefused("The server's helper refused: it has no such verb.")
+            raise HelperRefused("The server's helper refused: there is no such call.")
 
     found = await examined(tmp_path, NAMES, Older("test"))
     assert found["network"][0] is Level.BAD

@@ -52,8 +52,8 @@ def levels(found: list[Finding]) -> list[Level]:
         ({"outlives_restart": False}, [Level.WARN], '"live-restore": true'),
         ({"outlives_restart": None}, [Level.OK], ""),
         ({"security": ("apparmor",)}, [Level.WARN], "seccomp is off"),
-        ({"security": ("seccomp", "userns")}, [Level.BAD], "none can write its home"),
-        ({"security": ("seccomp", "rootless")}, [Level.BAD], "none can write its home"),
+        ({"security": ("seccomp", "userns")}, [Level.BAD], "none can write to its home folder"),
+        ({"security": ("seccomp", "rootless")}, [Level.BAD], "none can write to its home folder"),
     ],
 )
 def test_the_engine_itself(changes: dict[str, Any], expected: list[Level], words: str) -> None:
@@ -67,10 +67,10 @@ def test_the_engine_itself(changes: dict[str, Any], expected: list[Level], words
     [
         ({}, True, [Level.OK], "version 2, by systemd"),
         ({"cgroup_version": "1"}, True, [Level.WARN], "unified_cgroup_hierarchy"),
-        ({"cgroup_version": ""}, True, [Level.OK], "Not looked at"),
-        ({"can_limit_memory": False}, True, [Level.BAD], "Limits of memory are not in force"),
-        ({"can_limit_cpus": False}, True, [Level.BAD], "Limits of cores are not in force"),
-        ({"can_limit_pids": False}, True, [Level.BAD], "Limits of processes are not in force"),
+        ({"cgroup_version": ""}, True, [Level.OK], "Not checked"),
+        ({"can_limit_memory": False}, True, [Level.BAD], "Limits of memory are not enforced"),
+        ({"can_limit_cpus": False}, True, [Level.BAD], "Limits of cores are not enforced"),
+        ({"can_limit_pids": False}, True, [Level.BAD], "Limits of processes are not enforced"),
         ({"can_limit_swap": False}, True, [Level.BAD], "swapaccount=1"),
         ({"can_limit_swap": False}, False, [Level.WARN], "this server has none"),
         ({"can_limit_swap": None, "can_limit_pids": None}, True, [Level.OK], ""),
@@ -100,7 +100,7 @@ async def asked(platform: Platform) -> list[Finding]:
 async def test_limits_of_running_instances_are_held_against_the_record(world: World) -> None:
     platform = await world.open()
     (none,) = await asked(platform)
-    assert "Not looked at: no instance runs" in none.text
+    assert "Not checked: no instance is running" in none.text
     anna, _ = await sign_in(platform, world.letters, "anna@example.org")
     instance = await launch(platform, anna, memory_bytes=2 * GB, cpus=2)
     await reaches(platform, instance.id, State.RUNNING)
@@ -113,8 +113,8 @@ async def test_limits_of_running_instances_are_held_against_the_record(world: Wo
     (bad,) = await asked(platform)
     assert bad.level is Level.BAD
     assert (
-        f"Instance {instance.id} is not held to its size: memory 2 GB instead of 1 GB; cores 2 instead of 1" in bad.text
-    )
+        f"The limits of instance {instance.id} are not enforced: memory 2 GB instead of 1 GB; cores 2 instead of 1"
+    ) in bad.text
 
 
 async def test_what_an_instance_may_take_beyond_its_record(world: World) -> None:
@@ -145,7 +145,7 @@ async def test_what_an_instance_may_take_beyond_its_record(world: World) -> None
 @pytest.mark.parametrize(
     ("facts", "rules", "version", "expected", "words"),
     [
-        (NetworkFacts(exists=False), "enforced", "27.0", [Level.OK], "Not looked at: there is none yet"),
+        (NetworkFacts(exists=False), "enforced", "27.0", [Level.OK], "Not checked: there is no network yet"),
         (NetworkFacts(exists=True, shielded=True), "enforced", "20.10.24", [Level.OK], "only this server reaches them"),
         (
             NetworkFacts(exists=True, gaps=("a chain",), shielded=True),
@@ -171,11 +171,11 @@ async def test_the_network_and_its_rules(
 
 
 async def test_a_gap_that_mending_does_not_close_is_bad(world: World) -> None:
-    world.runtime.network_facts = NetworkFacts(exists=True, gaps=("INPUT lets packets pass",), shielded=True)
+    world.runtime.network_facts = NetworkFacts(exists=True, gaps=("INPUT accepts packets",), shielded=True)
     world.runtime.stubborn_gaps = True
     (found,) = await network("network", world.runtime, tables({}))
     assert found.level is Level.BAD
-    assert "INPUT lets packets pass" in found.text
+    assert "INPUT accepts packets" in found.text
 
 
 def test_who_has_the_engines_socket() -> None:

@@ -99,7 +99,7 @@ def test_this_machines_own_sockets_are_found() -> None:
 def test_without_the_kernels_word_no_port_is_called_closed(tmp_path: Path) -> None:
     assert listeners(tmp_path) is None
     (said,) = ports("ports", tables(HTTPS), None)
-    assert "Not looked at" in said.text
+    assert "Not checked" in said.text
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_an_nginx_that_is_down_is_told_where_no_certificate_tells_it(
 ) -> None:
     found = ports("ports", tables(settings), [Listener(port, "127.0.0.1") for port in there])
     assert levels(found) == [Level.BAD if missing else Level.OK]
-    assert (f"Nobody listens on {missing}," in found[0].text) is bool(missing)
+    assert (f"Nothing listens on {missing}," in found[0].text) is bool(missing)
 
 
 def test_each_kind_of_open_port_is_told_by_itself() -> None:
@@ -195,7 +195,7 @@ def test_a_real_file_system_that_fills_up(small_disk: Path, tmp_path: Path) -> N
         (small_disk / f"{number}").touch()
     (bytes_, files_) = said()
     assert bytes_.level is Level.BAD
-    assert "files can still be made" in files_.text
+    assert "files can still be created" in files_.text
 
 
 def test_what_cannot_be_looked_at_is_not_called_well(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_nginx_site_that_is_not_ours_to_judge(tmp_path: Path, kind: str) -> None
         site.write_text("anything")
     (said,) = nginx("nginx", settings, site)
     assert said.level is Level.OK
-    assert "Not looked at" in said.text
+    assert "Not checked" in said.text
 
 
 # -- sweeps and units --------------------------------------------------------------------------------------------------
@@ -378,7 +378,7 @@ def test_timers_and_failed_units(states: dict[str, str], expected: list[Level], 
 
 async def test_without_systemd_its_units_are_not_called_well(tmp_path: Path) -> None:
     (said,) = await services("services", tmp_path / "none")
-    assert "systemd does not run here" in said.text
+    assert "systemd is not running here" in said.text
 
 
 # -- versions ----------------------------------------------------------------------------------------------------------

@@ -21,19 +21,25 @@ SES = MailSettings.model_validate(
 
 
 def refusal(step: str, reply: int | None = None) -> MailUnavailable:
-    return MailUnavailable("The mail server did not take the mail.", step=step, reply=reply)
+    return MailUnavailable("The mail server did not accept the mail.", step=step, reply=reply)
 
 
 @pytest.mark.parametrize(
     ("settings", "step", "reply", "text", "what_to_do"),
     [
-        (RELAY, Step.CONNECT, None, "relay.institute.edu, port 25, cannot be connected to", "close port 25"),
-        (SES, Step.CONNECT, None, "port 587, cannot be connected to", "whether a firewall"),
-        (SES, Step.TLS, None, "could not be protected", "mail.ca_file"),
+        (RELAY, Step.CONNECT, None, "relay.institute.edu, port 25, cannot be reached", "connections to port 25"),
+        (SES, Step.CONNECT, None, "port 587, cannot be reached", "whether a firewall"),
+        (SES, Step.TLS, None, "could not be encrypted", "mail.ca_file"),
         (SES, Step.LOG_IN, 535, "the log-in of AKIA was refused; it answered 535", "not an access key"),
-        (RELAY, Step.SENDER, 550, "the sender lab@institute.edu was refused; it answered 550", "Ask who runs"),
+        (
+            RELAY,
+            Step.SENDER,
+            550,
+            "the sender lab@institute.edu was refused; its response was 550",
+            "Ask the administrators of that mail server",
+        ),
         (RELAY, Step.RECIPIENT, 450, "the recipient was refused; it answered 450", "try again"),
-        (RELAY, Step.RECIPIENT, 550, "it answered 550", "Ask who runs"),
+        (RELAY, Step.RECIPIENT, 550, "its response was 550", "Ask the administrators of that mail server"),
         (SES, Step.MESSAGE, 554, "the mail itself was refused", "sandbox"),
         (SES, Step.RECIPIENT, 554, "the recipient was refused", "sandbox"),
     ],

@@ -140,7 +140,7 @@ async def test_the_home_may_hold_what_its_user_could_choose(world: World, platfo
 
 def test_gaps_are_told_with_the_way_out() -> None:
     rows = [OriginalUser(f"user{n}", None, False, None, None) for n in range(10)]
-    with pytest.raises(InvalidInput, match=r"of: 'user0', .* and 2 more.*--domain.*--skip NAME"):
+    with pytest.raises(InvalidInput, match=r"are not known: 'user0', .* and 2 more.*--domain.*--skip NAME"):
         without_gaps(people_of(rows))
     assert len(without_gaps(people_of(rows, domain="x.edu"))) == 10
 
@@ -152,9 +152,9 @@ def test_whose_a_folder_is() -> None:
         "g=h": ["a@x.edu"],
     }
     for wrong in ("f", "=a@x.edu", "f=", "f=alice"):
-        with pytest.raises(InvalidInput, match="does not say whose folder it is"):
+        with pytest.raises(InvalidInput, match="does not name the new owner"):
             parse_assignments([wrong], people)
-    with pytest.raises(InvalidInput, match="nobody with the address c@x"):
+    with pytest.raises(InvalidInput, match="no user with the address c@x"):
         parse_assignments(["f=c@x.edu"], people)
 
 
@@ -230,7 +230,7 @@ async def test_a_folder_that_is_a_link_is_told_and_not_taken(world: World, platf
     (account,) = await platform.importing.register([eve], START)
     brought = await bring(files_of(world), eve, account)
     assert (brought.files, brought.done) == (0, False)
-    assert "is a link or no folder" in brought.notes[0]
+    assert "is a link or not a folder" in brought.notes[0]
     assert list(world.homes_root.iterdir()) == []
 
 
@@ -273,7 +273,7 @@ async def test_what_does_not_fit_is_told_before_anything_is_written(world: World
     (folder / "big").write_bytes(b"x" * 100_000)
     brought = await bring(files_of(world, homes=homes), ann, account)
     assert (brought.files, brought.done) == (0, False)
-    assert "Not enough room: 101.7 KB to bring, the home's limit leaves 6.8 KB." in brought.notes[0]
+    assert "Not enough space: 101.7 KB to import, the home folder's limit leaves 6.8 KB." in brought.notes[0]
     assert not (world.homes_root / "ann" / "big").exists()
 
 

@@ -301,7 +301,7 @@ async def test_who_waits_for_more_than_there_is_any_longer_does_not_hold_up_the_
     failed = await restarted.instances.get_any(large.id)
     assert (failed.state, failed.reason, failed.ended_at) == (
         State.FAILED,
-        "this server can no longer promise as much in all; launch a smaller one",
+        "this server can no longer provide this size; launch a smaller one",
         world.clock(),
     )
     await reaches(restarted, small.id, State.RUNNING)
@@ -412,7 +412,7 @@ async def test_a_home_that_cannot_be_used_fails_the_launch_with_the_reason_and_i
     else:
         world.homes_root.rmdir()
     failed = await reaches(platform, (await launch(platform, alice)).id, State.FAILED)
-    expected = {"foreign": "belongs to somebody else", "no root": "does not exist"}.get(kind, "not a directory")
+    expected = {"foreign": "belongs to another user", "no root": "does not exist"}.get(kind, "not a directory")
     assert expected in str(failed.reason)
     assert world.runtime.starts == []
     if kind == "foreign":
@@ -451,7 +451,7 @@ async def test_a_gpu_that_the_server_cannot_give_fails_the_launch_with_that_reas
     platform = await world.open()
     owner, _ = await sign_in(platform, world.letters, "gina@example.org")
     failed = await reaches(platform, (await launch(platform, owner)).id, State.FAILED)
-    assert str(failed.reason).startswith("This environment works with a GPU, and this server cannot give it one.")
+    assert str(failed.reason).startswith("This environment needs a GPU, and this server has none available.")
     world.runtime.has_gpus = True
     running = await reaches(platform, (await launch(platform, owner)).id, State.RUNNING)
     assert world.runtime._running[running.id].spec.gpus == ("0",)
@@ -665,7 +665,7 @@ async def test_nothing_is_decided_while_the_engine_is_away(world: World, platfor
     instance = await launched(platform, alice)
     world.runtime.go_down()
     outcomes = await platform.sweep.sweep(world.clock())
-    assert [outcome.action for outcome in outcomes] == ["engine not asked"]
+    assert [outcome.action for outcome in outcomes] == ["engine unavailable"]
     with pytest.raises(LaunchpadError):
         await platform.carrier.reconcile_all()
     assert (await platform.instances.get_any(instance.id)).state is State.RUNNING

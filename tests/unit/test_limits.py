@@ -91,7 +91,9 @@ def test_admitting_only_what_has_room_never_promises_too_much(wishes: list[tuple
 
 def test_without_a_quota_only_the_number_of_instances_counts() -> None:
     assert quota_problems(Quota(), 2, Use(900 * GB, 90, 1), ONE) == {}
-    assert quota_problems(Quota(), 2, Use(0, 0, 2), ONE) == {"instances": "you may run 2 at once and have 2; stop one"}
+    assert quota_problems(Quota(), 2, Use(0, 0, 2), ONE) == {
+        "instances": "you can run 2 at the same time and have 2; stop one first"
+    }
 
 
 def test_a_users_own_number_of_instances_beats_the_default() -> None:

@@ -149,7 +149,7 @@ async def test_a_sweep_takes_reports_about_people_who_were_mailed(world: World, 
     ):
         world.mailbox.put(content)
     outcomes = await platform.sweep.sweep(world.clock())
-    assert [(one.action, one.reason) for one in outcomes] == [("reports taken", "mails that did not arrive: 2")]
+    assert [(one.action, one.reason) for one in outcomes] == [("bounces read", "undelivered mails: 2")]
     assert sorted(await listed(platform)) == [
         (ALICE, FailureKind.BOUNCED, "5.2.2", 1),
         ("new@b.org", FailureKind.BOUNCED, "5.1.1", 1),
@@ -204,7 +204,7 @@ async def test_a_mailbox_that_is_down_stops_no_sweep_and_is_told(world: World, p
     world.mailbox.is_down = True
     world.clock.now += timedelta(days=1)
     outcomes = await platform.sweep.sweep(world.clock())
-    assert [one.action for one in outcomes] == ["expired", "reports not taken"]
+    assert [one.action for one in outcomes] == ["expired", "bounces not read"]
     await reaches(platform, instance.id, State.EXPIRED)
     assert "could not be read" in str(await platform.bounces.problem())
     world.mailbox.is_down = False
@@ -220,7 +220,7 @@ async def test_what_cannot_be_marked_as_read_is_still_counted_once(world: World,
     world.mailbox.put(report(ALICE))
     world.mailbox.is_read_only = True
     outcomes = await platform.sweep.sweep(world.clock())
-    assert [one.action for one in outcomes] == ["reports not taken"]
+    assert [one.action for one in outcomes] == ["bounces not read"]
     assert await platform.bounces.problem()
     world.mailbox.is_read_only = False
     world.clock.now += timedelta(minutes=5)

@@ -56,7 +56,7 @@ def test_going_back_is_refused_with_the_reason(settings: Settings) -> None:
     for installed in ("99.0", "0.1.1", "0.10.0"):
         with pytest.raises(Conflict, match=f"Version {installed} is installed, and this is the older"):
             releases.check(settings, installed)
-    with pytest.raises(Conflict, match="“latest” is no version"):
+    with pytest.raises(Conflict, match="“latest” is not a version of this program"):
         releases.check(settings, "latest")
 
 
@@ -88,7 +88,7 @@ def test_an_upgrade_that_changed_the_tables_is_undone(settings: Settings) -> Non
 def test_one_that_did_not_loses_nothing(settings: Settings) -> None:
     releases.keep(settings)
     run(settings, note("since"))
-    assert "nothing had to be put back" in releases.go_back(settings)
+    assert "nothing had to be restored" in releases.go_back(settings)
     assert notes(settings) == ["since"]
 
 

@@ -149,7 +149,7 @@ def test_a_file_in_another_encoding(tmp_path: Path) -> None:
 
 def test_a_syntax_error_names_its_line(written: Written) -> None:
     [said] = mistakes(written("[sign_in]\ncode_minutes = = 5\n"))
-    assert said.startswith("launchpad.toml: this is not TOML: ")
+    assert said.startswith("launchpad.toml: this is not valid TOML: ")
     assert "line 2" in said
 
 
@@ -167,7 +167,7 @@ def test_a_syntax_error_names_its_line(written: Written) -> None:
         ("zzz = 1", "line 1: zzz: there is no such setting"),
         ("sign_in.code_minutes = 100", "line 1: sign_in.code_minutes: Input should be less than or equal to 60"),
         ("[engine.host]\nx = 1", "line 1: engine.host: Input should be a valid string"),
-        ("[[mounts]]\nname = 'a'\nsource = '/a'", "line 1: mounts[0].target: this setting is needed"),
+        ("[[mounts]]\nname = 'a'\nsource = '/a'", "line 1: mounts[0].target: this setting is required"),
     ],
 )
 def test_a_key_that_does_not_exist_or_is_missing(written: Written, text: str, said: str) -> None:
@@ -185,7 +185,7 @@ def test_a_key_that_does_not_exist_or_is_missing(written: Written, text: str, sa
         ("mail.password", '"changeme"', "this is still the placeholder of an example; put the real secret here"),
         ("mail.password", '"<change-me>"', "this is still the placeholder of an example; put the real secret here"),
         ("web.metrics_token", '"TODO"', "this is still the placeholder of an example; put the real secret here"),
-        ("homes.root", '"home"', "write the whole path, from / on"),
+        ("homes.root", '"home"', "write an absolute path, beginning with /"),
         ("homes.root", "5", "write a path"),
         ("engine.port_range", '"20000"', "give two ports between 1024 and 65535, the smaller first, like 20000-29999"),
         ("engine.port_range", '"80-90"', "give two ports between 1024 and 65535, the smaller first, like 20000-29999"),
@@ -221,7 +221,7 @@ def test_a_value_that_does_not_fit_is_named_by_line_and_key(written: Written, ke
 @pytest.mark.parametrize("value", ["*.edu", "@", "nus", "x.edu/y", "büro.de", "a@b.org"])
 def test_an_allowed_domain_is_written_exactly(written: Written, value: str) -> None:
     [said] = mistakes(written(f"[sign_in]\nallowed_domains = ['ok.edu', '{value}']"))
-    assert said.startswith("launchpad.toml, line 2: sign_in.allowed_domains[1]: write the part behind the @")
+    assert said.startswith("launchpad.toml, line 2: sign_in.allowed_domains[1]: write the part after the @")
 
 
 def test_every_mistake_is_told_at_once_and_each_only_once(written: Written) -> None:
@@ -245,7 +245,9 @@ name = "b"
 source = "b"
 target = "/b"
 """
-    assert mistakes(written(text)) == ["launchpad.toml, line 7: mounts[1].source: write the whole path, from / on"]
+    assert mistakes(written(text)) == [
+        "launchpad.toml, line 7: mounts[1].source: write an absolute path, beginning with /"
+    ]
 
 
 def test_a_user_name_without_a_password_is_refused(written: Written) -> None:
@@ -293,12 +295,12 @@ def test_settings_that_do_not_fit_together_name_both_keys(written: Written) -> N
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("https://*.lab.example.org", "write a host name an instance like https://{instance}.lab.example.org"),
-        ("https://x{instance}.lab.example.org", "write a host name an instance like"),
-        ("https://lab.{instance}.example.org", "write a host name an instance like"),
-        ("https://{instance}.{instance}.org", "write a host name an instance like"),
-        ("https://{user}.lab.example.org", "write a host name an instance like"),
-        ("https://{instance}.10.0.0.1", "an address of numbers has no host names below it"),
+        ("https://*.lab.example.org", "write a host name for each instance, like https://{instance}.lab.example.org"),
+        ("https://x{instance}.lab.example.org", "write a host name for each instance, like"),
+        ("https://lab.{instance}.example.org", "write a host name for each instance, like"),
+        ("https://{instance}.{instance}.org", "write a host name for each instance, like"),
+        ("https://{user}.lab.example.org", "write a host name for each instance, like"),
+        ("https://{instance}.10.0.0.1", "an IP address has no subdomains"),
         ("https://{instance}.lab.example.org/x", "only scheme, host name and port belong here"),
     ],
 )
@@ -342,11 +344,11 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(written: Written) 
             "sign_in.login_hours: Input should be a valid integer, unable to parse string as an integer",
         ),
         ("LAUNCHPAD_SIGN_IN", "[]", "sign_in: this is a table; write its keys below a header in [ ]"),
-        ("LAUNCHPAD_MOUNTS", '[{"name":"a","target":"/a"}]', "mounts[0].source: this setting is needed"),
+        ("LAUNCHPAD_MOUNTS", '[{"name":"a","target":"/a"}]', "mounts[0].source: this setting is required"),
         (
             "LAUNCHPAD_ENVIRONMENTS",
             '[{"name":"rstudio","home":"x"}]',
-            "environments.rstudio.home: write the whole path, from / on",
+            "environments.rstudio.home: write an absolute path, beginning with /",
         ),
     ],
 )
@@ -446,7 +448,7 @@ home = "/home/own"
     [
         ("user = 'root'", 7, "user: write uid:gid as numbers, or {uid} for the owner's"),
         ("health_path = 'x'", 7, "health_path: write a path that begins with / or {root_path}"),
-        ("start_path = 'x'", 7, "start_path: write the whole path, from / on"),
+        ("start_path = 'x'", 7, "start_path: write an absolute path, beginning with /"),
         ("capabilities = ['sys_admin']", 7, "capabilities[0]: write it like CHOWN, without CAP_"),
         ("prefix = 'drop'", 7, "prefix: Input should be 'keep' or 'strip'"),
         ("pids_limit = 1", 7, "pids_limit: Input should be greater than or equal to 16"),
@@ -481,7 +483,7 @@ def test_gpus_are_all_a_number_or_ids(written: Written, wrong: str) -> None:
 
 def test_a_key_that_an_entry_lacks_is_named_at_its_table(written: Written) -> None:
     text = "[[environments]]\nname = 'rstudio'\n" + OWN.replace("port = 80\n", "")
-    assert mistakes(written(text)) == ["launchpad.toml, line 3: environments.own.port: this setting is needed"]
+    assert mistakes(written(text)) == ["launchpad.toml, line 3: environments.own.port: this setting is required"]
 
 
 @pytest.mark.parametrize(
@@ -498,7 +500,7 @@ def test_an_entrys_name_fits_urls_and_labels(name: str, said: str) -> None:
     [
         ("environments = 3", "line 1: environments: write a list, in [ ]"),
         ("environments = [3]", "line 1: environments[0]: this is a table; write its keys below a header in [ ]"),
-        ("[[environments]]\nenabled = false", "line 1: environments[2].name: this setting is needed"),
+        ("[[environments]]\nenabled = false", "line 1: environments[2].name: this setting is required"),
     ],
 )
 def test_a_catalogue_of_another_shape_is_refused(written: Written, text: str, said: str) -> None:
@@ -515,5 +517,5 @@ def test_a_catalogue_of_another_shape_is_refused(written: Written, text: str, sa
 def test_what_is_not_in_this_version_is_refused_at_the_start_and_not_ignored(
     tmp_path: Path, section: str, key: str, value: str
 ) -> None:
-    with pytest.raises(SettingsError, match=rf"^{section}\.{key}: “{value}” is not in this version"):
+    with pytest.raises(SettingsError, match=rf"^{section}\.{key}: “{value}” is not supported in this version"):
         build_platform(tables({"state_dir": tmp_path, section: {key: value}}))

@@ -77,7 +77,7 @@ def test_anything_else_is_not(written: str) -> None:
 
 @pytest.mark.parametrize("written", ["0.0.0.0/0", "10.0.0.0/7", "::/0", "2000::/3"])
 def test_a_range_of_almost_everybody_is_not(written: str) -> None:
-    with pytest.raises(SettingsError, match="this would believe almost anybody"):
+    with pytest.raises(SettingsError, match="this would trust almost everybody"):
         behind(NAMES, trusted=[written])
 
 
@@ -91,7 +91,7 @@ def test_a_range_of_almost_everybody_is_not(written: str) -> None:
         ({}, {"tls": "outer", "trusted": TRUSTED}, "public_url and instances_url must be https addresses"),
         (PORTS, {"tls": "outer", "trusted": TRUSTED}, "must be two ports as well"),
         (PORTS, {"trusted": TRUSTED, "listen": 9443}, "must be two ports as well"),
-        (ONE, {"trusted": TRUSTED, "instances_listen": 9443}, "the same, so proxy.instances_listen has no use"),
+        (ONE, {"trusted": TRUSTED, "instances_listen": 9443}, "the same, so proxy.instances_listen has no effect"),
         (NAMES, {"trusted": TRUSTED, "listen": 0}, "proxy.listen: Input should be greater than or equal to 1"),
         (NAMES, {"trusted": TRUSTED, "tls": "there"}, 'proxy.tls: choose "here" or "outer"'),
         (NAMES, {"trusted": "10.1.2.3"}, r"proxy.trusted: write a list, in [ ]"),

@@ -94,7 +94,7 @@ def test_a_broken_key_is_refused_and_not_replaced(state: StateDir, content: str)
 
 def test_an_empty_deployment_id_is_refused(state: StateDir) -> None:
     (state.path / "deployment-id").write_text("\n")
-    with pytest.raises(StoreUnavailable, match="deployment-id is cut short"):
+    with pytest.raises(StoreUnavailable, match="deployment-id is incomplete"):
         StateDir(state.path)
 
 

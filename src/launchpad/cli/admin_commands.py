@@ -70,25 +70,25 @@ def _change(config: Any, email: str, change: UserChange) -> None:
 
 @users.command("role")
 def set_role(email: Email, role: Role, config: ConfigOption = None) -> None:
-    """Make somebody an administrator, or a user again."""
+    """Make a user an administrator, or a normal user again."""
     _change(config, email, UserChange(role=role))
 
 
 @users.command("suspend")
 def suspend(email: Email, config: ConfigOption = None) -> None:
-    """End somebody's logins and instances and let them in no more; their files stay."""
+    """Sign a user out, stop their instances and refuse further sign-ins; their files are kept."""
     _change(config, email, UserChange(status=UserStatus.SUSPENDED))
 
 
 @users.command("activate")
 def activate(email: Email, config: ConfigOption = None) -> None:
-    """Let a suspended user in again."""
+    """Allow a suspended user to sign in again."""
     _change(config, email, UserChange(status=UserStatus.ACTIVE))
 
 
 @users.command("sign-out")
 def sign_out_user(email: Email, config: ConfigOption = None) -> None:
-    """End all of somebody's logins; they may sign in again."""
+    """Sign a user out everywhere; they can sign in again."""
 
     async def work(platform: Platform) -> int:
         user = await platform.users.by_email(email)
@@ -101,11 +101,13 @@ def sign_out_user(email: Email, config: ConfigOption = None) -> None:
 @users.command("passkeys")
 def user_passkeys(
     email: Email,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove all of them, as after a lost device.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove all of them, for example after a device was lost.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show somebody's passkeys, or remove them."""
+    """Show a user's passkeys, or remove them."""
 
     async def work(platform: Platform) -> list[Mapping[str, Any]]:
         user = await platform.users.by_email(email)
@@ -118,12 +120,12 @@ def user_passkeys(
     if remove:
         out.print(f"{email}: {len(rows)} passkey{'' if len(rows) == 1 else 's'} removed", markup=False)
     else:
-        show_table(rows, ("name", "added", "last_used"), as_json=as_json, empty="There are none.")
+        show_table(rows, ("name", "added", "last_used"), as_json=as_json, empty="No passkeys.")
 
 
 @instances.command("list")
 def list_instances(
-    with_ended: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
+    with_ended: Annotated[bool, typer.Option("--all", help="Include ended instances.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -163,7 +165,7 @@ def instance_log(instance_id: InstanceId, config: ConfigOption = None) -> None:
 
 @instances.command("stop")
 def stop_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
-    """Stop an instance, giving it its time to save."""
+    """Stop an instance; it gets time to save."""
 
     async def work(platform: Platform) -> str:
         await platform.instances.stop_any(instance_id, CLI, platform.now())
@@ -178,7 +180,7 @@ def stop_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
 def extend_instance(
     instance_id: InstanceId, days: Annotated[int, typer.Argument(help="Days to add.")], config: ConfigOption = None
 ) -> None:
-    """Let an instance live longer."""
+    """Extend an instance."""
 
     async def work(platform: Platform) -> str:
         instance = await platform.instances.extend_any(instance_id, days, CLI, platform.now())
@@ -247,4 +249,4 @@ def audit(
     if not as_json:
         rows = [{**row, "subject": _subject(row), "details": details_in_words(row["details"])} for row in rows]
     columns = ("at", "actor", "client", "action", "subject", "details")
-    show_table(rows, columns, as_json=as_json, empty="Nothing recorded.")
+    show_table(rows, columns, as_json=as_json, empty="No entries.")

@@ -33,7 +33,7 @@ RESTORED_SETTINGS = "launchpad.toml.restored"
 
 def backup(
     config: ConfigOption = None,
-    to: Annotated[Path | None, typer.Option("--to", help="Folder; else the one of the settings.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder (default: backup.folder in the settings).")] = None,
 ) -> None:
     """Write a backup of database, keys and settings; the homes are for your own tool (docs/howto/backup.md)."""
     configure_logging()
@@ -42,7 +42,7 @@ def backup(
     folder = to or settings.backup.folder
     try:
         if settings.database_url:
-            raise Conflict("The database is not the one in state_dir: back it up with its own tools (pg_dump).")
+            raise Conflict("The database is not in state_dir: back it up with its own tools (pg_dump).")
         state = StateDir(settings.state_dir)
         now = datetime.now(UTC)
         made = backups.create(
@@ -59,9 +59,9 @@ def backup(
         fail(error)
     out.print(str(made), soft_wrap=True, markup=False)
     if not settings.backup.recipients:
-        err.print("Not encrypted, so without keys and settings; name a key in backup.recipients.", markup=False)
+        err.print("Not encrypted, therefore without keys and settings; add a key to backup.recipients.", markup=False)
     if removed:
-        err.print(f"Removed {removed} older ones.", markup=False)
+        err.print(f"Removed {removed} older backups.", markup=False)
 
 
 def restore(
@@ -70,7 +70,7 @@ def restore(
     identity: Annotated[
         Path | None, typer.Option("--identity", help="File with the private key of age, for an encrypted backup.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether the backup could be brought back.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check whether the backup can be restored.")] = False,
 ) -> None:
     """Bring a backup back. Nobody is signed in afterwards; what was there is kept beside it."""
     configure_logging()
@@ -111,17 +111,17 @@ def report_failure(
         host = socket.gethostname()
         lines = (
             f"{unit} failed on {host}.",
-            f"What it said: sudo journalctl -u {unit} -n 50",
-            "What else is wrong, if anything: sudo launchpad doctor",
+            f"Its log: sudo journalctl -u {unit} -n 50",
+            "Check the whole server: sudo launchpad doctor",
         )
         return await platform.reports.send(f"{unit} failed", lines, platform.now())
 
-    _say([f"Told {', '.join(with_platform(config, work))}."])
+    _say([f"Notified {', '.join(with_platform(config, work))}."])
 
 
 def _insist_on_quiet(settings: Settings) -> None:
     if living_carriers(settings.state_dir):
-        fail(Conflict("The portal, a sweep or another command is at work here; stop it first."))
+        fail(Conflict("The portal, a sweep or another command is using this state directory; stop it first."))
 
 
 async def _hand_over(settings: Settings, deployment_id: str) -> None:
@@ -161,7 +161,7 @@ def _bring_back(settings: Settings, found: Backup, now: datetime) -> None:
                 beside.write_bytes(found.files[backups.SETTINGS])
             except OSError as error:
                 raise StoreUnavailable(f"{beside} cannot be written: {error.strerror}.") from error
-            _say([f"The settings of then are in {beside}; those of this server were not changed."])
+            _say([f"The settings from the backup are in {beside}; the settings of this server were not changed."])
         _say(asyncio.run(_reconcile(settings, found.manifest.created_at)))
     except LaunchpadError as error:
         fail(error)
@@ -186,11 +186,11 @@ async def _containers(platform: Platform) -> list[str]:
         for outcome in await platform.carrier.reconcile_all():
             said.append(f"Instance {outcome.instance_id}: {outcome.action} ({outcome.reason}).")
         said += [
-            f"Instance {one}: ended, since the backup does not know it." for one in await platform.carrier.end_unknown()
+            f"Instance {one}: ended, because it is not in the backup." for one in await platform.carrier.end_unknown()
         ]
         await platform.carrier.wait()
     except LaunchpadError as error:
-        said.append(f"Containers were not looked at: {error.detail} The next sweep does it.")
+        said.append(f"Containers were not checked: {error.detail} The next sweep will do it.")
     return said
 
 
@@ -202,7 +202,7 @@ def _identities(path: Path) -> list[str]:
     found = re.findall(r"^\s*(AGE-SECRET-KEY-1[0-9A-Z]+)\s*$", text, re.MULTILINE)
     if not found:
         raise BackupUnusable(
-            f"{path} holds no private key of age in the clear: a line that begins with AGE-SECRET-KEY-1. If it is "
+            f"{path} contains no unencrypted private key of age: a line that begins with AGE-SECRET-KEY-1. If it is "
             "protected by a passphrase, decrypt it first (age --decrypt)."
         )
     return found

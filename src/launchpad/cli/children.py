@@ -50,7 +50,7 @@ class Child:
             return ""
         with self._log.open(encoding="utf-8", errors="replace") as file:
             lines = deque(file, TAIL_LINES)
-        return f"Its last words ({self._log}):\n{''.join(lines)}" if lines else ""
+        return f"Its last log lines ({self._log}):\n{''.join(lines)}" if lines else ""
 
 
 async def start_child(

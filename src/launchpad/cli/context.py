@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="Settings file; else LAUNCHPAD_CONFIG, else /etc/launchpad/launchpad.toml."),
+    typer.Option("--config", help="Settings file (default: LAUNCHPAD_CONFIG, or /etc/launchpad/launchpad.toml)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -81,7 +81,7 @@ def as_portal(settings: Settings, work: Callable[[], Any]) -> Any:
         said = line.read()
     child.join()
     if child.exitcode is None or child.exitcode < 0:
-        raise LaunchpadError("What concerns the portal's state was not finished: its process was killed.")
+        raise LaunchpadError("The work on the portal's state was not completed: its process was killed.")
     if child.exitcode > 0:
         raise typer.Exit(child.exitcode)
     answer = json.loads(said)  # never pickled: root would run what it says

@@ -21,7 +21,7 @@ app = typer.Typer(help="What is wrong, and what to do about it.", invoke_without
 
 @app.callback()
 def doctor(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Look at everything the platform depends on; the exit code is 1 when something is bad."""
+    """Check everything the platform depends on; the exit code is 1 if there is a problem."""
     if context.invoked_subcommand is not None:
         return
 
@@ -47,7 +47,7 @@ def mail(
     to: Annotated[str, typer.Option("--to", help="Address that the test mail goes to.")],
     config: ConfigOption = None,
 ) -> None:
-    """Send a mail, now and without retries, and say what became of it."""
+    """Send a test mail now, without retries, and report the result."""
 
     async def work(platform: Platform) -> str:
         return await platform.doctor.send_mail(to, platform.now())

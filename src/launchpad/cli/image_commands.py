@@ -16,7 +16,7 @@ app = typer.Typer(help="Images of the environments.", no_args_is_help=True, add_
 
 @app.command("build")
 def build(
-    names: Annotated[list[str] | None, typer.Argument(help="Recipes; all of them when none is named.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes (default: all).")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Build images from their recipes, for servers that cannot pull. One whose recipe is unchanged is reused."""
@@ -30,7 +30,7 @@ def build(
 
 @app.command("pull")
 def pull(config: ConfigOption = None) -> None:
-    """Fetch the images that the settings name."""
+    """Pull the images named in the settings."""
 
     async def work(images: ImageService, catalogue: list[Environment]) -> None:
         async for progress in images.pull([environment.image for environment in catalogue]):

@@ -33,25 +33,26 @@ COLUMNS = ("email", "account", "username", "folder", "files", "size", "kept", "r
 def import_original(
     database: Annotated[Path, typer.Argument(help="The original's database, db.sqlite3.")],
     user_data: Annotated[
-        Path | None, typer.Option("--user-data", help="Its folder user_data; without it, only people are brought.")
+        Path | None, typer.Option("--user-data", help="Its folder user_data; without it, only users are imported.")
     ] = None,
     domain: Annotated[
-        str | None, typer.Option("--domain", help="What comes behind the @ of user names that are no addresses.")
+        str | None, typer.Option("--domain", help="Domain for user names that are not e-mail addresses.")
     ] = None,
     skip: Annotated[
-        list[str] | None, typer.Option("--skip", metavar="NAME", help="Somebody to leave out, by the old name.")
+        list[str] | None, typer.Option("--skip", metavar="NAME", help="User to skip, by the old name.")
     ] = None,
     folder: Annotated[
         list[str] | None,
-        typer.Option("--folder", metavar="FOLDER=ADDRESS", help="Whose a folder becomes that several people had."),
+        typer.Option("--folder", metavar="FOLDER=ADDRESS", help="New owner of a folder that several users shared."),
     ] = None,
     keep_administrators: Annotated[
-        bool, typer.Option("--keep-administrators", help="Its administrators become administrators here.")
+        bool, typer.Option("--keep-administrators", help="Its administrators become administrators here, too.")
     ] = False,
     despite_running: Annotated[
-        bool, typer.Option("--despite-running", help="Also bring files of people whose old instances seem to run.")
+        bool,
+        typer.Option("--despite-running", help="Also import files of users whose old instances seem to be running."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,7 +61,7 @@ def import_original(
     settings = settings_or_exit(config)
     try:
         if os.geteuid() != 0:
-            raise Forbidden("Files of many owners are brought: run this as root.")
+            raise Forbidden("Files of many owners can be imported by root only: run this as root.")
         rows = original.read(database)
         domain = domain.lstrip("@") if domain else None
         skipped = skip or ()
@@ -208,16 +209,16 @@ def _explain(
     was = [person.address for person in people if person.was_admin and person.address not in settings.admin_emails]
     if was and not keep_admins:
         out.print(
-            f"Were administrators and come as users: {', '.join(was)}. Name them in admin_emails before, use "
+            f"Administrators there, imported as normal users: {', '.join(was)}. Add them to admin_emails first, use "
             "--keep-administrators, or “launchpad user role ADDRESS admin” afterwards.",
             markup=False,
             soft_wrap=True,
         )
     running = [name for person in people for name in person.running]
     if running:
-        text = "Instances are not brought over. Running, as far as the original knows:"
+        text = "Instances are not imported. Running, according to the original:"
         out.print(f"{text} {', '.join(map(_printable, running))}.", markup=False, soft_wrap=True)
     if files is not None and (others := files.unclaimed(people)):
-        out.print(f"Nobody's folders: {', '.join(map(_printable, others))}.", markup=False, soft_wrap=True)
+        out.print(f"Folders without a user: {', '.join(map(_printable, others))}.", markup=False, soft_wrap=True)
     new = sum(account.standing is Standing.NEW for account in accounts)
-    out.print(f"{'Would be made' if dry_run else 'Made'}: {new} of {len(accounts)} accounts.", markup=False)
+    out.print(f"{'Would be created' if dry_run else 'Created'}: {new} of {len(accounts)} accounts.", markup=False)

@@ -17,7 +17,7 @@ from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_table
 
 app = typer.Typer(
-    help="Mail that did not arrive: list, forget, take reports.", no_args_is_help=True, add_completion=False
+    help="Delivery problems: list, remove from list, read bounces.", no_args_is_help=True, add_completion=False
 )
 
 MANY = 10_000
@@ -30,7 +30,7 @@ def failures(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the addresses that mail did not reach, and why, the newest failure first."""
+    """Show the addresses that mail could not be delivered to, and why, the newest failure first."""
 
     async def work(platform: Platform) -> list[Mapping[str, Any]]:
         found = await platform.mail_failures.page(search=search, limit=MANY)
@@ -39,27 +39,27 @@ def failures(
 
     rows = with_platform(config, work)
     columns = ("address", "kind", "reason", "status", "count", "first_at", "last_at")
-    show_table(rows, columns, as_json=as_json, empty="All mail has arrived, as far as is known.")
+    show_table(rows, columns, as_json=as_json, empty="No known delivery problems.")
 
 
 @app.command("forget")
 def forget(
-    address: Annotated[str, typer.Argument(help="The address, as the list shows it.")], config: ConfigOption = None
+    address: Annotated[str, typer.Argument(help="The address, as shown in the list.")], config: ConfigOption = None
 ) -> None:
-    """Take an address off the list."""
+    """Remove an address from the list."""
 
     async def work(platform: Platform) -> None:
         await platform.mail_failures.forget(address, CLI, platform.now())
 
     with_platform(config, work)
-    out.print(f"{address}: forgotten", markup=False)
+    out.print(f"{address}: removed from the list", markup=False)
 
 
 @app.command("take-bounce")
 def take_bounce(config: ConfigOption = None) -> None:
-    """Take one report of undelivered mail from standard input, as an alias of the mail server pipes it.
+    """Read one report of undelivered mail from standard input, as piped by an alias of the mail server.
 
-    What is no report about our mail is passed over. The exit code is 75 when it should be tried again later.
+    Anything else is ignored. The exit code is 75 if it should be tried again later.
     """
     message = sys.stdin.buffer.read(REPORT_BYTES)
     while sys.stdin.buffer.read(PIECE_BYTES):
@@ -72,4 +72,4 @@ def take_bounce(config: ConfigOption = None) -> None:
         taken = with_platform(config, work)
     except SystemExit as refused:
         raise typer.Exit(os.EX_TEMPFAIL) from refused
-    out.print(f"Mails that did not arrive: {taken}.")
+    out.print(f"Undelivered mails reported: {taken}.")

@@ -22,7 +22,7 @@ def group() -> None:
 
 @app.command("remove")
 def remove(config: ConfigOption = None) -> None:
-    """Take the network and its firewall rules away, when the platform leaves this server."""
+    """Remove the network and its firewall rules, before the platform is uninstalled."""
     configure_logging(logging.WARNING)
     settings = settings_or_exit(config)
 
@@ -37,4 +37,4 @@ def remove(config: ConfigOption = None) -> None:
         asyncio.run(work())
     except LaunchpadError as error:
         fail(error)
-    err.print("The network is gone.")
+    err.print("The network was removed.")

@@ -24,7 +24,7 @@ def group() -> None:
 def render_command(
     config: ConfigOption = None,
     form: Annotated[
-        str, typer.Option(help="full: a whole nginx.conf; site: for sites-enabled of an nginx you have.")
+        str, typer.Option(help="full: a complete nginx.conf; site: for sites-enabled of an existing nginx.")
     ] = "full",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
 ) -> None:

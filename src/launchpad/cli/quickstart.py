@@ -45,12 +45,12 @@ DEATHS_TO_GIVE_UP, DEATHS_WITHIN_SECONDS = 5, 60.0
 
 class AlreadyRunning(Unavailable):
     code = "already-running"
-    title = "The quick start runs already"
+    title = "The quick start is already running"
 
 
 class PortTaken(Unavailable):
     code = "port-taken"
-    title = "A port is taken"
+    title = "A port is already in use"
 
 
 def quickstart(config: ConfigOption = None) -> None:
@@ -117,7 +117,7 @@ class _only_one:  # noqa: N801 - a context manager that reads like a function
             self._file.seek(0)
             pid = self._file.read().strip() or "another process"
             raise AlreadyRunning(
-                f"Process {pid} runs it with the same state directory; see {self._url}. Stop that one first, or set "
+                f"Process {pid} runs it with the same state directory; see {self._url}. Stop it first, or set "
                 "LAUNCHPAD_STATE_DIR, LAUNCHPAD_PUBLIC_URL and LAUNCHPAD_INSTANCES_URL to run a second one."
             ) from None
         self._file.truncate(0)
@@ -146,8 +146,8 @@ def _check_ports(settings: Settings) -> None:
                     probe.bind((address, port))
                 except OSError as error:
                     raise PortTaken(
-                        f"Port {port} of {url} cannot be used: {error.strerror}. Stop what listens there, or choose "
-                        f"another with LAUNCHPAD_{key.upper()}={parts.scheme}://{parts.hostname}:<port>."
+                        f"Port {port} of {url} cannot be used: {error.strerror}. Stop the program that uses it, or "
+                        f"choose another with LAUNCHPAD_{key.upper()}={parts.scheme}://{parts.hostname}:<port>."
                     ) from None
 
 
@@ -209,9 +209,9 @@ class Supervisor:
             for name in dead:
                 deaths = [at for at in deaths if monotonic() - at < DEATHS_WITHIN_SECONDS] + [monotonic()]
                 if len(deaths) >= DEATHS_TO_GIVE_UP:
-                    raise Unavailable(f"The {name} ended {len(deaths)} times within a minute. {living[name].tail()}")
+                    raise Unavailable(f"The {name} stopped {len(deaths)} times within a minute. {living[name].tail()}")
                 err.print(
-                    f"The {name} ended ({living[name].returncode}); it is started again.", markup=False, soft_wrap=True
+                    f"The {name} stopped ({living[name].returncode}); restarting it.", markup=False, soft_wrap=True
                 )
                 await asyncio.sleep(RESTART_PAUSE_SECONDS)
                 await {"portal": self._start_portal, "nginx": self._start_nginx, "engine": self._start_engine}[name]()
@@ -231,14 +231,16 @@ class Supervisor:
 
     async def _check_homes(self) -> None:
         if os.geteuid() != 0:
-            raise Unavailable("The quick start makes homes and talks to the engine: run it as root or with sudo.")
+            raise Unavailable(
+                "The quick start creates home folders and uses the container engine: run it as root or with sudo."
+            )
         await self._platform.homes.check()
 
     async def _start_engine(self) -> None:
         runtime = self._platform.runtime
         with suppress(EngineUnavailable):
             facts = await runtime.host()
-            say(f"Engine {facts.engine_version} answers")
+            say(f"Container engine {facts.engine_version} is running")
             return
         say("Starting the container engine")
         if SYSTEMD_IS_INIT:
@@ -282,7 +284,7 @@ class Supervisor:
                     say(f"{environment.image} cannot be pulled ({error.detail})")
             if environment.build is None:
                 err.print(
-                    f"{environment.title} stays unavailable: its image cannot be had.", markup=False, soft_wrap=True
+                    f"{environment.title} is unavailable: there is no image for it.", markup=False, soft_wrap=True
                 )
                 continue
             async for progress in self._platform.images.build([environment.build]):
@@ -342,4 +344,4 @@ class Supervisor:
             await platform.carrier.reconcile_all()  # takes over what the portal had begun
             await asyncio.wait_for(platform.carrier.wait(), STOP_INSTANCES_SECONDS)
         except (LaunchpadError, TimeoutError) as error:
-            warn(f"Not every instance could be stopped: {error or 'out of time'}")
+            warn(f"Not every instance could be stopped: {error or 'timed out'}")

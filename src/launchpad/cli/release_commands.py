@@ -11,15 +11,15 @@ from ..services import releases
 from .context import ConfigOption, give_up_root, settings_or_exit
 from .output import configure_logging, err, fail, out
 
-app = typer.Typer(help="Changes of the program's version; for install.sh.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Steps of an upgrade; used by install.sh.", no_args_is_help=True, add_completion=False)
 
 
 @app.command("check")
 def check(
-    installed: Annotated[str, typer.Option("--installed", help="The version that runs now.")],
+    installed: Annotated[str, typer.Option("--installed", help="The version that is running now.")],
     config: ConfigOption = None,
 ) -> None:
-    """Whether this version may take the place of the installed one."""
+    """Check whether this version can replace the installed one."""
     configure_logging()
     settings = settings_or_exit(config)
     give_up_root(settings)
@@ -33,9 +33,11 @@ def check(
 @app.command("keep")
 def keep(
     config: ConfigOption = None,
-    again: Annotated[bool, typer.Option("--again", help="For an upgrade that was broken off and goes on.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="For an upgrade that was interrupted and is continued.")
+    ] = False,
 ) -> None:
-    """Copy the database, for the way back."""
+    """Copy the database, so that the upgrade can be rolled back."""
     configure_logging()
     settings = settings_or_exit(config)
     give_up_root(settings)
@@ -47,7 +49,7 @@ def keep(
 
 @app.command("back")
 def back(config: ConfigOption = None) -> None:
-    """Put the database back to where this version understands it; the portal must not run."""
+    """Restore the database to a state that this version understands; the portal must be stopped."""
     configure_logging()
     settings = settings_or_exit(config)
     give_up_root(settings)

@@ -90,7 +90,7 @@ class _Server(uvicorn.Server):
 
 def _named_socket(settings: Settings) -> Path:
     if settings.web.socket is None:
-        raise SettingsError("web.socket has to name the portal's socket where helper.socket names the helper's.")
+        raise SettingsError("web.socket must be set where helper.socket is set.")
     return settings.web.socket
 
 

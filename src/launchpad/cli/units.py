@@ -30,7 +30,7 @@ def out_of_the_way() -> Iterator[None]:
     found = [unit for unit in AT_WORK if _is_active(unit)] if _can_be_asked() else []
     try:
         if found:
-            err.print("Stopping the portal; instances go on.")
+            err.print("Stopping the portal; instances keep running.")
             _systemctl("stop", *found)
         yield
     finally:

@@ -135,7 +135,9 @@ def quota_problems(quota: Quota, default_instances: int, use: Use, limits: Limit
     cap = quota.instances if quota.instances is not None else default_instances
     if after.instances > cap:
         over["instances"] = (
-            "you may not run instances" if cap == 0 else f"you may run {cap} at once and have {use.instances}; stop one"
+            "you may not run instances"
+            if cap == 0
+            else f"you can run {cap} at the same time and have {use.instances}; stop one first"
         )
     if quota.memory_bytes is not None and after.memory_bytes > quota.memory_bytes:
         left = max(0, quota.memory_bytes - use.memory_bytes)

@@ -66,9 +66,9 @@ class Guard:
             ImageMissing: the environment has no image on this server.
         """
         if not re.fullmatch(ID_PATTERN, sent.instance_id):
-            raise _no("instance_id", "is none of ours")
+            raise _no("instance_id", "is not an id of this platform")
         if not re.fullmatch(ID_PATTERN, sent.owner_id):
-            raise _no("owner_id", "is none of ours")
+            raise _no("owner_id", "is not an id of this platform")
         environment = self._catalogue.get(sent.environment)
         if environment is None:
             raise _no("environment", "is not in the catalogue")
@@ -101,25 +101,25 @@ class Guard:
             return
         resolved = await self._images.resolve(environment)
         if sent.image != resolved.reference:
-            raise _no("image", f"is not the one of {environment.name}")
+            raise _no("image", f"is not the image of {environment.name}")
 
     def _check_size(self, sent: ContainerSpec, host: HostFacts) -> None:
         if not MEMORY_FLOOR_BYTES <= sent.memory_bytes <= host.memory_bytes:
-            raise _no("memory_bytes", "is not within what this server has")
+            raise _no("memory_bytes", "is outside the limits of this server")
         if not CPUS_FLOOR <= sent.cpus <= host.cpus:
-            raise _no("cpus", "is not within what this server has")
+            raise _no("cpus", "is outside the limits of this server")
 
     async def _home_of(self, sent: ContainerSpec, environment: Environment) -> tuple[Path, int]:
         """The home that is to be mounted, and whose it is: what the disk says, not what was sent."""
         sources = [mount.source for mount in sent.mounts if mount.target == environment.home]
         if len(sources) != 1:
-            raise _no("mounts", "hold not exactly one home")
+            raise _no("mounts", "do not contain exactly one home folder")
         name = sources[0].name
         if str(sources[0]) != str(self._root / name) or not directories.USERNAME.fullmatch(name):
-            raise _no("mounts", "hold another directory for the home")
+            raise _no("mounts", "contain another directory as the home folder")
         uid = await asyncio.to_thread(self._owner_of, self._root / name)
         if uid < self._settings.homes.uid_base:
-            raise _no("mounts", "hold a home that is not a user's of this platform")
+            raise _no("mounts", "contain a home folder that does not belong to a user of this platform")
         return self._root / name, uid
 
     def _owner_of(self, path: Path) -> int:
@@ -127,7 +127,7 @@ class Guard:
         try:
             home = directories.open_home(root, path, None)
             if home is None:
-                raise HomeUnavailable("Your home is not there; launch again, and it is made.")
+                raise HomeUnavailable("Your home folder does not exist. Launch again to create it.")
             try:
                 return os.fstat(home).st_uid
             finally:
@@ -148,13 +148,13 @@ class Guard:
         )
         for field in ("network_port", "pids_limit", "user", "hostname", "stop_grace_seconds", "gpus", "first_in_path"):
             if getattr(sent, field) != getattr(filled, field):
-                raise _no(field, "is not what the settings say")
+                raise _no(field, "does not match the settings")
         for field in ("groups", "command", "capabilities"):
             if tuple(getattr(sent, field)) != tuple(getattr(filled, field)):
-                raise _no(field, "are not what the settings say")
+                raise _no(field, "do not match the settings")
         # The certificates are the helper's own business, so the portal may know of none.
         if not _is_within(sent.env_vars, filled.env_vars):
-            raise _no("env_vars", "are not what the settings say")
+            raise _no("env_vars", "do not match the settings")
         return filled
 
     def _mounts(self, ours: ContainerSpec, sent: ContainerSpec, provided: Collection[str]) -> list[BindMount]:
@@ -167,9 +167,9 @@ class Guard:
         own = [mount for mount in ours.mounts if mount.target not in provided]
         for mount in asked:
             if mount not in own and mount not in shared:
-                raise _no("mounts", "hold a directory that the settings do not share")
+                raise _no("mounts", "contain a directory that the settings do not share")
         if len(set(asked)) != len(asked) or any(mount not in asked for mount in own):
-            raise _no("mounts", "hold the home not as they should")
+            raise _no("mounts", "contain the home folder in another way than expected")
         given = [mount for mount in ours.mounts if mount.target in provided]
         return [*own, *(mount for mount in asked if mount not in own), *given]
 
@@ -182,19 +182,19 @@ class Guard:
         first, _, last = self._settings.engine.port_range.partition("-")
         for address in sent:
             if address.host != "127.0.0.1" or not int(first) <= address.port <= int(last or first):
-                raise _no("addresses", "hold one that is no instance's")
+                raise _no("addresses", "contain one that is not an instance's")
         return sent
 
     def username(self, name: str) -> str:
         """Raises HelperRefused for what cannot be a home's name."""
         if not directories.USERNAME.fullmatch(name):
-            raise _no("username", "cannot be the name of a home")
+            raise _no("username", "cannot be the name of a home folder")
         return name
 
     def uid(self, uid: int) -> int:
         """Raises HelperRefused for a uid that this platform gives to nobody."""
         if not self._settings.homes.uid_base <= uid < 2**31:
-            raise _no("uid", "is none that this platform gives to users")
+            raise _no("uid", "is outside the range of this platform's users")
         return uid
 
 

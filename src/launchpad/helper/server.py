@@ -106,9 +106,9 @@ async def _arguments(request: web.Request) -> dict[str, Any]:
     try:
         arguments = json.loads(await request.read() or b"{}")
     except (ValueError, RecursionError):
-        raise HelperRefused("The server's helper refused: that is no JSON.") from None
+        raise HelperRefused("The server's helper refused: this is not valid JSON.") from None
     if not isinstance(arguments, dict) or not all(re.fullmatch(r"[a-z_]{1,40}", name) for name in arguments):
-        raise HelperRefused("The server's helper refused: arguments are an object of names and values.")
+        raise HelperRefused("The server's helper refused: arguments must be an object of names and values.")
     return arguments
 
 

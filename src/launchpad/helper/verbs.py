@@ -164,7 +164,7 @@ def _checked(verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
 
 async def _call(verbs: Mapping[str, Callable[..., Awaitable[Any]]], verb: str, arguments: Mapping[str, Any]) -> Any:
     if verb not in verbs:
-        raise HelperRefused("The server's helper refused: it has no such verb.")
+        raise HelperRefused("The server's helper refused: there is no such call.")
     try:
         return await verbs[verb](**arguments)
     except ValidationError as error:

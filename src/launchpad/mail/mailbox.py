@@ -103,7 +103,7 @@ class ImapMailbox:
                 return await asyncio.to_thread(self._run, connection, work)
         except TimeoutError as error:
             log.warning("imap.too_slow", host=self._settings.host, seconds=seconds)
-            raise MailboxUnavailable("The mailbox for reports did not answer in time.") from error
+            raise MailboxUnavailable("The mailbox for bounces did not answer in time.") from error
         finally:
             connection.cut()
 
@@ -117,7 +117,7 @@ class ImapMailbox:
         # ValueError: what the server said is not IMAP, or a log-in has signs in it that the protocol cannot carry.
         except (imaplib.IMAP4.error, OSError, ValueError) as error:
             log.warning("imap.failed", host=settings.host, error=_without_password(repr(error), self._password))
-            raise MailboxUnavailable("The mailbox for reports could not be read.") from error
+            raise MailboxUnavailable("The mailbox for bounces could not be read.") from error
 
     @contextmanager
     def _opened(self, connection: _Connection) -> Iterator[imaplib.IMAP4]:
@@ -291,13 +291,13 @@ class FakeMailbox:
     async def mark_seen(self, batch: Batch, uids: Sequence[int]) -> None:
         self._must_be_up()
         if self.is_read_only:
-            raise MailboxUnavailable("The mailbox for reports could not be read.")
+            raise MailboxUnavailable("The mailbox for bounces could not be read.")
         if batch.mark.validity == self.validity:
             self.seen |= set(uids) & {letter.uid for letter in self.letters}
 
     def _must_be_up(self) -> None:
         if self.is_down:
-            raise MailboxUnavailable("The mailbox for reports could not be read.")
+            raise MailboxUnavailable("The mailbox for bounces could not be read.")
 
 
 def _calls_itself_report(content: bytes) -> bool:

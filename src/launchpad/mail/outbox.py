@@ -61,7 +61,7 @@ class Outbox:
             await asyncio.to_thread(self._try)
         except OSError as error:
             log.warning("outbox.failed", folder=str(self._folder), error=str(error))
-            raise MailUnavailable(f"The outbox {self._folder} cannot be written.") from error
+            raise MailUnavailable(f"The outbox {self._folder} is not writable.") from error
 
     # -- in a thread -------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class SmtpMailer:
             permanent, step, status = _is_permanent(error), _step(error, step), _status_of(error)
             log.warning("smtp.failed", host=settings.host, step=step, error=repr(error), permanent=permanent)
             raise MailUnavailable(
-                "The mail server did not take the mail.",
+                "The mail server did not accept the mail.",
                 permanent=permanent,
                 step=step,
                 reply=_reply(error),

@@ -23,8 +23,8 @@ LABEL_OWNER = LABEL_PREFIX + "owner"
 LABEL_ENVIRONMENT = LABEL_PREFIX + "environment"
 
 NO_GPU = (
-    "This environment works with a GPU, and this server cannot give it one. Launch another one meanwhile, and tell "
-    "your administrator."
+    "This environment needs a GPU, and this server has none available. Launch another environment, and tell your "
+    "administrator."
 )
 
 

@@ -36,7 +36,7 @@ async def cut(addresses: Sequence[Address]) -> bool:
         # Where the kernel cannot do it, ss closes nothing and says nothing.
         left = await _ss(wanted) if worked else ""
         if left:
-            log.error("connections.not_cut", reason="the kernel lacks INET_DIAG_DESTROY, or they were made anew")
+            log.error("connections.not_cut", reason="the kernel lacks INET_DIAG_DESTROY, or they were opened again")
             worked = False
     return worked
 
@@ -78,7 +78,7 @@ async def _ss(*arguments: str) -> str | None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             out, err = await process.communicate()
     except TimeoutError:
-        log.error("connections.not_cut", reason="ss does not end")
+        log.error("connections.not_cut", reason="ss does not finish")
         return None
     finally:
         if process.returncode is None:

@@ -167,14 +167,16 @@ def gaps(listed: str, text: str, mark: str, hooks: Sequence[tuple[str, tuple[str
     for chain, hook in hooks:
         ours = hook[-1]
         if not _is_whole(listed, text, mark, ours):
-            found.append(f"the chain {ours} is not what the settings make of it")
+            found.append(f"the chain {ours} does not match the settings")
         rule = " ".join(("-A", chain, *hook))
         if rule not in there:
-            found.append(f"nothing leads from {chain} to {ours}")
+            found.append(f"no rule leads from {chain} to {ours}")
             continue
         bridge = hook[hook.index("-i") + 1]
         earlier = [line for line in there[: there.index(rule)] if line.startswith(f"-A {chain} ")]
-        found += [f"{chain} lets packets pass before ours are asked ({one})" for one in earlier if _lets(one, bridge)]
+        found += [
+            f"{chain} accepts packets before our rules are reached ({one})" for one in earlier if _lets(one, bridge)
+        ]
     return found
 
 
@@ -272,9 +274,9 @@ async def _run(command: str, *arguments: str, feed: str | None = None) -> None:
     if code != 0:
         log.error("egress.rules_refused", command=command, arguments=arguments, said=said[:2000])
         raise NetworkUnavailable(
-            "The rules that keep instances away from the server and its network could not be put in place, so none is "
-            f"started: {command} does not work. It needs root and the package iptables; with egress.rules = "
-            "“off” you go without them."
+            "The firewall rules that keep instances away from the server and its network could not be applied, so no "
+            f"instance is started: {command} does not work. It needs root and the package iptables; with egress.rules "
+            "= “off” instances run without them."
         )
 
 
@@ -292,7 +294,7 @@ async def _call(command: str, arguments: Sequence[str], feed: str | None) -> tup
         async with asyncio.timeout(PATIENCE_SECONDS):
             out, _ = await process.communicate(feed.encode() if feed is not None else None)
     except TimeoutError:
-        return 124, f"{command} does not end"
+        return 124, f"{command} does not finish"
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

@@ -90,7 +90,7 @@ class EngineRuntime(EngineImages):
         try:
             return host_of(await self._client.json("info"))
         except DockerError as error:
-            raise refused(error, "tell about its host") from error
+            raise refused(error, "describe its host") from error
 
     async def ensure_network(self) -> None:
         await self._network.ensure()
@@ -129,7 +129,7 @@ class EngineRuntime(EngineImages):
                     return started
                 self._network.forget()
                 await self._network.ensure()
-        raise EngineRefused("The container engine could not make the instance; its name stays taken.")
+        raise EngineRefused("The container engine could not create the instance; its name is still in use.")
 
     async def _create(self, spec: ContainerSpec) -> str | None:
         """The new container's id; None when the name is taken."""
@@ -230,7 +230,7 @@ class EngineRuntime(EngineImages):
         except DockerError as error:
             if error.status == 404:
                 return None
-            raise refused(error, "say how the instance is") from error
+            raise refused(error, "inspect the instance") from error
         labels = found["Config"].get("Labels") or {}
         return found if labels.get(LABEL_DEPLOYMENT) == self.deployment_id else None
 
@@ -286,7 +286,7 @@ class EngineRuntime(EngineImages):
                 if instance_id and kind:
                     yield RuntimeEvent(instance_id, kind)
         except DockerError as error:
-            raise refused(error, "tell what happens") from error
+            raise refused(error, "report what happens") from error
 
     # -- ending ------------------------------------------------------------------------------------------------------
 

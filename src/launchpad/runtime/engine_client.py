@@ -42,7 +42,9 @@ class EngineClient:
 
     def __init__(self, host: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         if not host.startswith(SCHEMES):
-            raise SettingsError(f"engine.host: “{host}” is no engine's address; it begins with one of {SCHEMES}.")
+            raise SettingsError(
+                f"engine.host: “{host}” is not an engine's address; it must begin with one of {SCHEMES}."
+            )
         self._host = host
         self._answer_seconds = answer_seconds
         self._docker: aiodocker.Docker | None = None
@@ -202,4 +204,4 @@ def answering() -> Iterator[None]:
 def refused(error: DockerError, what: str) -> EngineRefused:
     """Our error for a refusal; the engine's own words go to the log only."""
     log.warning("engine.refused", what=what, status=error.status, message=error.message)
-    return EngineRefused(f"The container engine could not {what}. Your administrator finds the reason in the log.")
+    return EngineRefused(f"The container engine could not {what}. Your administrator can find the reason in the log.")

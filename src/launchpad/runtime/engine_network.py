@@ -92,12 +92,12 @@ class EngineNetwork:
             await self._create()
             there = await self._of_that_name()
         if not there:
-            raise NetworkUnavailable("The instances' network was taken away while it was made. Please try again.")
+            raise NetworkUnavailable("The instances' network was removed while it was being created. Please try again.")
         for network in there:
             if not _is_apart(network):
                 raise NetworkUnavailable(
                     f"The engine's network “{self._name}” lets containers reach each other. Remove it, so that it is "
-                    "made anew, or name another one in engine.network."
+                    "created again, or name another one in engine.network."
                 )
         if len(there) > 1:
             await self._leave_one(there)
@@ -131,11 +131,11 @@ class EngineNetwork:
             log.warning("engine.no_network", network=self._name, status=error.status, message=error.message)
             if any(words in error.message.lower() for words in _POOL_WORDS):
                 raise NetworkUnavailable(
-                    "The engine has no network addresses left for the instances' network. Remove networks that "
-                    "nobody uses, or give the engine larger default-address-pools."
+                    "The engine has no network addresses left for the instances' network. Remove unused networks, or "
+                    "give the engine larger default-address-pools."
                 ) from error
             raise NetworkUnavailable(
-                "The instances' network could not be made. Your administrator finds the reason in the log."
+                "The instances' network could not be created. Your administrator can find the reason in the log."
             ) from error
 
     async def _leave_one(self, there: list[dict[str, Any]]) -> None:

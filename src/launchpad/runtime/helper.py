@@ -104,5 +104,5 @@ class HelperRuntime:
 
 
 async def _not_this_way() -> AsyncIterator[Progress]:
-    raise EngineRefused("Images are fetched and built by root on the server: “sudo launchpad images build”.")
+    raise EngineRefused("On this server, images are pulled and built by root: “sudo launchpad images build”.")
     yield  # an async iterator, like its siblings

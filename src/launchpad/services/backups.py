@@ -143,7 +143,7 @@ def read(path: Path, identities: Sequence[str] = ()) -> Backup:
     """
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise BackupUnusable(f"{path} is too large to be one of ours.")
+            raise BackupUnusable(f"{path} is too large to be a backup of this program.")
         content = path.read_bytes()
     except OSError as error:
         raise BackupUnusable(f"{path} cannot be read: {error.strerror}.") from error
@@ -158,10 +158,10 @@ def read(path: Path, identities: Sequence[str] = ()) -> Backup:
             raise BackupUnusable(f"{path} was made by a newer version ({said['version']}); install that one first.")
         manifest = _MANIFEST.validate_json(written, strict=True)
     except (tarfile.TarError, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BackupUnusable(f"{path} is no backup of this program, or it is damaged or cut short.") from error
+        raise BackupUnusable(f"{path} is not a backup of this program, or it is damaged or incomplete.") from error
     for name in {DATABASE, DEPLOYMENT, *manifest.digests}:
         if name not in files or hashlib.sha256(files[name]).hexdigest() != manifest.digests.get(name):
-            raise BackupUnusable(f"{path} is damaged: {name} is not what was put into it.")
+            raise BackupUnusable(f"{path} is damaged: the content of {name} was changed.")
     if files[DEPLOYMENT].decode("ascii", "replace").strip() != manifest.deployment_id:
         raise BackupUnusable(f"{path} is damaged: it names two deployments.")
     return Backup(manifest, {name: files[name] for name in manifest.digests})
@@ -204,16 +204,18 @@ def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
                 for each in before:
                     if each.exists():
                         each.rename(beside / each.name)
-                said.append(f"What was there is in {beside}.")
+                said.append(f"The previous data is in {beside}.")
             for each in sorted(fresh.iterdir()):
                 each.rename(state_dir / each.name)
     except OSError as error:
         raise StoreUnavailable(f"{state_dir} cannot be written: {error.strerror}.") from error
     counts = f"{backup.manifest.users} users and {backup.manifest.instances} instances"
-    said.append(f"Brought back {counts}, as of {backup.manifest.created_at}.")
-    said.append(f"Ended {ended} logins, codes and API tokens; everybody signs in anew.")
+    said.append(f"Restored {counts}, as of {backup.manifest.created_at}.")
+    said.append(f"Ended {ended} logins, codes and API tokens; everybody has to sign in again.")
     if not backup.has_secrets:
-        said.append("The backup holds no keys; new ones are made, and applications of running instances are restarted.")
+        said.append(
+            "The backup contains no keys; new ones are created, and applications of running instances are restarted."
+        )
     return said
 
 
@@ -271,7 +273,7 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
     try:
         return pyrage.x25519.Recipient.from_str(text)
     except pyrage.RecipientError as error:
-        raise InvalidInput(f"“{text[:20]}…” is no public key of age; it begins with age1.") from error
+        raise InvalidInput(f"“{text[:20]}…” is not a public key of age; it must begin with age1.") from error
 
 
 def _decrypted(path: Path, content: bytes, identities: Sequence[str]) -> bytes:
@@ -281,7 +283,9 @@ def _decrypted(path: Path, content: bytes, identities: Sequence[str]) -> bytes:
         keys = [pyrage.x25519.Identity.from_str(text) for text in identities]
         return bytes(pyrage.decrypt(content, keys))
     except pyrage.IdentityError as error:
-        raise BackupUnusable("The identity is no private key of age; it begins with AGE-SECRET-KEY-1.") from error
+        raise BackupUnusable(
+            "The identity is not a private key of age; it must begin with AGE-SECRET-KEY-1."
+        ) from error
     except pyrage.DecryptError as error:
         raise BackupUnusable(
             f"{path} cannot be decrypted with the private key that was given (--identity; without it, this server's "
@@ -307,7 +311,7 @@ def _unpacked(content: bytes) -> dict[str, bytes]:
         for member in tar:
             room -= member.size
             if room < 0:
-                raise ValueError("what is packed is too large")
+                raise ValueError("the contents are too large")
             if member.isreg() and (held := tar.extractfile(member)) is not None:
                 files[member.name] = held.read()
     return files

@@ -49,7 +49,7 @@ async def rehearse(backup: Backup, now: datetime) -> list[str]:
     try:
         return await _rehearse(backup, now)
     except OSError as error:
-        raise StoreUnavailable(f"There is no room to bring it back, even for a trial: {error.strerror}.") from error
+        raise StoreUnavailable(f"There is not enough disk space to test a restore: {error.strerror}.") from error
 
 
 async def _rehearse(backup: Backup, now: datetime) -> list[str]:
@@ -65,15 +65,15 @@ async def _rehearse(backup: Backup, now: datetime) -> list[str]:
         finally:
             await database.aclose()
         if there != backup.manifest.users or deployment_id != backup.manifest.deployment_id:
-            raise BackupUnusable("What came back is not what the backup says of itself.")
+            raise BackupUnusable("The restored data does not match what the backup says about itself.")
         if backups.SETTINGS in backup.files:
             settings = folder / backups.SETTINGS
             settings.write_bytes(backup.files[backups.SETTINGS])
             load_settings(settings, variables={})
     manifest = backup.manifest
     return [
-        f"It can be brought back: {manifest.users} users and {manifest.instances} instances, as of "
-        f"{manifest.created_at}, {'with' if backup.has_secrets else 'without'} keys and settings."
+        f"It can be restored: {manifest.users} users and {manifest.instances} instances, as of {manifest.created_at}, "
+        f"{'with' if backup.has_secrets else 'without'} keys and settings."
     ]
 
 
@@ -115,11 +115,13 @@ class DrillService:
             return DrillReport(passed=False, lines=(error.detail,))
         late = now - made_at > OLDEST
         if late:
-            said.insert(0, f"But it is {(now - made_at).days} days old: newer ones are missing.")
+            said.insert(0, f"It is {(now - made_at).days} days old: newer ones are missing.")
         early = made_at > now
         if early:
-            said.insert(0, f"But it is of {made_at:%-d %B %Y}, which is still to come: the clock was, or is, wrong.")
-        said.append("The homes are not in it. Try now and then whether your own tool brings one of them back, too.")
+            said.insert(0, f"It is dated {made_at:%-d %B %Y}, which is in the future: the clock was, or is, wrong.")
+        said.append(
+            "Home folders are not in it. From time to time, also test whether your own tool can restore one of them."
+        )
         if not backup.has_secrets:
-            said.append("It is not encrypted, so keys and settings are not in it: name a key in backup.recipients.")
+            said.append("It is not encrypted, so keys and settings are not in it: add a key to backup.recipients.")
         return DrillReport(passed=not (late or early), lines=tuple(said))

@@ -130,7 +130,7 @@ class ImageService:
                     shown = monotonic()
                     share = f" {progress.fraction:.0%}" if progress.fraction is not None else ""
                     yield Progress(f"{progress.text}{share}", progress.fraction)
-            yield Progress(f"{reference}: here", 1.0)
+            yield Progress(f"{reference}: available", 1.0)
         self._known.clear()
 
     async def build(self, names: Sequence[str] | None = None) -> AsyncIterator[Progress]:
@@ -145,7 +145,7 @@ class ImageService:
         recipes = await asyncio.to_thread(read_recipes, self._folder, certificates)
         for recipe in needed(recipes, names):
             if await self._runtime.image_exists(recipe.tag):
-                yield Progress(f"{recipe.name}: {recipe.tag} is there already", 1.0)
+                yield Progress(f"{recipe.name}: {recipe.tag} already exists", 1.0)
                 continue
             began = monotonic()
             yield Progress(f"{recipe.name}: building {recipe.title}")

@@ -55,8 +55,8 @@ def without_gaps(people: People) -> tuple[Person, ...]:
         names = [repr(name) for name in people.without_address]
         shown = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
         raise InvalidInput(
-            f"Nobody can tell the e-mail address of: {shown}. If they all are at one domain, name it "
-            "(--domain institute.edu); leave single ones out with --skip NAME."
+            f"The e-mail addresses of these users are not known: {shown}. If all of them are at one domain, name it "
+            "(--domain institute.edu); skip single ones with --skip NAME."
         )
     return people.found
 
@@ -75,9 +75,9 @@ def parse_assignments(texts: Sequence[str], people: Sequence[str]) -> dict[str, 
         except ValueError:
             address = ""
         if not sign or not folder or not address:
-            raise InvalidInput(f"“{text}” does not say whose folder it is; write --folder alice=alice@institute.edu.")
+            raise InvalidInput(f"“{text}” does not name the new owner; write --folder alice=alice@institute.edu.")
         if address not in people:
-            raise InvalidInput(f"--folder {text}: nobody with the address {address} is brought over.")
+            raise InvalidInput(f"--folder {text}: no user with the address {address} is imported.")
         found.setdefault(folder, []).append(address)
     return found
 

@@ -24,7 +24,7 @@ LEFT_WORDS = {
     "special": "pipes, sockets or devices",
     "elsewhere": "on another file system",
     "unreadable": "could not be read",
-    "deep": "in more than 400 folders within each other",
+    "deep": "nested in more than 400 folders",
 }
 
 
@@ -119,15 +119,15 @@ class FileImport:
     def _why_not(self, person: Person, account: Account, folder: str) -> str | None:
         if folder in person.shared:
             return (
-                f"{folder} was the folder of several people, and nobody can tell whose files are in it. "
-                f"Say whose it becomes: --folder {folder}={person.address}"
+                f"{folder} was shared by several users, so the owner of its files is not known. Name the new owner: "
+                f"--folder {folder}={person.address}"
             )
         if account.standing is Standing.REFUSED:
             return "The address is of a domain that may not sign in (sign_in.allowed_domains)."
         if person.running and not self._despite_running:
             return (
-                f"Still running, as far as the original knows: {', '.join(person.running)}. Stop it first "
-                f"(docker stop), or say --despite-running if it is gone."
+                f"Still running, according to the original: {', '.join(person.running)}. Stop it first (docker stop), "
+                "or use --despite-running if it no longer exists."
             )
         return None
 
@@ -139,7 +139,7 @@ class FileImport:
             uid = self._uid_base if account.uid is None else account.uid
             wanted = await moving.carry(source, home, uid, only_count=True)
             if not wanted.whole:
-                return brought.with_trouble("Its files could not be counted; the log says more.")
+                return brought.with_trouble("Its files could not be counted; see the log.")
             if self._only_count:
                 return _counted(brought, wanted, await self._shortage(account, home, wanted))
             if home is None or wanted.files:
@@ -153,9 +153,9 @@ class FileImport:
             )
             trouble = None
             if carried.no_room:
-                trouble = "The disk or the quota ended before the files did. Make room, and run it again."
+                trouble = "The disk or the quota is full. Free some space, and run it again."
             elif not carried.whole:
-                trouble = "It broke off; the log says more. Run it again."
+                trouble = "It was interrupted; see the log. Run it again."
             return _counted(brought, carried, trouble)
         finally:
             if home is not None:
@@ -166,7 +166,7 @@ class FileImport:
         if account.username is None or account.uid is None:
             return None
         if not self._uid_base <= account.uid < 2**31:
-            raise HomeUnavailable(f"The uid {account.uid} is none that this platform gives to users.")
+            raise HomeUnavailable(f"The uid {account.uid} is outside the range of this platform's users.")
         return await asyncio.to_thread(moving.open_home, self._root, account.username, account.uid)
 
     async def _make_home(self, account: Account) -> int | None:
@@ -181,11 +181,11 @@ class FileImport:
         if account.username is not None and home is not None:
             use = await self._homes.use(account.username)
             if use.limit_bytes is not None:
-                rooms["the home's limit leaves"] = max(0, use.limit_bytes - (use.used_bytes or 0))
+                rooms["the home folder's limit leaves"] = max(0, use.limit_bytes - (use.used_bytes or 0))
         words, room = min(rooms.items(), key=lambda item: item[1])
         if wanted.bytes_needed <= room:
             return None
-        return f"Not enough room: {describe_bytes(wanted.bytes_needed)} to bring, {words} {describe_bytes(room)}."
+        return f"Not enough space: {describe_bytes(wanted.bytes_needed)} to import, {words} {describe_bytes(room)}."
 
 
 def _counted(brought: Brought, carried: Carried, trouble: str | None) -> Brought:

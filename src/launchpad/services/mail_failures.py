@@ -62,7 +62,7 @@ class MailFailureService:
         address = address.strip().lower()
         async with self._database.transaction() as db:
             if not await store.forget(db, address):
-                raise NotFound("No mail to that address is known not to have arrived.")
+                raise NotFound("There is no entry for that address.")
             await audit.add(
                 db,
                 at=now,

@@ -88,9 +88,9 @@ class OfferService:
         problems = limits.offer.problems()
         capacity = await self._capacity_or_none()
         if capacity and limits.offer.memory_bytes and max(limits.offer.memory_bytes) > capacity.memory_bytes:
-            problems.setdefault("memory", f"this server can promise {describe_bytes(capacity.memory_bytes)} in all")
+            problems.setdefault("memory", f"this server can provide at most {describe_bytes(capacity.memory_bytes)}")
         if limits.instances_per_user < 0:
-            problems["instances_per_user"] = "a number from 0 on"
+            problems["instances_per_user"] = "must be 0 or more"
         if problems:
             raise InvalidInput("These choices cannot be offered.", fields=problems)
         async with self._database.transaction() as db:

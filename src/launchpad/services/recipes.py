@@ -94,7 +94,7 @@ def needed(recipes: Mapping[str, Recipe], names: Sequence[str] | None) -> list[R
     wanted: set[str] = set()
     for name in names if names is not None else list(recipes):
         if name not in recipes:
-            raise InvalidInput(f"There is no recipe “{name}”; there are: {', '.join(recipes)}.")
+            raise InvalidInput(f"There is no recipe “{name}”; available are: {', '.join(recipes)}.")
         base: str | None = name
         while base is not None:
             wanted.add(base)

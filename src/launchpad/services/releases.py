@@ -30,14 +30,14 @@ def check(settings: Settings, installed: str) -> list[str]:
     try:
         if Version(installed) > Version(__version__):
             raise Conflict(
-                f"Version {installed} is installed, and this is the older {__version__}. Going back is not offered: "
-                "the older version may not understand what the newer one has written. Restore a backup from then "
-                "on a server with that version instead."
+                f"Version {installed} is installed, and this is the older {__version__}. Downgrades are not "
+                "supported: the older version may not understand what the newer one has written. Instead, restore a "
+                "backup of that time on a server with that version."
             )
     except InvalidVersion:
-        raise Conflict(f"“{installed}” is no version of this program.") from None
+        raise Conflict(f"“{installed}” is not a version of this program.") from None
     if settings.database_url:
-        return ["The database is not in state_dir: nothing is kept for the way back. Dump it yourself before."]
+        return ["The database is not in state_dir: no copy is kept for a rollback. Dump it yourself first."]
     revision = snapshot.revision_in_use(settings.state_dir / DATABASE)
     if revision is None:
         return []
@@ -81,10 +81,10 @@ def go_back(settings: Settings) -> str:
     """
     source, kept = settings.state_dir / DATABASE, settings.state_dir / KEPT
     if settings.database_url:
-        return "The database is not in state_dir and was left as it is."
+        return "The database is not in state_dir and was not changed."
     revision = snapshot.revision_in_use(source)
     if revision is None or revision in known_revisions():
-        return "The database is as this version knows it; nothing had to be put back."
+        return "The database matches this version; nothing had to be restored."
     if not kept.exists() or snapshot.revision_of(kept) not in known_revisions():
         raise Conflict(
             f"The database was changed by the newer version, and no copy from before is in {settings.state_dir}. "
@@ -97,5 +97,5 @@ def go_back(settings: Settings) -> str:
     try:
         kept.rename(source)
     except OSError as error:
-        raise StoreUnavailable(f"The copy {kept} cannot be put back: {error.strerror}.") from error
-    return "The database from before the upgrade is in its place again; what was written since is lost."
+        raise StoreUnavailable(f"The copy {kept} cannot be restored: {error.strerror}.") from error
+    return "The database from before the upgrade was restored; later changes are lost."

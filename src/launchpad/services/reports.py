@@ -51,5 +51,8 @@ class ReportService:
                 continue  # the next one may be had; the mailer has logged this one
             told.append(address)
         if not told:
-            raise MailUnavailable("No administrator could be told: the mail server took no mail, or there is nobody.")
+            raise MailUnavailable(
+                "No administrator could be notified: the mail server did not accept the mail, or there is no "
+                "administrator."
+            )
         return told

@@ -33,7 +33,7 @@ KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, w
 
 KEEP_LOGS = timedelta(days=30)  # of ended instances: long enough to ask about them, and no archive
 KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
-NEVER_ENOUGH = "this server can no longer promise as much in all; launch a smaller one"
+NEVER_ENOUGH = "this server can no longer provide this size; launch a smaller one"
 LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that came to its end
 
 
@@ -66,7 +66,7 @@ class SweepService:
             outcomes += await self._carrier.reconcile_all()
         except (EngineUnavailable, EngineRefused) as error:
             log.warning("sweep.engine_unavailable", detail=error.detail)
-            outcomes.append(Outcome("-", "engine not asked", error.detail))
+            outcomes.append(Outcome("-", "engine unavailable", error.detail))
         outcomes += await self._expire(now)
         outcomes += await self.start_waiting(now)
         await self._prune(now)  # it records that there was a pass
@@ -78,8 +78,8 @@ class SweepService:
             failures = await self._bounces.collect(now)
         except MailboxUnavailable as error:
             log.warning("sweep.mailbox_unavailable", detail=error.detail)
-            return [Outcome("-", "reports not taken", error.detail)]
-        return [Outcome("-", "reports taken", f"mails that did not arrive: {failures}")] if failures else []
+            return [Outcome("-", "bounces not read", error.detail)]
+        return [Outcome("-", "bounces read", f"undelivered mails: {failures}")] if failures else []
 
     async def _expire(self, now: datetime) -> list[Outcome]:
         async with self._database.reading() as db:
@@ -143,7 +143,9 @@ class SweepService:
             self._carrier.start(instance.id)
         for ended in outcomes:
             self._carrier.changes.tell(ended.instance_id)
-        return outcomes + [Outcome(instance.id, "started", "there is room for it now") for instance in started]
+        return outcomes + [
+            Outcome(instance.id, "started", "memory and cores are available now") for instance in started
+        ]
 
     async def _prune(self, now: datetime) -> None:
         async with self._database.transaction() as db:

@@ -115,7 +115,7 @@ class BtrfsHomes:
                 # Another process was quicker, or something is in the way.
                 home = await asyncio.to_thread(directories.open_home, root, path, uid)
                 if home is None:
-                    raise HomeUnavailable("Your home was moved away while it was made. Please try again.")
+                    raise HomeUnavailable("Your home folder was moved while it was being created. Please try again.")
             try:
                 await self._keep_limit(root, home, path, limit_bytes)
             finally:
@@ -187,7 +187,7 @@ class BtrfsHomes:
         row = ROW.search(table)
         if row is None:
             log.error("home.without_quota_group", table=table[:500])
-            raise directories.unusable(self.root, "has btrfs quotas that do not know the home")
+            raise directories.unusable(self.root, "has btrfs quotas that do not include the home folder")
         return row[1], HomeUse(used_bytes=int(row[2]), limit_bytes=None if row[3] == "none" else int(row[3]))
 
     async def _check_quotas(self) -> None:
@@ -290,7 +290,7 @@ def _why_no_quotas(root: Path, descriptor: int, command: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         log.error("home.btrfs_not_started", command=command, error=str(error))
-        return "the program btrfs does not start or does not end"
+        return "the program btrfs does not start or does not finish"
     return f"{root} {_why(shown.stderr.decode(errors='replace'))}" if shown.returncode != 0 else None
 
 

@@ -30,8 +30,8 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 WHY = {
     errno.ENOENT: "does not exist",
     errno.ENOTDIR: "is not a directory",
-    errno.EACCES: "may not be written",
-    errno.EPERM: "may not be written",
+    errno.EACCES: "is not writable",
+    errno.EPERM: "is not writable",
     errno.EROFS: "is on a read-only file system",
     errno.ENOSPC: "is on a full disk",
     errno.EDQUOT: "has used up its quota",
@@ -40,7 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def unusable(root: Path, why: str) -> HomeUnavailable:
-    return HomeUnavailable(f"Homes cannot be made: {root} {why} (setting homes.root).")
+    return HomeUnavailable(f"Home folders cannot be created: {root} {why} (setting homes.root).")
 
 
 def unusable_for(root: Path, error: OSError) -> HomeUnavailable:
@@ -56,7 +56,7 @@ def home_path(root: Path, username: str) -> Path:
         HomeUnavailable: the name cannot be one of ours, whoever made it.
     """
     if not USERNAME.fullmatch(username):
-        raise HomeUnavailable(f"“{username[:40]}” cannot be the name of a home.")
+        raise HomeUnavailable(f"“{username[:40]}” cannot be the name of a home folder.")
     return root / username
 
 
@@ -95,14 +95,14 @@ def open_home(root: int, path: Path, uid: int | None) -> int | None:
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):  # a file, a link
             log.error("home.not_a_directory", home=str(path))
-            text = f"Your home is not a directory on the server, {ASK_YOUR_ADMINISTRATOR}"
+            text = f"Your home folder is not a directory on the server, {ASK_YOUR_ADMINISTRATOR}"
             raise HomeUnavailable(text) from None
         raise unusable_for(path.parent, error) from error
     owner = os.fstat(home).st_uid
     if uid is not None and owner != uid:
         os.close(home)
         log.error("home.foreign_owner", home=str(path), owner=owner, expected=uid)
-        raise HomeUnavailable(f"Your home belongs to somebody else on the server, {ASK_YOUR_ADMINISTRATOR}")
+        raise HomeUnavailable(f"Your home folder belongs to another user on the server, {ASK_YOUR_ADMINISTRATOR}")
     return home
 
 

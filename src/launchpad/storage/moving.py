@@ -77,12 +77,12 @@ def open_folder(parent: Path, name: str) -> int | None:
     except FileNotFoundError as error:
         if error.filename == name:
             return None
-        raise HomeUnavailable(f"{parent} is not there any more.") from error
+        raise HomeUnavailable(f"{parent} does not exist any more.") from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # no folder has it
             return None
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise HomeUnavailable(f"{parent / name} is a link or no folder; it was left alone.") from error
+            raise HomeUnavailable(f"{parent / name} is a link or not a folder; it was skipped.") from error
         raise HomeUnavailable(f"{parent / name} cannot be opened: {error.strerror}.") from error
 
 

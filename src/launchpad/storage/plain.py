@@ -54,7 +54,7 @@ class PlainHomes:
                 return
             # Another launch was quicker, or something is in the way.
             if not self._is_there(root, path, uid):
-                raise HomeUnavailable("Your home was moved away while it was made. Please try again.")
+                raise HomeUnavailable("Your home folder was moved while it was being created. Please try again.")
         finally:
             os.close(root)
 

@@ -66,7 +66,7 @@ class ProjectQuotaHomes(PlainHomes):
         await super().check()
         obstacle = await asyncio.to_thread(why_not, self.root)
         if obstacle is not None:
-            raise HomeUnavailable(f"Homes cannot be limited: {obstacle}.")
+            raise HomeUnavailable(f"The size of home folders cannot be limited: {obstacle}.")
 
     # -- in a thread -------------------------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ class ProjectQuotaHomes(PlainHomes):
         try:
             home = directories.open_home(root, path, uid)
             if home is None:
-                raise HomeUnavailable("Your home was moved away while it was made. Please try again.")
+                raise HomeUnavailable("Your home folder was moved while it was being created. Please try again.")
             try:
                 self._mark(home, path, uid)
                 for kind in (PROJECT, USER):
@@ -130,12 +130,12 @@ def why_not(root: Path) -> str | None:
     try:
         if not _is_enforced(descriptor, PROJECT):
             return (
-                f"the file system of {root} counts by project and enforces nothing; mount it with the option prjquota"
+                f"the file system of {root} counts by project and enforces no limits; mount it with the option prjquota"
             )
     except OSError as error:
         # Of a file system that knows no quotas at all the kernel says what it says of a call that it does not have.
         if error.errno == errno.EPERM or (error.errno == errno.ENOSYS and not _kernel_has_the_call()):
-            return "this kernel, or who runs this, cannot set quotas (Linux 5.14 and root are needed)"
+            return "this kernel or this user cannot set quotas (Linux 5.14 and root are needed)"
         return f"the file system of {root} has no project quotas; ext4 and XFS have them when mounted with prjquota"
     else:
         return None

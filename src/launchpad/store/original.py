@@ -96,5 +96,5 @@ def _instant(value: object) -> datetime | None:
 
 
 def _unknown(path: Path, missing: str) -> InvalidInput:
-    text = f"{path} is not the original platform's database, or of a version that is not known."
+    text = f"{path} is not the original platform's database, or its version is not known."
     return InvalidInput(f"{text} Missing: {missing}.")

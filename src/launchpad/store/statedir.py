@@ -82,7 +82,7 @@ class HelperState:
         except OSError as error:
             raise StoreUnavailable(f"The helper's directory {path} cannot be used: {error}") from error
         if state.st_uid != os.geteuid() or state.st_mode & 0o022:
-            raise StoreUnavailable(f"The helper's directory {path} could be written by others; it has to be root's.")
+            raise StoreUnavailable(f"The helper's directory {path} is writable for others; it must belong to root.")
 
     def deployment_id_of(self, portal_state: Path) -> str:
         """The deployment's id as the portal had it at the first start; what it says later changes nothing.
@@ -101,7 +101,7 @@ class HelperState:
     def take_over(self, deployment_id: str) -> None:
         """Believes another id from now on: that of a deployment which root has brought here from a backup."""
         if not re.fullmatch(DEPLOYMENT_ID, deployment_id):
-            raise StoreUnavailable("That is no deployment's id.")
+            raise StoreUnavailable("This is not a deployment's id.")
         beside = self.path / ".deployment-id"
         beside.write_text(deployment_id, encoding="ascii")
         beside.chmod(0o600)
@@ -114,7 +114,7 @@ def _deployment_id_in(portal_state: Path) -> str:
     with os.fdopen(descriptor, "rb") as file:
         text = file.read(64).decode("ascii").strip()
     if not re.fullmatch(DEPLOYMENT_ID, text):
-        raise ValueError("it is no deployment's id")
+        raise ValueError("it is not a deployment's id")
     return text
 
 
@@ -139,7 +139,7 @@ def _read_or_make(path: Path, value: str) -> str:
             temporary.unlink()
     text = path.read_text(encoding="ascii").strip()
     if len(text) < len(value):
-        raise ValueError(f"{path.name} is cut short; restore it from a backup")
+        raise ValueError(f"{path.name} is incomplete; restore it from a backup")
     return text
 
 

@@ -47,7 +47,7 @@ class AdminUserView(BaseModel):
 
 
 class QuotaBody(Body):
-    """A cap left out or null is no cap of the user's own."""
+    """A limit that is left out or null: the user has no limit of their own."""
 
     memory: SizeText | None = None
     cpus: float | None = Field(None, ge=0)
@@ -131,7 +131,7 @@ class AmountView(BaseModel):
 
 
 class CapacityView(BaseModel):
-    """`total` can be promised, `promised` is; `host` is what the machine has."""
+    """`total` can be reserved, `promised` is reserved; `host` is what the server has."""
 
     total: AmountView
     promised: AmountView
@@ -178,7 +178,7 @@ class AuditView(BaseModel):
 
 
 class MailFailureView(BaseModel):
-    """An address that mail did not reach: the newest failure, and how many there were since `first_at`.
+    """An address that mail could not be delivered to: the newest failure, and how many there were since `first_at`.
 
     `status` is the enhanced status code (RFC 3463) where a server gave one, `reason` what it means. `user_id` is null
     where nobody has signed in with the address yet.

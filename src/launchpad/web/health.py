@@ -53,7 +53,7 @@ def _check_access(request: Request, platform: Platform, address: str) -> None:
     if token is not None and hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
         return
     if address not in _LOOPBACK:
-        raise NotSignedIn("Metrics are for this machine, or for the token in web.metrics_token.")
+        raise NotSignedIn("Metrics can be read from this server, or with the token in web.metrics_token.")
 
 
 async def _measure(platform: Platform) -> CollectorRegistry:
@@ -62,7 +62,7 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     for state, number in (await platform.instances.count_by_state()).items():
         by_state.labels(state.value).set(number)
     Gauge("launchpad_users", "Registered users", registry=registry).set(await platform.users.count())
-    failing = Gauge("launchpad_mail_failing", "1 when the last mail could not be handed over", registry=registry)
+    failing = Gauge("launchpad_mail_failing", "1 when the last mail could not be sent", registry=registry)
     failing.set(platform.mail.failing)
     lost = Counter(
         "launchpad_mail_failures", "Mails that were not delivered, as far as known", ["kind"], registry=registry

@@ -281,7 +281,7 @@ class LoginView(BaseModel):
     created_at: datetime
     last_seen_at: datetime
     expires_at: datetime
-    current: bool = Field(description="Whether it is the one that asks.")
+    current: bool = Field(description="Whether it is the browser that sends this request.")
 
     @classmethod
     def of(cls, login: Login, current: Login | None) -> LoginView:
@@ -312,4 +312,4 @@ class TokenView(BaseModel):
 
 
 class NewTokenView(TokenView):
-    token: str = Field(description="The secret. It is shown this once.")
+    token: str = Field(description="The secret. It is shown only once.")

@@ -35,8 +35,8 @@ from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
 ASIDE_SECONDS = 3.0  # for what only adds to a finding
-HELPER_AWAY = "See “systemctl status launchpad-helper.socket launchpad-helper”, and helper.socket."
-ENGINE_AWAY = "See “systemctl status docker”, and engine.host; a full disk stops it, too."
+HELPER_AWAY = "Check “systemctl status launchpad-helper.socket launchpad-helper” and the setting helper.socket."
+ENGINE_AWAY = "Check “systemctl status docker” and the setting engine.host; a full disk also stops it."
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Doctor:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     found += await look(subject)
             except HelperRefused as error:
-                remedy = "If it is of an older version than this command: systemctl restart launchpad-helper"
+                remedy = "If the helper is of an older version than this command: systemctl restart launchpad-helper"
                 found.append(Finding(Level.BAD, subject, error.detail, remedy))
             except EngineUnavailable as error:
                 remedy = HELPER_AWAY if isinstance(error, HelperUnavailable) else ENGINE_AWAY
@@ -125,10 +125,12 @@ class Doctor:
                 found.append(Finding(Level.BAD, subject, error.detail))
             except TimeoutError:
                 text = f"No answer within {PATIENCE_SECONDS:.0f} seconds."
-                found.append(Finding(Level.BAD, subject, text, "Look at the logs of what is asked here.", True))
+                found.append(
+                    Finding(Level.BAD, subject, text, "Check the logs of the service that did not answer.", True)
+                )
             except OSError as error:  # no right to, a program that does not start, a disk that is failing
-                text = f"It cannot be looked at: {error.strerror or 'the system refuses'} ({error.filename or 'here'})."
-                found.append(Finding(Level.BAD, subject, text, "Run this as root, and see “dmesg” for what it says."))
+                text = f"It cannot be checked: {error.strerror or 'the system refuses'} ({error.filename or 'here'})."
+                found.append(Finding(Level.BAD, subject, text, "Run this as root, and check “dmesg” for errors."))
         return found
 
     async def send_mail(self, to: str, now: datetime) -> str:
@@ -136,7 +138,7 @@ class Doctor:
 
         Raises:
             InvalidInput: `to` is no address that could sign in anywhere.
-            MailUnavailable: the mail server did not take it; the text says at which step, and what to do.
+            MailUnavailable: the mail server did not accept it; the text says at which step, and what to do.
         """
         rules = self._settings.mail
         try:
@@ -168,8 +170,8 @@ class Doctor:
                 Finding(
                     Level.BAD,
                     subject,
-                    "Semi-trusted mode: portal and instances share one origin, so what runs in an instance can act at "
-                    "the portal in the name of its user.",
+                    "Semi-trusted mode: portal and instances share one origin, so code in an instance can act on "
+                    "the portal as its user.",
                     "Set instances_url to another host name, or to a host name for each instance.",
                 )
             ]
@@ -178,7 +180,7 @@ class Doctor:
                 Finding(
                     Level.BAD,
                     subject,
-                    "Everything, codes and cookies among it, crosses the network in the clear.",
+                    "All traffic, including codes and cookies, crosses the network unencrypted.",
                     "Set public_url and instances_url to https, with tls.certificate and tls.key.",
                 )
             ]
@@ -188,19 +190,19 @@ class Doctor:
                 Finding(
                     Level.WARN,
                     subject,
-                    "Two ports of one host over plain http: a script in an instance can plant cookies for the portal "
+                    "Two ports of one host over plain http: a script in an instance can set cookies for the portal "
                     "in its own user's browser.",
-                    "Fine for a trial; else use two host names and https.",
+                    "Fine for a trial; otherwise use two host names and https.",
                 )
             ]
         kind = "a host name for each instance" if settings.instances.is_wildcard else "two origins"
-        return [Finding(Level.OK, subject, f"Portal and instances are apart: {kind}.")]
+        return [Finding(Level.OK, subject, f"Portal and instances are separated: {kind}.")]
 
     async def _sign_in(self, subject: str) -> list[Finding]:
         rules = self._settings.sign_in
         if not rules.allowed_domains:
             text = "Anybody with an e-mail address can sign in and launch."
-            return [Finding(Level.WARN, subject, text, "Name your institute's domains in sign_in.allowed_domains.")]
+            return [Finding(Level.WARN, subject, text, "List your institute's domains in sign_in.allowed_domains.")]
         return [Finding(Level.OK, subject, f"For addresses at {', '.join(rules.allowed_domains)}.")]
 
     async def _rights(self, subject: str) -> list[Finding]:
@@ -210,10 +212,10 @@ class Doctor:
         problems = await self._database.problems()
         if problems:
             text = f"The database is damaged: {'; '.join(problems)}."
-            remedy = "Stop the portal and bring a backup back (“launchpad restore”); keep the damaged file."
+            remedy = "Stop the portal and restore a backup (“launchpad restore”); keep the damaged file."
             return [Finding(Level.BAD, subject, text, remedy)]
         await self._database.migrate()  # says so where a newer version wrote it
-        return [Finding(Level.OK, subject, "It answers, and is whole.")]
+        return [Finding(Level.OK, subject, "It responds and is intact.")]
 
     async def _engine(self, subject: str) -> list[Finding]:
         return engine.engine(subject, await self._runtime.host())
@@ -250,12 +252,12 @@ class Doctor:
 
     async def _connections(self, subject: str) -> list[Finding]:
         if await self._runtime.can_cut():
-            return [Finding(Level.OK, subject, "Open connections end when a way into an instance ends.")]
+            return [Finding(Level.OK, subject, "Open connections are closed when access to an instance ends.")]
         return [
             Finding(
                 Level.BAD,
                 subject,
-                "Open connections outlive sign-out and suspension: they cannot be cut here.",
+                "Open connections remain after sign-out and suspension: they cannot be closed on this server.",
                 "It needs root, the program ss (package iproute2) and a kernel with INET_DIAG_DESTROY.",
             )
         ]
@@ -263,7 +265,7 @@ class Doctor:
     async def _all_images(self, subject: str) -> list[Finding]:
         found = []
         for environment in self._catalogue.values():
-            remedy = "“launchpad images pull” gets it, “launchpad images build” makes one."
+            remedy = "“launchpad images pull” downloads it, “launchpad images build” builds one."
             try:
                 image = await self._images.resolve(environment)
             except ImageMissing as missing:
@@ -278,10 +280,12 @@ class Doctor:
         await self._homes.check()
         root = self._settings.homes.root
         if not self._homes.enforces_limits:
-            text = f"Homes can be made in {root}, and grow without limit."
-            remedy = f"ext4, XFS and btrfs limit them once their quotas are on: {INSTALL_GUIDE}, “Limits of homes”."
+            text = f"Home folders can be created in {root}, without size limits."
+            remedy = (
+                f"ext4, XFS and btrfs limit them once their quotas are enabled: {INSTALL_GUIDE}, “Limits of homes”."
+            )
             return [Finding(Level.WARN, subject, text, remedy)]
-        return [Finding(Level.OK, subject, f"Homes can be made in {root}, and are limited.")]
+        return [Finding(Level.OK, subject, f"Home folders can be created in {root}, with size limits.")]
 
 
 def _is_local(url: str) -> bool:

@@ -27,18 +27,21 @@ def engine(subject: str, host: HostFacts) -> list[Finding]:
     found = []
     version = numbers(host.engine_version)
     if version is not None and version < OLDEST_TRIED:
-        text = f"Version {host.engine_version} is older than any this program was tried with."
+        text = f"Version {host.engine_version} is older than any version this program was tested with."
         found.append(Finding(Level.WARN, subject, text, "Install Docker 20.10 or newer."))
     if host.outlives_restart is False:
-        text = "Instances end when the engine is restarted, at its updates for example."
+        text = "Instances end when the engine is restarted, for example by an update."
         remedy = f'Set "live-restore": true in {_DAEMON}, then “systemctl reload docker”.'
         found.append(Finding(Level.WARN, subject, text, remedy))
     if host.cgroup_version and "seccomp" not in host.security:
         text = "Containers may use every system call of the kernel: seccomp is off."
-        remedy = f"Take seccomp-profile = unconfined out of {_DAEMON}, or use a kernel with seccomp."
+        remedy = f"Remove seccomp-profile = unconfined from {_DAEMON}, or use a kernel with seccomp."
         found.append(Finding(Level.WARN, subject, text, remedy))
     if "userns" in host.security or "rootless" in host.security:
-        text = "Containers get other uids than homes have (userns-remap or rootless): none can write its home."
+        text = (
+            "Containers run with other uids than home folders have (userns-remap or rootless): none can write to its "
+            "home folder."
+        )
         found.append(Finding(Level.BAD, subject, text, f"Run Docker as root, without userns-remap in {_DAEMON}."))
     size = describe_bytes(host.memory_bytes)
     return found or [Finding(Level.OK, subject, f"Version {host.engine_version}, {host.cpus} cores, {size} of memory.")]
@@ -51,7 +54,7 @@ def control_groups(subject: str, host: HostFacts, proc: Path) -> list[Finding]:
         proc: /proc, which says whether there is swap at all.
     """
     if not host.cgroup_version:
-        return [Finding(Level.OK, subject, "Not looked at: the engine does not say what it can limit.")]
+        return [Finding(Level.OK, subject, "Not checked: the engine does not say what it can limit.")]
     found = []
     kinds = (
         ("memory", host.can_limit_memory, "one instance can use up the server's memory"),
@@ -60,8 +63,8 @@ def control_groups(subject: str, host: HostFacts, proc: Path) -> list[Finding]:
     )
     for kind, can, so in kinds:
         if can is False:
-            text = f"Limits of {kind} are not in force: {so}. The kernel's control group for it is missing or off."
-            remedy = "Boot without cgroup_disable=…, and with cgroup_enable=memory where the kernel wants it."
+            text = f"Limits of {kind} are not enforced: {so}. The kernel's control group for it is missing or disabled."
+            remedy = "Boot without cgroup_disable=…, and with cgroup_enable=memory where the kernel needs it."
             found.append(Finding(Level.BAD, subject, text, remedy))
     if host.can_limit_swap is False:
         has_swap = _has_swap(proc)
@@ -71,8 +74,10 @@ def control_groups(subject: str, host: HostFacts, proc: Path) -> list[Finding]:
         remedy = "Boot with swapaccount=1 (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub), or without swap."
         found.append(Finding(Level.BAD if has_swap else Level.WARN, subject, text, remedy))
     if host.cgroup_version == "1":
-        text = "Control groups of version 1: limits are in force, but the kernel and Docker are giving this version up."
-        remedy = "Boot with systemd.unified_cgroup_hierarchy=1; Debian and Ubuntu have version 2 by themselves."
+        text = (
+            "Control groups of version 1: limits are enforced, but the kernel and Docker are phasing out this version."
+        )
+        remedy = "Boot with systemd.unified_cgroup_hierarchy=1; Debian and Ubuntu use version 2 by default."
         found.append(Finding(Level.WARN, subject, text, remedy))
     ways = f"version {host.cgroup_version}, by {host.cgroup_driver or 'the engine'}"
     return found or [Finding(Level.OK, subject, f"Memory, swap, cores and processes can be limited ({ways}).")]
@@ -85,7 +90,7 @@ async def limits(
     async with database.reading() as db:
         running = await instances.in_states(db, State.RUNNING)
     if not running:
-        return [Finding(Level.OK, subject, "Not looked at: no instance runs.")]
+        return [Finding(Level.OK, subject, "Not checked: no instance is running.")]
     found, looked_at = [], 0
     for instance in running[-INSTANCES_LOOKED_AT:]:
         caps = await runtime.caps(instance.id)
@@ -94,12 +99,12 @@ async def limits(
         looked_at += 1
         wrong = beyond(instance, caps, catalogue.get(instance.environment))
         if wrong:
-            text = f"Instance {instance.id} is not held to its size: {'; '.join(wrong)}."
-            remedy = "See what is said of cgroups; then stop it and launch it again."
+            text = f"The limits of instance {instance.id} are not enforced: {'; '.join(wrong)}."
+            remedy = "See the findings on cgroups; then stop it and launch it again."
             found.append(Finding(Level.BAD, subject, text, remedy))
     if not looked_at:
-        return [Finding(Level.OK, subject, "Not looked at: no instance's container runs.")]
-    text = f"In force, as kernel and engine say, for {looked_at} of {len(running)} running instances."
+        return [Finding(Level.OK, subject, "Not checked: no instance's container is running.")]
+    text = f"Enforced, according to kernel and engine, for {looked_at} of {len(running)} running instances."
     return found or [Finding(Level.OK, subject, text)]
 
 
@@ -112,10 +117,10 @@ def beyond(instance: Instance, caps: Caps, environment: Environment | None) -> l
     if caps.swap_bytes != 0:
         wrong.append(f"swap {_said(caps.swap_bytes)} instead of none")
     if caps.cpus is None or caps.cpus > promised.cpus + 0.01:
-        wrong.append(f"cores {'without end' if caps.cpus is None else f'{caps.cpus:g}'} instead of {promised.cpus:g}")
+        wrong.append(f"cores {'without limit' if caps.cpus is None else f'{caps.cpus:g}'} instead of {promised.cpus:g}")
     if caps.pids is None or (environment is not None and caps.pids > environment.pids_limit):
         most = environment.pids_limit if environment is not None else "some"
-        wrong.append(f"processes {'without end' if caps.pids is None else caps.pids} instead of {most}")
+        wrong.append(f"processes {'without limit' if caps.pids is None else caps.pids} instead of {most}")
     return wrong
 
 
@@ -127,17 +132,15 @@ async def network(subject: str, runtime: Runtime, settings: Settings) -> list[Fi
     found = []
     if settings.egress.rules == "off":
         text = "Instances reach this server and whatever it reaches: egress.rules is “off”."
-        remedy = "Take that setting away, unless another firewall keeps them in."
+        remedy = "Remove that setting, unless another firewall confines them."
         found.append(Finding(Level.WARN, subject, text, remedy))
     for gap in now.gaps:
-        text = f"Instances are not kept apart, or not from this server: {gap}."
-        remedy = "Take away what stands in the way; “launchpad sweep” puts the rules in their place. See “iptables -S”."
+        text = f"Instances are not isolated from each other or from this server: {gap}."
+        remedy = "Remove what is in the way; “launchpad sweep” applies the rules. See “iptables -S”."
         found.append(Finding(Level.BAD, subject, text, remedy))
     if mended := [gap for gap in before.gaps if gap not in now.gaps]:
-        text = f"Rules were missing, and have just been put back: {'; '.join(mended)}."
-        remedy = (
-            "Find out what takes them away (a firewall's reload?): instances are not kept in until a sweep notices."
-        )
+        text = f"Rules were missing and have just been restored: {'; '.join(mended)}."
+        remedy = "Find out what removes them (a firewall's reload?): instances are not isolated until the next sweep."
         found.append(Finding(Level.WARN, subject, text, remedy))
     if now.exists and not now.shielded:
         version = numbers((await runtime.host()).engine_version)
@@ -147,16 +150,23 @@ async def network(subject: str, runtime: Runtime, settings: Settings) -> list[Fi
         return found
     if not now.exists:
         return [
-            Finding(Level.OK, subject, "Not looked at: there is none yet. The first launch makes it, with its rules.")
+            Finding(
+                Level.OK,
+                subject,
+                "Not checked: there is no network yet. The first launch creates it, with its rules.",
+            )
         ]
     text = "Instances reach neither each other, nor this server, nor private networks; only this server reaches them."
     return [Finding(Level.OK, subject, text)]
 
 
 _UNSHIELDED = (
-    "Machines in the same network as this server can reach instances' ports past nginx: engines before 28.0 let them.",
-    "Leave egress.rules “enforced”, update Docker, or say so to your firewall: iptables -I DOCKER-USER ! -i BRIDGE "
-    "-o BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP, with the bridge of engine.network.",
+    (
+        "Machines in the same network as this server can reach instances' ports without nginx: engines before 28.0 "
+        "allow it."
+    ),
+    "Leave egress.rules “enforced”, update Docker, or add a rule to your firewall: iptables -I DOCKER-USER ! -i "
+    "BRIDGE -o BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP, with the bridge of engine.network.",
 )
 
 
@@ -165,18 +175,26 @@ def rights(subject: str, settings: Settings) -> list[Finding]:
     if settings.helper.socket is not None:
         socket = settings.engine.host.removeprefix("unix://")
         if os.geteuid() != 0 and os.access(socket, os.W_OK, effective_ids=True):
-            text = f"The portal has a helper, but its user can also write to {socket}, and so has the server's root."
-            remedy = f"“id {settings.helper.user}” shows its groups; take it out of Docker's, and restart the portal."
+            text = (
+                f"The portal has a helper, but its user can also write to {socket}, which is equivalent to root on "
+                "this server."
+            )
+            remedy = (
+                f"“id {settings.helper.user}” shows its groups; remove it from Docker's group, and restart the portal."
+            )
             return [Finding(Level.BAD, subject, text, remedy)]
-        return [Finding(Level.OK, subject, "The portal works through the privileged helper, without root or engine.")]
-    text = "The portal's own process has the engine's socket, and so the server's root: helper.socket is not set."
-    return [
-        Finding(Level.WARN, subject, text, f"Fine for a trial; a server is installed by install.sh ({INSTALL_GUIDE}).")
-    ]
+        return [
+            Finding(Level.OK, subject, "The portal uses the privileged helper and has neither root nor the engine.")
+        ]
+    text = (
+        "The portal's own process has the engine's socket, which is equivalent to root on this server: helper.socket "
+        "is not set."
+    )
+    return [Finding(Level.WARN, subject, text, f"Fine for a trial; for a server, use install.sh ({INSTALL_GUIDE}).")]
 
 
 def _said(size_bytes: int | None) -> str:
-    return "without end" if size_bytes is None else describe_bytes(size_bytes)
+    return "without limit" if size_bytes is None else describe_bytes(size_bytes)
 
 
 def _has_swap(proc: Path) -> bool:

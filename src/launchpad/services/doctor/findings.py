@@ -32,7 +32,7 @@ class Finding:
 
 def unseen(subject: str, why: str) -> Finding:
     """For what cannot be looked at here, or need not be."""
-    return Finding(Level.OK, subject, f"Not looked at: {why}.")
+    return Finding(Level.OK, subject, f"Not checked: {why}.")
 
 
 def numbers(version: str) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from .findings import Finding, Level, unseen
 LISTEN = "0A"  # TCP_LISTEN of linux/include/net/tcp_states.h
 SSH = 22
 ENGINE_PORTS = (2375, 2376)
-FIREWALL = "Let them listen on 127.0.0.1, or close them in the firewall; “ss -ltnp” says whose they are."
+FIREWALL = "Let them listen on 127.0.0.1, or close them in the firewall; “ss -ltnp” shows the programs."
 
 
 @dataclass(frozen=True, order=True)
@@ -63,7 +63,7 @@ def _address(digits: str) -> IPv4Address | IPv6Address:
 def ports(subject: str, settings: Settings, found: Sequence[Listener] | None) -> list[Finding]:
     """What should not be reachable from outside, and what else is."""
     if found is None:
-        return [unseen(subject, "the kernel does not say who listens")]
+        return [unseen(subject, "the kernel does not show which ports are open")]
     reachable = sorted({listener.port for listener in found if listener.is_open})
     first, _, last = settings.engine.port_range.partition("-")
     instances = [port for port in reachable if int(first) <= port <= int(last or first)]
@@ -72,19 +72,22 @@ def ports(subject: str, settings: Settings, found: Sequence[Listener] | None) ->
     others = [port for port in reachable if port not in {*instances, *engine, *expected}]
     said = []
     if silent := _silent(settings, found):
-        text = f"Nobody listens on {_list(silent)}, where nginx lets people in."
-        remedy = "See “systemctl status nginx” and “nginx -t”; a quick start has to be running."
+        text = f"Nothing listens on {_list(silent)}, where nginx should accept connections."
+        remedy = "Check “systemctl status nginx” and “nginx -t”; a quick start has to be running."
         said.append(Finding(Level.BAD, subject, text, remedy))
     if instances:
-        text = f"Reachable from outside, although instances' ports are there: {_list(instances)}."
-        remedy = f"Instances' own are on 127.0.0.1 only. Move what listens there, or engine.port_range. {FIREWALL}"
+        text = f"Reachable from outside, within the range of instances' ports: {_list(instances)}."
+        remedy = (
+            "Instances themselves use 127.0.0.1 only. Move the program that listens there, or change "
+            f"engine.port_range. {FIREWALL}"
+        )
         said.append(Finding(Level.BAD, subject, text, remedy))
     if engine:
-        text = f"The engine's API listens on port {_list(engine)}: whoever reaches it has this server."
-        remedy = "Take tcp:// out of “hosts” in /etc/docker/daemon.json and of dockerd's options."
+        text = f"The engine's API listens on port {_list(engine)}: anybody who can reach it controls this server."
+        remedy = "Remove tcp:// from “hosts” in /etc/docker/daemon.json and from dockerd's options."
         said.append(Finding(Level.BAD, subject, text, remedy))
     if others:
-        text = f"Other programs listen for connections from elsewhere: {_list(others)}."
+        text = f"Other programs accept connections from other machines: {_list(others)}."
         said.append(Finding(Level.WARN, subject, text, FIREWALL))
     open_ones = _list([port for port in reachable if port in expected]) or "none"
     return said or [Finding(Level.OK, subject, f"Open to other machines, as far as this server can tell: {open_ones}.")]

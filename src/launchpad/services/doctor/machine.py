@@ -80,7 +80,7 @@ def disks(subject: str, settings: Settings, engine_root: str) -> list[Finding]:
         except OSError as error:
             if what == "backups" and isinstance(error, FileNotFoundError):
                 continue  # made by the first one
-            found.append(unseen(subject, f"{path}, where {what} are, cannot be looked at ({error.strerror})"))
+            found.append(unseen(subject, f"{path} ({what}) cannot be checked ({error.strerror})"))
             continue
         seen.setdefault(device, []).append(what)
     for device, (path, space) in spaces.items():
@@ -95,7 +95,7 @@ def disks(subject: str, settings: Settings, engine_root: str) -> list[Finding]:
 def judged(subject: str, what: str, space: Space, floor_bytes: int = 0) -> list[Finding]:
     """What is scarce of it; nothing where nothing is."""
     found = []
-    remedy = "Make room, or a larger disk; “du -xh --max-depth=2 PATH | sort -h” says what takes it."
+    remedy = "Free some space, or use a larger disk; “du -xh --max-depth=2 PATH | sort -h” shows what uses it."
     share = space.free_bytes / space.bytes if space.bytes else 0.0
     if share < SCARCE or space.free_bytes < floor_bytes:
         level = Level.BAD if share < NEARLY_NONE or space.free_bytes < floor_bytes else Level.WARN
@@ -103,8 +103,13 @@ def judged(subject: str, what: str, space: Space, floor_bytes: int = 0) -> list[
         found.append(Finding(level, subject, text, remedy))
     if space.files and space.free_files / space.files < SCARCE:
         level = Level.BAD if space.free_files / space.files < NEARLY_NONE else Level.WARN
-        text = f"{what}: {space.free_files} of {space.files} files can still be made; a disk also ends there."
-        found.append(Finding(level, subject, text, "Find what makes so many: “du -x --inodes --max-depth=2 PATH”."))
+        text = (
+            f"{what}: {space.free_files} of {space.files} files can still be created; without free inodes a disk is "
+            "full, too."
+        )
+        found.append(
+            Finding(level, subject, text, "Find out what creates so many: “du -x --inodes --max-depth=2 PATH”.")
+        )
     return found
 
 
@@ -116,18 +121,19 @@ async def clock(subject: str, database: Database, now: datetime) -> list[Finding
     if recorded and max(recorded) > now + CLOCKS_APART:
         ahead = max(recorded) - now
         text = (
-            f"The clock was set back: the record reaches to {max(recorded):%-d %B %Y, %H:%M} UTC, {_span(ahead)} ahead."
+            f"The clock was set back: the newest record is of {max(recorded):%-d %B %Y, %H:%M} UTC, "
+            f"{_span(ahead)} ahead."
         )
-        remedy = "Set it right: codes, logins and instances end by it, and too late while it is wrong."
+        remedy = "Correct it: codes, logins and instances expire by it, and too late while it is wrong."
         found.append(Finding(Level.BAD, subject, text, remedy))
     synchronised = is_synchronised()
     if synchronised is False:
-        text = "Nothing keeps the clock right: the kernel knows of no time server."
+        text = "The clock is not synchronised: the kernel knows of no time server."
         remedy = "apt-get install systemd-timesyncd (or chrony), then “timedatectl set-ntp true”."
         found.append(Finding(Level.WARN, subject, text, remedy))
     if not found and synchronised is None:
-        return [unseen(subject, "whether a time server keeps the clock right cannot be told here")]
-    return found or [Finding(Level.OK, subject, "A time server keeps it right.")]
+        return [unseen(subject, "whether the clock is synchronised cannot be determined here")]
+    return found or [Finding(Level.OK, subject, "It is synchronised with a time server.")]
 
 
 def is_synchronised() -> bool | None:
@@ -143,15 +149,15 @@ def files(subject: str, settings: Settings, settings_file: Path | None) -> list[
     found = []
     mode = stat.S_IMODE(settings.state_dir.stat().st_mode) if settings.state_dir.exists() else 0o700
     if mode & 0o077:
-        text = f"{settings.state_dir}, with the database and codes in it, is open to others (mode {mode:04o})."
+        text = (
+            f"{settings.state_dir}, with the database and codes in it, is accessible to other users (mode {mode:04o})."
+        )
         found.append(Finding(Level.BAD, subject, text, f"chmod 0700 {settings.state_dir}"))
     secrets = readable_secrets(settings_file) if settings_file is not None else []
     if secrets:
-        text = f"Every user of this server can read {settings_file}, and in it {' and '.join(secrets)}."
+        text = f"Every user of this server can read {settings_file}, which contains {' and '.join(secrets)}."
         found.append(Finding(Level.BAD, subject, text, f"chmod o-rwx {settings_file}"))
-    return found or [
-        Finding(Level.OK, subject, "Keys, database and passwords are closed to other users of this server.")
-    ]
+    return found or [Finding(Level.OK, subject, "Other users of this server cannot read keys, database and passwords.")]
 
 
 def readable_secrets(settings_file: Path) -> list[str]:
@@ -177,7 +183,7 @@ def _at(data: Mapping[str, Any], name: str) -> object:
 def nginx(subject: str, settings: Settings, site: Path = SITE) -> list[Finding]:
     """Whether nginx's site on an installed server is what the settings make of it."""
     if settings.web.socket is None:
-        return [unseen(subject, "web.socket is not set, so the configuration is not the one of an installed server")]
+        return [unseen(subject, "web.socket is not set, so this is not an installed server")]
     try:
         there = site.read_text(encoding="utf-8")
     except OSError as error:
@@ -189,9 +195,9 @@ def nginx(subject: str, settings: Settings, site: Path = SITE) -> list[Finding]:
     except LaunchpadError as error:
         return [Finding(Level.BAD, subject, error.detail, "Correct that setting, then run launchpad-apply.")]
     if _stripped(there) != _stripped(wanted):
-        text = f"{site} is not what the settings make of it: a change of them, or of the program, is not in force."
+        text = f"{site} does not match the settings: a change of the settings or of the program has not been applied."
         return [Finding(Level.WARN, subject, text, "Run “sudo launchpad-apply”; it checks, and reloads nginx.")]
-    return [Finding(Level.OK, subject, f"{site} is what the settings make of it.")]
+    return [Finding(Level.OK, subject, f"{site} matches the settings.")]
 
 
 async def versions(subject: str, settings: Settings, engine_version: str, enforces_limits: bool) -> list[Finding]:
@@ -207,8 +213,8 @@ async def versions(subject: str, settings: Settings, engine_version: str, enforc
     found = [Finding(Level.OK, subject, ", ".join(f"{name} {version}" for name, version in parts.items()) + ".")]
     wants = settings.homes.driver in ("auto", "project-quota") and not enforces_limits
     if wants and (numbers(kernel) or PROJECT_QUOTA_KERNEL) < PROJECT_QUOTA_KERNEL:
-        text = f"Linux {kernel} cannot limit homes on ext4 and XFS; that takes 5.14."
-        found.append(Finding(Level.WARN, subject, text, "Install a newer kernel, or keep homes on btrfs."))
+        text = f"Linux {kernel} cannot limit home folders on ext4 and XFS; that needs 5.14."
+        found.append(Finding(Level.WARN, subject, text, "Install a newer kernel, or use btrfs for home folders."))
     return found
 
 
@@ -263,13 +269,13 @@ async def uids(subject: str, database: Database, uid_base: int) -> list[Finding]
     last = max(uid_base, (highest or 0) + 1)
     both = await asyncio.to_thread(_names_of, range(max(uid_base, last - UIDS_LOOKED_AT), last + 1))
     if not both:
-        return [Finding(Level.OK, subject, f"Nobody else on this server has a uid from {uid_base} to {last}.")]
+        return [Finding(Level.OK, subject, f"No other user of this server has a uid from {uid_base} to {last}.")]
     (uid, name), *more = both.items()
-    others = f", and {len(more)} more like it" if more else ""
+    others = f", as are {len(more)} more" if more else ""
     text = f"{uid} is the uid of “{name}” on this server, and in the range of the platform's users{others}."
     remedy = (
-        "Each could read the other's files. Set homes.uid_base above all uids that the server knows; a directory by "
-        "SSSD begins at 200000, too. Users who are there already keep theirs."
+        "Each could read the other's files. Set homes.uid_base above all uids of this server; those of a directory "
+        "by SSSD begin at 200000, too. Existing users keep theirs."
     )
     return [Finding(Level.BAD, subject, text, remedy)]
 

@@ -22,7 +22,7 @@ async def safety(
 ) -> list[Finding]:
     """Whether there is a backup, how old it is, and what the last rehearsal of it said."""
     if settings.database_url:
-        return [unseen(subject, "the database is not in state_dir, and its own tools back it up")]
+        return [unseen(subject, "the database is not in state_dir; its own tools back it up")]
     folder = settings.backup.folder
     newest = await asyncio.to_thread(backups.newest, folder, deployment_id, now)
     timer = f"systemctl enable --now launchpad-backup.timer, or “launchpad backup” ({BACKUP_GUIDE})."
@@ -31,37 +31,37 @@ async def safety(
     path, made_at = newest
     found = []
     if made_at > now:
-        text = f"The only backup, {path}, was made on {made_at:%-d %B %Y}, which is still to come."
-        found.append(Finding(Level.BAD, subject, text, f"Set the clock right; {timer}"))
+        text = f"The only backup, {path}, was made on {made_at:%-d %B %Y}, which is in the future."
+        found.append(Finding(Level.BAD, subject, text, f"Correct the clock; {timer}"))
     if now - made_at > OLDEST:
-        text = f"The newest backup is of {made_at:%-d %B %Y}."
-        found.append(Finding(Level.BAD, subject, text, f"See why no newer one was made; {timer}"))
+        text = f"The newest backup is from {made_at:%-d %B %Y}."
+        found.append(Finding(Level.BAD, subject, text, f"Find out why no newer one was made; {timer}"))
     if path.name.endswith(backups.PLAIN):
         text = "Backups are not encrypted, so keys and settings are not in them."
-        found.append(Finding(Level.WARN, subject, text, f"Name a key of yours in backup.recipients ({BACKUP_GUIDE})."))
+        found.append(Finding(Level.WARN, subject, text, f"Add a key of yours to backup.recipients ({BACKUP_GUIDE})."))
     found += await _drills(subject, database, made_at, now)
-    return found or [Finding(Level.OK, subject, f"The newest backup is {path}, and the last rehearsal of one passed.")]
+    return found or [Finding(Level.OK, subject, f"The newest backup is {path}, and the last restore test passed.")]
 
 
 async def _drills(subject: str, database: Database, made_at: datetime, now: datetime) -> list[Finding]:
     async with database.reading() as db:
         last = await kv.get(db, LAST_DRILL)
-    again = "“launchpad drill” rehearses a restore now; launchpad-drill.timer does it every month."
+    again = "“launchpad drill” tests a restore now; launchpad-drill.timer does it every month."
     if last is None:
-        return [Finding(Level.WARN, subject, "No backup was ever brought back for a trial.", again)]
+        return [Finding(Level.WARN, subject, "No restore has been tested yet.", again)]
     if not last["passed"]:
-        return [Finding(Level.BAD, subject, f"The last rehearsal of a restore failed: {last['lines'][0]}", again)]
+        return [Finding(Level.BAD, subject, f"The last restore test failed: {last['lines'][0]}", again)]
     at = datetime.fromisoformat(last["at"])
     if now - at > DRILL_EVERY:
-        return [Finding(Level.WARN, subject, f"The last rehearsal of a restore was on {at:%-d %B %Y}.", again)]
+        return [Finding(Level.WARN, subject, f"The last restore test was on {at:%-d %B %Y}.", again)]
     return []
 
 
 async def mailbox(subject: str, settings: Settings, bounces: BounceService) -> list[Finding]:
     """Whether reports of mail that did not arrive can be read."""
     if not settings.mail.bounces.host:
-        return [unseen(subject, "mail.bounces names no mailbox, so mail that comes back is not shown")]
+        return [unseen(subject, "mail.bounces names no mailbox, so bounced mail is not shown")]
     problem = await bounces.problem()
     if problem is not None:
-        return [Finding(Level.BAD, subject, problem, "See [mail.bounces], and docs/howto/mail.md.")]
-    return [Finding(Level.OK, subject, f"Reports are taken from {settings.mail.bounces.host}.")]
+        return [Finding(Level.BAD, subject, problem, "Check [mail.bounces]; see docs/howto/mail.md.")]
+    return [Finding(Level.OK, subject, f"Bounces are read from {settings.mail.bounces.host}.")]

@@ -82,7 +82,7 @@ async def names(subject: str, settings: Settings) -> list[Finding]:
     """Whether the host names lead anywhere."""
     asked = [place.host for place in places(settings) if not place.is_local]
     if not asked:
-        return [unseen(subject, "the addresses are of this machine only")]
+        return [unseen(subject, "the addresses are local to this machine")]
     found: list[Finding] = []
     well = []
     for host in asked:
@@ -93,20 +93,23 @@ async def names(subject: str, settings: Settings) -> list[Finding]:
         else:
             found.append(finding)
     if well:
-        found.append(Finding(Level.OK, subject, f"They lead: {'; '.join(well)}."))
+        found.append(Finding(Level.OK, subject, f"They resolve: {'; '.join(well)}."))
     return found
 
 
 def judged_name(subject: str, host: str, addresses: Sequence[str]) -> Finding | None:
     """What is wrong with where a name leads."""
     if not addresses:
-        text = f"{host} leads nowhere, as seen from this server."
-        remedy = "Add it to your DNS; for a host name for each instance, a wildcard (*.name) of it."
+        text = f"{host} does not resolve on this server."
+        remedy = "Add it to your DNS; with a host name for each instance, a wildcard (*.name)."
         return Finding(Level.WARN, subject, text, remedy)
     if all(ip_address(address.partition("%")[0]).is_loopback for address in addresses):
-        text = f"{host} leads to {', '.join(addresses)} here, so where it leads others cannot be told from this server."
+        text = (
+            f"{host} resolves to {', '.join(addresses)} here, so how it resolves elsewhere cannot be checked from "
+            "this server."
+        )
         return Finding(
-            Level.WARN, subject, text, f"Take it out of /etc/hosts, or ask from another machine: “host {host}”."
+            Level.WARN, subject, text, f"Remove it from /etc/hosts, or check from another machine: “host {host}”."
         )
     return None
 
@@ -116,22 +119,22 @@ async def certificate(subject: str, settings: Settings, now: datetime) -> list[F
     if not settings.is_https:
         return [unseen(subject, "the addresses are plain http")]
     if settings.proxy.trusted:
-        return [unseen(subject, "another proxy stands in front of this server, and shows its own")]
+        return [unseen(subject, "another proxy is in front of this server, with a certificate of its own")]
     found: list[Finding] = []
     seen: dict[bytes, Served] = {}
     for place in places(settings):
         try:
             served = await shown(place)
         except (OSError, TimeoutError) as error:  # refused, no TLS (ssl.SSLError), or no answer
-            text = f"Nothing speaks TLS for {place.host} on {LOOPBACK}:{place.port} ({_kind(error)})."
-            found.append(Finding(Level.BAD, subject, text, "See “systemctl status nginx” and “nginx -t”."))
+            text = f"There is no TLS for {place.host} on {LOOPBACK}:{place.port} ({_kind(error)})."
+            found.append(Finding(Level.BAD, subject, text, "Check “systemctl status nginx” and “nginx -t”."))
             continue
         except ValueError:  # of the library, for what no certificate may hold
-            text = f"What is shown for {place.host} is no certificate that can be read."
+            text = f"The certificate for {place.host} cannot be read."
             found.append(Finding(Level.BAD, subject, text, f"Get another one: {CERTIFICATES}."))
             continue
         if not covers(served.names, place.host):
-            text = f"What is shown for {place.host} is for other names: {', '.join(served.names) or 'none'}."
+            text = f"The certificate for {place.host} is for other names: {', '.join(served.names) or 'none'}."
             remedy = f"Get one for that name (for a host name for each instance, a wildcard): {CERTIFICATES}."
             found.append(Finding(Level.BAD, subject, text, remedy))
         seen.setdefault(served.fingerprint, served)
@@ -139,13 +142,13 @@ async def certificate(subject: str, settings: Settings, now: datetime) -> list[F
         found += judged(subject, served, now)
     old = await takes_old_tls(places(settings)[0]) if seen else None
     if old:
-        text = "nginx also takes TLS 1.0 or 1.1, whose ciphers are broken."
-        remedy = "Take “ssl_protocols” out of /etc/nginx/nginx.conf and other sites, or set it to TLSv1.2 TLSv1.3."
+        text = "nginx also accepts TLS 1.0 or 1.1, whose ciphers are broken."
+        remedy = "Remove “ssl_protocols” from /etc/nginx/nginx.conf and other sites, or set it to TLSv1.2 TLSv1.3."
         found.append(Finding(Level.BAD, subject, text, remedy))
     if any(finding.level is not Level.OK for finding in found) or not seen:
         return found
     until = min(served.ends_at for served in seen.values())
-    protocols = "" if old is None else " Nothing older than TLS 1.2 is spoken."
+    protocols = "" if old is None else " Older versions than TLS 1.2 are refused."
     return [Finding(Level.OK, subject, f"Trusted, for the right names, until {until:%-d %B %Y}.{protocols}")]
 
 
@@ -156,18 +159,27 @@ def judged(subject: str, served: Served, now: datetime) -> list[Finding]:
     until = f"{served.ends_at:%-d %B %Y, %H:%M} UTC"
     renew = f"Renew it, then run launchpad-apply: {CERTIFICATES}. For Let's Encrypt: “certbot renew”."
     if left <= timedelta(0):
-        found.append(Finding(Level.BAD, subject, f"It is over since {until}: browsers let nobody in.", renew))
+        found.append(Finding(Level.BAD, subject, f"It expired on {until}: browsers refuse to connect.", renew))
     elif served.begins_at > now:
         text = f"It is not valid before {served.begins_at:%-d %B %Y, %H:%M} UTC."
-        found.append(Finding(Level.BAD, subject, text, "Look at the clock of this server; else wait, or get another."))
+        found.append(
+            Finding(
+                Level.BAD,
+                subject,
+                text,
+                "Check the clock of this server; otherwise wait, or get another certificate.",
+            )
+        )
     elif left < min(RENEW, life / RENEW_SHARE):
-        found.append(Finding(Level.WARN, subject, f"It is over in {left.days} days, on {until}.", renew))
+        found.append(Finding(Level.WARN, subject, f"It expires in {left.days} days, on {until}.", renew))
     if served.signs_itself:
-        text = "It is signed by itself: browsers warn of it, and people learn to click warnings away."
-        found.append(Finding(Level.WARN, subject, text, f"Fine for a trial; else get one: {CERTIFICATES}."))
+        text = "It is self-signed: browsers warn about it, and people get used to ignoring warnings."
+        found.append(
+            Finding(Level.WARN, subject, text, f"Fine for a trial; otherwise get a trusted one: {CERTIFICATES}.")
+        )
     elif served.trusted is False:
-        text = "This server trusts nobody who signed it: the authority is your own, or the chain is not complete."
-        remedy = "Put the authority's intermediate certificates behind it in the file of tls.certificate."
+        text = "This server does not trust its issuer: the authority is your own, or the chain is incomplete."
+        remedy = "Append the authority's intermediate certificates to the file of tls.certificate."
         found.append(Finding(Level.WARN, subject, text, remedy))
     return found
 
@@ -247,4 +259,4 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
 def _kind(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer"
-    return "no TLS there" if isinstance(error, ssl.SSLError) else "nobody is there"
+    return "no TLS there" if isinstance(error, ssl.SSLError) else "no connection"

@@ -38,12 +38,12 @@ async def sweeps(
         async with database.reading() as db:
             live = await instances.in_states(db, State.QUEUED, State.STARTING, State.RUNNING)
         waited = any(instance.created_at < now - patience for instance in live)
-        text = f"There was none yet; {whose}, should make them."
+        text = f"There has been none yet; {whose}, should run them."
         return [Finding(Level.BAD if waited else Level.WARN, subject, text, _TIMER)]
     ago = now - last
     if ago > patience:
-        text = f"The last one was at {last:%-d %B %Y, %H:%M} UTC; {whose}, should make them. Nothing expires meanwhile."
-        remedy = "Start the portal, and see its log." if own else _TIMER
+        text = f"The last one was at {last:%-d %B %Y, %H:%M} UTC; {whose}, should run them. Until then nothing expires."
+        remedy = "Start the portal, and check its log." if own else _TIMER
         return [Finding(Level.BAD, subject, text, remedy)]
     return [Finding(Level.OK, subject, f"The last one was {max(0, int(ago.total_seconds()))} seconds ago.")]
 
@@ -51,7 +51,7 @@ async def sweeps(
 async def services(subject: str, runs: Path = RUNS) -> list[Finding]:
     """What systemd says of our timers and services, where they are installed."""
     if not await asyncio.to_thread(runs.is_dir):
-        return [unseen(subject, "systemd does not run here")]
+        return [unseen(subject, "systemd is not running here")]
     said = await output_of(("systemctl", "show", "-p", "Id,LoadState,ActiveState,Result", "--", *UNITS))
     if said is None:
         return [unseen(subject, "systemd does not answer")]
@@ -74,10 +74,10 @@ def judged(subject: str, units: Mapping[str, Mapping[str, str]]) -> list[Finding
         state = unit.get("ActiveState", "")
         if state == "failed":
             text = f"{name} has failed ({unit.get('Result') or 'no result'})."
-            found.append(Finding(Level.BAD, subject, text, f"journalctl -u {name} -n 50 says why."))
+            found.append(Finding(Level.BAD, subject, text, f"journalctl -u {name} -n 50 shows why."))
         elif name in TIMERS and state != "active":
             level = Level.BAD if name == SWEEP_TIMER else Level.WARN
-            text = f"{name} is installed, but does not run."
+            text = f"{name} is installed, but not running."
             found.append(Finding(level, subject, text, f"systemctl enable --now {name}"))
     timers = ", ".join(name for name in TIMERS if name in there) or "none"
     return found or [Finding(Level.OK, subject, f"None of the platform's units has failed; timers: {timers}.")]

@@ -41,7 +41,7 @@ async def list_users(
 
 @router.patch("/users/{user_id}")
 async def change_user(user_id: str, body: UserPatchBody, visitor: CurrentAdmin, platform: Here) -> AdminUserView:
-    """Changes what is given: role, status, lab, quota (as a whole). Suspending ends logins and instances at once."""
+    """Changes the given fields: role, status, lab, quota (as a whole). Suspending ends logins and instances at once."""
     given = body.model_fields_set
     change = UserChange(
         role=body.role if body.role is not None else UNCHANGED,
@@ -112,7 +112,7 @@ async def set_limits(body: LimitsBody, visitor: CurrentAdmin, platform: Here) ->
 
 @router.get("/capacity")
 async def capacity(visitor: CurrentAdmin, platform: Here) -> CapacityView:
-    """What the server can promise and has promised."""
+    """What the server can reserve and has reserved."""
     return CapacityView.of(await platform.offers.use())
 
 
@@ -140,7 +140,7 @@ async def mail_failures(
     limit: Limit = 100,
     cursor: LongCursor | None = None,
 ) -> list[MailFailureView]:
-    """Addresses that mail did not reach, and why, the newest failure first. `X-Next-Cursor` continues a long list."""
+    """Addresses with delivery problems, and why, the newest failure first. `X-Next-Cursor` continues a long list."""
     found = await platform.mail_failures.page(search=search, limit=limit, before=place_of(cursor))
     tell_next(response, found, limit, lambda failure: failure.place)
     users = await platform.users.by_emails({failure.address for failure in found})

@@ -166,7 +166,7 @@ async def open_instance(
     platform: Here,
     next: Annotated[str | None, Query(max_length=4000)] = None,
 ) -> RedirectResponse:
-    """Leads to the instance with a one-time ticket that this browser's login gets a cookie for."""
+    """Redirects to the instance with a one-time ticket, for which this browser gets its cookie."""
     if visitor.login is None:
         raise Forbidden("Opening an instance needs a browser that is signed in; a token cannot do it.")
     address = await platform.gate.ticket(instance, visitor.login, next, visitor.now)
@@ -175,7 +175,7 @@ async def open_instance(
 
 @router.post("/{instance_id}/stop", status_code=202)
 async def stop(instance_id: str, visitor: CurrentUser, platform: Here) -> InstanceView:
-    """Ends it, giving the application its time to save; the home stays."""
+    """Stops it, giving the application time to save; the home folder is kept."""
     instance = await platform.instances.stop(instance_id, visitor.user, visitor.actor, visitor.now)
     return await view_of(platform, instance)
 
@@ -189,5 +189,5 @@ async def extend(instance_id: str, body: ExtendBody, visitor: CurrentUser, platf
 
 @router.delete("/{instance_id}", status_code=204)
 async def forget(instance_id: str, visitor: CurrentUser, platform: Here) -> None:
-    """Takes an ended instance off the list."""
+    """Removes an ended instance from the list."""
     await platform.instances.forget(instance_id, visitor.user)

@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 NEXT = "X-Next-Cursor"
 Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[str, Query(description=f"The `{NEXT}` of the page before.", max_length=100)]
-LongCursor = Annotated[str, Query(description=f"The `{NEXT}` of the page before.", max_length=300)]
+Cursor = Annotated[str, Query(description=f"The `{NEXT}` of the previous page.", max_length=100)]
+LongCursor = Annotated[str, Query(description=f"The `{NEXT}` of the previous page.", max_length=300)]
 
 
 def place_of(cursor: str | None) -> Place | None:
@@ -23,7 +23,7 @@ def place_of(cursor: str | None) -> Place | None:
     try:
         return Place.parse(cursor) if cursor is not None else None
     except ValueError:
-        text = f"give the {NEXT} of the page before"
+        text = f"give the {NEXT} of the previous page"
         raise InvalidInput(f"That cursor cannot be used: {text}.", fields={"cursor": text}) from None
 
 

@@ -37,7 +37,7 @@ async def verify(
 
 @router.post("/sign-out", status_code=204)
 async def sign_out(visitor: CurrentUser, response: Response, platform: Here) -> None:
-    """Ends this browser's login, and with it its way into instances."""
+    """Signs this browser out, and ends its access to instances."""
     if visitor.login is not None:
         await platform.logins.sign_out(visitor.user, visitor.login, visitor.client, visitor.now)
     drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)

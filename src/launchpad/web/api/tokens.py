@@ -17,7 +17,7 @@ async def list_tokens(visitor: CurrentUser, platform: Here) -> list[TokenView]:
 
 @router.post("", status_code=201)
 async def create_token(body: TokenBody, visitor: CurrentUser, platform: Here) -> NewTokenView:
-    """Makes a token; its secret is in this answer and nowhere else."""
+    """Creates a token; its secret is only in this response."""
     token, secret = await platform.tokens.create(visitor.user, body.name, visitor.actor, visitor.now)
     return NewTokenView(**TokenView.of(token).model_dump(), token=secret)
 
