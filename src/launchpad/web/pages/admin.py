@@ -13,8 +13,9 @@ from ...errors import EngineUnavailable, ImageMissing
 from ...services.platform import Platform
 from ...store.audit import AuditRecord
 from ..deps import CurrentAdmin, Here
+from .admin_views import AuditEntry, Count, Notice
 from .rendering import PublicSettings, page
-from .views import AuditEntry, Count, Meter, Notice, bytes_meter, number_meter
+from .views import Meter, bytes_meter, number_meter
 
 router = APIRouter(prefix="/admin")
 

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Form, Request, Response
 from ...errors import NotFound
 from ..api.paging import place_of
 from ..deps import CurrentAdmin, Here
+from .admin_views import MailFailureRow
 from .rendering import page, saying, see_other
-from .views import MailFailureRow
 
 router = APIRouter(prefix="/admin/mail")
 

@@ -17,6 +17,7 @@ from ...services.platform import Platform
 from ...services.users import UserChange
 from ..deps import CurrentAdmin, Here, Visitor
 from . import views
+from .admin_views import UserRow, mail_failure_in_words
 from .forms import FormReader, count, number, size
 from .rendering import page, saying, see_other
 
@@ -39,7 +40,7 @@ async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str 
         request,
         "admin/users.html",
         visitor,
-        users=[views.UserRow(user, running[user.id], failures.get(user.email)) for user in found],
+        users=[UserRow(user, running[user.id], failures.get(user.email)) for user in found],
         next_page=f"/admin/users?{more}" if more else None,
         query={"q": q},
     )
@@ -70,7 +71,7 @@ async def _user(
         status=error.status if error else 200,
         user=one,
         mail_failure=failure,
-        mail_note=views.mail_failure_in_words(failure) if failure else "",
+        mail_note=mail_failure_in_words(failure) if failure else "",
         form=form,
         errors=problems,
         logins=len(await platform.logins.of_user(one, visitor.now)),

@@ -254,11 +254,13 @@ async def launch_again(
     visitor: CurrentUser,
     platform: Here,
     here: Text = "",
+    safe_mode: Text = "",
     next: Annotated[str, Form(max_length=4000)] = "",
 ) -> Response:
     """Launches an ended instance's environment with the same choices, or leads to the one that runs already.
 
-    `here` = "dashboard" comes back there; else the way leads into the new instance, to the address `next` inside it.
+    With `safe_mode`, without the packages and settings of the home folder. `here` = "dashboard" comes back there; else
+    the way leads into the new instance, to the address `next` inside it.
     """
     ended = await platform.instances.get(instance_id, visitor.user)
     live = await platform.instances.of_owner(visitor.user)
@@ -267,9 +269,8 @@ async def launch_again(
         if len(same) >= platform.settings.limits.instances_per_environment:
             instance = same[0]
         else:
-            instance = await platform.instances.launch(
-                visitor.user, _same_again(platform, ended), visitor.actor, visitor.now
-            )
+            wish = replace(_same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
+            instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     except LaunchpadError as error:
         if here == "dashboard":
             return await _dashboard(request, visitor, platform, error=error, again=(ended.id, in_full(error)))
@@ -288,7 +289,6 @@ def _same_again(platform: Platform, ended: Instance) -> Wish:
         cpus=limits.cpus,
         storage_bytes=limits.storage_bytes if platform.homes.enforces_limits else None,
         days=limits.days,
-        safe_mode=ended.safe_mode,
     )
 
 

@@ -12,9 +12,7 @@ from ...domain.ends import notices_of, reason_for_others
 from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
-from ...domain.mail import FailureKind, MailFailure
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
-from ...domain.users import User
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
 _STAGE_WORDS = {Stage.WAITING: "Queued"}
@@ -182,7 +180,7 @@ class InstanceView:
     Attributes:
         notices: what there is to know while it runs.
         safe_mode_helps: whether it probably failed of something that safe mode passes over.
-        relaunch: the fields of a form that launches another one of the same size.
+        can_relaunch: it has ended, and its environment is still in the catalogue.
     """
 
     id: str
@@ -210,7 +208,7 @@ class InstanceView:
     notices: tuple[str, ...] = ()
     safe_mode: bool = False
     safe_mode_helps: bool = False
-    relaunch: Mapping[str, str] = field(default_factory=dict)
+    can_relaunch: bool = False
 
 
 def live_label(state: State) -> str:
@@ -299,19 +297,8 @@ def instance_view(
         notices=notices_of(instance, lacks),
         safe_mode=instance.safe_mode,
         safe_mode_helps=instance.cause in SAFE_MODE_HELPS and not instance.safe_mode,
-        relaunch=_relaunch(instance) if environment and not instance.is_live else {},
+        can_relaunch=environment is not None and not instance.is_live,
     )
-
-
-def _relaunch(instance: Instance) -> dict[str, str]:
-    limits = instance.limits
-    return {
-        "environment": instance.environment,
-        "memory": format_bytes(limits.memory_bytes),
-        "cpus": f"{limits.cpus:g}",
-        "storage": format_bytes(limits.storage_bytes),
-        "days": str(limits.days),
-    }
 
 
 def dashboard_title(live: Sequence[InstanceView]) -> str:
@@ -330,80 +317,3 @@ class NewToken:
 
     name: str
     secret: str
-
-
-@dataclass(frozen=True)
-class UserRow:
-    """A user on the administrators' list, how many live instances they have, and whether mail reaches them."""
-
-    user: User
-    live_instances: int
-    mail_failure: MailFailure | None = None
-
-    @property
-    def mail_note(self) -> str:
-        return mail_failure_in_words(self.mail_failure) if self.mail_failure else ""
-
-
-_FAILURES = {
-    FailureKind.BOUNCED: ("Bounced", "bad", "Mail to this address bounced"),
-    FailureKind.REFUSED: ("Rejected", "bad", "The mail server rejected mail to this address"),
-    FailureKind.GIVEN_UP: ("Not sent", "busy", "Mail to this address could not be sent"),
-}
-
-
-def mail_failure_in_words(failure: MailFailure) -> str:
-    """ "Mail to this address bounced: no such mailbox", without a full stop."""
-    return f"{_FAILURES[failure.kind][2]}: {failure.reason}"
-
-
-@dataclass(frozen=True)
-class MailFailureRow:
-    """An address that mail did not reach; `user` None: nobody has signed in with it yet."""
-
-    failure: MailFailure
-    user: User | None
-
-    @property
-    def label(self) -> str:
-        return _FAILURES[self.failure.kind][0]
-
-    @property
-    def tone(self) -> str:
-        return _FAILURES[self.failure.kind][1]
-
-    @property
-    def reason(self) -> str:
-        """As a sentence begins."""
-        return self.failure.reason[:1].upper() + self.failure.reason[1:]
-
-
-@dataclass(frozen=True)
-class Count:
-    """A number on the overview, and the page that lists what it counts."""
-
-    number: int
-    label: str
-    path: str
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something for an administrator's attention; `tone` is bad, warn or info."""
-
-    tone: str
-    title: str
-    text: str
-
-
-@dataclass(frozen=True)
-class AuditEntry:
-    """A record of the audit with its details in words; `name`: what its subject is called, if not by `subject`."""
-
-    at: datetime
-    actor: str
-    client: str
-    action: str
-    subject: str
-    detail: str
-    name: str = ""
