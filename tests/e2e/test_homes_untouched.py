@@ -72,8 +72,10 @@ async def test_nothing_in_a_home_is_changed_by_a_launch(start_platform: StartPla
             assert docker("exec", container, "id", "-g", "rstudio") == str(uid)
             assert "staff" not in docker("exec", container, "id", "-Gn", "rstudio").split()
             assert docker("exec", container, "cat", "/proc/1/comm") != "sh", "the image's init is process 1"
-            session = docker("exec", container, "ps", "-o", "uid=,args=", "-e")
-            assert [line for line in session.splitlines() if line.split()[0] == str(uid)], session
+            docker(
+                "exec", "-u", "rstudio", container, "touch", "/home/rstudio/written"
+            )  # as R does, by the user's name
+            assert (home / "written").stat().st_uid == (home / "written").stat().st_gid == uid
         assert await still(home, before) == {}
         await hal.stop(instance["id"])
         assert await still(home, before) == {}
