@@ -18,8 +18,8 @@ IMAGES = {"jupyterlab": "/home/jovyan", "rstudio-standin": "/home/rstudio"}
 PACKAGE = {
     "DESCRIPTION": "Package: R6like\nVersion: 1.0\nTitle: Like R6\nDescription: For a test.\nAuthor: A\n"
     "Maintainer: A <a@example.org>\nLicense: MIT\nNeedsCompilation: yes\nEncoding: UTF-8\n",
-    "NAMESPACE": "useDynLib(R6like, .registration = FALSE)\nexport(answer)\n",
-    "R/answer.R": "answer <- function() .Call('give_answer', PACKAGE = 'R6like')\n",
+    "NAMESPACE": "useDynLib(R6like, give_answer)\nexport(answer)\n",
+    "R/answer.R": "answer <- function() .Call(give_answer)\n",
     "src/answer.c": "#include <R.h>\n#include <Rinternals.h>\nSEXP give_answer(void) { return ScalarInteger(42); }\n",
 }
 
