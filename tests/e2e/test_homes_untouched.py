@@ -72,6 +72,7 @@ async def test_nothing_in_a_home_is_changed_by_a_launch(start_platform: StartPla
             assert docker("exec", container, "id", "-g", "rstudio") == str(uid)
             assert "staff" not in docker("exec", container, "id", "-Gn", "rstudio").split()
             assert docker("exec", container, "cat", "/proc/1/comm") != "sh", "the image's init is process 1"
+            await (await hal.enter_rstudio(instance["id"])).run("1")  # which starts the session
             session = docker("exec", container, "ps", "-o", "uid=,args=", "-e")
             assert [line for line in session.splitlines() if line.split()[0] == str(uid)], session
         assert await still(home, before) == {}

@@ -187,11 +187,11 @@ def test_the_size_stands_nowhere_else(changed: dict[str, object]) -> None:
 
 def test_the_sites_mirror_and_time_zone_reach_every_environment() -> None:
     """Pulled, built or brought along; what the owner of the settings says of one entry wins."""
-    images = {"images": {"cran_mirror": "https://cran.example.org/", "time_zone": "Asia/Singapore"}}
+    images: dict[str, object] = {"images": {"cran_mirror": "https://cran.example.org/", "time_zone": "Asia/Singapore"}}
     spec = specified("jupyterlab", images)
     assert spec.env_vars["TZ"] == "Asia/Singapore"
     assert spec.env_vars["LAUNCHPAD_CRAN_MIRROR"] == "https://cran.example.org"
     assert spec.env_vars["JUPYTER_RUNTIME_DIR"] == "/tmp/jupyter-runtime", "not in the home, which may be full"
     assert specified("rstudio", images).env_vars["TZ"] == "Asia/Singapore"
-    own = {"environments": [{"name": "rstudio", "env_vars": {"TZ": "Etc/UTC"}}]}
+    own: dict[str, object] = {"environments": [{"name": "rstudio", "env_vars": {"TZ": "Etc/UTC"}}]}
     assert specified("rstudio", images | own).env_vars["TZ"] == "Etc/UTC"
