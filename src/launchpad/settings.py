@@ -19,6 +19,7 @@ from .domain.origins import InstancesOrigin
 from .domain.sizes import parse_bytes
 from .settings_catalogue import with_shipped_environments
 from .settings_front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
+from .settings_images import ImageSettings as ImageSettings
 from .settings_mail import BounceSettings as BounceSettings
 from .settings_mail import MailSettings as MailSettings
 from .settings_mounts import check_mounts
@@ -160,17 +161,6 @@ class EgressSettings(Section):
     deny: tuple[Ipv4Range, ...] = Field((), description="Public ranges that they may not reach, such as your own.")
 
 
-class ImageSettings(Section):
-    """Images that the program builds itself, and the certificates every image must trust."""
-
-    recipes: Path | None = Field(None, description="Directory of recipes to use instead of the built-in one.")
-    extra_ca_certificates: tuple[Path, ...] = Field(
-        (),
-        description="PEM files of CAs that image builds and instances must trust, such as a TLS-inspecting proxy's. "
-        "CAs that were added to this server (/usr/local/share/ca-certificates) are always included.",
-    )
-
-
 class CapacitySettings(Section):
     """What the server may promise to all instances together."""
 
@@ -237,8 +227,8 @@ class SafeModeSettings(Section):
 class EnvironmentSettings(Section):
     """One entry of the catalogue.
 
-    Texts may hold `{root_path}`, `{token}`, `{username}`, `{uid}`, `{home}`, `{dashboard_url}`; `command` and `env_vars`
-    also `{cpus}`, the cores of the instance (whole, rounded up), and `{memory_bytes}`.
+    Texts may hold `{root_path}`, `{token}`, `{username}`, `{uid}`, `{home}`, `{dashboard_url}`, `{cran_mirror}`,
+    `{time_zone}`; `command` and `env_vars` also `{cpus}`, the cores of the instance (whole, rounded up), and `{memory_bytes}`.
     """
 
     name: Name = Field(description="Stable name, used in the API.")

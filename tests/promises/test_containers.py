@@ -279,6 +279,7 @@ async def test_c3_rstudio_needs_each_of_its_capabilities(start_platform: StartPl
             assert state == "failed" or not await runs_r(live, instance["id"])
             return
         await otto.wait_for(instance["id"], "running")
+        await (await otto.enter_rstudio(instance["id"])).run("lost <- 1")
         assert await runs_r(live, instance["id"])
         await otto.stop(instance["id"])
         assert not list((live.homes / "otto").glob(".local/share/rstudio/sessions/active/*/suspended-session-data/*"))

@@ -131,10 +131,12 @@ def test_the_size_stands_in_variables_and_commands() -> None:
 
 
 def specified(name: str, settings: Mapping[str, object], cpus: float = 1) -> ContainerSpec:
-    environment = catalogue_of(tables(settings))[name]
+    read = tables(settings)
+    environment = catalogue_of(read)[name]
+    site = read.images.cran_mirror, read.images.zone
     return specification(
         environment,
-        Placeholders("/i/abc", "t", "alice", 200001, environment.home, "https://lab.example.org/dashboard"),
+        Placeholders("/i/abc", "t", "alice", 200001, environment.home, "https://lab.example.org/dashboard", *site),
         instance_id="a" * 16,
         owner_id="b" * 16,
         image=environment.image,
@@ -171,7 +173,8 @@ def test_rstudio_is_not_killed_while_it_saves() -> None:
 def test_rstudio_gets_its_uid_without_the_init_that_would_change_the_home() -> None:
     spec = specified("rstudio", {})
     assert not {"USERID", "GROUPID", "DEFAULT_USER"} & set(spec.env_vars)
-    assert spec.command[-5:] == ("/opt/launchpad/bin/with-user", "rstudio", "200001", "200001", "/init")
+    assert spec.command[1:5] == ("/opt/launchpad/bin/with-user", "rstudio", "200001", "200001")
+    assert spec.command[-3:] == ("/opt/launchpad/bin/with-room", "/home/rstudio", "/init")
 
 
 @pytest.mark.parametrize(
@@ -180,3 +183,15 @@ def test_rstudio_gets_its_uid_without_the_init_that_would_change_the_home() -> N
 def test_the_size_stands_nowhere_else(changed: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="command and env_vars only"):
         tables({"environments": [{"name": "rstudio", **changed}]})
+
+
+def test_the_sites_mirror_and_time_zone_reach_every_environment() -> None:
+    """Pulled, built or brought along; what the owner of the settings says of one entry wins."""
+    images: dict[str, object] = {"images": {"cran_mirror": "https://cran.example.org/", "time_zone": "Asia/Singapore"}}
+    spec = specified("jupyterlab", images)
+    assert spec.env_vars["TZ"] == "Asia/Singapore"
+    assert spec.env_vars["LAUNCHPAD_CRAN_MIRROR"] == "https://cran.example.org"
+    assert spec.env_vars["JUPYTER_RUNTIME_DIR"] == "/tmp/jupyter-runtime", "not in the home, which may be full"
+    assert specified("rstudio", images).env_vars["TZ"] == "Asia/Singapore"
+    own: dict[str, object] = {"environments": [{"name": "rstudio", "env_vars": {"TZ": "Etc/UTC"}}]}
+    assert specified("rstudio", images | own).env_vars["TZ"] == "Etc/UTC"

@@ -175,8 +175,8 @@ def test_certificates_of_the_site(tmp_path: Path) -> None:
 
 
 def test_shipped_recipes_are_whole() -> None:
-    """Three, the stand-in labelled; each names what it is."""
+    """Four, the stand-in labelled; each names what it is."""
     recipes = read_recipes(shipped_folder(), [])
-    assert list(recipes) == ["base", "jupyterlab", "rstudio-standin"]
+    assert list(recipes) == ["base", "tools", "jupyterlab", "rstudio-standin"]
     assert [name for name, one in recipes.items() if one.stand_in] == ["rstudio-standin"]
-    assert [one.name for one in needed(recipes, ["rstudio-standin"])] == ["base", "rstudio-standin"]
+    assert [one.name for one in needed(recipes, ["rstudio-standin"])] == ["base", "tools", "rstudio-standin"]

@@ -10,6 +10,7 @@ import pytest
 
 from launchpad.errors import SettingsError
 from launchpad.settings import Settings, load_settings, tables
+from launchpad.settings_images import server_zone
 from launchpad.wiring import build_platform
 
 GB = 1024**3
@@ -519,3 +520,33 @@ def test_what_is_not_in_this_version_is_refused_at_the_start_and_not_ignored(
 ) -> None:
     with pytest.raises(SettingsError, match=rf"^{section}\.{key}: “{value}” is not supported in this version"):
         build_platform(tables({"state_dir": tmp_path, section: {key: value}}))
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Singapore", "Etc/UTC"])
+def test_a_time_zone_by_its_name(zone: str) -> None:
+    assert tables({"images": {"time_zone": zone}}).images.zone == zone
+
+
+@pytest.mark.parametrize("zone", ["Berlin", "../etc/passwd", "/etc/localtime", "Europe/Nowhere", ""])
+def test_what_is_no_time_zone_is_refused(zone: str) -> None:
+    with pytest.raises(SettingsError, match="time_zone"):
+        tables({"images": {"time_zone": zone}})
+
+
+def test_the_servers_own_time_zone_is_the_default(tmp_path: Path) -> None:
+    """What /etc/localtime leads to; where it is a copy, what /etc/timezone says; else UTC."""
+    link, file = tmp_path / "localtime", tmp_path / "timezone"
+    assert server_zone(file, link) == "Etc/UTC"
+    file.write_text("Asia/Tokyo\n")
+    assert server_zone(file, link) == "Asia/Tokyo"
+    link.symlink_to("/usr/share/zoneinfo/Europe/Berlin")
+    assert server_zone(file, link) == "Europe/Berlin"
+    file.write_text("no zone\n")
+    link.unlink()
+    assert server_zone(file, link) == "Etc/UTC"
+
+
+@pytest.mark.parametrize("mirror", ["cran.example.org", "ftp://x", "https://x/'; quit()", "https://{token}"])
+def test_what_is_no_mirror_is_refused(mirror: str) -> None:
+    with pytest.raises(SettingsError, match="cran_mirror"):
+        tables({"images": {"cran_mirror": mirror}})

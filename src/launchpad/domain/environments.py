@@ -43,6 +43,8 @@ class Placeholders:
     uid: int
     home: str
     dashboard_url: str = ""
+    cran_mirror: str = ""
+    time_zone: str = "Etc/UTC"
     cpus: int = 1
     memory_bytes: int = 0
 

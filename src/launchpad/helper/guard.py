@@ -84,6 +84,8 @@ class Guard:
                 uid=uid,
                 home=environment.home,
                 dashboard_url=self._settings.dashboard_url,
+                cran_mirror=self._settings.images.cran_mirror,
+                time_zone=self._settings.images.zone,
             ),
             instance_id=sent.instance_id,
             owner_id=sent.owner_id,

@@ -54,6 +54,8 @@ class Launcher:
             uid=uid,
             home=environment.home,
             dashboard_url=self._settings.dashboard_url,
+            cran_mirror=self._settings.images.cran_mirror,
+            time_zone=self._settings.images.zone,
         )
 
     def token(self, instance_id: str) -> str:

@@ -49,8 +49,8 @@ class Launcher:
         if FOLDER.exists():  # the server is started again
             return
         FOLDER.mkdir(parents=True)
-        FOLDER.chmod(0o750)
         os.chown(FOLDER, pwd.getpwnam(self._user_name).pw_uid, self._server.pw_gid)
+        FOLDER.chmod(0o750)  # of another user by now: needs the capability FOWNER
 
     async def ensure(self) -> bool:
         """Starts the session if it does not run; False when it does not come up in time."""
