@@ -76,7 +76,7 @@ class HelperLine:
                     if said:  # an empty object only shows that the helper is there
                         yield _value(said)
                 if not ended:
-                    raise ConnectionResetError("the stream broke off")
+                    raise ConnectionResetError("the stream was interrupted")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise _away(verb, error) from error
 

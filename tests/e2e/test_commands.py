@@ -116,7 +116,7 @@ async def test_the_doctor_looks_at_limits_rules_and_certificate_of_a_server_in_u
         _output("docker", "update", "--cpus", "2", "--pids-limit", "-1", live.container_of(instance["id"])["Id"])
         found = await asyncio.to_thread(findings, ok=False)
         assert found["limits"]["level"] == "bad"
-        assert "cores 2 instead of 1; processes without end instead of" in found["limits"]["text"]
+        assert "cores 2 instead of 1; processes without limit instead of" in found["limits"]["text"]
 
 
 async def test_the_doctor_of_a_portal_without_rights_asks_the_helper(start_platform: StartPlatform) -> None:

@@ -126,13 +126,13 @@ async def test_what_an_instance_may_take_beyond_its_record(world: World) -> None
     assert beyond(instance, right, environment) == []
     assert beyond(instance, replace(right, memory_bytes=2 * GB - 4096), environment) == [], "whole pages"
     for changes, words in (
-        ({"memory_bytes": None}, "memory without end"),
+        ({"memory_bytes": None}, "memory without limit"),
         ({"memory_bytes": 4 * GB}, "memory 4 GB instead of 2 GB"),
-        ({"swap_bytes": None}, "swap without end"),
+        ({"swap_bytes": None}, "swap without limit"),
         ({"swap_bytes": 2 * GB}, "swap 2 GB instead of none"),
-        ({"cpus": None}, "cores without end instead of 2"),
+        ({"cpus": None}, "cores without limit instead of 2"),
         ({"cpus": 4.0}, "cores 4 instead of 2"),
-        ({"pids": None}, "processes without end"),
+        ({"pids": None}, "processes without limit"),
         ({"pids": 10**6}, "processes 1000000"),
     ):
         (wrong,) = beyond(instance, replace(right, **changes), environment)

@@ -43,7 +43,7 @@ HUNGRY = replace(RUNNING, oom_at=NOW, oom_count=1)
     [
         (EndFacts(True, 137, out_of_memory=True), "out of memory at 8 GB"),
         (EndFacts(True, 137, out_of_memory=True, signalled=True), "out of memory at 8 GB"),
-        (EndFacts(False), "its container is gone; it was removed from outside the platform"),
+        (EndFacts(False), "its container was removed from outside the platform"),
         (EndFacts(True, 137, signalled=True), "X was killed from outside the platform, by a command on the server"),
         (EndFacts(True, 0, signalled=True), "X was stopped from outside the platform, by a command on the server"),
         (EndFacts(True, 255, gap=Gap.SERVER), "the server was restarted"),

@@ -368,7 +368,7 @@ async def test_a_container_that_is_gone_is_recorded_as_failed(world: World, plat
     outcomes = await platform.sweep.sweep(world.clock())
     assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "recorded as failed")]
     failed = await reaches(platform, instance.id, State.FAILED)
-    assert failed.reason == "its container is gone; it was removed from outside the platform"
+    assert failed.reason == "its container was removed from outside the platform"
 
 
 async def test_the_sweep_lets_those_start_that_wait(tmp_path: Path) -> None:

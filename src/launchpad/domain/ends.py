@@ -66,7 +66,7 @@ def why_ended(title: str, memory_bytes: int, facts: EndFacts) -> str:
     if facts.gap is Gap.ENGINE:
         return "it ended while the server's container engine was restarted"
     if not facts.exists:
-        return "its container is gone; it was removed from outside the platform"
+        return "its container was removed from outside the platform"
     if facts.signalled:
         how = "killed" if facts.exit_code == KILLED else "stopped"
         return f"{title} was {how} from outside the platform, by a command on the server or a stop of its engine"

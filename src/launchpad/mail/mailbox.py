@@ -172,7 +172,7 @@ class _Connection:
         self._socket = client.socket()
         if self._is_cut:
             self.cut()
-            raise TimeoutError("given up before it was connected")
+            raise TimeoutError("cancelled before it was connected")
 
     def cut(self) -> None:
         self._is_cut = True

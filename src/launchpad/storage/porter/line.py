@@ -14,7 +14,7 @@ YES, NO = b"y", b"n"
 
 
 class Line:
-    """Messages with their length in front; EOFError when the other side is gone."""
+    """Messages with their length in front; EOFError when the connection was closed."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -26,7 +26,7 @@ class Line:
     def receive(self) -> bytes:
         (length,) = struct.unpack(">I", self._exactly(4))
         if length > 2 * PIECE:
-            raise EOFError("a message without end")
+            raise EOFError("a message that is too long")
         return self._exactly(length)
 
     def say(self, **what: Any) -> None:
@@ -47,10 +47,10 @@ class Line:
         try:
             self._connection.sendall(text)
         except OSError as error:  # not to be taken for one of a file's
-            raise EOFError("the other side is gone") from error
+            raise EOFError("the connection was closed") from error
 
     def _exactly(self, length: int) -> bytes:
         held: bytes = self._file.read(length)
         if len(held) != length:
-            raise EOFError("the other side is gone")
+            raise EOFError("the connection was closed")
         return held
