@@ -14,7 +14,7 @@ _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
 
 
 class FailureKind(StrEnum):
-    """`REFUSED`: our mail server refused it. `GIVEN_UP`: not sent after all attempts. `BOUNCED`: it was returned later."""
+    """`REFUSED`: our mail server refused it. `GIVEN_UP`: no attempt succeeded. `BOUNCED`: it was returned later."""
 
     REFUSED = "refused"
     GIVEN_UP = "given up"
