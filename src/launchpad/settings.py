@@ -79,7 +79,7 @@ class SignInSettings(Section):
 
 
 class HomesSettings(Section):
-    """Where users' files live."""
+    """Where users' files are stored."""
 
     root: WholePath = Field(Path("/home"), description="Directory that holds the home folders, one for each user.")
     driver: Literal["auto", "plain", "btrfs", "project-quota"] = Field(
@@ -89,7 +89,7 @@ class HomesSettings(Section):
 
 
 class MountSettings(Section):
-    """Shared data that instances see besides the home."""
+    """Shared data that instances see besides the home folder."""
 
     name: Name = Field(description="A short name, shown to administrators.")
     source: AbsolutePath = Field(description="Directory on the server.")
@@ -132,7 +132,7 @@ class EngineSettings(Section):
 
 
 class HelperSettings(Section):
-    """The privileged helper, through which a portal without rights reaches the engine and the homes."""
+    """The privileged helper, through which a portal without rights reaches the engine and the home folders."""
 
     socket: AbsolutePath | None = Field(
         None, description="Its Unix socket. Empty: the portal does the work itself, and has to run as root."
@@ -162,7 +162,7 @@ class EgressSettings(Section):
 
 
 class CapacitySettings(Section):
-    """What the server may promise to all instances together."""
+    """What all instances together may reserve."""
 
     memory: Literal["auto"] | Size = Field("auto", description="Memory; `auto` is the host's less `reserve`.")
     cpus: Literal["auto"] | Cores = Field("auto", description="Cores; `auto` is the host's times `cpu_overcommit`.")

@@ -16,7 +16,7 @@ _PLAIN_PORT = 8080  # for an outer proxy that ends TLS
 
 
 class WebSettings(Section):
-    """How nginx and the portal find each other."""
+    """How nginx reaches the portal."""
 
     socket: Path | None = Field(None, description="Unix socket of the portal; empty: `<state_dir>/run/portal.sock`.")
     gate_cache: bool = Field(
@@ -31,7 +31,7 @@ class WebSettings(Section):
 
 
 class TlsSettings(Section):
-    """The certificate, when public_url is https and this nginx ends TLS."""
+    """The certificate, when public_url is https and this nginx terminates TLS."""
 
     certificate: Path | None = Field(None, description="PEM file with the certificate chain.")
     key: Path | None = Field(None, description="PEM file with its private key.")

@@ -11,7 +11,7 @@ from .settings_values import FolderName, Secret, Section
 
 
 class BounceSettings(Section):
-    """The sender's mailbox, which reports of undelivered mail come to. Without `host`, it is not looked at."""
+    """The mailbox of the sender, where bounces arrive. Without `host`, they are not read."""
 
     host: str = Field("", description="Name of the IMAP server; empty: bounces are not read.")
     port: int = Field(993, ge=1, le=65535, description="993 for TLS, 143 for STARTTLS.")

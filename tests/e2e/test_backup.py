@@ -91,7 +91,7 @@ async def test_a_rehearsal_by_hand_and_the_drill_change_nothing(start_platform: 
     async with live.person("mona@example.org") as mona:
         made = (await asyncio.to_thread(live.command, "backup")).split("\n")[0]
         identity = ("--identity", _identity(tmp_path))
-        assert "can be brought back: 1 users" in await asyncio.to_thread(
+        assert "can be restored: 1 users" in await asyncio.to_thread(
             live.command, "restore", made, "--check", *identity
         )
         assert "1 users" in await asyncio.to_thread(live.command, "drill")

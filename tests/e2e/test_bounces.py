@@ -56,7 +56,7 @@ async def test_whoever_waits_for_a_code_in_vain_is_found_with_the_reason(
     await ask(live, "full@example.org")
     await live.mail.code_for("full@example.org")
     swept = await asyncio.to_thread(live.command, "sweep", "--json")
-    assert "mails that did not arrive: 1" in swept
+    assert "undelivered mails: 1" in swept
     found = await asyncio.to_thread(failures, live)
     assert set(found) == {"tippo@example.org", "full@example.org"}
     assert (found["tippo@example.org"]["kind"], found["tippo@example.org"]["status"]) == ("refused", "5.1.1")
@@ -88,11 +88,11 @@ async def test_a_mail_server_pipes_reports_in(start_platform: StartPlatform) -> 
     await ask(live, "alice@example.org")
     await live.mail.code_for("alice@example.org")
     done = await asyncio.to_thread(pipe, live, POSTFIX + b"x" * 1_000_000)
-    assert (done.returncode, done.stdout) == (0, b"Mails that did not arrive: 1.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, b"Undelivered mails reported: 1.\n"), done.stderr
     assert (await asyncio.to_thread(failures, live))["alice@example.org"]["count"] == 1
     for nothing in (b"", ORDINARY, os.urandom(10_000), report("stranger@example.org")):
         done = await asyncio.to_thread(pipe, live, nothing)
-        assert (done.returncode, done.stdout) == (0, b"Mails that did not arrive: 0.\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, b"Undelivered mails reported: 0.\n"), done.stderr
     done = await asyncio.to_thread(pipe, live, POSTFIX, LAUNCHPAD_DATABASE_URL="sqlite+aiosqlite:////nowhere/x.db")
     assert done.returncode == os.EX_TEMPFAIL, "the mail server tries again"
     assert len(await asyncio.to_thread(failures, live)) == 1

@@ -93,7 +93,7 @@ async def test_the_doctor_fails_where_something_is_bad(start_platform: StartPlat
     live = await start_platform({"mail": {"port": 9}})
     said = await asyncio.to_thread(live.command, "doctor", ok=False)
     assert "bad" in said
-    assert "mail: The mail server did not take the mail: 127.0.0.1, port 9, cannot be connected to." in said
+    assert "mail: The mail server did not accept the mail: 127.0.0.1, port 9, cannot be reached." in said
     assert "Check mail.host and mail.port" in said
 
 

@@ -77,7 +77,7 @@ async def test_the_predecessors_people_come_over_and_find_their_files(live: Live
     code, text, said = await run(live, old, "--skip", "admin", "--dry-run")
     assert "Would be created: 4 of 4 accounts." in text, said
     assert "Administrators there, imported as normal users: bob@nus.example." in text
-    assert "Running, as far as the original knows: jupyterlab-cleo-99." in text
+    assert "Running, according to the original: jupyterlab-cleo-99." in text
     assert "Folders without a user: zoe." in text
     assert list(live.homes.iterdir()) == []
     assert json.loads(live.command("user", "list", "--json")) == []

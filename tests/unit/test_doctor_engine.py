@@ -152,7 +152,7 @@ async def test_what_an_instance_may_take_beyond_its_record(world: World) -> None
             "enforced",
             "27.0",
             [Level.WARN],
-            "put back: a chain",
+            "restored: a chain",
         ),
         (NetworkFacts(exists=True, shielded=True), "off", "28.0", [Level.WARN], "egress.rules is “off”"),
         (NetworkFacts(exists=True), "off", "28.0.1", [Level.WARN], "egress.rules is “off”"),

@@ -201,8 +201,8 @@ def test_a_real_file_system_that_fills_up(small_disk: Path, tmp_path: Path) -> N
 def test_what_cannot_be_looked_at_is_not_called_well(tmp_path: Path) -> None:
     settings = tables({"state_dir": str(tmp_path), "homes": {"root": str(tmp_path / "none")}})
     said = disks("disk", settings, str(tmp_path / "engine"))
-    assert "homes are, cannot be looked at" in words(said)
-    assert "images are, cannot be looked at" in words(said)
+    assert "(homes) cannot be checked" in words(said)
+    assert "(images) cannot be checked" in words(said)
     assert f"{tmp_path} (" in words(said) or f"Free: {tmp_path}" in words(said)
 
 
@@ -360,7 +360,7 @@ def shown(**states: str) -> str:
     [
         ({}, [Level.OK], "not installed"),
         ({"sweep_timer": "active", "sweep_service": "inactive"}, [Level.OK], "timers: launchpad-sweep.timer."),
-        ({"sweep_timer": "inactive"}, [Level.BAD], "launchpad-sweep.timer is installed, but does not run"),
+        ({"sweep_timer": "inactive"}, [Level.BAD], "launchpad-sweep.timer is installed, but not running"),
         ({"sweep_timer": "active", "backup_timer": "inactive"}, [Level.WARN], "launchpad-backup.timer"),
         (
             {"sweep_timer": "active", "drill_service": "failed"},

@@ -30,7 +30,7 @@ def refusal(step: str, reply: int | None = None) -> MailUnavailable:
         (RELAY, Step.CONNECT, None, "relay.institute.edu, port 25, cannot be reached", "connections to port 25"),
         (SES, Step.CONNECT, None, "port 587, cannot be reached", "whether a firewall"),
         (SES, Step.TLS, None, "could not be encrypted", "mail.ca_file"),
-        (SES, Step.LOG_IN, 535, "the log-in of AKIA was refused; it answered 535", "not an access key"),
+        (SES, Step.LOG_IN, 535, "the login of AKIA was refused; its response was 535", "not an access key"),
         (
             RELAY,
             Step.SENDER,
@@ -59,7 +59,7 @@ def test_a_failure_without_steps_keeps_its_own_text() -> None:
 
 def test_what_decides_whether_a_mail_arrives() -> None:
     own, amazon = delivery(RELAY, "you@institute.edu"), delivery(SES, "you@institute.edu")
-    assert "SPF and DKIM of institute.edu have to name relay.institute.edu" in own
+    assert "SPF and DKIM of institute.edu must name relay.institute.edu" in own
     for words in ("three CNAME records for DKIM of institute.edu", "custom MAIL FROM", "verified addresses only"):
         assert words in amazon
         assert words not in own

@@ -101,11 +101,11 @@ async def test_one_from_an_authority_that_this_server_trusts_is_well(
     ("begins", "ends", "level", "words"),
     [
         (timedelta(days=-90), timedelta(days=22), None, ""),
-        (timedelta(days=-90), timedelta(days=20), Level.WARN, "It is over in 19 days"),
+        (timedelta(days=-90), timedelta(days=20), Level.WARN, "It expires in 19 days"),
         (timedelta(days=-90), timedelta(hours=-1), Level.BAD, "It expired on"),
         (timedelta(days=1), timedelta(days=90), Level.BAD, "not valid before"),
         (timedelta(days=-3), timedelta(days=3), None, ""),  # one for six days, half of them left
-        (timedelta(days=-5), timedelta(days=1), Level.WARN, "It is over in 0 days"),
+        (timedelta(days=-5), timedelta(days=1), Level.WARN, "It expires in 0 days"),
     ],
 )
 async def test_how_long_it_is_valid(

@@ -116,7 +116,7 @@ async def test_choices_beyond_ones_quota_cannot_be_chosen_and_the_default_gives_
     await person.running("jupyterlab")
     refused = await person.launch("rstudio", memory="1g")
     assert refused.status == 409
-    assert "you may run 1 at once" in refused.text_of("launch-rstudio").lower()
+    assert "you can run 1 at the same time" in refused.text_of("launch-rstudio").lower()
     assert "your quota is 1 GB" in refused.text_of("launch-rstudio-memory-problem").replace("Your", "your")
 
 

@@ -35,7 +35,7 @@ def backup(
     config: ConfigOption = None,
     to: Annotated[Path | None, typer.Option("--to", help="Folder (default: backup.folder in the settings).")] = None,
 ) -> None:
-    """Write a backup of database, keys and settings; the homes are for your own tool (docs/howto/backup.md)."""
+    """Write a backup of database, keys and settings, not of home folders (docs/howto/backup.md)."""
     configure_logging()
     settings = settings_or_exit(config)
     give_up_root(settings)
@@ -72,7 +72,7 @@ def restore(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check whether the backup can be restored.")] = False,
 ) -> None:
-    """Bring a backup back. Nobody is signed in afterwards; what was there is kept beside it."""
+    """Restore a backup. Nobody is signed in afterwards; the previous data is kept."""
     configure_logging()
     settings = settings_or_exit(config)
     now = datetime.now(UTC)
@@ -91,7 +91,7 @@ def restore(
 
 
 def drill(config: ConfigOption = None) -> None:
-    """Rehearse a restore of the newest backup, and tell the administrators by mail; the exit code is 1 if it failed."""
+    """Test a restore of the newest backup, and notify the administrators by mail; the exit code is 1 if it failed."""
 
     async def work(platform: Platform) -> DrillReport:
         return await platform.drill.drill(platform.now())
@@ -105,7 +105,7 @@ def drill(config: ConfigOption = None) -> None:
 def report_failure(
     unit: Annotated[str, typer.Argument(help="The unit that failed.")], config: ConfigOption = None
 ) -> None:
-    """Tell the administrators that a unit failed; for systemd."""
+    """Notify the administrators that a unit failed; for systemd."""
 
     async def work(platform: Platform) -> list[str]:
         host = socket.gethostname()

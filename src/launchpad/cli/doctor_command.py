@@ -16,7 +16,7 @@ from .output import out, show_json
 
 SIGNS = {Level.OK: ("green", "ok"), Level.WARN: ("yellow", "note"), Level.BAD: ("red", "bad")}
 
-app = typer.Typer(help="What is wrong, and what to do about it.", invoke_without_command=True, add_completion=False)
+app = typer.Typer(help="Find problems, and what to do about them.", invoke_without_command=True, add_completion=False)
 
 
 @app.callback()

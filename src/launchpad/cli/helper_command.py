@@ -17,7 +17,7 @@ from .output import configure_logging, fail
 
 
 def helper(config: ConfigOption = None) -> None:
-    """Run the privileged helper until it is told to stop. systemd starts it; see launchpad-helper.service."""
+    """Run the privileged helper until it is stopped. systemd starts it; see launchpad-helper.service."""
     configure_logging()
     settings = settings_or_exit(config)
     try:

@@ -56,7 +56,7 @@ def import_original(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring people and their files over from the original platform (docs/howto/migrate.md). Can be run again."""
+    """Import users and their files from the original platform (docs/howto/migrate.md). Can be run again."""
     configure_logging()
     settings = settings_or_exit(config)
     try:

@@ -43,7 +43,7 @@ def serve(
     config: ConfigOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors only.")] = False,
 ) -> None:
-    """Run the portal until it is told to stop. nginx reaches it over a Unix socket; nobody else should."""
+    """Run the portal until it is stopped. Only nginx should connect to it, by a Unix socket."""
     from ..web.app import create_app  # the pages take a moment to load, and the other commands need none of them
 
     configure_logging(logging.WARNING if quiet else logging.INFO)

@@ -9,7 +9,7 @@ from .output import show_table
 
 
 def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """End what has expired, and put records and engine in agreement. Says what it did and why; safe at any time."""
+    """End expired instances, and reconcile records with the engine. Shows what it did and why; safe at any time."""
 
     async def work(platform: Platform) -> list[Outcome]:
         outcomes = await platform.sweep.sweep(platform.now())

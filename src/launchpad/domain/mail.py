@@ -14,7 +14,7 @@ _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
 
 
 class FailureKind(StrEnum):
-    """`REFUSED`: our mail server did not take it. `GIVEN_UP`: nor did it after all tries. `BOUNCED`: it came back."""
+    """`REFUSED`: our mail server refused it. `GIVEN_UP`: no attempt succeeded. `BOUNCED`: it was returned later."""
 
     REFUSED = "refused"
     GIVEN_UP = "given up"
