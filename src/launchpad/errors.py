@@ -69,6 +69,13 @@ class Forbidden(LaunchpadError):
     title = "Not allowed"
 
 
+class StalePage(Forbidden):
+    """A form or a call of a page that was loaded under an earlier sign-in."""
+
+    code = "stale-page"
+    title = "This page is from an earlier sign-in"
+
+
 class ConfirmAgain(Forbidden):
     """Administering needs a login whose user showed who they are a short while ago."""
 

@@ -40,6 +40,7 @@ from .settings_values import (
     HelpUrl,
     Ids,
     InstancesUrl,
+    IpRange,
     Ipv4Range,
     Name,
     Origin,
@@ -65,8 +66,22 @@ class SignInSettings(Section):
     code_attempts: int = Field(5, ge=1, le=20, description="Wrong attempts after which a code stops working.")
     sends_per_hour_per_address: int = Field(5, ge=1, description="Codes sent to one address in an hour.")
     sends_per_day_per_address: int = Field(20, ge=1, description="Codes sent to one address in a day.")
-    sends_per_hour_per_client: int = Field(20, ge=1, description="Codes asked for by one client address in an hour.")
-    verifications_per_hour_per_client: int = Field(30, ge=1, description="Codes tried by one client in an hour.")
+    sends_per_hour_per_client: int = Field(
+        600,
+        ge=1,
+        description="Codes asked for by one client address in an hour. A class behind one address is one client.",
+    )
+    failures_per_hour_per_client: int = Field(
+        120, ge=1, description="Failed tries to sign in by one client address in an hour."
+    )
+    trusted_networks: tuple[IpRange, ...] = Field(
+        (),
+        description='Networks of the institute, such as ["192.0.2.0/24", "2001:db8:7::/48"], whose client addresses may '
+        "do more before they meet the two limits above.",
+    )
+    trusted_factor: int = Field(
+        10, ge=1, description="How many times as much a client address of these networks may do."
+    )
     failures_per_hour_total: int = Field(
         200, ge=1, description="Wrong codes an hour, over all clients, after which new codes are long ones."
     )

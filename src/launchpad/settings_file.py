@@ -29,6 +29,11 @@ _PLAINER = {
     "model_type": "this is a table; write its keys below a header in [ ]",
 }
 
+_RENAMED = {
+    "sign_in.verifications_per_hour_per_client": "it is failures_per_hour_per_client now and counts "
+    "failed tries only (120 where it is not set)",
+}
+
 
 def load(config: Path | None, variables: Mapping[str, str]) -> Settings:
     """What `settings.load_settings` promises."""
@@ -107,6 +112,8 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, Any]:
             ends = [one.removeprefix(VARIABLE_PREFIX) for one in known]
             close = difflib.get_close_matches(name.upper().removeprefix(VARIABLE_PREFIX), ends, n=1)
             hint = f"; did you mean {VARIABLE_PREFIX}{close[0]}?" if close else ""
+            key = name.upper().removeprefix(VARIABLE_PREFIX).lower().replace("__", ".")
+            hint = f"; {_RENAMED[key]}" if key in _RENAMED else hint
             raise SettingsError(f"The variable {name} is not a setting{hint}")
         if wanted := known[name.upper()]:
             try:
@@ -180,6 +187,8 @@ def _message(location: Sequence[str | int], problems: list[Any]) -> str:
 
 
 def _did_you_mean(location: Sequence[str | int]) -> str:
+    if renamed := _RENAMED.get(".".join(map(str, location))):
+        return f"; {renamed}"
     model: type[BaseModel] = Settings
     for part in location[:-1]:
         field = model.model_fields.get(str(part))

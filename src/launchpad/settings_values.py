@@ -98,6 +98,13 @@ def _ipv4_range(value: str) -> str:
         raise ValueError("write an IPv4 address or range, like 10.1.2.3 or 10.1.2.0/24") from None
 
 
+def _ip_range(value: str) -> str:
+    try:
+        return str(ip_network(value.strip(), strict=False))
+    except ValueError:
+        raise ValueError("write an address or a range, like 192.0.2.0/24 or 2001:db8:7::/48") from None
+
+
 def _proxy_address(value: str) -> str:
     """As nginx reads it: one address, or a range in its shortest form."""
     try:
@@ -152,6 +159,7 @@ InstancesUrl = Annotated[str, AfterValidator(_instances_origin)]
 Domain = Annotated[str, AfterValidator(_domain)]
 Address = Annotated[str, AfterValidator(normalise_address)]
 Ipv4Range = Annotated[str, AfterValidator(_ipv4_range)]
+IpRange = Annotated[str, AfterValidator(_ip_range)]
 ProxyAddress = Annotated[str, AfterValidator(_proxy_address)]
 EgressTarget = Annotated[str, AfterValidator(_egress_target)]
 WholePath = Annotated[Path, AfterValidator(_whole_path)]

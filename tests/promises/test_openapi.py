@@ -90,7 +90,7 @@ MANY = {
         "sends_per_hour_per_client": 100_000,
         "sends_per_hour_per_address": 100_000,
         "sends_per_day_per_address": 100_000,
-        "verifications_per_hour_per_client": 100_000,
+        "failures_per_hour_per_client": 100_000,
     }
 }
 

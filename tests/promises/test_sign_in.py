@@ -20,6 +20,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser
 
+from support import classroom
 from support.browsing import sign_in
 from support.live import BROWSER, LivePlatform, StartPlatform
 from support.smtp import MailServer, code_in, text_of
@@ -244,8 +245,8 @@ async def test_s9_limits_by_address_by_client_and_for_the_whole_server(start_pla
     live = await start_platform(
         {
             "sign_in": {
-                "sends_per_hour_per_client": 50,
-                "verifications_per_hour_per_client": 30,
+                "sends_per_hour_per_client": 600,
+                "failures_per_hour_per_client": 30,
                 "failures_per_hour_total": 12,
             }
         }
@@ -265,7 +266,28 @@ async def test_s9_limits_by_address_by_client_and_for_the_whole_server(start_pla
         assert not long_code.isdigit()
         assert (await verify(other, long_code.lower())).status_code == 200, "nobody is locked out"
         tries = [(await verify(http, "000000")).status_code for _ in range(40)]
-        assert tries[-1] == 429, "thirty tries an hour for a client"
+        assert tries[-1] == 429, "thirty failed tries an hour for a client"
+        # Who is refused is told which limit it is and when it ends, and nothing that need not be true for them.
+        late = await ask(http, "s9@example.org")
+        assert "5 codes were requested for this e-mail address in the last hour" in late.json()["detail"]
+        assert 0 < int(late.headers["Retry-After"]) <= 3600
+        refused = await verify(http, "000000")
+        assert "30 tries to sign in have failed from your network in the last hour" in refused.json()["detail"]
+        assert "newest" not in late.text + refused.text
+
+
+async def test_s9_a_class_of_sixty_behind_one_address_signs_in_at_once(start_platform: StartPlatform) -> None:
+    """With the limits as they ship, through nginx and a real mail server; some mistype their code first.
+
+    `benchmarks/classroom.py` does the same with 300 people.
+    """
+    shipped = {"sends_per_hour_per_client": 600, "failures_per_hour_per_client": 120, "failures_per_hour_total": 200}
+    live = await start_platform({"sign_in": shipped})
+    outcome = await classroom.sign_in_all(live, people=60, mistyping=15)
+    assert outcome.refused == []
+    assert outcome.signed_in == 60
+    assert rows(live, "SELECT count(*) FROM users") == [(60,)]
+    assert rows(live, "SELECT count(DISTINCT client) FROM challenges") == [(1,)], "all behind one address"
 
 
 async def test_s9_a_stranger_cannot_use_up_the_codes_of_a_known_browser(start_platform: StartPlatform) -> None:
@@ -312,7 +334,10 @@ async def hanging_mail_server() -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("mail_hangs", [False, True], ids=["mail works", "mail hangs"])
 async def test_s10_f6_nobody_learns_whose_address_is_known(start_platform: StartPlatform, mail_hangs: bool) -> None:
-    """Same status, same headers, same form of body; medians within 20 ms, in one run and in turn."""
+    """Same status, same headers, same form of body; medians within 20 ms, in one run and in turn.
+
+    An address outside the allowed domains, which are public, is refused at once, whether it is known or not.
+    """
     many = {"sends_per_hour_per_address": 1000, "sends_per_day_per_address": 1000}
     live = await start_platform({"sign_in": {**many, "allowed_domains": ["example.org"]}})
     async with (
@@ -322,7 +347,7 @@ async def test_s10_f6_nobody_learns_whose_address_is_known(start_platform: Start
     ):
         where = f"/api/v1/admin/users/{suspended.me['id']}"
         assert (await admin.http.patch(where, json={"status": "suspended"})).status_code == 200
-    kinds = ("known@example.org", "unknown@example.org", "suspended@example.org", "refused@elsewhere.org")
+    kinds = ("known@example.org", "unknown@example.org", "suspended@example.org")
     async with hanging_mail_server() as port:
         if mail_hangs:
             live.tables["mail"]["port"] = port
@@ -348,7 +373,18 @@ async def test_s10_f6_nobody_learns_whose_address_is_known(start_platform: Start
     assert max(medians) - min(medians) < NEAR_SECONDS, dict(zip(kinds, medians, strict=True))
     received = {kind: len(live.mail.mails_to(kind)) - before[kind] for kind in kinds}
     assert received["suspended@example.org"] == 0
-    assert received["refused@elsewhere.org"] == 0
+    with sqlite3.connect(live.state / "launchpad.db", timeout=10) as db:  # known from before the domains were named
+        db.execute("UPDATE users SET email = 'known@elsewhere.org' WHERE email = 'suspended@example.org'")
+    refused = set()
+    async with live.client() as http:
+        for address in ("known@elsewhere.org", "unknown@elsewhere.org"):
+            answer = await ask(http, address)
+            assert "set-cookie" not in answer.headers
+            refused.add((answer.status_code, answer.text))
+        assert live.mail.mails_to("unknown@elsewhere.org") == []
+    [(status, text)] = refused
+    assert status == 422
+    assert "Only e-mail addresses at example.org can sign in here." in text
     if not mail_hangs:
         assert received["unknown@example.org"] > SAMPLES
 
@@ -445,7 +481,7 @@ async def test_s11_the_mail_is_recognisable_and_says_what_to_do(shared_platform:
     assert {"text/plain", "text/html"} <= kinds
     assert mail.get_all("To") == ["s11@example.org"]
     assert mail.get_all("Bcc") is None
-    for words in ("Firefox on Linux", "UTC", "Was it not you?", live.public_url):
+    for words in ("Firefox on Linux", "UTC", "Didn't request this? Ignore this e-mail", live.public_url):
         assert words in text
 
 

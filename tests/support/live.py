@@ -98,7 +98,7 @@ class LivePlatform:
             "instances_url": self.instances_url,
             "state_dir": str(self.state),
             "admin_emails": ["admin@example.org"],
-            "sign_in": {"sends_per_hour_per_client": 1000, "verifications_per_hour_per_client": 1000},
+            "sign_in": {"sends_per_hour_per_client": 1000, "failures_per_hour_per_client": 1000},
             "mail": {"host": "127.0.0.1", "port": mail.port, "security": "none", "from_address": "lp@example.org"},
             "homes": {"root": str(self.homes), "driver": "plain"},
             "engine": {"network": self.network, "port_range": f"{first_port}-{first_port + 99}"},

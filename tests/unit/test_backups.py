@@ -24,6 +24,7 @@ from launchpad.services.drill import OLDEST, own_identity, rehearse
 from launchpad.services.platform import Platform
 from launchpad.store import snapshot
 from support.platforms import World, sign_in
+from support.smtp import text_of
 
 NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 KEY = pyrage.x25519.Identity.generate()
@@ -315,7 +316,7 @@ async def test_the_drill_brings_the_newest_backup_back_and_tells_the_administrat
     assert report.passed, report.lines
     (mail,) = [letter for letter in world.letters.sent if "drill" in str(letter["Subject"])]
     assert mail["To"] == "admin@a.org"
-    assert "2 users" in mail.get_content()
+    assert "2 users" in text_of(mail)
     assert [record.action for record in await platform.audit.page(limit=1)] == ["backup.drill"]
     assert list(platform.state.path.glob("*rehearsal*")) == []
 

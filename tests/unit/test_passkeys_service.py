@@ -53,7 +53,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    world = World(tmp_path, {"sign_in": {"verifications_per_hour_per_client": 100}})
+    world = World(tmp_path, {"sign_in": {"failures_per_hour_per_client": 100}})
     platform = await world.open()
     user, secret = await sign_in(platform, world.letters, "alice@a.org")
     found = await platform.logins.authenticate(secret, world.clock())
@@ -68,7 +68,9 @@ async def test_a_passkey_signs_its_owner_in_and_tells_them_that_it_was_added(des
     await desk.platform.mail.drain()
     letter = desk.world.letters.sent[-1]
     assert "passkey was added" in str(letter["Subject"])
-    assert "my laptop" in letter.get_content()
+    assert [part.get_content_type() for part in letter.iter_parts()] == ["text/plain", "text/html"]
+    for part in letter.iter_parts():
+        assert "my laptop" in part.get_content()
     signed_in = await desk.sign_in(*await desk.touch(device))
     assert signed_in.user.id == desk.user.id
     found = await desk.platform.logins.authenticate(signed_in.secret, desk.now)

@@ -161,6 +161,15 @@ def test_a_syntax_error_names_its_line(written: Written) -> None:
             "[sign_in]\n\nlogin_hour = 5",
             "line 3: sign_in.login_hour: there is no such setting; did you mean login_hours?",
         ),
+        (
+            "[sign_in]\nverifications_per_hour_per_client = 30",
+            "line 2: sign_in.verifications_per_hour_per_client: there is no such setting; it is "
+            "failures_per_hour_per_client now and counts failed tries only (120 where it is not set)",
+        ),
+        (
+            "[sign_in]\ntrusted_networks = ['10.0.0.0/8', 'campus']",
+            "line 2: sign_in.trusted_networks[1]: write an address or a range, like 192.0.2.0/24 or 2001:db8:7::/48",
+        ),
         ("[mail]\nfrom-name = 5", "line 2: mail.from-name: there is no such setting; did you mean from_name?"),
         ("publik_url = 'x'", "line 1: publik_url: there is no such setting; did you mean public_url?"),
         ("[singin]\nx = 1", "line 1: singin: there is no such setting; did you mean sign_in?"),
@@ -323,6 +332,12 @@ def test_tables_without_a_file_name_the_key() -> None:
 
 
 # -- mistakes in variables ---------------------------------------------------------------------------------------------
+
+
+def test_a_renamed_setting_is_told_its_new_name_in_a_variable_too(written: Written) -> None:
+    variables = {"LAUNCHPAD_SIGN_IN__VERIFICATIONS_PER_HOUR_PER_CLIENT": "30"}
+    with pytest.raises(SettingsError, match="it is failures_per_hour_per_client now and counts failed tries only"):
+        load_settings(written(""), variables=variables)
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest_name(written: Written) -> None:

@@ -134,7 +134,21 @@ def test_codes_are_six_digits_with_leading_zeros_and_spread() -> None:
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("123456", "123456"), (" 123 456\n", "123456"), ("123-456", "123456"), ("abcde fghjk", "ABCDEFGHJK"), ("", "")],
+    [
+        ("123456", "123456"),
+        (" 123 456\n", "123456"),
+        ("123-456", "123456"),
+        ("abcde fghjk", "ABCDEFGHJK"),
+        ("\uff15\uff11\uff19\uff12\uff13\uff10", "519230"),  # full width
+        ("\uff15\uff11\uff19\u3000\uff12\uff13\uff10", "519230"),  # with the blank of the same width
+        ("519\u2013230", "519230"),
+        ("519\u2212230", "519230"),
+        ("519\u00a0230\u200b", "519230"),
+        ("\u202a519230\u202c", "519230"),
+        ("\u0665\u0661\u0669\u0662\u0663\u0660", "519230"),  # Arabic-Indic
+        ("\uff21bcde\uff12FGH\uff17", "ABCDE2FGH7"),
+        ("", ""),
+    ],
 )
 def test_a_code_is_read_without_the_blanks_that_came_along(text: str, code: str) -> None:
     assert normalise_code(text) == code

@@ -388,10 +388,15 @@ async def test_sends_are_counted_by_address_and_by_client(database: Database, cl
     async with database.transaction() as db:
         for address, client in (("a@x.org", "c1"), ("a@x.org", "c2"), ("b@x.org", "c1")):
             await challenges.add(db, challenge_at(clock.forward(minutes=1), address=address), client)
-        assert await challenges.count_sends(db, since=start, address="a@x.org") == 2
-        assert await challenges.count_sends(db, since=start, client="c1") == 2
-        assert await challenges.count_sends(db, since=start + timedelta(minutes=1), client="c1") == 1
-        assert await challenges.count_sends(db, since=start) == 3
+        nth, minute = challenges.nth_newest_send, timedelta(minutes=1)
+        for n, at in ((1, start + 2 * minute), (2, start + minute), (3, None)):
+            assert await nth(db, n, since=start, address="a@x.org") == at
+        for n, at in ((1, start + 3 * minute), (2, start + minute), (3, None)):
+            assert await nth(db, n, since=start, client="c1") == at
+        assert await nth(db, 1, since=start + minute, client="c1") == start + 3 * minute
+        assert await nth(db, 2, since=start + minute, client="c1") is None
+        assert await nth(db, 3, since=start) == start + minute
+        assert await nth(db, 4, since=start) is None
 
 
 async def test_failures_in_a_row_begin_anew_after_a_success(database: Database, clock: Clock) -> None:
@@ -402,9 +407,14 @@ async def test_failures_in_a_row_begin_anew_after_a_success(database: Database, 
         await challenges.record_verification(db, "c1", "b@x.org", False, clock())
         assert await challenges.failures_in_a_row(db, "a@x.org") == 3
         before = clock() - timedelta(seconds=1)
-        assert await challenges.count_verifications(db, since=before, client="c1") == 7
-        assert await challenges.count_verifications(db, since=before, failed_only=True) == 6
-        assert await challenges.count_verifications(db, since=before, client="c2") == 0
+        nth = challenges.nth_newest_failure
+        assert await nth(db, 6, since=before, client="c1") == clock()
+        assert await nth(db, 7, since=before, client="c1") is None, "six of seven failed"
+        assert await nth(db, 1, since=before, client="c2") is None
+        await challenges.record_verification(db, "c1", "", True, clock.forward(seconds=1))
+        assert await nth(db, 7, since=before, client="c1") is not None, "at no code: it fails for its client"
+        assert await nth(db, 7, since=before, guesses_only=True) is None, "and is no guess"
+        assert await nth(db, 6, since=before, guesses_only=True) is not None
 
 
 async def test_pruning_forgets_old_challenges_and_tries_only(database: Database, clock: Clock) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from html.parser import HTMLParser
 from pathlib import Path
@@ -225,6 +226,16 @@ class Person:
 
 
 @dataclass
+class SetClock:
+    """A clock that tests set."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
 class Portal:
     platform: Platform
     app: Any
@@ -246,8 +257,10 @@ class Portal:
 
 
 @asynccontextmanager
-async def open_portal(folder: Path, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Portal]:
-    """The portal over a new database in `folder`; `settings` are put over those of the tests."""
+async def open_portal(
+    folder: Path, settings: Mapping[str, Any] | None = None, *, now: Callable[[], datetime] | None = None
+) -> AsyncIterator[Portal]:
+    """The portal over a new database in `folder`; `settings` are put over those of the tests, `now` is its clock."""
     runtime, letters, homes = FakeRuntime("test"), Letters(), DirectoryHomes(folder / "homes")
     given: dict[str, Any] = {
         "public_url": PUBLIC_URL,
@@ -257,6 +270,8 @@ async def open_portal(folder: Path, settings: Mapping[str, Any] | None = None) -
         "limits": {"memory": ["1g", "2g", "4g"], "cpus": [1, 2], "default_memory": "2g", "default_cpus": 1},
     }
     platform = build_platform(tables({**given, **(settings or {})}), runtime=runtime, homes=homes, mailer=letters)
+    if now is not None:
+        platform = replace(platform, now=now)
     app = create_app(platform)
     portal = Portal(platform, app, runtime, letters, homes)
     async with app.router.lifespan_context(app):

@@ -123,7 +123,7 @@ async def test_every_address_gets_the_same_answer(tmp_path: Path) -> None:
         admin, alice = await portal.signed_in(ADMIN), await portal.signed_in(ALICE)
         await admin.call("PATCH", f"/admin/users/{alice.me['id']}", {"status": "suspended"})
         seen = set()
-        for address in (ADMIN, ALICE, "unknown@a.org", "refused@elsewhere.org"):
+        for address in (ADMIN, ALICE, "unknown@a.org"):
             answer = await portal.visitor("198.51.100.1").call("POST", "/sign-in", {"email": address})
             body = answer.json()
             body["challenge_id"] = len(body["challenge_id"])
@@ -132,8 +132,22 @@ async def test_every_address_gets_the_same_answer(tmp_path: Path) -> None:
         assert len(seen) == 1, seen
 
 
+async def test_an_address_outside_the_allowed_domains_is_refused_with_their_names(tmp_path: Path) -> None:
+    """They are public; known or not, the answer is the same."""
+    async with open_api(tmp_path, {"sign_in": {"allowed_domains": ["a.org", "b.org"]}}) as portal:
+        answers = []
+        for address in (ADMIN, "x@elsewhere.org"):
+            answer = await portal.visitor().call("POST", "/sign-in", {"email": address})
+            problem(answer, 422, "invalid-input", "email")
+            assert answer.json()["detail"] == "Only e-mail addresses at a.org or b.org can sign in here."
+            assert "Set-Cookie" not in answer.headers
+            answers.append(answer.content)
+        assert answers[0] == answers[1]
+        assert (await portal.visitor().call("POST", "/sign-in", {"email": ALICE})).status_code == 202
+
+
 async def test_a_wrong_code_is_401_and_too_many_are_429(tmp_path: Path) -> None:
-    rules = {"verifications_per_hour_per_client": 2, "sends_per_hour_per_client": 2}
+    rules = {"failures_per_hour_per_client": 2, "sends_per_hour_per_client": 2}
     async with open_api(tmp_path, {"sign_in": rules}) as portal:
         visitor = portal.visitor()
         problem(await visitor.call("POST", "/sign-in/verify", {"code": "123456"}), 401, "wrong-code")
@@ -192,6 +206,20 @@ async def test_the_catalogue_has_its_choices_and_says_what_is_missing(portal: Po
     assert lab["defaults"] == {"memory": "1g", "cpus": 1, "storage": "64g", "days": 1}
     assert (lab["available"], found["rstudio"]["available"]) == (True, False)
     assert "not on this server" in found["rstudio"]["reason"]
+
+
+async def test_opening_what_does_not_run_says_why_and_what_to_do(portal: Portal) -> None:
+    alice = await portal.signed_in(ALICE)
+    ended = await alice.stopped("jupyterlab")
+    answer = await alice.call("GET", f"/instances/{ended['id']}/open")
+    problem(answer, 409, "conflict")
+    assert answer.json()["detail"] == "The instance ended on 2 March 2126, 09:30 UTC: stopped by you. Launch a new one."
+    portal.world.runtime.hold("before start")
+    starting = (await alice.call("POST", "/instances", {"environment": "jupyterlab"})).json()
+    answer = await alice.call("GET", f"/instances/{starting['id']}/open")
+    problem(answer, 409, "conflict")
+    assert answer.json()["detail"] == "The instance is starting; wait until it is running."
+    portal.world.runtime.release()
 
 
 async def test_an_instances_life(portal: Portal) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from web.pages_client import PUBLIC_URL, Page, Person, Portal, open_portal
+from launchpad.domain.users import UserStatus
+from launchpad.services.audit import Actor
+from launchpad.services.users import UserChange
+from web.pages_client import PUBLIC_URL, Page, Person, Portal, SetClock, open_portal
 
 
 @pytest.fixture
@@ -62,12 +66,27 @@ async def test_what_is_no_address_is_said_at_the_field_which_keeps_what_was_type
     assert page.by_id("email").attributes["aria-invalid"] == "true"
 
 
-async def test_a_refused_address_gets_the_same_pages_as_an_allowed_one(portal: Portal) -> None:
-    allowed, refused = await _ask(portal.person("ada@example.org")), await _ask(portal.person("eve@example.com"))
-    assert refused.response.text.replace("eve@example.com", "ada@example.org") == allowed.response.text
-    assert [one.status_code for one in refused.response.history] == [303]
+async def test_a_suspended_address_gets_the_same_pages_as_an_unknown_one(portal: Portal) -> None:
+    eve = await portal.signed_in("eve@example.org")
+    user = await portal.platform.users.by_email(eve.address)
+    change = UserChange(status=UserStatus.SUSPENDED)
+    await portal.platform.users.change(user.id, change, Actor("test", ""), portal.platform.now())
+    portal.letters.sent.clear()
+    unknown, suspended = await _ask(portal.person("ada@example.org")), await _ask(portal.person("eve@example.org"))
+    assert suspended.response.text.replace("eve@example.org", "ada@example.org") == unknown.response.text
+    assert [one.status_code for one in suspended.response.history] == [303]
     await portal.platform.mail.drain()
     assert [letter["To"] for letter in portal.letters.sent] == ["ada@example.org"]
+
+
+async def test_an_address_outside_the_allowed_domains_is_refused_at_once_at_its_field(portal: Portal) -> None:
+    page = await _ask(portal.person("eve@example.com"))
+    assert (page.status, page.path.partition("?")[0]) == (422, "/sign-in")
+    assert [one.status_code for one in page.response.history] == [303]
+    assert page.text_of("email-problem") == "Only e-mail addresses at example.org can sign in here"
+    assert page.by_id("email").attributes["value"] == "eve@example.com"
+    await portal.platform.mail.drain()
+    assert portal.letters.sent == []
 
 
 async def test_a_wrong_code_is_said_at_the_field_and_the_right_one_still_works(portal: Portal) -> None:
@@ -77,9 +96,57 @@ async def test_a_wrong_code_is_said_at_the_field_and_the_right_one_still_works(p
     code = portal.letters.newest_code(person.address)
     wrong = await person.send(code_page.form("/sign-in/code"), code="000000" if code != "000000" else "111111")
     assert wrong.status == 401
-    assert "wrong or no longer works" in wrong.text_of("code-problem")
+    assert [one.status_code for one in wrong.response.history] == [303], "going back sends nothing again"
+    assert "That code is not right" in wrong.text_of("code-problem")
     assert wrong.by_id("code").attributes["autocomplete"] == "one-time-code"
     assert (await person.send(wrong.form("/sign-in/code"), code=code)).path == "/dashboard"
+
+
+async def test_too_many_wrong_codes_are_said_and_a_new_one_is_a_click_away(portal: Portal) -> None:
+    """Only in the browser where they were typed; the address is still known there."""
+    person, elsewhere = portal.person("ada@example.org"), portal.person("ada@example.org")
+    page, other = await _ask(person), await _ask(elsewhere)
+    await portal.platform.mail.drain()
+    code = portal.letters.newest_code(person.address)
+    wrong = "000000" if code != "000000" else "111111"
+    for _ in range(3):
+        page = await person.send(page.form("/sign-in/code"), code=wrong)
+    assert "Too many wrong codes" in page.words
+    assert not page.has("code"), "nothing more to type"
+    assert "Too many" not in (await elsewhere.get("/sign-in/code")).words
+    page = await person.send(page.form("/sign-in/resend"))
+    await portal.platform.mail.drain()
+    newest = portal.letters.newest_code(person.address)
+    assert (await person.send(page.form("/sign-in/code"), code=newest)).path == "/dashboard"
+    assert "Too many" not in (await elsewhere.send(other.form("/sign-in/code"), code=wrong)).words
+
+
+async def test_an_expired_code_is_said_and_the_address_is_kept(tmp_path: Path) -> None:
+    clock = SetClock()
+    async with open_portal(tmp_path, now=clock) as portal:
+        person = portal.person("ada@example.org")
+        page = await _ask(person, "/sign-in?next=%2Faccount")
+        clock.now += timedelta(minutes=11)
+        await portal.platform.mail.drain()
+        page = await person.send(page.form("/sign-in/code"), code=portal.letters.newest_code(person.address))
+        assert page.status == 401
+        assert "The code has expired" in page.words
+        assert "ada@example.org" in page.words
+        page = await person.send(page.form("/sign-in/resend"))
+        await portal.platform.mail.drain()
+        code = portal.letters.newest_code(person.address)
+        assert (await person.send(page.form("/sign-in/code"), code=code)).path == "/account", "and where to go, too"
+
+
+async def test_digits_of_another_width_cost_no_try(portal: Portal) -> None:
+    person = portal.person("ada@example.org")
+    page = await _ask(person)
+    await portal.platform.mail.drain()
+    code = portal.letters.newest_code(person.address)
+    wide = "".join(chr(ord(digit) + 0xFEE0) for digit in code)
+    pattern = str(page.by_id("code").attributes["pattern"])
+    assert "\\p{Nd}" in pattern, "the browser lets them pass"
+    assert (await person.send(page.form("/sign-in/code"), code=f"{wide[:3]}\u3000{wide[3:]}")).path == "/dashboard"
 
 
 async def test_remembering_keeps_the_cookie_beyond_the_browser_and_is_off_unless_chosen(portal: Portal) -> None:
@@ -122,7 +189,11 @@ async def test_asking_too_often_is_said_where_one_asked(portal: Portal) -> None:
     for _ in range(portal.platform.settings.sign_in.sends_per_hour_per_address):
         page = await person.send(page.form("/sign-in/resend"))
     assert page.status == 429
-    assert "Too many codes" in page.text_of("resend-problem")
+    assert [one.status_code for one in page.response.history] == [303]
+    said = page.text_of("resend-problem")
+    assert "5 codes were requested for this e-mail address in the last hour, which is the limit" in said
+    assert "You can try again in 60 minutes" in said
+    assert "newest" not in said, "who asked first may be somebody else, who has it"
 
 
 async def test_a_mail_server_that_does_not_answer_is_said_on_the_code_page(portal: Portal) -> None:

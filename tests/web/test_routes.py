@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,9 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /admin/mail/forget": (each(ADMINS, 303), {"address": "x@a.org"}),
 }
 
+# Of these, what scripts of the pages call.
+CALLS = {line for line in PAGES if line.startswith("POST") and re.search("/passkeys?(/options)?$", line)}
+
 
 @dataclass
 class Scene:
@@ -184,7 +188,8 @@ async def ask(scene: Scene, visitor: Visitor, line: str, body: Any) -> httpx.Res
     if line in API:
         return await visitor.call(method, path, body)
     form = {**(body or {}), **({"csrf_token": visitor.csrf} if visitor.csrf else {})}
-    headers = {"Accept": "text/html", "Origin": PUBLIC_URL}
+    kind = "application/json" if line in CALLS else "text/html"
+    headers = {"Accept": kind, "Origin": PUBLIC_URL}
     return await visitor.http.request(method, path, data=form if method == "POST" else None, headers=headers)
 
 
@@ -197,6 +202,12 @@ async def check(scene: Scene, line: str) -> None:
         if expected == 401 and line in PAGES and line.startswith("GET"):
             assert answer.headers["Location"].startswith("/sign-in?next="), f"{line} by {WHO[n]}"
             expected = 303
+        if line in PAGES and answer.status_code == 303 and expected != 303:  # no form is answered but by a redirect
+            visitor = scene.people[n]
+            if expected == 401 and "after=" not in answer.headers["Location"]:
+                assert answer.headers["Location"].startswith("/sign-in?"), f"{line} by {WHO[n]}"
+                continue
+            answer = await visitor.http.get(answer.headers["Location"], headers={"Accept": "text/html"})
         assert answer.status_code == expected, f"{line} by {WHO[n]}: {answer.text[:300]}"
 
 
@@ -241,3 +252,34 @@ async def test_nobody_ends_somebody_elses_login(scene: Scene) -> None:
     assert scene.portal.world.rows(query, scene.names["login_id"]) == [(1,)]
     await ask(scene, owner, line, None)
     assert scene.portal.world.rows(query, scene.names["login_id"]) == [(0,)]
+
+
+async def test_every_form_of_a_page_is_answered_with_a_redirect(scene: Scene) -> None:
+    """Whatever comes of it, going back or reloading never asks “Confirm Form Resubmission”."""
+    forms = [line for line in sorted(PAGES, key=rank) if line.startswith("POST") and line not in CALLS]
+    assert len(forms) >= 18
+    for line in forms:
+        path = line.partition(" ")[2]
+        for name, value in scene.names.items():
+            path = path.replace(f"{{{name}}}", value)
+        for who, visitor in zip(WHO, scene.people, strict=True):
+            good = {"csrf_token": visitor.csrf} if visitor.csrf else {}
+            for fields in ({}, {"csrf_token": "0" * 64}, {**good, "days": "x", "email": "x", "role": "god"}, good):
+                for referer in (None, f"{PUBLIC_URL}/account?said=saved", "https://evil.org/x"):
+                    headers = {"Accept": "text/html", "Origin": PUBLIC_URL, **({"Referer": referer} if referer else {})}
+                    answer = await visitor.http.post(path, data=fields, headers=headers)
+                    assert answer.status_code == 303, f"{line} by {who}, {fields}: {answer.status_code}"
+                    assert answer.headers["Location"].startswith("/"), answer.headers["Location"]
+                    assert not answer.headers["Location"].startswith("//")
+                if path.endswith("/sign-out") or "end-all" in path:
+                    break  # who is signed out sends nothing more
+
+
+async def test_another_sites_form_and_a_programs_call_get_the_bare_status(scene: Scene) -> None:
+    """Only a browser on our own pages is led back to them."""
+    owner = scene.people[2]
+    for headers in ({"Origin": "https://evil.org"}, {}, {"Origin": "null"}):
+        answer = await owner.http.post(
+            "/account/tokens", data={"name": "x"}, headers={"Accept": "text/html", **headers}
+        )
+        assert answer.status_code == 403, headers

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -47,8 +48,23 @@ def new_code() -> str:
 
 
 def normalise_code(text: str) -> str:
-    """The code without the blanks and dashes people copy or type with it."""
-    return re.sub(r"[\s\-]", "", text)[:64].upper()
+    """The code without the blanks and dashes people copy or type with it, its signs in their plain form.
+
+    Full-width digits, as input methods for Chinese and Japanese type them, are the same digits; so are other scripts'.
+    """
+    plain = "".join(_plain_digit(sign) for sign in unicodedata.normalize("NFKC", text[:200]))
+    return "".join(sign for sign in plain if not _is_between_digits(sign))[:64].upper()
+
+
+def _plain_digit(sign: str) -> str:
+    """“٣” is 3: what Unicode calls a decimal digit has a value."""
+    value = unicodedata.decimal(sign, None)
+    return sign if value is None else str(value)
+
+
+def _is_between_digits(sign: str) -> bool:
+    """Blanks, dashes of every width, and what is invisible (a copied zero-width space, a mark of direction)."""
+    return sign.isspace() or sign == "\u2212" or unicodedata.category(sign) in ("Pd", "Cf", "Cc")
 
 
 def code_digest(key: bytes, challenge_id: str, code: str) -> str:
@@ -66,9 +82,18 @@ def secret_digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+class ChallengeState(StrEnum):
+    """What the browser that a code was asked for in may know about it; the same for every address."""
+
+    LIVE = "live"
+    EXPIRED = "expired"
+    OUT_OF_TRIES = "out-of-tries"
+    USED = "used"
+
+
 @dataclass(frozen=True)
 class SignInChallenge:
-    """A code that was sent, and the browser it was asked for in. `refused` ones look alike but no code can match."""
+    """A code that was sent, and the browser it was asked for in. A suspended user's looks alike, and no code fits."""
 
     id: str
     address: str
@@ -78,6 +103,13 @@ class SignInChallenge:
     created_at: datetime
     expires_at: datetime
     used_at: datetime | None = None
+
+    def state(self, attempts_allowed: int, now: datetime) -> ChallengeState:
+        if self.used_at is not None:
+            return ChallengeState.USED
+        if self.expires_at <= now:
+            return ChallengeState.EXPIRED
+        return ChallengeState.LIVE if self.attempts < attempts_allowed else ChallengeState.OUT_OF_TRIES
 
 
 @dataclass(frozen=True)

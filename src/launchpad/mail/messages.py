@@ -11,6 +11,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
@@ -40,6 +41,8 @@ def sign_in_code(
     from_address: str,
     client_description: str,
     asked_at: datetime,
+    help_url: str = "",
+    help_contact: str = "",
 ) -> EmailMessage:
     """The mail with a sign-in code, in plain text and HTML; the code stands in neither subject nor header.
 
@@ -52,50 +55,79 @@ def sign_in_code(
         client_description: the device in the reader's words; line breaks in it become blanks, and it is cut at 80
             characters, since it may come from a request.
         asked_at: an aware instant, shown as hours and minutes in UTC.
+        help_url, help_contact: where people find help, if set.
 
     Raises:
         ValueError: a line break in an address or a name, or not exactly one address in `to`.
     """
-    host = urlsplit(public_url).hostname or ""
-    values = {
-        "code": code,
-        "shown_code": f"{code[:3]} {code[3:]}" if len(code) == 6 else code,
-        "minutes": minutes,
-        "public_url": public_url,
-        "host": host,
-        "name": from_name,
-        "client": " ".join(client_description.split())[:LONGEST_DESCRIPTION],
-        "asked_at": f"{asked_at.astimezone(UTC):%H:%M} UTC",
-    }
     message = _message(f"Your sign-in code for {from_name}", to, from_name, from_address, asked_at)
-    message.set_content(_templates().get_template("sign_in_code.txt.j2").render(values))
-    message.add_alternative(_templates().get_template("sign_in_code.html.j2").render(values), subtype="html")
-    return message
+    return _filled(
+        message,
+        "sign_in_code",
+        name=from_name,
+        help_url=help_url,
+        help_contact=help_contact,
+        code=code,
+        minutes=minutes,
+        public_url=public_url,
+        host=urlsplit(public_url).hostname or "",
+        client=" ".join(client_description.split())[:LONGEST_DESCRIPTION],
+        asked_at=f"{asked_at.astimezone(UTC):%H:%M} UTC",
+    )
 
 
 def passkey_added(
-    *, to: str, name: str, public_url: str, from_name: str, from_address: str, added_at: datetime
+    *,
+    to: str,
+    name: str,
+    public_url: str,
+    from_name: str,
+    from_address: str,
+    added_at: datetime,
+    help_url: str = "",
+    help_contact: str = "",
 ) -> EmailMessage:
     """Tells the owner of an account that it has another way in. Arguments and errors as above."""
-    values = {
-        "name": from_name,
-        "passkey": name,
-        "public_url": public_url,
-        "added_at": f"{added_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC",
-    }
     message = _message(f"A passkey was added to your account at {from_name}", to, from_name, from_address, added_at)
-    message.set_content(_templates().get_template("passkey_added.txt.j2").render(values))
-    return message
-
-
-def probe_mail(*, to: str, public_url: str, from_name: str, from_address: str, sent_at: datetime) -> EmailMessage:
-    """What `launchpad doctor mail` sends. Arguments and errors as above."""
-    message = _message(f"A test mail of {from_name}", to, from_name, from_address, sent_at)
-    message.set_content(
-        f"This mail shows that {from_name} at {public_url} can write to you.\n"
-        "An administrator sent it with “launchpad doctor mail”. There is nothing to do.\n"
+    return _filled(
+        message,
+        "notice",
+        name=from_name,
+        help_url=help_url,
+        help_contact=help_contact,
+        lines=[
+            f"A passkey was added to your account: “{name}”.",
+            "Whoever has that device and can unlock it can now sign in as you without a code.",
+        ],
+        small=[
+            f"Added on {added_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC at {public_url}",
+            "Didn't add it? Sign in, remove the passkey and sign out everywhere, both under Account, and tell your "
+            "administrators.",
+        ],
     )
-    return message
+
+
+def probe_mail(
+    *,
+    to: str,
+    public_url: str,
+    from_name: str,
+    from_address: str,
+    sent_at: datetime,
+    help_url: str = "",
+    help_contact: str = "",
+) -> EmailMessage:
+    """What `launchpad doctor mail` sends. Arguments and errors as above."""
+    message = _message(f"Test e-mail from {from_name}", to, from_name, from_address, sent_at)
+    return _filled(
+        message,
+        "notice",
+        name=from_name,
+        help_url=help_url,
+        help_contact=help_contact,
+        lines=[f"This e-mail shows that {from_name} at {public_url} can write to you."],
+        small=["An administrator sent it with “launchpad doctor mail”. There is nothing to do."],
+    )
 
 
 def report(
@@ -107,11 +139,27 @@ def report(
     from_name: str,
     from_address: str,
     sent_at: datetime,
+    help_url: str = "",
+    help_contact: str = "",
 ) -> EmailMessage:
     """What the platform tells an administrator by itself; `lines` become paragraphs. The rest and errors as above."""
     message = _message(f"{from_name}: {subject}", to, from_name, from_address, sent_at)
-    foot = f"Sent by {from_name} at {public_url}, because you are one of its administrators."
-    message.set_content("\n\n".join([*lines, "-- \n" + foot]) + "\n")
+    return _filled(
+        message,
+        "notice",
+        name=from_name,
+        help_url=help_url,
+        help_contact=help_contact,
+        lines=list(lines),
+        small=[f"Sent by {from_name} at {public_url}, because you are one of its administrators."],
+    )
+
+
+def _filled(message: EmailMessage, template: str, **values: Any) -> EmailMessage:
+    """The two parts, which say the same."""
+    values["subject"] = str(message["Subject"])
+    message.set_content(_templates().get_template(f"{template}.txt.j2").render(values))
+    message.add_alternative(_templates().get_template(f"{template}.html.j2").render(values), subtype="html")
     return message
 
 

@@ -93,7 +93,7 @@ class GateService:
             Conflict: the instance does not run.
         """
         if instance.state is not State.RUNNING:
-            raise Conflict("It does not run (yet); wait until it is ready.")
+            raise Conflict(_why_not_open(instance))
         secret = new_secret()
         ticket = gate.Ticket(instance.id, login.id, now + timedelta(seconds=TICKET_SECONDS))
         async with self._database.transaction() as db:
@@ -199,6 +199,17 @@ class GateService:
             elif pair.strip():
                 others.append(pair.strip())
         return own, "; ".join(others)
+
+
+def _why_not_open(instance: Instance) -> str:
+    """Why an instance that does not run cannot be opened, and what to do."""
+    if instance.state in (State.QUEUED, State.STARTING):
+        return f"The instance is {instance.state}; wait until it is running."
+    reason = f": {instance.reason}" if instance.reason else ""
+    if instance.state is State.STOPPING:
+        return f"The instance is being stopped{reason}. Launch a new one."
+    ended = f" on {instance.ended_at:%-d %B %Y, %H:%M} UTC" if instance.ended_at else ""
+    return f"The instance ended{ended}{reason}. Launch a new one."
 
 
 def way_is_open(row: gate.GateRow | gate.WayIn, settings: Settings, now: datetime) -> bool:

@@ -8,7 +8,7 @@ import hmac
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,15 +38,19 @@ class Client:
     @property
     def key(self) -> str:
         """What limits are counted by: the address; of IPv6 the /64, which is what one household or host has."""
+        address = self.ip
+        if address is None:
+            return self.address
+        return str(IPv6Network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
+
+    @property
+    def ip(self) -> IPv4Address | IPv6Address | None:
+        """The address where it is one, an IPv4 address in its own form."""
         try:
             address = ip_address(self.address)
         except ValueError:
-            return self.address
-        if isinstance(address, IPv6Address):
-            if address.ipv4_mapped is not None:
-                return str(address.ipv4_mapped)
-            return str(IPv6Network((address, 64), strict=False))
-        return str(address)
+            return None
+        return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from email.message import EmailMessage
 
 import structlog
@@ -24,6 +25,14 @@ OnFailure = Callable[[str, FailureKind, str | None], Awaitable[None]]
 
 async def nobody_asks(address: str, kind: FailureKind, status: str | None) -> None:
     """For a queue whose failures nobody keeps."""
+
+
+@dataclass(frozen=True)
+class _Letter:
+    """A mail that waits, and how long to wait before each further try."""
+
+    message: EmailMessage
+    pauses: Sequence[float]
 
 
 class MailQueue:
@@ -47,8 +56,9 @@ class MailQueue:
         self._mailer = mailer
         self._on_failure = on_failure
         self._retry_after_seconds = retry_after_seconds
-        self._waiting: asyncio.Queue[EmailMessage] = asyncio.Queue(QUEUE_LENGTH)
+        self._waiting: asyncio.Queue[_Letter] = asyncio.Queue(QUEUE_LENGTH)
         self._senders: list[asyncio.Task[None]] = []
+        self._later: set[asyncio.Task[None]] = set()
         self.failing = False
 
     async def check(self) -> None:
@@ -62,7 +72,7 @@ class MailQueue:
     def put(self, message: EmailMessage) -> None:
         """Takes a mail and returns at once."""
         try:
-            self._waiting.put_nowait(message)
+            self._waiting.put_nowait(_Letter(message, self._retry_after_seconds))
         except asyncio.QueueFull:
             self.failing = True
             log.error("mail.queue_full", waiting=self._waiting.qsize())
@@ -73,47 +83,55 @@ class MailQueue:
     async def drain(self) -> None:
         """Waits until everything that was put has been sent or given up."""
         await self._waiting.join()
+        while self._later:
+            await asyncio.wait(self._later)
+            await self._waiting.join()
 
     async def aclose(self) -> None:
-        for sender in self._senders:
+        tasks = [*self._senders, *self._later]
+        for sender in tasks:
             sender.cancel()
-        for sender in self._senders:
+        for sender in tasks:
             with suppress(asyncio.CancelledError):
                 await sender
 
     async def _send_all(self) -> None:
         while True:
-            message = await self._waiting.get()
+            letter = await self._waiting.get()
             try:
-                await self._send(message)
+                await self._send(letter)
             finally:
                 self._waiting.task_done()
 
-    async def _send(self, message: EmailMessage) -> None:
-        for pause in (*self._retry_after_seconds, None):
-            try:
-                await self._mailer.send(message)
-            except MailUnavailable as error:
-                self.failing = self.failing or not error.recipient_refused
-                last = pause is None or error.permanent
-                log.warning(
-                    "mail.failed",
-                    detail=error.detail,
-                    permanent=error.permanent,
-                    recipient_refused=error.recipient_refused,
-                    status=error.mail_status,
-                    given_up=last,
-                )
-                if last:
-                    await self._tell(message, error)
-                    return
-                await asyncio.sleep(pause or 0)
-            except ValueError as error:
-                log.error("mail.unusable_message", error=str(error))
+    async def _send(self, letter: _Letter) -> None:
+        """Sends it; one that has to wait for another try waits aside, so that it holds up nobody else's."""
+        try:
+            await self._mailer.send(letter.message)
+        except MailUnavailable as error:
+            self.failing = self.failing or not error.recipient_refused
+            last = not letter.pauses or error.permanent
+            log.warning(
+                "mail.failed",
+                detail=error.detail,
+                permanent=error.permanent,
+                recipient_refused=error.recipient_refused,
+                status=error.mail_status,
+                given_up=last,
+            )
+            if last:
+                await self._tell(letter.message, error)
                 return
-            else:
-                self.failing = False
-                return
+            aside = asyncio.create_task(self._again(letter))
+            self._later.add(aside)
+            aside.add_done_callback(self._later.discard)
+        except ValueError as error:
+            log.error("mail.unusable_message", error=str(error))
+        else:
+            self.failing = False
+
+    async def _again(self, letter: _Letter) -> None:
+        await asyncio.sleep(letter.pauses[0])
+        await self._waiting.put(_Letter(letter.message, letter.pauses[1:]))
 
     async def _tell(self, message: EmailMessage, error: MailUnavailable) -> None:
         kind = FailureKind.REFUSED if error.permanent else FailureKind.GIVEN_UP

@@ -37,7 +37,7 @@ from ..domain.naming import new_id
 from ..domain.passkeys import PASSKEY_NAME_MAX, PASSKEYS_MAX, Passkey
 from ..domain.signin import Login, new_secret, secret_digest
 from ..domain.users import User
-from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, WrongCode
+from ..errors import Conflict, InvalidInput, NotFound, WrongCode
 from ..mail.messages import passkey_added
 from ..settings import Settings
 from ..store import audit, challenges, passkeys, users
@@ -45,11 +45,11 @@ from ..store.database import Database
 from .audit import Actor
 from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
+from .sign_in_limits import SignInLimits
 
 log = structlog.get_logger(__name__)
 
 LASTS = timedelta(minutes=5)
-HOUR = timedelta(hours=1)
 NOBODY = "passkey"  # stands for the address in the record of tries: who it was is not known when one fails
 UNKNOWN = "That passkey is not known here, or was removed. Sign in with a code by e-mail."
 
@@ -66,7 +66,7 @@ class PasskeyService:
     def __init__(self, database: Database, settings: Settings, logins: LoginService, mail: MailQueue) -> None:
         self._database = database
         self._settings = settings
-        self._rules = settings.sign_in
+        self._limits = SignInLimits(settings.sign_in)
         self._logins = logins
         self._mail = mail
         self._host = urlsplit(settings.public_url).hostname or ""
@@ -162,6 +162,8 @@ class PasskeyService:
                 from_name=self._settings.mail.from_name,
                 from_address=self._settings.mail.from_address,
                 added_at=now,
+                help_url=self._settings.help_url,
+                help_contact=self._settings.help_contact,
             )
         )
         return passkey
@@ -213,7 +215,7 @@ class PasskeyService:
 
         Raises:
             WrongCode: unknown, removed, not what was asked, or its owner may not sign in: the same text for all.
-            TooManyRequests: this client has tried too often.
+            TooManyRequests: too many tries failed there.
         """
         user: User | None = None
         async with self._database.transaction() as db:
@@ -237,9 +239,7 @@ class PasskeyService:
         self, db: AsyncConnection, key: str, credential: dict[str, Any], client: Client, now: datetime
     ) -> Passkey | None:
         """The passkey that signed what was asked under `key`; a try is counted, and the challenge gone, either way."""
-        tried = await challenges.count_verifications(db, since=now - HOUR, client=client.key)
-        if tried >= self._rules.verifications_per_hour_per_client:
-            raise TooManyRequests("Too many tries from here. Wait an hour.", retry_after_seconds=3600)
+        await self._limits.check_failures(db, client, now)
         challenge = await passkeys.take_challenge(db, key, now)
         passkey = await passkeys.by_credential(db, str(credential.get("id", ""))[:1400])
         right = False

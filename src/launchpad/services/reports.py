@@ -44,6 +44,8 @@ class ReportService:
                 from_name=self._settings.mail.from_name,
                 from_address=self._settings.mail.from_address,
                 sent_at=now,
+                help_url=self._settings.help_url,
+                help_contact=self._settings.help_contact,
             )
             try:
                 await self._mail.send_now(message)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.naming import new_id
 from ..domain.signin import (
+    ChallengeState,
     Login,
     SignInChallenge,
     code_digest,
@@ -32,11 +33,10 @@ from ..store.database import Database
 from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
 from .registration import OnDisk, add_user, on_disk
+from .sign_in_limits import HOUR, SignInLimits
 
 log = structlog.get_logger(__name__)
 
-HOUR = timedelta(hours=1)
-FAILURES_BEFORE_LONG_CODES = 20
 _LONG_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 LONG_CODE_LENGTH = 10
 
@@ -48,6 +48,24 @@ class AskedChallenge:
     id: str
     expires_at: datetime
     cookie: str
+
+
+@dataclass(frozen=True)
+class AskedBefore:
+    """What a browser may know of the code that it asked for last."""
+
+    address: str
+    state: ChallengeState
+
+
+# For the browser that asked for the code, and no other: its cookie is needed to learn any of this.
+_WHY_NOT = {
+    ChallengeState.LIVE: "That code is not right. Check the newest e-mail, or ask for a new code.",
+    ChallengeState.EXPIRED: "That code has expired. Ask for a new code.",
+    ChallengeState.OUT_OF_TRIES: "Too many wrong codes. Ask for a new code.",
+    ChallengeState.USED: "That code was used already. Ask for a new code.",
+}
+NO_CODE = "This browser has not asked for a code, or that was too long ago. Ask for a new code."
 
 
 class SignInService:
@@ -63,38 +81,50 @@ class SignInService:
         self._database = database
         self._settings = settings
         self._rules = settings.sign_in
+        self._limits = SignInLimits(settings.sign_in)
         self._mail = mail
         self._homes = homes
         self._logins = logins
         self._code_key = code_key
 
     async def ask(self, address_text: str, client: Client, now: datetime) -> AskedChallenge:
-        """Makes a challenge and, where the address may sign in, sends a code. The answer does not tell which.
+        """Makes a challenge and sends a code. The answer is the same for every address of an allowed domain.
+
+        A suspended user gets the same challenge and no mail. The allowed domains are public, so an address of another
+        one is refused at once, known or not: else the answer would tell which of them are known.
 
         Raises:
-            InvalidInput: it is no e-mail address.
+            InvalidInput: it is no e-mail address, or none of an allowed domain.
             TooManyRequests: this address or client has asked too often.
         """
         try:
             address = normalise_address(address_text)
         except ValueError as error:
             raise InvalidInput(f"{str(error)[:1].upper()}{str(error)[1:]}.", fields={"email": str(error)}) from None
+        if not domain_allowed(address, self._rules.allowed_domains):
+            await self._record_once_an_hour("sign-in.refused", address, client, now)
+            text = f"Only e-mail addresses at {_in_words(self._rules.allowed_domains)} can sign in here"
+            raise InvalidInput(f"{text}.", fields={"email": text})
+        return await self.ask_known(address, client, now)
+
+    async def ask_known(self, address: str, client: Client, now: datetime) -> AskedChallenge:
+        """The same for an address that may sign in, such as that of who is signed in. Raises TooManyRequests."""
         try:
             return await self._ask(address, client, now)
         except TooManyRequests:
-            await self.record_limited(address, client, now)
+            await self._record_once_an_hour("sign-in.limited", address, client, now)
             raise
 
     async def _ask(self, address: str, client: Client, now: datetime) -> AskedChallenge:
         cookie = new_secret()
         async with self._database.transaction() as db:
             browser = await self._known(db, address, client)
-            await self._check_sends(db, address, client, browser, now)
+            await self._limits.check_sends(db, address, client, browser, now)
             user = await users.by_email(db, address)
-            may = user.is_active if user else domain_allowed(address, self._rules.allowed_domains)
+            may = user is None or user.is_active
             code = await self._code(db, address, now)
             challenge_id = new_id()
-            # A refused address gets a challenge that no code opens: the same work, the same answer.
+            # A suspended user gets a challenge that no code opens: the same work, the same answer.
             digest = code_digest(self._code_key, challenge_id, code if may else new_secret())
             challenge = SignInChallenge(
                 id=challenge_id,
@@ -121,31 +151,27 @@ class SignInService:
                     from_address=self._settings.mail.from_address,
                     client_description=describe_user_agent(client.user_agent),
                     asked_at=now,
+                    help_url=self._settings.help_url,
+                    help_contact=self._settings.help_contact,
                 )
             )
         return AskedChallenge(challenge_id, challenge.expires_at, cookie)
 
-    async def record_limited(self, address: str, client: Client, now: datetime) -> None:
-        """Writes down that somebody met a limit: once an hour and client, so that nobody floods the record."""
+    async def _record_once_an_hour(self, action: str, address: str, client: Client, now: datetime) -> None:
+        """Writes down that somebody was refused: once an hour and client, so that nobody floods the record."""
         async with self._database.transaction() as db:
-            if not await audit.was_recorded(db, "sign-in.limited", client.address, now - HOUR):
+            if not await audit.was_recorded(db, action, client.address, now - HOUR):
                 await audit.add(
-                    db,
-                    at=now,
-                    actor="unknown",
-                    client=client.address,
-                    action="sign-in.limited",
-                    subject=address,
-                    details={},
+                    db, at=now, actor="unknown", client=client.address, action=action, subject=address, details={}
                 )
 
-    async def address_of(self, cookie: str | None, now: datetime) -> str | None:
-        """The address a browser's live challenge was made for, to show it on the code page."""
+    async def asked_before(self, cookie: str | None, now: datetime) -> AskedBefore | None:
+        """For the code page: which address this browser asked for last, and whether its code can still work."""
         if not cookie:
             return None
         async with self._database.reading() as db:
             challenge = await challenges.by_cookie(db, secret_digest(cookie))
-        return challenge.address if challenge and challenge.used_at is None and challenge.expires_at > now else None
+        return AskedBefore(challenge.address, challenge.state(self._rules.code_attempts, now)) if challenge else None
 
     async def verify(
         self, cookie: str | None, code_text: str, remember: bool, client: Client, now: datetime
@@ -153,15 +179,15 @@ class SignInService:
         """Signs in, registering the user at the first time.
 
         Raises:
-            WrongCode: wrong, expired, used, out of tries, or another browser's code.
-            TooManyRequests: this client has tried too often.
+            WrongCode: wrong, expired, used, out of tries (its text says which), or another browser's code.
+            TooManyRequests: too many tries failed there.
         """
         code = normalise_code(code_text)
         signed_in: SignedIn | None = None
         disk: OnDisk | None = None
         while signed_in is None:
             async with self._database.transaction() as db:
-                challenge = await self._evaluate(db, cookie, code, client, now, recount=disk is None)
+                challenge, why_not = await self._evaluate(db, cookie, code, client, now, recount=disk is None)
                 if challenge is not None:
                     user = await users.by_email(db, challenge.address)
                     if user is None and disk is not None:
@@ -169,10 +195,7 @@ class SignInService:
                     if user is not None:
                         signed_in = await self._sign_in(db, challenge, user, remember, client, now)
             if challenge is None:
-                raise WrongCode(
-                    "That code is wrong or no longer works. Check the newest mail, or ask for another code.",
-                    fields={"code": "wrong or no longer valid"},
-                )
+                raise WrongCode(why_not, fields={"code": why_not})
             if signed_in is None:  # a new user: look at the disk, which no transaction may wait for
                 disk = await on_disk(self._homes, challenge.address)
         return signed_in
@@ -189,32 +212,34 @@ class SignInService:
             WrongCode, TooManyRequests: as `verify`.
         """
         async with self._database.transaction() as db:
-            challenge = await self._evaluate(db, cookie, normalise_code(code_text), client, now, recount=True)
+            code = normalise_code(code_text)
+            challenge, why_not = await self._evaluate(db, cookie, code, client, now, recount=True)
             mine = challenge is not None and challenge.address == user.email
             if challenge is not None and mine and await challenges.use(db, challenge.id, now):
                 await mail_failures.forget(db, challenge.address)
                 return await self._logins.confirm(db, user, login, client, now)
-        raise WrongCode(
-            "That code is wrong or no longer works. Check the newest mail, or ask for another code.",
-            fields={"code": "wrong or no longer valid"},
-        )
+        why_not = why_not or _WHY_NOT[ChallengeState.LIVE]
+        raise WrongCode(why_not, fields={"code": why_not})
 
     async def _evaluate(
         self, db: AsyncConnection, cookie: str | None, code: str, client: Client, now: datetime, *, recount: bool
-    ) -> SignInChallenge | None:
-        """The challenge that cookie and code open; a try is counted unless this is the second look at the same one."""
+    ) -> tuple[SignInChallenge | None, str]:
+        """The challenge that cookie and code open, or why there is none, as the browser with that cookie may know.
+
+        A try is counted unless this is the second look at the same one.
+        """
         if recount:
-            tried = await challenges.count_verifications(db, since=now - HOUR, client=client.key)
-            if tried >= self._rules.verifications_per_hour_per_client:
-                raise TooManyRequests("Too many codes were tried from here. Wait an hour.", retry_after_seconds=3600)
+            await self._limits.check_failures(db, client, now)
         challenge = await challenges.by_cookie(db, secret_digest(cookie)) if cookie else None
-        alive = challenge is not None and (
-            not recount or await challenges.spend_attempt(db, challenge.id, self._rules.code_attempts, now)
-        )
-        if challenge is None or not alive:
-            if recount:  # counts for the client, and is no failed guess at anybody's code
+        if challenge is None:
+            if recount:
                 await challenges.record_verification(db, client.key, "", True, now)
-            return None
+            return None, NO_CODE
+        # A try at no live challenge fails for its client, and is no failed guess at anybody's code.
+        if recount and not await challenges.spend_attempt(db, challenge.id, self._rules.code_attempts, now):
+            await challenges.record_verification(db, client.key, "", True, now)
+            dead = await challenges.by_cookie(db, challenge.cookie_digest) or challenge
+            return None, _WHY_NOT[dead.state(self._rules.code_attempts, now)]
         right = hmac.compare_digest(code_digest(self._code_key, challenge.id, code), challenge.code_digest)
         right = right and challenge.used_at is None
         if recount:
@@ -229,7 +254,12 @@ class SignInService:
                     subject=challenge.address,
                     details={},
                 )
-        return challenge if right else None
+        if right:
+            return challenge, ""
+        if challenge.used_at is not None:
+            return None, _WHY_NOT[ChallengeState.USED]
+        last = challenge.attempts + 1 >= self._rules.code_attempts  # this try was the last one
+        return None, _WHY_NOT[ChallengeState.OUT_OF_TRIES if last else ChallengeState.LIVE]
 
     async def _register(self, db: AsyncConnection, address: str, disk: OnDisk, client: Client, now: datetime) -> User:
         user = await add_user(db, self._settings, address, disk, created_at=now)
@@ -253,8 +283,10 @@ class SignInService:
         client: Client,
         now: datetime,
     ) -> SignedIn | None:
-        if not user.is_active or not await challenges.use(db, challenge.id, now):
-            raise WrongCode("That code no longer works. Ask for another one.")
+        if not user.is_active:
+            raise WrongCode("That code no longer works.")  # suspended since the code was sent
+        if not await challenges.use(db, challenge.id, now):
+            raise WrongCode(_WHY_NOT[ChallengeState.USED])
         await mail_failures.forget(db, challenge.address)  # the mail has arrived
         return await self._logins.open(db, user, remember, client, now)
 
@@ -266,28 +298,15 @@ class SignInService:
         digest = secret_digest(client.known_browser) if client.known_browser else None
         return digest if digest and await known_browsers.knows(db, digest, address) else None
 
-    async def _check_sends(
-        self, db: AsyncConnection, address: str, client: Client, browser: str | None, now: datetime
-    ) -> None:
-        rules = self._rules
-        for allowed, since, who in (
-            (rules.sends_per_hour_per_address, now - HOUR, {"address": address, "browser": browser}),
-            (rules.sends_per_day_per_address, now - 24 * HOUR, {"address": address, "browser": browser}),
-            (rules.sends_per_hour_per_client, now - HOUR, {"client": client.key}),
-        ):
-            if await challenges.count_sends(db, since=since, **who) >= allowed:
-                raise TooManyRequests(
-                    "Too many codes were asked for. Use the newest one you have, or try again later.",
-                    retry_after_seconds=3600,
-                )
-
     async def _code(self, db: AsyncConnection, address: str, now: datetime) -> str:
         """Six digits, or ten characters where guessing is going on; nobody is locked out by a stranger."""
-        failures = await challenges.count_verifications(db, since=now - HOUR, failed_only=True)
-        in_a_row = await challenges.failures_in_a_row(db, address)
-        if failures >= self._rules.failures_per_hour_total or in_a_row >= FAILURES_BEFORE_LONG_CODES:
+        if await self._limits.code_is_long(db, address, now):
             return "".join(secrets.choice(_LONG_CODE_ALPHABET) for _ in range(LONG_CODE_LENGTH))
         return new_code()
+
+
+def _in_words(domains: tuple[str, ...]) -> str:
+    return domains[0] if len(domains) == 1 else f"{', '.join(domains[:-1])} or {domains[-1]}"
 
 
 def describe_user_agent(user_agent: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Index, Integer, Row, String, Table, delete, func, insert, select, update
+from sqlalchemy import Boolean, Column, Index, Integer, Row, String, Table, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.signin import SignInChallenge
@@ -97,37 +97,46 @@ async def use(db: AsyncConnection, challenge_id: str, now: datetime) -> bool:
     return (await db.execute(query)).rowcount == 1
 
 
-async def count_sends(
+async def nth_newest_send(
     db: AsyncConnection,
+    n: int,
     *,
     since: datetime,
     address: str | None = None,
     client: str | None = None,
     browser: str | None = None,
-) -> int:
-    """Codes asked for since then: for an address by strangers, or from one of its browsers; or by a client."""
-    query = select(func.count()).select_from(table).where(table.c.created_at > since)
+) -> datetime | None:
+    """When the n-th newest code since then was asked for; None when there are fewer.
+
+    Of an address by strangers, or from one of its browsers; or by a client.
+    """
+    query = select(table.c.created_at).where(table.c.created_at > since)
     if address is not None:
         query = query.where(table.c.address == address, table.c.browser == browser)  # None: IS NULL
     if client is not None:
         query = query.where(table.c.client == client)
-    return (await db.execute(query)).scalar_one()
+    query = query.order_by(table.c.created_at.desc()).offset(n - 1).limit(1)
+    return (await db.execute(query)).scalar_one_or_none()
 
 
 async def record_verification(db: AsyncConnection, client: str, address: str, succeeded: bool, now: datetime) -> None:
-    """A try. `succeeded` is False only where a code was held against a live challenge and was wrong."""
+    """A try. `succeeded` is False only where a code was held against a live challenge and was wrong.
+
+    Without `address` it was held against none: it failed, too, but was no guess at anybody's code.
+    """
     await db.execute(insert(verifications).values(client=client, address=address, succeeded=succeeded, at=now))
 
 
-async def count_verifications(
-    db: AsyncConnection, *, since: datetime, client: str | None = None, failed_only: bool = False
-) -> int:
-    query = select(func.count()).select_from(verifications).where(verifications.c.at > since)
+async def nth_newest_failure(
+    db: AsyncConnection, n: int, *, since: datetime, client: str | None = None, guesses_only: bool = False
+) -> datetime | None:
+    """When the n-th newest failed try since then was; None when there are fewer. `guesses_only`: at somebody's code."""
+    guess = verifications.c.succeeded.is_(False)
+    query = select(verifications.c.at).where(verifications.c.at > since)
+    query = query.where(guess if guesses_only else or_(guess, verifications.c.address == ""))
     if client is not None:
         query = query.where(verifications.c.client == client)
-    if failed_only:
-        query = query.where(verifications.c.succeeded.is_(False))
-    return (await db.execute(query)).scalar_one()
+    return (await db.execute(query.order_by(verifications.c.at.desc()).offset(n - 1).limit(1))).scalar_one_or_none()
 
 
 async def failures_in_a_row(db: AsyncConnection, address: str) -> int:

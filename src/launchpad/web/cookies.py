@@ -13,6 +13,7 @@ from ..settings import Settings
 if TYPE_CHECKING:
     from fastapi import Response  # every command loads this module, and only the portal needs all of that
 
+ADDRESS_KEPT_SECONDS = 3600
 KNOWN_BROWSER_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
 
 
@@ -27,18 +28,20 @@ class CookieNames:
     challenge: str
     passkey: str
     known_browser: str
+    form: str
     instance: str
 
     @classmethod
     def of(cls, settings: Settings) -> CookieNames:
         if settings.is_https:
             instance = "__Host-lp_instance" if settings.instances.is_wildcard else "__Secure-lp_instance"
-            return cls("__Host-lp_login", "__Host-lp_challenge", "__Host-lp_passkey", "__Host-lp_known", instance)
-        return cls("lp_login", "lp_challenge", "lp_passkey", "lp_known", "lp_instance")
+            host = "__Host-lp_"
+            return cls(f"{host}login", f"{host}challenge", f"{host}passkey", f"{host}known", f"{host}form", instance)
+        return cls("lp_login", "lp_challenge", "lp_passkey", "lp_known", "lp_form", "lp_instance")
 
     @property
     def all(self) -> frozenset[str]:
-        return frozenset((self.login, self.challenge, self.passkey, self.known_browser, self.instance))
+        return frozenset((self.login, self.challenge, self.passkey, self.known_browser, self.instance, self.form))
 
 
 def set_cookie(
@@ -50,6 +53,12 @@ def set_cookie(
     """
     age = None if seconds is None else max(0, round(seconds))
     response.set_cookie(name, value, max_age=age, path=path, secure=settings.is_https, httponly=True, samesite="lax")
+
+
+def set_challenge(response: Response, settings: Settings, cookie: str, *, on_page: bool = False) -> None:
+    """A page's stays for a while after its code has expired: then the page still knows where to send a new one."""
+    seconds = settings.sign_in.code_minutes * 60 + (ADDRESS_KEPT_SECONDS if on_page else 0)
+    set_cookie(response, settings, CookieNames.of(settings).challenge, cookie, seconds=seconds)
 
 
 def set_login(response: Response, settings: Settings, signed_in: SignedIn, *, remember: bool) -> None:

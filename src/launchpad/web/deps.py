@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 
 from ..domain.signin import Login
 from ..domain.users import User
-from ..errors import ConfirmAgain, Forbidden, NotSignedIn
+from ..errors import ConfirmAgain, Forbidden, NotSignedIn, StalePage
 from ..services.audit import Actor
 from ..services.logins import Client
 from ..services.platform import Platform
@@ -102,7 +102,12 @@ async def require_user(request: Request, platform: Here, visitor: MaybeVisitor) 
             field = (await request.form()).get(CSRF_FIELD)
             token = field if isinstance(field, str) else None
         if not platform.logins.csrf_matches(visitor.login, token):
-            raise Forbidden(f"This change came without its {CSRF_HEADER}. Reload the page and try again.")
+            if token and not request.url.path.startswith("/api/"):
+                raise StalePage(
+                    "This page was from an earlier sign-in, so nothing was changed. It is up to date now; please try "
+                    "again."
+                )
+            raise Forbidden(f"Nothing was changed: send {CSRF_HEADER} along, with the csrf_token of GET /api/v1/me.")
     return visitor
 
 
@@ -129,18 +134,22 @@ CurrentAdmin = Annotated[Visitor, Depends(require_admin)]
 Public = Depends(allow_public)
 
 
-async def require_own_origin(request: Request, platform: Here) -> None:
+async def require_own_origin(request: Request) -> None:
     """For the calls that come before there is a login: a browser must send them from the portal's own pages.
 
     Raises:
         Forbidden: another site's page sent it.
     """
+    if not is_from_own_pages(request):
+        raise Forbidden("This must be sent from the platform's own pages.")
+
+
+def is_from_own_pages(request: Request) -> bool:
+    """Whether a browser sent it from the portal's pages, or a program that tells nothing."""
     origin = request.headers.get("Origin")
     if origin is not None:
-        if _normal(origin) != platform.settings.public_url:
-            raise Forbidden("This must be sent from the platform's own pages.")
-    elif request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        raise Forbidden("This must be sent from the platform's own pages.")
+        return _normal(origin) == platform_of(request).settings.public_url
+    return request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
 
 
 FromOwnPages = Depends(require_own_origin)

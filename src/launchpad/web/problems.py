@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from ..errors import ConfirmAgain, InvalidInput, LaunchpadError, NotFound, NotSignedIn
+from .deps import client_of, find_visitor, platform_of
+from .pages.after_form import is_form, page_of, refused
 from .pages.errors import error_page
 
 log = structlog.get_logger(__name__)
@@ -68,11 +70,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_fault(request: Request, error: Exception) -> Response:
         log.error("request.fault", path=request.url.path, exc_info=error)
-        return await _respond(request, LaunchpadError("The error has been logged. Please try again."))
+        fault = LaunchpadError("The error has been logged. Please try again.")
+        return await _respond(request, fault, is_fault=True)
 
 
-async def _respond(request: Request, error: LaunchpadError) -> Response:
+async def _respond(request: Request, error: LaunchpadError, *, is_fault: bool = False) -> Response:
     if _wants_page(request):
+        if is_form(request) and not is_fault:
+            return await _after_form(request, error)
         if isinstance(error, NotSignedIn) and request.method == "GET":
             return RedirectResponse(sign_in_address(request), status_code=303)
         if isinstance(error, ConfirmAgain) and request.method == "GET":
@@ -85,6 +90,18 @@ async def _respond(request: Request, error: LaunchpadError) -> Response:
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
+
+
+async def _after_form(request: Request, error: LaunchpadError) -> Response:
+    """Every form is answered with a redirect, a refused one as well: to its page, or where somebody has to go first."""
+    platform = platform_of(request)
+    if isinstance(error, NotSignedIn):
+        return RedirectResponse(f"/sign-in?said=signed-out-meanwhile&next={quote(page_of(request), safe='')}", 303)
+    try:
+        visitor = await find_visitor(request, platform, client_of(request))
+    except LaunchpadError:  # the database is away: the page cannot be shown either
+        visitor = None
+    return await refused(request, platform, visitor, error)
 
 
 def sign_in_address(request: Request) -> str:

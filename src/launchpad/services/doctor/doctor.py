@@ -151,6 +151,8 @@ class Doctor:
             from_name=rules.from_name,
             from_address=rules.from_address,
             sent_at=now,
+            help_url=self._settings.help_url,
+            help_contact=self._settings.help_contact,
         )
         try:
             await self._mail.send_now(message)

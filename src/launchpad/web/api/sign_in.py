@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from ...errors import WrongCode
-from ..cookies import CookieNames, drop_cookie, set_cookie, set_login
+from ...services.signin import NO_CODE
+from ..cookies import CookieNames, drop_cookie, set_challenge, set_login
 from ..deps import CurrentUser, FromClient, FromOwnPages, Here, Public
 from ..schemas import Asked, LoginView, Me, SignedInView, SignInBody, VerifyBody
 
@@ -14,10 +15,9 @@ router = APIRouter(tags=["sign-in"])
 
 @router.post("/sign-in", status_code=202, dependencies=[Public, FromOwnPages])
 async def ask_for_code(body: SignInBody, response: Response, platform: Here, client: FromClient) -> Asked:
-    """Sends a code, where the address may sign in. The answer is the same for every address."""
+    """Sends a code. The answer is the same for every address of an allowed domain; others are refused (422)."""
     asked = await platform.sign_in.ask(body.email, client, platform.now())
-    name = CookieNames.of(platform.settings).challenge
-    set_cookie(response, platform.settings, name, asked.cookie, seconds=platform.settings.sign_in.code_minutes * 60)
+    set_challenge(response, platform.settings, asked.cookie)
     return Asked(challenge_id=asked.id, expires_at=asked.expires_at)
 
 
@@ -29,7 +29,7 @@ async def verify(
     names = CookieNames.of(platform.settings)
     cookie = request.cookies.get(names.challenge)
     if not cookie:
-        raise WrongCode("This browser has not asked for a code, or that was too long ago. Ask for one first.")
+        raise WrongCode(NO_CODE)
     signed_in = await platform.sign_in.verify(cookie, body.code, body.remember, client, platform.now())
     set_login(response, platform.settings, signed_in, remember=body.remember)
     return SignedInView(user=Me.of(signed_in.user, platform.logins.csrf_token(signed_in.login)))

@@ -9,16 +9,19 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from ...errors import Conflict, Forbidden, InvalidInput, LaunchpadError, NotFound
+from ...errors import Forbidden, NotFound
 from ...services.platform import Platform
 from ..cookies import CookieNames, drop_cookie
 from ..deps import CurrentUser, Here, Visitor
 from . import words
+from .after_form import AfterForm, leave
 from .dashboard import allowance, home_meter, home_path
-from .rendering import page, saying, see_other
+from .rendering import after_form, page, saying, see_other
 from .views import NewToken, Problems
 
 router = APIRouter(prefix="/account")
+
+TOKENS = "/account/tokens"
 
 
 class NewPasskey(BaseModel):
@@ -30,24 +33,15 @@ class NewPasskey(BaseModel):
 
 @router.get("")
 async def account(request: Request, visitor: CurrentUser, platform: Here) -> Response:
-    return await _account(request, visitor, platform)
-
-
-async def _account(
-    request: Request,
-    visitor: Visitor,
-    platform: Platform,
-    *,
-    new_token: NewToken | None = None,
-    token_name: str = "",
-    error: LaunchpadError | None = None,
-) -> Response:
+    """With a token that was just made: its secret is shown this once and kept nowhere."""
+    after = after_form(request, visitor, TOKENS)
+    typed = after.values if after else {}
+    new_token = NewToken(typed["name"], typed["secret"]) if "secret" in typed else None
     live = await platform.instances.of_owner(visitor.user)
     return page(
         request,
         "account.html",
         visitor,
-        status=error.status if error else 200,
         home_path=home_path(visitor),
         home_meter=await home_meter(platform, visitor),
         allowance=await allowance(platform, visitor, live),
@@ -57,21 +51,17 @@ async def _account(
         passkeys_possible=platform.passkeys.possible and visitor.login is not None,
         tokens=await platform.tokens.of_user(visitor.user),
         new_token=new_token,
-        token_name=token_name,
-        errors=Problems({"name": error.detail}) if error else Problems(),
+        token_name="" if new_token else typed.get("name", ""),
+        errors=Problems({"name": after.detail}) if after and after.detail else Problems(),
     )
 
 
 @router.post("/tokens")
-async def create_token(
-    request: Request, visitor: CurrentUser, platform: Here, name: Annotated[str, Form()] = ""
-) -> Response:
-    """Answers with the page itself, no redirect: the secret is shown this once and kept nowhere."""
-    try:
-        token, secret = await platform.tokens.create(visitor.user, name, visitor.actor, visitor.now)
-    except (InvalidInput, Conflict) as error:
-        return await _account(request, visitor, platform, token_name=name[:200], error=error)
-    return await _account(request, visitor, platform, new_token=NewToken(token.name, secret))
+async def create_token(visitor: CurrentUser, platform: Here, name: Annotated[str, Form()] = "") -> Response:
+    """Leads to the account page, which shows the secret."""
+    token, secret = await platform.tokens.create(visitor.user, name, visitor.actor, visitor.now)
+    made = AfterForm(TOKENS, {"name": token.name, "secret": secret})
+    return leave(platform, visitor, "/account", made, visitor.now)
 
 
 @router.post("/tokens/{token_id}/revoke")

@@ -10,12 +10,11 @@ from fastapi import APIRouter, Form, Request, Response
 
 from ...domain.limits import Limits, Offer
 from ...domain.sizes import format_bytes
-from ...errors import InvalidInput
 from ...services.offers import OfferedLimits
-from ...services.platform import Platform
-from ..deps import CurrentAdmin, Here, Visitor
+from ..deps import CurrentAdmin, Here
+from .after_form import AfterForm
 from .forms import FormReader, count, number, size
-from .rendering import page, saying, see_other
+from .rendering import after_form, page, saying, see_other
 from .views import Problems
 
 router = APIRouter(prefix="/admin/limits")
@@ -26,23 +25,14 @@ Text = Annotated[str, Form()]
 @router.get("")
 async def limits(request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
     """The choices and defaults offered to everybody."""
-    return _page(request, visitor, platform, _form_of(await platform.offers.limits()))
-
-
-def _page(
-    request: Request,
-    visitor: Visitor,
-    platform: Platform,
-    form: Mapping[str, str],
-    error: InvalidInput | None = None,
-) -> Response:
+    refused = after_form(request, visitor, "/admin/limits")
+    form = _form_of(await platform.offers.limits())
     return page(
         request,
         "admin/limits.html",
         visitor,
-        status=error.status if error else 200,
-        form=form,
-        errors=_at_fields(error) if error else Problems(),
+        form={**form, **refused.values} if refused else form,
+        errors=_at_fields(refused) if refused else Problems(),
         storage_enforced=platform.homes.enforces_limits,
         own_choices=[
             entry.title
@@ -52,13 +42,13 @@ def _page(
     )
 
 
-def _at_fields(error: InvalidInput) -> Problems:
+def _at_fields(refused: AfterForm) -> Problems:
     """What is wrong with a default stands at the default's field, not at the choices."""
     problems = Problems()
-    for field, text in error.fields.items():
+    for field, text in refused.fields.items():
         problems[f"default_{field}" if text.startswith("the default") else field] = text
     if not problems:
-        problems[""] = error.detail
+        problems[""] = refused.detail
     return problems
 
 
@@ -79,7 +69,6 @@ def _form_of(limits: OfferedLimits) -> dict[str, str]:
 
 @router.post("")
 async def change_limits(
-    request: Request,
     visitor: CurrentAdmin,
     platform: Here,
     memory: Text = "",
@@ -104,10 +93,7 @@ async def change_limits(
         "default_days": default_days,
         "instances_per_user": instances_per_user,
     }
-    try:
-        await platform.offers.set_limits(_read(form), visitor.actor, visitor.now)
-    except InvalidInput as error:
-        return _page(request, visitor, platform, form, error)
+    await platform.offers.set_limits(_read(form), visitor.actor, visitor.now)
     return see_other(f"/admin/limits?{urlencode(saying(platform, visitor, 'saved', 'Limits'))}")
 
 

@@ -12,14 +12,13 @@ from fastapi import APIRouter, Form, Request, Response
 from ...domain.limits import Quota
 from ...domain.sizes import format_bytes
 from ...domain.users import Role, User, UserStatus
-from ...errors import Conflict, InvalidInput, LaunchpadError
 from ...services.platform import Platform
 from ...services.users import UserChange
 from ..deps import CurrentAdmin, Here, Visitor
 from . import views
 from .admin_views import UserRow, mail_failure_in_words
 from .forms import FormReader, count, number, size
-from .rendering import page, saying, see_other
+from .rendering import after_form, page, saying, see_other
 
 router = APIRouter(prefix="/admin/users")
 
@@ -49,31 +48,18 @@ async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str 
 @router.get("/{user_id}")
 async def user(user_id: str, request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
     one = await platform.users.get(user_id)
-    return await _user(request, visitor, platform, one, _form_of(one))
-
-
-async def _user(
-    request: Request,
-    visitor: Visitor,
-    platform: Platform,
-    one: User,
-    form: Mapping[str, str],
-    error: LaunchpadError | None = None,
-) -> Response:
-    problems = views.Problems(error.fields) if error else views.Problems()
-    if error and not error.fields:
-        problems[""] = error.detail
+    here = f"/admin/users/{user_id}"
+    refused = after_form(request, visitor, here, f"{here}/suspend")
     failure = (await platform.mail_failures.of_addresses([one.email])).get(one.email)
     return page(
         request,
         "admin/user.html",
         visitor,
-        status=error.status if error else 200,
         user=one,
         mail_failure=failure,
         mail_note=mail_failure_in_words(failure) if failure else "",
-        form=form,
-        errors=problems,
+        form={**_form_of(one), **(refused.values if refused else {})},
+        errors=views.Problems(refused.problems() if refused else {}),
         logins=len(await platform.logins.of_user(one, visitor.now)),
         tokens=len(await platform.tokens.of_user(one)),
         default_instances=(await platform.offers.limits()).instances_per_user,
@@ -99,7 +85,6 @@ def _form_of(one: User) -> dict[str, str]:
 @router.post("/{user_id}")
 async def change_user(
     user_id: str,
-    request: Request,
     visitor: CurrentAdmin,
     platform: Here,
     role: Text = "",
@@ -119,10 +104,7 @@ async def change_user(
         "instances": instances,
     }
     before = await platform.users.get(user_id)
-    try:
-        await platform.users.change(user_id, _change(form), visitor.actor, visitor.now)
-    except (InvalidInput, Conflict) as error:
-        return await _user(request, visitor, platform, before, form, error)
+    await platform.users.change(user_id, _change(form), visitor.actor, visitor.now)
     return _told(platform, visitor, before, "saved")
 
 
@@ -131,13 +113,9 @@ def _told(platform: Platform, visitor: Visitor, one: User, code: str) -> Respons
 
 
 @router.post("/{user_id}/suspend")
-async def suspend(user_id: str, request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+async def suspend(user_id: str, visitor: CurrentAdmin, platform: Here) -> Response:
     """Ends the user's logins and instances at once; the page lists them before it asks for this."""
-    one = await platform.users.get(user_id)
-    try:
-        await platform.users.change(user_id, UserChange(status=UserStatus.SUSPENDED), visitor.actor, visitor.now)
-    except Conflict as error:
-        return await _user(request, visitor, platform, one, _form_of(one), error)
+    one = await platform.users.change(user_id, UserChange(status=UserStatus.SUSPENDED), visitor.actor, visitor.now)
     return _told(platform, visitor, one, "suspended")
 
 

@@ -9,12 +9,11 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 
 from ...domain.signin import Login
-from ...errors import Forbidden, LaunchpadError, TooManyRequests, WrongCode
-from ...services.platform import Platform
-from ..cookies import CookieNames, renew_login, set_cookie
+from ...errors import Forbidden
+from ..cookies import CookieNames, renew_login, set_challenge
 from ..deps import CurrentUser, Here, Visitor
 from .passkeys import Touch
-from .rendering import local_path, page, see_other
+from .rendering import after_form, local_path, page, see_other
 from .views import Problems
 
 router = APIRouter(prefix="/confirm")
@@ -27,43 +26,26 @@ async def confirm_page(
     request: Request, visitor: CurrentUser, platform: Here, next: str = "", sent: bool = False
 ) -> Response:
     """Offers a code to one's own address, or a passkey; with `sent`, takes the code."""
-    return await _page(request, visitor, platform, next, sent=sent)
-
-
-async def _page(
-    request: Request,
-    visitor: Visitor,
-    platform: Platform,
-    following: str,
-    *,
-    sent: bool,
-    error: LaunchpadError | None = None,
-) -> Response:
+    after = after_form(request, visitor, "/confirm", "/confirm/code")
     return page(
         request,
         "confirm.html",
         visitor,
-        status=error.status if error else 200,
-        next=local_path(following, "/admin"),
+        next=local_path(next, "/admin"),
         sent=sent,
-        errors=Problems({"code": error.detail}) if error else Problems(),
+        errors=Problems({"code": after.detail}) if after else Problems(),
         passkeys=bool(await platform.passkeys.of_user(visitor.user)) and platform.passkeys.possible,
         minutes=platform.settings.sign_in.admin_fresh_minutes,
     )
 
 
 @router.post("")
-async def send_code(request: Request, visitor: CurrentUser, platform: Here, next: Text = "") -> Response:
+async def send_code(visitor: CurrentUser, platform: Here, next: Text = "") -> Response:
     """Sends a code to the user's own address."""
     following = local_path(next, "/admin")
-    try:
-        asked = await platform.sign_in.ask(visitor.user.email, visitor.client, visitor.now)
-    except TooManyRequests as error:
-        return await _page(request, visitor, platform, following, sent=False, error=error)
+    asked = await platform.sign_in.ask_known(visitor.user.email, visitor.client, visitor.now)
     response = see_other(f"/confirm?sent=true&next={quote(following, safe='')}")
-    name = CookieNames.of(platform.settings).challenge
-    seconds = platform.settings.sign_in.code_minutes * 60
-    set_cookie(response, platform.settings, name, asked.cookie, seconds=seconds)
+    set_challenge(response, platform.settings, asked.cookie)
     return response
 
 
@@ -75,10 +57,7 @@ async def take_code(
     login = _login_of(visitor)
     cookie = request.cookies.get(CookieNames.of(platform.settings).challenge)
     following = local_path(next, "/admin")
-    try:
-        secret = await platform.sign_in.confirm(cookie, code[:100], visitor.user, login, visitor.client, visitor.now)
-    except (WrongCode, TooManyRequests) as error:
-        return await _page(request, visitor, platform, following, sent=True, error=error)
+    secret = await platform.sign_in.confirm(cookie, code[:100], visitor.user, login, visitor.client, visitor.now)
     response = see_other(following)
     renew_login(response, platform.settings, login, secret, visitor.now)
     return response

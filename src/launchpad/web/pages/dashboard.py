@@ -18,8 +18,9 @@ from ...services.platform import Platform
 from ..api.instances import lacking, usage_of
 from ..deps import CurrentUser, Here, Visitor
 from . import views
+from .after_form import AfterForm, stands_on
 from .forms import FormReader, count, number, size
-from .rendering import page, saying, see_other
+from .rendering import after_form, page, saying, see_other
 
 router = APIRouter()
 
@@ -31,38 +32,21 @@ Text = Annotated[str, Form()]
 @router.get("/dashboard")
 async def dashboard(request: Request, visitor: CurrentUser, platform: Here) -> Response:
     """One's own instances, what can be launched, and what one may use."""
-    return await _dashboard(request, visitor, platform)
-
-
-async def _dashboard(
-    request: Request,
-    visitor: Visitor,
-    platform: Platform,
-    *,
-    asked: Mapping[str, str] | None = None,
-    error: LaunchpadError | None = None,
-    again: tuple[str, str] | None = None,
-) -> Response:
-    """`asked` and `error` are a launch form that was refused and why; `again` is an ended instance's id and why it was
-    not launched again."""
     live = await platform.instances.of_owner(visitor.user)
     ended = await platform.instances.ended(visitor.user, limit=ENDED_SHOWN)
+    refused = after_form(request, visitor, "/instances", *(_again_path(one.id) for one in ended))
+    asked = refused.values if refused and refused.action == "/instances" else {}
     cards = []
     for environment in platform.catalogue.values():
-        concerned = asked is not None and asked.get("environment") == environment.name
-        cards.append(
-            await _card(
-                platform, visitor, environment, live, asked if concerned else None, error if concerned else None
-            )
-        )
+        concerned = asked.get("environment") == environment.name
+        cards.append(await _card(platform, visitor, environment, live, refused if concerned else None))
     shown = [await instance_view(platform, instance, visitor) for instance in live]
     return page(
         request,
         "dashboard.html",
         visitor,
-        status=error.status if error else 200,
         title=views.dashboard_title(shown),
-        again=dict([again] if again else []),
+        again={one.id: in_full(refused) for one in ended if refused and refused.action == _again_path(one.id)},
         live=shown,
         first_running=next((one.id for one in shown if one.state == State.RUNNING), ""),
         live_ids={card.name: card.live_id for card in cards if card.live_id},
@@ -79,9 +63,9 @@ async def _card(
     visitor: Visitor,
     environment: Environment,
     live: Sequence[Instance],
-    asked: Mapping[str, str] | None,
-    error: LaunchpadError | None,
+    refused: AfterForm | None,
 ) -> views.LaunchCard:
+    """`refused` is this card's form, which comes back with what was chosen and why it was refused."""
     offer = await platform.offers.for_environment(environment.name)
     unavailable, stand_in_for = None, None
     try:
@@ -91,6 +75,7 @@ async def _card(
         unavailable = missing.detail
     same = [one for one in live if one.environment == environment.name and one.state is not State.STOPPING]
     most = platform.settings.limits.instances_per_environment
+    asked = refused.values if refused else None
     choices = views.offer_choices(offer, visitor.user.quota, asked, with_storage=platform.homes.enforces_limits)
     return views.LaunchCard(
         name=environment.name,
@@ -101,21 +86,21 @@ async def _card(
         stand_in_for=stand_in_for,
         live_id=same[0].id if len(same) >= most else None,
         live_label=views.live_label(same[0].state) if same else "",
-        errors=_launch_problems(error, {one.field for one in choices}),
+        errors=_launch_problems(refused, {one.field for one in choices}),
     )
 
 
-def _launch_problems(error: LaunchpadError | None, shown: Container[str]) -> views.Problems:
+def _launch_problems(refused: AfterForm | None, shown: Container[str]) -> views.Problems:
     """A refused launch at those of its fields that are shown; what concerns none of them stands above them all."""
-    if error is None:
+    if refused is None:
         return views.Problems()
-    problems = views.Problems({name: text for name, text in error.fields.items() if name in shown})
-    if len(problems) < len(error.fields) or not problems:
-        problems[""] = in_full(error)
+    problems = views.Problems({name: text for name, text in refused.fields.items() if name in shown})
+    if len(problems) < len(refused.fields) or not problems:
+        problems[""] = in_full(refused)
     return problems
 
 
-def in_full(error: LaunchpadError) -> str:
+def in_full(error: AfterForm) -> str:
     """A refusal in one text, for where no field can say its part."""
     texts = [f"{text[:1].upper()}{text[1:]}." for name, text in error.fields.items() if name in SIZE_FIELDS]
     return " ".join([error.detail, *(text for text in texts if text.lower() not in error.detail.lower())])
@@ -160,7 +145,6 @@ async def allowance(platform: Platform, visitor: Visitor, live: Sequence[Instanc
 
 @router.post("/instances")
 async def launch(
-    request: Request,
     visitor: CurrentUser,
     platform: Here,
     environment: Text = "",
@@ -172,13 +156,8 @@ async def launch(
 ) -> Response:
     """Launches an instance; what is left empty takes the default. A refused form comes back with the reason."""
     asked = {"environment": environment, "memory": memory, "cpus": cpus, "storage": storage, "days": days}
-    try:
-        wish = replace(_wish(asked), safe_mode=bool(safe_mode))
-        instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
-    except LaunchpadError as error:
-        if environment not in platform.catalogue:
-            raise
-        return await _dashboard(request, visitor, platform, asked=asked, error=error)
+    wish = replace(_wish(asked), safe_mode=bool(safe_mode))
+    instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
 
 
@@ -222,29 +201,20 @@ async def open_page(
     onwards = f"/api/v1/instances/{instance.id}/open" + (f"?next={quote(next, safe='')}" if next else "")
     if instance.state is State.RUNNING:
         return see_other(onwards)
-    return await _waiting(request, visitor, platform, instance, next)
-
-
-async def _waiting(
-    request: Request,
-    visitor: Visitor,
-    platform: Platform,
-    instance: Instance,
-    following: str,
-    error: LaunchpadError | None = None,
-) -> Response:
-    """The page about an instance that cannot be entered now; `error`: why it was not launched again."""
-    onwards = f"/api/v1/instances/{instance.id}/open" + (f"?next={quote(following, safe='')}" if following else "")
+    refused = after_form(request, visitor, _again_path(instance.id))
     return page(
         request,
         "open.html",
         visitor,
-        status=error.status if error else 200,
         it=await instance_view(platform, instance, visitor),
         continue_url=onwards,
-        next=following,
-        refused=in_full(error) if error else "",
+        next=next,
+        refused=in_full(refused) if refused else "",
     )
+
+
+def _again_path(instance_id: str) -> str:
+    return f"/instances/{instance_id}/launch-again"
 
 
 @router.post("/instances/{instance_id}/launch-again")
@@ -263,18 +233,15 @@ async def launch_again(
     the way leads into the new instance, to the address `next` inside it.
     """
     ended = await platform.instances.get(instance_id, visitor.user)
+    within = f"/instances/{ended.id}/open" + (f"?next={quote(next, safe='')}" if next else "")
+    stands_on(request, "/dashboard" if here == "dashboard" else within)
     live = await platform.instances.of_owner(visitor.user)
     same = [one for one in live if one.environment == ended.environment and one.state is not State.STOPPING]
-    try:
-        if len(same) >= platform.settings.limits.instances_per_environment:
-            instance = same[0]
-        else:
-            wish = replace(_same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
-            instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
-    except LaunchpadError as error:
-        if here == "dashboard":
-            return await _dashboard(request, visitor, platform, error=error, again=(ended.id, in_full(error)))
-        return await _waiting(request, visitor, platform, ended, next, error)
+    if len(same) >= platform.settings.limits.instances_per_environment:
+        instance = same[0]
+    else:
+        wish = replace(_same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
+        instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     if here == "dashboard":
         return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
     return see_other(f"/instances/{instance.id}/open" + (f"?next={quote(next, safe='')}" if next else ""))

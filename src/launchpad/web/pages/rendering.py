@@ -18,10 +18,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days
 from ...services.platform import Platform
 from ...settings import Settings
+from ..cookies import CookieNames, drop_cookie
 from ..deps import Visitor, platform_of
 from ..schemas import Me
 from . import words
-from .flash import Text, read, told
+from .after_form import AfterForm, left
+from .flash import Flash, Text, read, told
 
 WEB = Path(__file__).resolve().parent.parent
 TEMPLATES = WEB / "templates"
@@ -118,6 +120,7 @@ SAID = {
     "signed-out": Text("done", "You are signed out."),
     "expired": Text("info", "That sign-in took too long, or began in another browser. Ask for a new code."),
     "sent": Text("done", "New code sent. Only the newest one works."),
+    "signed-out-meanwhile": Text("info", "You are signed out, so nothing was changed. Sign in to continue."),
     "revoked": Text("done", "Token revoked.", "Token “{about}” revoked"),
     "ended-login": Text("done", "Browser signed out.", "{about} signed out"),
     "ended-logins": Text("done", "All other browsers signed out."),
@@ -147,20 +150,53 @@ def page(
 ) -> HTMLResponse:
     """A template as a response, with what every page gets: `me`, `settings_public`, `flash`, `now`."""
     platform = platform_of(request)
+    now = visitor.now if visitor else platform.now()
     me = me_of(platform, visitor) if visitor else None
-    flash = read(me.csrf_token or "" if me else "", request.query_params.get("said", ""), SAID)
+    said = read(me.csrf_token or "" if me else "", request.query_params.get("said", ""), SAID)
+    flash = [said] if said else []
+    after = left(request, platform, visitor, now)
+    if after is not None:
+        status = after.status if status == 200 else status
+        if after.detail and not getattr(request.state, "tells_after_form", False):
+            flash.append(Flash("bad", (_whole(after),)))
     text = (
         environment()
         .get_template(template)
         .render(
             me=me,
             settings_public=PublicSettings.of(platform.settings),
-            flash=[flash] if flash else [],
-            now=visitor.now if visitor else platform.now(),
+            flash=flash,
+            now=now,
             **context,
         )
     )
-    return HTMLResponse(text, status)
+    response = HTMLResponse(text, status)
+    if after is not None:
+        drop_cookie(response, platform.settings, CookieNames.of(platform.settings).form)
+        if after.code:
+            response.headers["X-Launchpad-Problem"] = after.code  # for the pages' own scripts
+        if after.retry_after_seconds is not None:
+            response.headers["Retry-After"] = str(after.retry_after_seconds)
+    return response
+
+
+def after_form(request: Request, visitor: Visitor | None, *actions: str) -> AfterForm | None:
+    """What a form that was sent to one of `actions` has left for this page, which shows it by itself.
+
+    What no page shows by itself stands above it as a message.
+    """
+    platform = platform_of(request)
+    after = left(request, platform, visitor, visitor.now if visitor else platform.now())
+    if after is None or after.action not in actions:
+        return None
+    request.state.tells_after_form = True
+    return after
+
+
+def _whole(after: AfterForm) -> str:
+    """The reason with what is wrong about fields that the page shows no place for."""
+    told = [f"{field}: {text}" for field, text in after.fields.items() if text not in after.detail]
+    return " ".join([after.detail, *told])
 
 
 def saying(

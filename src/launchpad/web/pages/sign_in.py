@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ...errors import InvalidInput, TooManyRequests, WrongCode
+from ...domain.signin import ChallengeState
 from ...services.platform import Platform
-from ..cookies import CookieNames, drop_cookie, set_cookie, set_login
+from ...services.signin import AskedBefore
+from ..cookies import CookieNames, drop_cookie, set_challenge, set_login
 from ..deps import CurrentUser, FromClient, FromOwnPages, Here, MaybeVisitor, Public
-from .rendering import local_path, page, see_other
+from .rendering import after_form, local_path, page, see_other
 from .views import Problems
 
 router = APIRouter()
@@ -33,48 +34,28 @@ async def sign_in_page(request: Request, platform: Here, visitor: MaybeVisitor, 
     """Asks for the address; who is signed in already goes on."""
     if visitor:
         return see_other(local_path(next))
-    return _address_page(request, platform, next)
-
-
-def _address_page(
-    request: Request,
-    platform: Platform,
-    following: str,
-    *,
-    status: int = 200,
-    email: str = "",
-    errors: Problems | None = None,
-) -> Response:
+    refused = after_form(request, None, "/sign-in")
     return page(
         request,
         "sign_in.html",
         None,
-        status=status,
-        next=local_path(following, ""),
-        email=email,
-        errors=errors or Problems(),
+        next=local_path(next, "") or local_path(refused.values.get("next", "") if refused else "", ""),
+        email=refused.values.get("email", "") if refused else "",
+        errors=Problems(refused.fields or {"email": refused.detail}) if refused else Problems(),
         passkeys_possible=platform.passkeys.possible,
     )
 
 
 @router.post("/sign-in", dependencies=[Public, FromOwnPages])
-async def ask_for_code(
-    request: Request, platform: Here, client: FromClient, email: Text = "", next: Text = ""
-) -> Response:
-    """Sends a code, where the address may sign in, and leads to the page for it. The same for every address."""
-    try:
-        return await _ask(platform, client, email, _with_next("/sign-in/code", next))
-    except (InvalidInput, TooManyRequests) as error:
-        problems = Problems(error.fields or {"email": error.detail})
-        return _address_page(request, platform, next, status=error.status, email=email[:254], errors=problems)
+async def ask_for_code(platform: Here, client: FromClient, email: Text = "", next: Text = "") -> Response:
+    """Sends a code and leads to the page for it. The same for every address of an allowed domain."""
+    return await _ask(platform, client, email, _with_next("/sign-in/code", next))
 
 
 async def _ask(platform: Platform, client: FromClient, email: str, onwards: str) -> Response:
     asked = await platform.sign_in.ask(email[:1000], client, platform.now())
     response = see_other(onwards)
-    names = CookieNames.of(platform.settings)
-    seconds = platform.settings.sign_in.code_minutes * 60
-    set_cookie(response, platform.settings, names.challenge, asked.cookie, seconds=seconds)
+    set_challenge(response, platform.settings, asked.cookie, on_page=True)
     return response
 
 
@@ -82,13 +63,30 @@ async def _ask(platform: Platform, client: FromClient, email: str, onwards: str)
 async def code_page(
     request: Request, platform: Here, visitor: MaybeVisitor, next: str = "", letters: bool = False
 ) -> Response:
-    """Asks for the code; leads back when this browser has not asked for one."""
+    """Asks for the code, or offers a new one where it cannot work any more; leads back when none was asked for here."""
     if visitor:
         return see_other(local_path(next))
-    address = await _address(request, platform)
-    if address is None:
+    before = await _asked_before(request, platform)
+    if before is None:
         return see_other(_with_next("/sign-in", next, "expired"))
-    return _code_page(request, platform, address, next, letters=letters, wait_seconds=RESEND_WAIT_SECONDS)
+    refused = after_form(request, None, "/sign-in/code", "/sign-in/resend")
+    field = "resend" if refused and refused.action.endswith("resend") else "code"
+    following = local_path(next, "") or local_path(refused.values.get("next", "") if refused else "", "")
+    return page(
+        request,
+        "sign_in_code.html",
+        None,
+        email=before.address,
+        state=before.state,
+        next=following,
+        errors=Problems({field: refused.detail}) if refused else Problems(),
+        remember=refused is not None and refused.values.get("remember") == "true",
+        letters=letters,
+        letters_path=_with_next("/sign-in/code", following) + ("&" if following else "?") + "letters=1",
+        wait_seconds=0 if refused else RESEND_WAIT_SECONDS,
+        mail_trouble=platform.mail.failing,
+        mail_look_seconds=MAIL_LOOK_SECONDS,
+    )
 
 
 @router.post("/sign-in/code", dependencies=[Public, FromOwnPages])
@@ -101,17 +99,9 @@ async def verify(
     next: Text = "",
 ) -> Response:
     """Signs in with the code that this browser asked for."""
-    names = CookieNames.of(platform.settings)
-    cookie = request.cookies.get(names.challenge)
+    cookie = request.cookies.get(CookieNames.of(platform.settings).challenge)
     stay = remember == "true"
-    try:
-        signed_in = await platform.sign_in.verify(cookie, code[:100], stay, client, platform.now())
-    except (WrongCode, TooManyRequests) as error:
-        address = await _address(request, platform)
-        if address is None:
-            return see_other(_with_next("/sign-in", next, "expired"))
-        problems = Problems({"code": error.detail})
-        return _code_page(request, platform, address, next, status=error.status, errors=problems, remember=stay)
+    signed_in = await platform.sign_in.verify(cookie, code[:100], stay, client, platform.now())
     response = see_other(local_path(next))
     set_login(response, platform.settings, signed_in, remember=stay)
     return response
@@ -119,49 +109,18 @@ async def verify(
 
 @router.post("/sign-in/resend", dependencies=[Public, FromOwnPages])
 async def resend(request: Request, platform: Here, client: FromClient, next: Text = "") -> Response:
-    """Sends another code to the address of this browser's challenge; only the newest works."""
-    address = await _address(request, platform)
-    if address is None:
+    """Sends another code to the address that this browser asked for last, also when that code has expired."""
+    before = await _asked_before(request, platform)
+    if before is None:
         return see_other(_with_next("/sign-in", next, "expired"))
-    try:
-        return await _ask(platform, client, address, _with_next("/sign-in/code", next, "sent"))
-    except TooManyRequests as error:
-        problems = Problems({"resend": error.detail})
-        return _code_page(request, platform, address, next, status=error.status, errors=problems)
+    return await _ask(platform, client, before.address, _with_next("/sign-in/code", next, "sent"))
 
 
-async def _address(request: Request, platform: Platform) -> str | None:
+async def _asked_before(request: Request, platform: Platform) -> AskedBefore | None:
+    """What this browser asked for, as long as its code page is of use: not after it signed in with it."""
     cookie = request.cookies.get(CookieNames.of(platform.settings).challenge)
-    return await platform.sign_in.address_of(cookie, platform.now())
-
-
-def _code_page(
-    request: Request,
-    platform: Platform,
-    address: str,
-    following: str,
-    *,
-    status: int = 200,
-    errors: Problems | None = None,
-    remember: bool = False,
-    letters: bool = False,
-    wait_seconds: int = 0,
-) -> Response:
-    return page(
-        request,
-        "sign_in_code.html",
-        None,
-        status=status,
-        email=address,
-        next=local_path(following, ""),
-        errors=errors or Problems(),
-        remember=remember,
-        letters=letters,
-        letters_path=_with_next("/sign-in/code", following) + ("&" if local_path(following, "") else "?") + "letters=1",
-        wait_seconds=wait_seconds,
-        mail_trouble=platform.mail.failing,
-        mail_look_seconds=MAIL_LOOK_SECONDS,
-    )
+    before = await platform.sign_in.asked_before(cookie, platform.now())
+    return before if before is not None and before.state is not ChallengeState.USED else None
 
 
 @router.post("/sign-out")

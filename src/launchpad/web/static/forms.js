@@ -1,4 +1,5 @@
 // Forms without a change of page: sent in the background, the parts that changed are replaced.
+import { STALE, isStale, renewTokens } from "./csrf.js";
 import { closeDialogs } from "./dialogs.js";
 import { lost } from "./online.js";
 import { adopt, announce } from "./regions.js";
@@ -19,13 +20,23 @@ function showProblem() {
 
 async function send(form, submitter) {
   busy(form, true);
-  let response;
-  try {
-    response = await fetch(form.action, {
+  const post = () =>
+    fetch(form.action, {
       method: "POST",
       body: new URLSearchParams(new FormData(form, submitter)),
       headers: { Accept: "text/html" },
     });
+  let response;
+  try {
+    response = await post();
+    if (isStale(response)) {
+      if (!(await renewTokens())) {
+        busy(form, false);
+        closeDialogs();
+        return toast("bad", STALE);
+      }
+      response = await post();
+    }
   } catch {
     busy(form, false);
     return lost({ form: true });

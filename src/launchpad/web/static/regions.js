@@ -69,9 +69,10 @@ export function refresh() {
 
 export function startRegions() {
   const address = new URL(location.href);
-  if (address.searchParams.has("said")) {
+  if (address.searchParams.has("said") || address.searchParams.has("after")) {
     // What was said is on the page; reloading must not say it again.
     address.searchParams.delete("said");
+    address.searchParams.delete("after");
     history.replaceState(history.state, "", address);
   }
   for (const region of document.querySelectorAll("[data-region]")) served.set(region, region.outerHTML);
