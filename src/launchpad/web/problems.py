@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request
@@ -11,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from ..domain.return_paths import as_parameter
 from ..errors import ConfirmAgain, InvalidInput, LaunchpadError, NotFound, NotSignedIn
 from .pages.errors import error_page
 
@@ -94,7 +94,7 @@ def sign_in_address(request: Request) -> str:
 
 def _here(request: Request) -> str:
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return quote(path, safe="")
+    return as_parameter(path)
 
 
 def _wants_page(request: Request) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 
+from ...domain.return_paths import as_parameter
 from ...domain.signin import Login
 from ...errors import Forbidden, LaunchpadError, TooManyRequests, WrongCode
 from ...services.platform import Platform
@@ -60,7 +60,7 @@ async def send_code(request: Request, visitor: CurrentUser, platform: Here, next
         asked = await platform.sign_in.ask(visitor.user.email, visitor.client, visitor.now)
     except TooManyRequests as error:
         return await _page(request, visitor, platform, following, sent=False, error=error)
-    response = see_other(f"/confirm?sent=true&next={quote(following, safe='')}")
+    response = see_other(f"/confirm?sent=true&next={as_parameter(following)}")
     name = CookieNames.of(platform.settings).challenge
     seconds = platform.settings.sign_in.code_minutes * 60
     set_cookie(response, platform.settings, name, asked.cookie, seconds=seconds)
