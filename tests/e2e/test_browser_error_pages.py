@@ -95,6 +95,8 @@ async def test_they_look_like_the_platform_at_every_width_and_in_the_dark(here: 
         ("X-Gate-Title", "JupyterLab"),
         ("X-Gate-Reason", "Expired on Sat 28 Nov"),
     ]
+    open_page = f"{here.settings.public_url}/instances/{here.my_id}/open?next=%2Flab"
+    reason.append(("X-Gate-Location", open_page))
     answers = {
         "ended": Answer(403, reason),
         "gone": Answer(404),
@@ -123,7 +125,6 @@ async def test_they_look_like_the_platform_at_every_width_and_in_the_dark(here: 
                 if name == "ended":
                     await expect(page.get_by_text("Expired on Sat 28 Nov")).to_be_visible()
                     again = page.get_by_role("link", name="Launch again")
-                    open_page = f"{here.settings.public_url}/instances/{here.my_id}/open"
                     await expect(again).to_have_attribute("href", open_page)
             assert grounds == {"rgb(245, 244, 239)" if scheme == "light" else "rgb(16, 20, 19)"}
             assert [text for text in complaints if "Content Security Policy" in text] == []

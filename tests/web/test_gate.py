@@ -333,6 +333,7 @@ async def test_its_owner_is_told_why_it_ended_and_nobody_else(door: Door) -> Non
     answer = await door.asks(instance.id, cookie, **PAGE_LOAD)
     assert refused_as_missing(answer)
     assert answer.headers["X-Gate-Title"] == "JupyterLab"
+    assert answer.headers["X-Gate-Location"] == f"{PUBLIC_URL}/instances/{instance.id}/open?next=%2F"
     assert answer.headers["X-Gate-Reason"] == "&lt;b&gt;stopped&lt;/b&gt; by &#8220;you&#8221;  X: y"
     assert answer.headers["Cache-Control"] == "no-store"
     assert "X-Gate-Reason" not in (await door.asks(instance.id, cookie)).headers
