@@ -152,10 +152,10 @@ async def _plain(stack: AsyncExitStack, gate: Way, configuration: Path, folder: 
     text = re.sub(r"auth_request /_gate;", "", text)
     said = {"status": "204", "means": "pass", "location": "", "upstream": f"127.0.0.1:{port}", "prefix": "strip"}
     for name, value in {**said, "cookie": ""}.items():
-        text = re.sub(rf"auth_request_set \$launchpad_gate_{name} \S+;", f'set $launchpad_gate_{name} "{value}";', text)
-    text = re.sub(r"auth_request_set (\$launchpad_header_\d+) \S+;", r'set \1 "";', text)
-    known = f'set $launchpad_gate_upstream "127.0.0.1:{port}";'
-    other = f'if ($launchpad_id = {echo_id}) {{ set $launchpad_gate_upstream "127.0.0.1:{echo}"; }}'
+        text = re.sub(rf"auth_request_set \$lp_gate_{name} \S+;", f'set $lp_gate_{name} "{value}";', text)
+    text = re.sub(r"auth_request_set (\$lp_header_\d+) \S+;", r'set \1 "";', text)
+    known = f'set $lp_gate_upstream "127.0.0.1:{port}";'
+    other = f'if ($lp_id = {echo_id}) {{ set $lp_gate_upstream "127.0.0.1:{echo}"; }}'
     text = text.replace(known, f"{known} {other}")
     (folder / "nginx.conf").write_text(text)
     await _process(stack, "nginx", "-c", str(folder / "nginx.conf"), "-g", "daemon off;", log=folder / "log")

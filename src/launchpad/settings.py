@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .domain.environments import Prefix
+from .domain.environments import CALLS_WHEN_ENDED, CallStatus, Prefix
 from .domain.origins import InstancesOrigin
 from .domain.sizes import parse_bytes
 from .settings_catalogue import with_shipped_environments
@@ -284,6 +284,12 @@ class EnvironmentSettings(Section):
     pids_limit: int = Field(2048, ge=16, description="Maximum number of processes and threads.")
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
     start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer fails.")
+    calls_when_ended: CallStatus = Field(
+        CALLS_WHEN_ENDED,
+        description="HTTP status for the calls of pages that are still open when their instance has ended or their user "
+        "has signed out. Choose one at which the application stops asking and says something true: 424 and 503 (JupyterLab: "
+        "“Server Connection Error”), 401 (RStudio: its log-in dialog).",
+    )
     failure_patterns: tuple[Pattern, ...] = Field(
         (), description="Regular expressions; a launch has failed, too, when three lines of its log match one of them."
     )

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from launchpad.domain.naming import new_id
-from launchpad.services.nginx import has_ipv6_loopback, render, stapling_for, wants_http2_directive, worker_user
+from launchpad.services.nginx import (
+    has_ipv6_loopback,
+    render,
+    stapling_for,
+    wants_http2_directive,
+    wants_http2_sizes,
+    worker_user,
+)
 from launchpad.settings import Settings, tables
 
 Headers = list[tuple[str, str]]
@@ -293,6 +300,7 @@ class Stage:
             worker_user=worker_user(self.socket, runtime_dir),
             stapling=stapling_for(self.settings.tls.certificate),
             http2_directive=wants_http2_directive(),
+            http2_sizes=wants_http2_sizes(),
         )
         self.nginx = Nginx(runtime_dir, changed(text))
 

@@ -16,6 +16,7 @@ from launchpad.domain.instances import Instance, State
 from launchpad.domain.signin import Login
 from launchpad.domain.users import User, UserStatus
 from launchpad.errors import StoreUnavailable
+from launchpad.services.gate import COOKIES_TRIED_MAX
 from launchpad.services.logins import Client
 from launchpad.services.platform import Platform
 from launchpad.services.users import UserChange
@@ -318,6 +319,132 @@ async def test_an_instance_that_does_not_run_is_not_there(door: Door) -> None:
     door.world.runtime.release()
     await reaches(door.platform, instance.id, State.STOPPED)
     assert refused_as_missing(await door.asks(instance.id, cookie))
+
+
+async def test_its_owner_is_told_why_it_ended_and_nobody_else(door: Door) -> None:
+    """As a header that nginx puts into its page: no markup, and nothing but ASCII."""
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    cookie = await door.cookie(instance, login)
+    await door.platform.instances.stop(instance.id, user, ACTOR, door.world.clock())
+    await reaches(door.platform, instance.id, State.STOPPED)
+    with sqlite3.connect(door.world.database_file) as database:
+        database.execute("UPDATE instances SET reason = ?", ("<b>stopped</b> by “you”\r\nX: y",))
+    answer = await door.asks(instance.id, cookie, **PAGE_LOAD)
+    assert refused_as_missing(answer)
+    assert answer.headers["X-Gate-Title"] == "JupyterLab"
+    assert answer.headers["X-Gate-Location"] == f"{PUBLIC_URL}/instances/{instance.id}/open?next=%2F"
+    assert answer.headers["X-Gate-Reason"] == "&lt;b&gt;stopped&lt;/b&gt; by &#8220;you&#8221;  X: y"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "X-Gate-Reason" not in (await door.asks(instance.id, cookie)).headers
+    assert "X-Gate-Reason" not in (await door.asks(instance.id, "lp_instance=x", **PAGE_LOAD)).headers
+
+
+OPEN_PAGE = {"Sec-Fetch-Mode": "cors", "Accept": "*/*"}
+
+
+@pytest.mark.parametrize(("environment", "status"), [("jupyterlab", "424"), ("rstudio", "401")])
+async def test_an_open_page_is_told_what_its_application_understands(door: Door, environment: str, status: str) -> None:
+    """After its end, and after sign-out, when only the cookie still says which application it is."""
+    user, login = await door.comes("alice@a.org")
+    first, second = await door.runs(user, environment), await door.runs(user, "rstudio")
+    cookie = await door.cookie(first, login)
+    await door.platform.instances.stop(first.id, user, ACTOR, door.world.clock())
+    await reaches(door.platform, first.id, State.STOPPED)
+    for headers in (OPEN_PAGE, {"Accept": "*/*", "Referer": f"{INSTANCES_URL}/i/{first.id}/lab"}):
+        answer = await door.asks(first.id, cookie, **headers)
+        assert refused(answer, 403)
+        assert answer.headers["X-Gate-Means"] == status
+        assert "Cache-Control" not in answer.headers, "nginx may answer it by itself for a second"
+    assert refused_as_missing(await door.asks(first.id, cookie)), "a program is told what is so"
+
+    await door.platform.logins.sign_out(user, login, Client("x"), door.world.clock())
+    for instance_id in (first.id, second.id, "0123456789abcdef"):  # a guessed id gets the same answer as a real one
+        answer = await door.asks(instance_id, cookie, **OPEN_PAGE)
+        assert refused(answer, 401)
+        assert answer.headers.get("X-Gate-Means", "401") == status
+        assert refused(await door.asks(instance_id, cookie), 401)
+    assert "X-Gate-Means" not in (await door.asks(first.id, "lp_instance=x.200", **OPEN_PAGE)).headers
+    assert "X-Gate-Means" not in (await door.asks(first.id, "lp_instance=x", **OPEN_PAGE)).headers
+
+
+# -- cookies that are in the way ---------------------------------------------------------------------------------------
+
+
+async def test_a_stale_cookie_hides_no_good_one(door: Door) -> None:
+    """A page of the instance can set cookies of the name at longer paths; browsers send those first."""
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    good = await door.cookie(instance, login)
+    stale = [f"lp_instance=stale{number}" for number in range(COOKIES_TRIED_MAX - 1)]
+    for sent in ([*stale, good], [stale[0], good], [good, *stale], ["lp_instance=", good], [*stale[:1] * 40, good]):
+        answer = await door.asks(instance.id, "; ".join(sent))
+        assert answer.status_code == 204, sent
+        assert "lp_instance" not in answer.headers["X-Gate-Cookie"]
+    others = await door.runs(user, "rstudio")
+    assert (await door.asks(instance.id, f"{await door.cookie(others, login)}; {good}")).status_code == 204
+    await door.platform.logins.sign_out(user, login, Client("x"), door.world.clock())
+    assert refused(await door.asks(instance.id, f"{stale[0]}; {good}"), 401)
+
+
+async def test_more_cookies_than_are_tried_lead_to_an_explanation_not_round_in_circles(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    good = await door.cookie(instance, login)
+    many = "; ".join(f"lp_instance=stale{number}" for number in range(COOKIES_TRIED_MAX))
+    answer = await door.asks(instance.id, f"{many}; {good}", uri=f"/i/{instance.id}/lab?x=1", **PAGE_LOAD)
+    assert refused(answer, 401)
+    assert answer.headers["X-Gate-Location"] == f"{PUBLIC_URL}/instances/{instance.id}/cookies?next=%2Flab%3Fx%3D1"
+    assert refused(await door.asks(instance.id, f"{many}; {good}"), 401), "and the number that is looked up is bounded"
+
+
+async def test_a_browser_that_comes_back_without_its_cookie_is_sent_round_twice_and_no_more(door: Door) -> None:
+    user, login = await door.comes("alice@a.org")
+    instance = await door.runs(user)
+    explanation = f"{PUBLIC_URL}/instances/{instance.id}/cookies?next=%2Flab%2Fx"
+
+    async def lap(path: str = "/lab/x") -> str:
+        answer = await door.http.get(await door.ticket(instance, login, path))
+        door.http.cookies.clear()
+        return str(answer.headers["Location"])
+
+    assert await lap() == await lap() == f"{INSTANCES_URL}/i/{instance.id}/lab/x"
+    assert await lap("/lab/y") == f"{INSTANCES_URL}/i/{instance.id}/lab/y", "another tab is none of its laps"
+    assert await lap() == explanation
+    assert (await door.asks(instance.id, await door.cookie(instance, login))).status_code == 204
+    assert await lap() == f"{INSTANCES_URL}/i/{instance.id}/lab/x", "a request that worked ends the count"
+    await lap()
+    door.world.clock.now += timedelta(seconds=31)
+    assert await lap() == f"{INSTANCES_URL}/i/{instance.id}/lab/x", "and so does time"
+
+
+@pytest.mark.parametrize("origin", [PUBLIC_URL, INSTANCES_URL])
+async def test_the_cookies_in_the_way_are_dropped_wherever_they_are(open_door: OpenDoor, origin: str) -> None:
+    door, instance, _ = open_door
+    asked = {"instance": instance.id, "next": "/lab/tree/a.ipynb?x=1"}
+    answer = await door.http.post("/gate/clear-cookies", params=asked, headers={"Origin": origin})
+    assert answer.status_code == 303
+    assert (
+        answer.headers["Location"] == f"{PUBLIC_URL}/instances/{instance.id}/open?next=%2Flab%2Ftree%2Fa.ipynb%3Fx%3D1"
+    )
+    dropped = answer.headers.get_list("Set-Cookie")
+    assert all(one.startswith('lp_instance="";') and "Max-Age=0" in one for one in dropped)
+    root = f"/i/{instance.id}"
+    for path in ("/", "/i", "/i/", root, f"{root}/", f"{root}/lab", f"{root}/lab/tree/", f"{root}/lab/tree/a.ipynb"):
+        assert any(f"Path={path};" in one and "Domain" not in one for one in dropped), path
+    assert sum(map(len, dropped)) < 16_000
+
+
+@pytest.mark.parametrize("origin", ["https://evil.org", "null", ""])
+async def test_no_other_site_drops_cookies(open_door: OpenDoor, origin: str) -> None:
+    door, instance, _ = open_door
+    headers = {"Origin": origin} if origin else {}
+    answer = await door.http.post("/gate/clear-cookies", params={"instance": instance.id}, headers=headers)
+    assert answer.status_code == 403
+    assert "Set-Cookie" not in answer.headers
+
+
+# -- what else is looked at --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""nginx keeps the gate's yes until the end of the second it was given in, and nothing else."""
+"""nginx keeps the gate's answer until the end of the second it was given in; not a WebSocket's yes or a page's no."""
 
 from __future__ import annotations
 
@@ -87,12 +87,62 @@ async def test_another_method_and_another_instance_are_asked_for_anew(here: Stag
     assert (await here.instances(f"/i/{here.my_id}/", method="POST", headers=MINE)).status == 403
 
 
-@pytest.mark.parametrize("no", [Answer(401), Answer(401, [("X-Gate-Location", "http://x/")]), Answer(403), Answer(404)])
-async def test_a_no_is_not_kept(here: Stage, no: Answer) -> None:
+NO = {
+    "nobody": (Answer(401), 401),
+    "nobody, for an open page": (Answer(401, [("X-Gate-Means", "424")]), 424),
+    "not allowed": (Answer(403), 403),
+    "ended": (Answer(403, [("X-Gate-Means", "404")]), 404),
+    "ended, for an open page": (Answer(403, [("X-Gate-Means", "503")]), 503),
+}
+
+
+@pytest.mark.parametrize(("no", "status"), NO.values(), ids=NO.keys())
+@pytest.mark.parametrize("upgrade", [[], [("Upgrade", "websocket"), ("Connection", "Upgrade")]], ids=["call", "socket"])
+async def test_a_no_to_a_call_is_kept_until_its_second_ends(
+    here: Stage, no: Answer, status: int, upgrade: Headers
+) -> None:
+    """A page that is still open after its instance has ended may ask as often as it likes."""
     here.portal.answers[here.my_id] = no
-    assert (await here.instances(f"/i/{here.my_id}/", headers=[*MINE, *PAGE])).status in (303, 401, 403, 404)
+    begun = int(time.time())
+    for _ in range(30):
+        assert (await here.instances(f"/i/{here.my_id}/api", headers=[*MINE, *upgrade])).status == status
+    seconds = int(time.time()) - begun + 1
+    assert 1 <= len(here.portal.asked()) <= seconds < 30
     here.allow(here.my_id, here.mine.address)
-    assert (await here.instances(f"/i/{here.my_id}/", headers=[*MINE, *PAGE])).status == 200
+    allowed = time.monotonic()
+    while (await here.instances(f"/i/{here.my_id}/api", headers=MINE)).status != 200:
+        assert time.monotonic() - allowed < 1.1, "what becomes ready is not kept out"
+    assert (await here.instances(f"/i/{here.my_id}/api", headers=[("Cookie", "lp_instance=new")])).status == 200
+
+
+async def test_a_websockets_yes_is_not_kept(here: Stage) -> None:
+    """It lives on for hours: whether it may begin is asked each time."""
+    socket: Headers = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+    for number in range(1, 4):
+        assert (await here.instances(f"/i/{here.my_id}/api", headers=[*MINE, *socket])).status == 200
+        assert len(here.portal.asked()) == number
+    here.portal.answers[here.my_id] = Answer(403)
+    assert (await here.instances(f"/i/{here.my_id}/api", headers=[*MINE, *socket])).status == 403
+
+
+async def test_where_a_page_load_is_sent_is_kept_for_no_other_page(here: Stage) -> None:
+    """The gate says so itself: the address of the page is in its answer."""
+    for name in ("a", "b", "a"):
+        back = f"{here.settings.public_url}/instances/{here.my_id}/open?next=%2F{name}"
+        here.portal.answers[here.my_id] = Answer(401, [("X-Gate-Location", back), ("Cache-Control", "no-store")])
+        answer = await here.instances(f"/i/{here.my_id}/{name}", headers=[*MINE, *PAGE])
+        assert (answer.status, answer.get("Location")) == (303, back)
+
+
+async def test_an_open_page_a_program_and_a_page_load_are_asked_for_apart(here: Stage) -> None:
+    """The same refusal may mean something else to each."""
+    here.portal.answers[here.my_id] = Answer(403, [("X-Gate-Means", "404")])
+    await here.instances(f"/i/{here.my_id}/api", headers=MINE)
+    here.portal.answers[here.my_id] = Answer(403, [("X-Gate-Means", "424")])
+    script = [*MINE, ("Sec-Fetch-Mode", "cors")]
+    assert (await here.instances(f"/i/{here.my_id}/api", headers=script)).status == 424
+    assert (await here.instances(f"/i/{here.my_id}/api", headers=[*MINE, ("Referer", "http://x/")])).status == 424
+    assert (await here.instances(f"/i/{here.my_id}/api", headers=[*MINE, *PAGE])).status == 403
 
 
 async def test_g7_an_odd_yes_is_not_made_good_by_keeping_it(here: Stage) -> None:

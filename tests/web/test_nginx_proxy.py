@@ -28,7 +28,7 @@ RAW = [
     "/a//b///c",
     "/x/./y/../z",
     "/a;b=c:d@e!$&'()*+,~[]|{}^`",
-    "/$launchpad_id/${host}/$1",
+    "/$lp_id/${host}/$1",
     "/p/12ab/%252e%252e/%2e",
     "/caf\xe9",
     "/files/a%0Ab.csv",

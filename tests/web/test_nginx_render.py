@@ -105,7 +105,7 @@ def test_the_full_form_leaves_nothing_outside_its_folder(folder: Path) -> None:
 def test_idle_instances_are_not_cut_off(folder: Path) -> None:
     """A kernel may be silent for hours: the limits between two bytes from and to an instance."""
     text = rendered("two ports", folder, "full")
-    inside = text[text.index("auth_request /_gate") : text.index("proxy_pass http://$launchpad_upstream")]
+    inside = text[text.index("auth_request /_gate") : text.index("proxy_pass http://$lp_upstream")]
     assert "proxy_read_timeout 24h;" in inside
     assert "proxy_send_timeout 1h;" in inside
     events = text[text.index("/events") :]
@@ -116,7 +116,7 @@ def test_every_header_of_every_environment_is_set_or_cleared(folder: Path) -> No
     own = {"name": "own", "title": "Own", "image": "own:1", "port": 80, "home": "/home/own"}
     headers = {"X-Own-User": "{username}", "x-rstudio-root-path": "{root_path}", "Remote-User": "{username}"}
     text = rendered("two ports", folder, "full", environments=[{**own, "request_headers": headers}])
-    inside = text[text.index("auth_request /_gate") : text.index("proxy_pass http://$launchpad_upstream")]
+    inside = text[text.index("auth_request /_gate") : text.index("proxy_pass http://$lp_upstream")]
     names = [name.lower() for name in re.findall(r"proxy_set_header (\S+)", inside)]
     assert len(names) == len(set(names))
     for name in ("X-Own-User", "X-RStudio-Root-Path", "Remote-User", "Authorization"):

@@ -44,6 +44,7 @@ API: dict[str, tuple[Answers, Any]] = {
     "GET /metrics": (each(ANYBODY, 401), None),  # not from this machine
     "GET /gate/authorize": (each(ANYBODY, 401), None),  # nobody has the instance's cookie
     "GET /gate/enter": (each(ANYBODY, 422), None),  # without a ticket
+    "POST /gate/clear-cookies": (each(ANYBODY, 422), None),  # without an instance; elsewhere it asks whose page sent it
     "GET /api/v1/openapi.json": (ANYBODY, None),
     "POST /api/v1/sign-in": (each(ANYBODY, 202), {"email": "x@a.org"}),
     "POST /api/v1/sign-in/verify": (each(ANYBODY, 401), {"code": "1"}),
@@ -96,6 +97,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /instances": (each(SIGNED_IN, 303), {"environment": "jupyterlab"}),
     "GET /instances/{instance_id}/open": (each(OWNERS, 303), None),
     "GET /instances/{instance_id}/log": (OWNERS, None),
+    "GET /instances/{instance_id}/cookies": (each(OWNERS, 409), None),
     "POST /instances/{instance_id}/stop": (each(OWNERS, 303), None),
     "POST /instances/{instance_id}/extend": (each(OWNERS, 303), {"days": "1"}),
     "POST /instances/{ended}/launch-again": (each(OWNERS, 303), {"here": "dashboard"}),

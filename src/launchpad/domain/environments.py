@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+# What calls of a page may get whose instance has ended. Not 502: that is an instance that should answer and does not.
+CallStatus = Literal[401, 403, 404, 410, 424, 503]
+CALL_STATUSES: tuple[CallStatus, ...] = (401, 403, 404, 410, 424, 503)
+CALLS_WHEN_ENDED: CallStatus = 424
+
 # Which of the server's GPUs: all of them, how many (0: none), or those of these ids.
 Gpus = Literal["all"] | int | tuple[str, ...]
 
@@ -72,6 +77,8 @@ class Environment:
             home there. None: that of docker-stacks, if its group is granted.
         gpus: which of the server's GPUs its instances see; they are shared, not shared out.
         health_path: answers below 400 once the application is usable, without log-in.
+        calls_when_ended: the status that calls of pages get which are still open when the instance has ended or its
+            user has signed out: one at which the application stops asking and says something true.
         stop_grace_seconds: how long the application may take to save when it is stopped.
         failure_patterns: regular expressions of lines in the log that say, when they repeat, that it cannot start.
         safe_mode_env_vars, safe_mode_command: what safe mode changes besides what it changes everywhere.
@@ -98,6 +105,7 @@ class Environment:
     pids_limit: int = 2048
     stop_grace_seconds: int = 10
     start_timeout_seconds: int = 120
+    calls_when_ended: CallStatus = CALLS_WHEN_ENDED
     failure_patterns: tuple[str, ...] = ()
     safe_mode_env_vars: Mapping[str, str] = field(default_factory=dict)
     safe_mode_command: tuple[str, ...] = ()

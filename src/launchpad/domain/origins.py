@@ -40,3 +40,7 @@ class InstancesOrigin:
     def enter_url(self, instance_id: str) -> str:
         """Where a ticket is taken. At a host name of its own, all plain paths are the application's."""
         return f"{self.of(instance_id)}{'/_launchpad/enter' if self.is_wildcard else '/enter'}"
+
+    def clear_cookies_url(self, instance_id: str) -> str:
+        """Where a form of the portal drops the cookies that keep a browser out of the instance."""
+        return f"{self.of(instance_id)}{'/_launchpad/clear-cookies' if self.is_wildcard else '/clear-cookies'}"

@@ -43,6 +43,7 @@ class GateRow:
     """All that one request's decision needs, from one query."""
 
     instance_state: str
+    reason: str | None
     environment: str
     host: str | None
     port: int | None
@@ -98,9 +99,16 @@ async def add_grant(
     )
 
 
+async def environment_of(db: AsyncConnection, instance_id: str) -> str | None:
+    """The environment of the instance that a ticket or grant is for."""
+    column = instances.table.c.environment
+    return await db.scalar(select(column).where(instances.table.c.id == instance_id))
+
+
 _DECIDE = (
     select(
         instances.table.c.state,
+        instances.table.c.reason,
         instances.table.c.environment,
         instances.table.c.host,
         instances.table.c.port,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ADDRESS_KEPT_SECONDS = 3600
 KNOWN_BROWSER_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
+EXPIRED_MAX = 200  # of one name, at different places; the answer has to fit into a proxy's buffers
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,20 @@ def renew_login(response: Response, settings: Settings, login: Login, secret: st
 
 def drop_cookie(response: Response, settings: Settings, name: str) -> None:
     response.delete_cookie(name, path="/", secure=settings.is_https, httponly=True, samesite="lax")
+
+
+def expire_everywhere(response: Response, settings: Settings, name: str, host: str, path: str) -> None:
+    """Drops every cookie of that name that a browser sends to this address, wherever a page has set it.
+
+    A cookie is dropped by one of the same name, path and domain, so each of them is named: the folders of the path,
+    with and without a slash at the end, and the host with what is above it. What nobody may set, browsers ignore.
+    """
+    steps = [step for step in path.split("/") if step]
+    folders = ["/".join(["", *steps[:depth]]) for depth in range(1, len(steps) + 1)]
+    paths = ["/", *(form for folder in folders for form in (folder, f"{folder}/"))]
+    labels = host.split(".")
+    is_address = ":" in host or labels[-1].isdigit()
+    domains = [] if is_address else [".".join(labels[depth:]) for depth in range(max(1, len(labels) - 1))]
+    places = [(at, domain) for at in paths for domain in (None, *domains)]
+    for at, domain in places[:EXPIRED_MAX]:
+        response.delete_cookie(name, path=at, domain=domain, secure=settings.is_https, httponly=True)

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
-from ..services.gate import GateRequest, inside
-from .cookies import set_cookie
+from ..domain.return_paths import RETURN_PATH_MAX, as_parameter
+from ..errors import Forbidden
+from ..services.gate import Decision, GateRequest, inside
+from .cookies import expire_everywhere, set_cookie
 from .deps import Here, Public, platform_of
 
 router = APIRouter(prefix="/gate", include_in_schema=False, dependencies=[Public])
+
+InstanceId = Annotated[str, Query(pattern=r"^[0-9a-z]{1,40}$")]
+NextPath = Annotated[str, Query(max_length=RETURN_PATH_MAX)]
 
 
 async def authorize(request: Request) -> Response:
     """204 with `X-Gate-Means: pass`, where to and how to pass it on; 401 (X-Gate-Location for page loads) or 403.
 
-    What is not there is a 403 that says `X-Gate-Means: 404`: nginx's auth_request takes nothing but 401 and 403 for an
-    answer, and writes an error into its log for anything else.
+    nginx's auth_request takes nothing but 401 and 403 for an answer, and writes an error into its log for anything
+    else: so `X-Gate-Means` says what it is to answer instead, such as 404 where an instance does not run. What is said
+    of a page load depends on its address, so nginx keeps it for no other one.
     """
     platform = platform_of(request)
     headers = request.headers
-    decision = await platform.gate.decide(
-        GateRequest(
-            instance_id=headers.get("X-Gate-Instance", ""),
-            uri=headers.get("X-Gate-Uri", ""),
-            method=headers.get("X-Gate-Method", "GET").upper(),
-            cookie_header="; ".join(headers.getlist("Cookie")),
-            origin=headers.get("Origin", ""),
-            is_upgrade=bool(headers.get("X-Gate-Upgrade")),
-            fetch_mode=headers.get("Sec-Fetch-Mode", ""),
-            fetch_site=headers.get("Sec-Fetch-Site", ""),
-            accept=headers.get("Accept", ""),
-        ),
-        platform.now(),
+    asked = GateRequest(
+        instance_id=headers.get("X-Gate-Instance", ""),
+        uri=headers.get("X-Gate-Uri", ""),
+        method=headers.get("X-Gate-Method", "GET").upper(),
+        cookie_header="; ".join(headers.getlist("Cookie")),
+        origin=headers.get("Origin", ""),
+        is_upgrade=bool(headers.get("X-Gate-Upgrade")),
+        fetch_mode=headers.get("Sec-Fetch-Mode", ""),
+        fetch_site=headers.get("Sec-Fetch-Site", ""),
+        accept=headers.get("Accept", ""),
+        referer=headers.get("Referer", ""),
     )
-    answer = Response(status_code=403 if decision.status == 404 else decision.status)
-    if decision.status == 404:
-        answer.headers["X-Gate-Means"] = "404"
-    if decision.location:
-        answer.headers["X-Gate-Location"] = decision.location
+    decision = await platform.gate.decide(asked, platform.now())
+    if decision.status != 204:
+        return _refusal(decision, may_be_kept=not asked.is_page_load)
+    answer = Response(status_code=204)
     if decision.upstream and decision.prefix:
         answer.headers["X-Gate-Means"] = "pass"
         answer.headers["X-Gate-Upstream"] = decision.upstream
@@ -50,6 +54,20 @@ async def authorize(request: Request) -> Response:
         answer.headers["X-Gate-Cookie"] = decision.cookie
         for name, value in decision.headers.items():
             answer.headers[f"X-Gate-Header-{name}"] = value
+    return answer
+
+
+def _refusal(decision: Decision, *, may_be_kept: bool) -> Response:
+    answer = Response(status_code=401 if decision.status == 401 else 403)
+    if decision.is_too_long:
+        answer.headers["X-Gate-Means"] = "too-long"
+    elif (means := decision.call_status or decision.status) != answer.status_code:
+        answer.headers["X-Gate-Means"] = str(means)
+    for name, value in (("Location", decision.location), ("Title", decision.title), ("Reason", decision.reason)):
+        if value:
+            answer.headers[f"X-Gate-{name}"] = value
+    if not may_be_kept:
+        answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
@@ -66,18 +84,46 @@ router.add_api_route("/authorize", authorize, route_class_override=_Bare)
 
 @router.get("/enter")
 async def enter(
-    request: Request,
-    platform: Here,
-    ticket: Annotated[str, Query(max_length=200)],
-    next: Annotated[str, Query(max_length=4000)] = "/",
+    request: Request, platform: Here, ticket: Annotated[str, Query(max_length=200)], next: NextPath = "/"
 ) -> RedirectResponse:
-    """Turns a one-time ticket into the instance's cookie."""
+    """Turns a one-time ticket into the instance's cookie.
+
+    A browser that was let in here just before, and came back without the cookie, is shown why instead of being sent
+    round.
+    """
     path = inside(next)
     at_host_of = request.headers.get("X-Gate-Instance", "")
-    instance_id, cookie = await platform.gate.enter(ticket, platform.now(), at_host_of)
+    entrance = await platform.gate.enter(ticket, platform.now(), at_host_of, path)
     where = platform.settings.instances
-    answer = RedirectResponse(where.url(instance_id, path), status_code=303)
-    set_cookie(answer, platform.settings, platform.gate.cookie_name, cookie, path=f"{where.root_path(instance_id)}/")
+    onwards = where.url(entrance.instance_id, path)
+    if entrance.goes_round:
+        portal = platform.settings.public_url
+        onwards = f"{portal}/instances/{entrance.instance_id}/cookies?next={as_parameter(path)}"
+    answer = RedirectResponse(onwards, status_code=303)
+    root = f"{where.root_path(entrance.instance_id)}/"
+    set_cookie(answer, platform.settings, platform.gate.cookie_name, entrance.cookie, path=root)
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["Referrer-Policy"] = "no-referrer"
+    return answer
+
+
+@router.post("/clear-cookies")
+async def clear_cookies(
+    request: Request, platform: Here, instance: InstanceId, next: NextPath = "/"
+) -> RedirectResponse:
+    """Drops every cookie of the instance cookie's name that lies on the way to an address, and opens the instance anew.
+
+    Raises:
+        Forbidden: neither a page of the portal nor one of this instance asks for it.
+    """
+    path = inside(next)
+    settings = platform.settings
+    ours = {settings.public_url, settings.instances.of(instance)}
+    if request.headers.get("Origin", "").lower() not in ours:
+        raise Forbidden("This must be sent from the platform's own pages.")
+    onwards = f"{settings.public_url}/instances/{instance}/open?next={as_parameter(path)}"
+    answer = RedirectResponse(onwards, status_code=303)
+    at = urlsplit(settings.instances.url(instance, path))
+    expire_everywhere(answer, settings, platform.gate.cookie_name, at.hostname or "", at.path)
+    answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request
@@ -11,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from ..domain.return_paths import as_parameter
 from ..errors import ConfirmAgain, InvalidInput, LaunchpadError, NotFound, NotSignedIn
 from .deps import client_of, find_visitor, platform_of
 from .pages.after_form import is_form, page_of, refused
@@ -96,7 +96,7 @@ async def _after_form(request: Request, error: LaunchpadError) -> Response:
     """Every form is answered with a redirect, a refused one as well: to its page, or where somebody has to go first."""
     platform = platform_of(request)
     if isinstance(error, NotSignedIn):
-        return RedirectResponse(f"/sign-in?said=signed-out-meanwhile&next={quote(page_of(request), safe='')}", 303)
+        return RedirectResponse(f"/sign-in?said=signed-out-meanwhile&next={as_parameter(page_of(request))}", 303)
     try:
         visitor = await find_visitor(request, platform, client_of(request))
     except LaunchpadError:  # the database is away: the page cannot be shown either
@@ -111,7 +111,7 @@ def sign_in_address(request: Request) -> str:
 
 def _here(request: Request) -> str:
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return quote(path, safe="")
+    return as_parameter(path)
 
 
 def _wants_page(request: Request) -> bool:

@@ -1,6 +1,6 @@
 """The nginx in front of the portal and the instances: its configuration, and what it needs to know of the machine."""
 
-from .machine import has_ipv6_loopback, wants_http2_directive, worker_user
+from .machine import has_ipv6_loopback, wants_http2_directive, wants_http2_sizes, worker_user
 from .render import Form, render
 from .stapling import Stapling, stapling_for
 
@@ -11,5 +11,6 @@ __all__ = [
     "render",
     "stapling_for",
     "wants_http2_directive",
+    "wants_http2_sizes",
     "worker_user",
 ]

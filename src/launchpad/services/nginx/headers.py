@@ -146,6 +146,8 @@ _GATE = (
     "X-Gate-Means",
     "X-Gate-Method",
     "X-Gate-Prefix",
+    "X-Gate-Reason",
+    "X-Gate-Title",
     "X-Gate-Upgrade",
     "X-Gate-Upstream",
     "X-Gate-Uri",

@@ -27,12 +27,23 @@ def has_ipv6_loopback() -> bool:
 
 def wants_http2_directive() -> bool:
     """Whether the nginx of this machine is new enough for `http2 on` (1.25.1), and warns of `listen … http2`."""
+    version = _version()
+    return version is not None and version >= (1, 25, 1)
+
+
+def wants_http2_sizes() -> bool:
+    """Whether the nginx of this machine limits the heads of HTTP/2 by directives that later ones call obsolete."""
+    version = _version()
+    return version is not None and version < (1, 19, 7)
+
+
+def _version() -> tuple[int, ...] | None:
     binary = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if binary is None:
-        return False
+        return None
     said = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=10, check=False).stderr  # noqa: S603
     found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
-    return found is not None and tuple(map(int, found.groups())) >= (1, 25, 1)
+    return tuple(map(int, found.groups())) if found else None
 
 
 def worker_user(*paths: Path) -> str | None:

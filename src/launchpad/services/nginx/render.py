@@ -7,7 +7,9 @@ answers to, and which request headers it sets or clears.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Literal
@@ -21,6 +23,7 @@ from ...errors import SettingsError, Unavailable
 from ...settings import Settings
 from ...settings_front import ProxySettings
 from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
+from .refusals import HEADER_LINE_MAX, OWN_REFUSALS
 from .stapling import Stapling
 
 Form = Literal["full", "site"]
@@ -31,6 +34,7 @@ _WORKER_USER = re.compile(r"[a-z_][a-z0-9_-]*( [a-z_][a-z0-9_-]*)?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNIX_SOCKET_PATH_MAX = 107  # bytes; sun_path of unix(7) less its end
 _HASHED_NAME_MAX = 46  # what nginx's table of server names takes unasked, with 64-byte buckets
+_FOREIGN_VARIABLE = re.compile(r"\$(?!lp_[a-z_]+)")
 _TOKEN_MAX = 4000  # nginx reads a parameter into a buffer of 4096 bytes
 
 
@@ -46,14 +50,14 @@ class _Origin:
     @property
     def name(self) -> str:
         """The host name in nginx's words, where a request has been found to be for this origin."""
-        return f"$launchpad_id.{self.host}" if self.is_wildcard else self.host
+        return f"$lp_id.{self.host}" if self.is_wildcard else self.host
 
     @property
     def server_name(self) -> str:
         """What `server_name` holds: the name, or a regular expression that captures the instance's id."""
         if not self.is_wildcard:
             return self.host
-        return f'"~^(?<launchpad_id>{ID_PATTERN})\\.{re.escape(self.host)}\\z"'
+        return f'"~^(?<lp_id>{ID_PATTERN})\\.{re.escape(self.host)}\\z"'
 
     @property
     def authority(self) -> str:
@@ -121,6 +125,7 @@ def render(
     worker_user: str | None = "www-data",
     stapling: Stapling | None = None,
     http2_directive: bool = False,
+    http2_sizes: bool = False,
 ) -> str:
     """The text of the configuration.
 
@@ -134,6 +139,7 @@ def render(
             where somebody else does (nginx would warn).
         stapling: what is known of the certificate's OCSP responder; None: answers of none are stapled.
         http2_directive: whether this nginx wants HTTP/2 as a directive (1.25.1 and newer) or with `listen`.
+        http2_sizes: whether it has limits of its own for HTTP/2 (before 1.19.7).
 
     Raises:
         SettingsError: the URLs, the certificate or an environment's headers cannot be served.
@@ -158,7 +164,7 @@ def render(
         instances_listens=listeners[-1].listens,
         listens_80=_plain_listens(portal, instances, settings, ipv6_loopback) if form == "site" and tls else [],
         outer=outer,
-        client="$launchpad_client" if outer else "$remote_addr",
+        client="$lp_client" if outer else "$remote_addr",
         tls=tls,
         is_https=settings.is_https,
         stapling=_stapling(stapling) if tls else None,
@@ -172,6 +178,9 @@ def render(
         cleared=_without(CLEARED_TOWARDS_INSTANCES, {header.name for header in headers}),
         cleared_towards_portal=CLEARED_TOWARDS_PORTAL,
         unavailable=Unavailable,
+        own_refusals=OWN_REFUSALS,
+        header_line_max=HEADER_LINE_MAX,
+        http2_sizes=http2_sizes,
         gate_cache=settings.web.gate_cache,
     )
 
@@ -201,20 +210,32 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     templates.filters["quoted"] = _quoted
+    templates.filters["page"] = _page
     templates.filters["regex"] = re.escape
+    templates.filters["csp_hash"] = _csp_hash
     return templates
 
 
 def _quoted(text: str) -> str:
-    """`text` as one parameter of nginx.
+    """`text` as one parameter of nginx, with what it names of our variables put in.
 
     Raises:
-        ValueError: it holds a `$`, which nginx cannot escape, or is longer than nginx reads.
+        ValueError: it holds another `$`, which nginx cannot escape, or is longer than nginx reads.
     """
     text = str(text).strip().replace("\\", "\\\\").replace('"', '\\"')
-    if "$" in text or len(text.encode()) > _TOKEN_MAX:
+    if _FOREIGN_VARIABLE.search(text) or len(text.encode()) > _TOKEN_MAX:
         raise ValueError("too long for a parameter of nginx, or with a $ in it")
     return f'"{text}"'
+
+
+def _page(text: str) -> str:
+    """A page without its head, which all of them share, as one parameter."""
+    return _quoted("$lp_page_head" + str(text).strip())
+
+
+def _csp_hash(script: str) -> str:
+    """What a Content-Security-Policy names a script by that stands in the page."""
+    return f"'sha256-{b64encode(sha256(str(script).strip().encode()).digest()).decode()}'"
 
 
 def _origin(key: str, url: str) -> _Origin:
@@ -285,7 +306,7 @@ def _instance_headers(settings: Settings) -> list[_Header]:
                 raise SettingsError(f"environments.{environment.name}.request_headers: nginx itself sets {name}.")
             names.setdefault(name.lower(), name)
     # Numbers, since nginx's tables have no room for long names.
-    return [_Header(names[key], f"launchpad_header_{number}") for number, key in enumerate(sorted(names))]
+    return [_Header(names[key], f"lp_header_{number}") for number, key in enumerate(sorted(names))]
 
 
 def _without(names: tuple[str, ...], taken: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import StoreUnavailable
 from ...settings import Settings
 from ...store.statedir import StateDir
-from .machine import has_ipv6_loopback, wants_http2_directive, worker_user
+from .machine import has_ipv6_loopback, wants_http2_directive, wants_http2_sizes, worker_user
 from .render import Form, render
 from .stapling import stapling_for
 
@@ -50,4 +50,5 @@ def rendered(settings: Settings, state: StateDir | None, form: Form) -> str:
         worker_user=worker_user(path.parent),
         stapling=stapling_for(settings.tls.certificate) if settings.is_https else None,
         http2_directive=wants_http2_directive(),
+        http2_sizes=wants_http2_sizes(),
     )

@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ...domain.ends import notices_of
 from ...domain.instances import Instance, State, shortages
+from ...domain.return_paths import RETURN_PATH_MAX
 from ...domain.sizes import parse_bytes
 from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
 from ...runtime.base import Usage
@@ -164,7 +165,7 @@ async def open_instance(
     instance: OwnInstance,
     visitor: CurrentUser,
     platform: Here,
-    next: Annotated[str | None, Query(max_length=4000)] = None,
+    next: Annotated[str | None, Query(max_length=RETURN_PATH_MAX)] = None,
 ) -> RedirectResponse:
     """Redirects to the instance with a one-time ticket, for which this browser gets its cookie."""
     if visitor.login is None:

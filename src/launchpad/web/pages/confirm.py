@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 
+from ...domain.return_paths import as_parameter
 from ...domain.signin import Login
 from ...errors import Forbidden
 from ..cookies import CookieNames, renew_login, set_challenge
@@ -44,7 +44,7 @@ async def send_code(visitor: CurrentUser, platform: Here, next: Text = "") -> Re
     """Sends a code to the user's own address."""
     following = local_path(next, "/admin")
     asked = await platform.sign_in.ask_known(visitor.user.email, visitor.client, visitor.now)
-    response = see_other(f"/confirm?sent=true&next={quote(following, safe='')}")
+    response = see_other(f"/confirm?sent=true&next={as_parameter(following)}")
     set_challenge(response, platform.settings, asked.cookie)
     return response
 

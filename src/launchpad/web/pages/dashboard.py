@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
 from ...domain.environments import Environment
 from ...domain.instances import Instance, State
 from ...domain.limits import Use
+from ...domain.return_paths import RETURN_PATH_MAX, as_parameter
 from ...errors import EngineUnavailable, ImageMissing, LaunchpadError
+from ...services.gate import inside
 from ...services.instances import Wish
 from ...services.platform import Platform
 from ..api.instances import lacking, usage_of
@@ -194,20 +196,19 @@ async def open_page(
     request: Request,
     visitor: CurrentUser,
     platform: Here,
-    next: Annotated[str, Query(max_length=4000)] = "",
+    next: Annotated[str, Query(max_length=RETURN_PATH_MAX)] = "",
 ) -> Response:
     """Leads into a running instance; shows a starting one's stages, and why an ended one ended."""
     instance = await platform.instances.get(instance_id, visitor.user)
-    onwards = f"/api/v1/instances/{instance.id}/open" + (f"?next={quote(next, safe='')}" if next else "")
     if instance.state is State.RUNNING:
-        return see_other(onwards)
+        return see_other(_onwards(f"/api/v1/instances/{instance.id}/open", next))
     refused = after_form(request, visitor, _again_path(instance.id))
     return page(
         request,
         "open.html",
         visitor,
         it=await instance_view(platform, instance, visitor),
-        continue_url=onwards,
+        continue_url=_onwards(f"/api/v1/instances/{instance.id}/open", next),
         next=next,
         refused=in_full(refused) if refused else "",
     )
@@ -225,7 +226,7 @@ async def launch_again(
     platform: Here,
     here: Text = "",
     safe_mode: Text = "",
-    next: Annotated[str, Form(max_length=4000)] = "",
+    next: Annotated[str, Form(max_length=RETURN_PATH_MAX)] = "",
 ) -> Response:
     """Launches an ended instance's environment with the same choices, or leads to the one that runs already.
 
@@ -233,7 +234,7 @@ async def launch_again(
     the way leads into the new instance, to the address `next` inside it.
     """
     ended = await platform.instances.get(instance_id, visitor.user)
-    within = f"/instances/{ended.id}/open" + (f"?next={quote(next, safe='')}" if next else "")
+    within = _onwards(f"/instances/{ended.id}/open", next)
     stands_on(request, "/dashboard" if here == "dashboard" else within)
     live = await platform.instances.of_owner(visitor.user)
     same = [one for one in live if one.environment == ended.environment and one.state is not State.STOPPING]
@@ -244,7 +245,12 @@ async def launch_again(
         instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     if here == "dashboard":
         return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
-    return see_other(f"/instances/{instance.id}/open" + (f"?next={quote(next, safe='')}" if next else ""))
+    return see_other(_onwards(f"/instances/{instance.id}/open", next))
+
+
+def _onwards(path: str, following: str) -> str:
+    """`path` with where inside the instance the way leads."""
+    return path + (f"?next={as_parameter(inside(following))}" if following else "")
 
 
 def _same_again(platform: Platform, ended: Instance) -> Wish:
@@ -257,6 +263,31 @@ def _same_again(platform: Platform, ended: Instance) -> Wish:
         storage_bytes=limits.storage_bytes if platform.homes.enforces_limits else None,
         days=limits.days,
     )
+
+
+@router.get("/instances/{instance_id}/cookies")
+async def cookies_page(
+    instance_id: str,
+    request: Request,
+    visitor: CurrentUser,
+    platform: Here,
+    next: Annotated[str, Query(max_length=RETURN_PATH_MAX)] = "/",
+) -> Response:
+    """Why a browser that is let into the instance does not get in, and a button that clears its cookies for it."""
+    instance = await platform.instances.get(instance_id, visitor.user)
+    query = f"?instance={instance.id}&next={as_parameter(inside(next))}"
+    answer = page(
+        request,
+        "cookies.html",
+        visitor,
+        status=409,
+        it=await instance_view(platform, instance, visitor),
+        clear_url=platform.settings.instances.clear_cookies_url(instance.id) + query,
+        address=urlsplit(platform.settings.instances.of(instance.id)).netloc,
+    )
+    # The form goes to the instances' origin, which looks at whose page sent it.
+    answer.headers["Referrer-Policy"] = "strict-origin"
+    return answer
 
 
 @router.post("/instances/{instance_id}/stop")

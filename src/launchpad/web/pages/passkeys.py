@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from ...domain.return_paths import RETURN_PATH_MAX
 from ...services.passkeys import LASTS
 from ..cookies import CookieNames, set_cookie, set_login
 from ..deps import FromClient, FromOwnPages, Here, Public
@@ -21,7 +22,7 @@ class Touch(BaseModel):
 
     credential: dict[str, Any]
     remember: bool = False
-    next: str = Field("", max_length=4000)
+    next: str = Field("", max_length=RETURN_PATH_MAX)
 
 
 @router.post("/options", dependencies=[Public, FromOwnPages])

@@ -15,6 +15,7 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from ...domain.return_paths import RETURN_PATH_MAX, as_parameter, from_parameter
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days
 from ...services.platform import Platform
 from ...settings import Settings
@@ -71,6 +72,7 @@ def environment() -> jinja2.Environment:
         "device": words.device_in_words,
         "breaks": words.with_breaks,
         "initials": words.initials,
+        "next_parameter": as_parameter,
     }
     env.globals |= {"static": static_url}
     return env
@@ -213,8 +215,16 @@ def see_other(path: str) -> RedirectResponse:
 
 
 def local_path(text: str, default: str = "/dashboard") -> str:
-    """`text` when it is a path of the portal itself, else `default`: nobody is sent elsewhere after sign-in."""
+    """`text` when it is a path of the portal itself, else `default`: nobody is sent elsewhere after sign-in.
+
+    Args:
+        text: what came in a parameter `next`; a long one comes packed.
+    """
+    try:
+        text = from_parameter(text)
+    except ValueError:
+        return default
     unprintable = any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in text)
-    if len(text) > 4000 or unprintable or "\\" in text or not text.startswith("/") or text.startswith("//"):
+    if len(text) > RETURN_PATH_MAX or unprintable or "\\" in text or not text.startswith("/") or text.startswith("//"):
         return default
     return text

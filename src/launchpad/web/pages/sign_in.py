@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request, Response
 
+from ...domain.return_paths import as_parameter
 from ...domain.signin import ChallengeState
 from ...services.platform import Platform
 from ...services.signin import AskedBefore
@@ -24,8 +24,8 @@ Text = Annotated[str, Form()]
 
 def _with_next(path: str, following: str, said: str = "") -> str:
     parts = [f"said={said}"] if said else []
-    if local_path(following, ""):
-        parts.append(f"next={quote(following, safe='')}")
+    if following := local_path(following, ""):
+        parts.append(f"next={as_parameter(following)}")
     return path + ("?" + "&".join(parts) if parts else "")
 
 
