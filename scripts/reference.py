@@ -24,7 +24,7 @@ from pydantic_core import PydanticUndefined
 
 import launchpad
 from launchpad import settings_values as values
-from launchpad.settings import EnvironmentSettings, MountSettings, OfferSettings, Settings, tables
+from launchpad.settings import EnvironmentSettings, MountSettings, OfferSettings, SafeModeSettings, Settings, tables
 from launchpad.web.app import create_app
 from launchpad.web.deps import allow_public, require_admin, require_user
 from launchpad.wiring import build_platform
@@ -155,6 +155,8 @@ def settings_page() -> str:
     lines += [*settings_table(EnvironmentSettings, None, plain_defaults(EnvironmentSettings)), ""]
     lines += ["### [environments.offer]", "", cell(OfferSettings.__doc__ or ""), ""]
     lines += [*settings_table(OfferSettings, None, plain_defaults(OfferSettings)), ""]
+    lines += ["### [environments.safe_mode]", "", cell(SafeModeSettings.__doc__ or ""), ""]
+    lines += [*settings_table(SafeModeSettings, None, plain_defaults(SafeModeSettings)), ""]
     shipped = Path(launchpad.__file__).with_name("environments.toml").read_text(encoding="utf-8")
     lines += ["### What ships", "", "```toml", shipped.rstrip(), "```", ""]
     return "\n".join(lines)

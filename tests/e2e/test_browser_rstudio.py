@@ -93,10 +93,7 @@ async def test_a_large_session_is_saved_whole(start_platform: StartPlatform, bro
         r = await launch_and_open(context, page, "RStudio")
         await run(r, "large <- runif(2e6); total <- sum(large); cat('made', length(large), '\\n')", "made 2000000", 60)
         await r.close()
-        instance = page.locator("article.instance").first
-        await instance.get_by_role("button", name="Stop", exact=True).click()
-        await page.get_by_role("button", name="Stop it").click()
-        await expect(page.locator("li.ended").first).to_contain_text("topped by you", timeout=90_000)
+        await stop(page, patience_seconds=90)
         again = await launch_and_open(context, page, "RStudio")
         await expect(again.locator("#environment")).to_contain_text("large", timeout=90_000)
         await run(again, "cat('the same:', identical(sum(large), total), '\\n')", "the same: TRUE", 60)

@@ -51,9 +51,9 @@ async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Pa
     return await opened.value
 
 
-async def stop(page: Page) -> None:
+async def stop(page: Page, patience_seconds: float = 30) -> None:
     instance = page.locator("article.instance").first
     await instance.get_by_role("button", name="Stop", exact=True).click()
     await page.get_by_role("dialog").get_by_role("button", name="Stop", exact=True).click()
-    await expect(page.locator("li.ended").first).to_contain_text("topped by you", timeout=30_000)
+    await expect(page.locator("li.ended").first).to_contain_text("topped by you", timeout=patience_seconds * 1000)
     await expect(page.locator("article.instance")).to_have_count(0)
