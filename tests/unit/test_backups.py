@@ -215,7 +215,7 @@ async def test_a_manifest_without_end_or_a_file_without_a_place_is_refused(platf
 
 async def test_what_is_not_what_was_put_in_is_refused(platform: Platform, tmp_path: Path) -> None:
     made = make(platform)
-    with pytest.raises(BackupUnusable, match=r"damaged: launchpad\.db"):
+    with pytest.raises(BackupUnusable, match=r"damaged: the content of launchpad\.db was changed"):
         backups.read(repacked(made, tmp_path / "other.tar.gz", "launchpad.db", b"other"))
     with tarfile.open(made) as tar:
         held = tar.extractfile("manifest.json")

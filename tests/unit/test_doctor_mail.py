@@ -38,7 +38,7 @@ def refusal(step: str, reply: int | None = None) -> MailUnavailable:
             "the sender lab@institute.edu was refused; its response was 550",
             "Ask the administrators of that mail server",
         ),
-        (RELAY, Step.RECIPIENT, 450, "the recipient was refused; it answered 450", "try again"),
+        (RELAY, Step.RECIPIENT, 450, "the recipient was refused; its response was 450", "try again"),
         (RELAY, Step.RECIPIENT, 550, "its response was 550", "Ask the administrators of that mail server"),
         (SES, Step.MESSAGE, 554, "the mail itself was refused", "sandbox"),
         (SES, Step.RECIPIENT, 554, "the recipient was refused", "sandbox"),
