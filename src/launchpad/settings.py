@@ -17,12 +17,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from .domain.environments import CALLS_WHEN_ENDED, CallStatus, Prefix
 from .domain.origins import InstancesOrigin
 from .domain.sizes import parse_bytes
+from .settings_backup import BackupSettings as BackupSettings
 from .settings_catalogue import with_shipped_environments
 from .settings_front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .settings_images import ImageSettings as ImageSettings
 from .settings_mail import BounceSettings as BounceSettings
 from .settings_mail import MailSettings as MailSettings
 from .settings_mounts import check_mounts
+from .settings_sign_in import SignInSettings as SignInSettings
 from .settings_values import (
     AbsolutePath,
     Address,
@@ -31,7 +33,6 @@ from .settings_values import (
     Cores,
     DayNumbers,
     Days,
-    Domain,
     EgressTarget,
     GpuChoice,
     HeaderName,
@@ -40,7 +41,6 @@ from .settings_values import (
     HelpUrl,
     Ids,
     InstancesUrl,
-    IpRange,
     Ipv4Range,
     Name,
     Origin,
@@ -54,43 +54,6 @@ from .settings_values import (
 
 DEFAULT_CONFIG = Path("/etc/launchpad/launchpad.toml")
 VARIABLE_PREFIX = "LAUNCHPAD_"
-
-
-class SignInSettings(Section):
-    """Who may sign in by e-mail, and how often a code may be asked for or tried."""
-
-    allowed_domains: tuple[Domain, ...] = Field(
-        (), description="Domains whose addresses may sign in, compared exactly. Empty: any domain."
-    )
-    code_minutes: int = Field(10, ge=1, le=60, description="How long a code works.")
-    code_attempts: int = Field(5, ge=1, le=20, description="Wrong attempts after which a code stops working.")
-    sends_per_hour_per_address: int = Field(5, ge=1, description="Codes sent to one address in an hour.")
-    sends_per_day_per_address: int = Field(20, ge=1, description="Codes sent to one address in a day.")
-    sends_per_hour_per_client: int = Field(
-        600,
-        ge=1,
-        description="Codes asked for by one client address in an hour. A class behind one address is one client.",
-    )
-    failures_per_hour_per_client: int = Field(
-        120, ge=1, description="Failed tries to sign in by one client address in an hour."
-    )
-    trusted_networks: tuple[IpRange, ...] = Field(
-        (),
-        description='Networks of the institute, such as ["192.0.2.0/24", "2001:db8:7::/48"], whose client addresses may '
-        "do more before they meet the two limits above.",
-    )
-    trusted_factor: int = Field(
-        10, ge=1, description="How many times as much a client address of these networks may do."
-    )
-    failures_per_hour_total: int = Field(
-        200, ge=1, description="Wrong codes an hour, over all clients, after which new codes are long ones."
-    )
-    admin_fresh_minutes: int = Field(
-        30, ge=1, description="Administrators who were inactive for longer have to confirm their identity again."
-    )
-    login_hours: int = Field(24, ge=1, description="How long a login lasts when “remember me” is off.")
-    login_idle_hours: int = Field(12, ge=1, description="A login unused for so long ends, when “remember me” is off.")
-    remember_days: int = Field(7, ge=1, le=90, description="How long a login lasts when “remember me” is on.")
 
 
 class HomesSettings(Section):
@@ -304,21 +267,6 @@ class EnvironmentSettings(Section):
             if "{cpus}" in text or "{memory_bytes}" in text:
                 raise ValueError("{cpus} and {memory_bytes} can stand in command and env_vars only")
         return self
-
-
-class BackupSettings(Section):
-    """Where `launchpad backup` puts its files, and who can read them."""
-
-    folder: WholePath = Field(
-        Path("/var/backups/launchpad"),
-        description="Folder of the backups; must be writable for the portal's user.",
-    )
-    recipients: tuple[str, ...] = Field(
-        (),
-        description="Public keys of age (`age1…`, made by age-keygen on another machine) that can decrypt the "
-        "backups. Empty: backups are not encrypted, and contain neither keys nor settings.",
-    )
-    keep: int = Field(30, ge=1, description="How many backups are kept.")
 
 
 class Settings(BaseSettings):

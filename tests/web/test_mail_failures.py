@@ -150,6 +150,7 @@ def bytes_of(answer: httpx.Response, address: str) -> str:
     text = f"{answer.status_code}\n{head}\n{answer.text}".replace(address, "ADDRESS")
     text = re.sub(r"lp_challenge=[\w-]{43};", "lp_challenge=SECRET;", text)
     text = re.sub(r"lp_form=[\w-]+\.[0-9a-f]{64};", "lp_form=SIGNED;", text)
+    text = re.sub(r"expires=[^;]+;", "expires=NOW;", text)
     text = re.sub(r"after=[\w-]{8}\b", "after=ID", text)
     return re.sub(r'"challenge_id":"\w{16}"', '"challenge_id":"ID"', text)
 

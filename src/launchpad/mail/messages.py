@@ -97,7 +97,7 @@ def passkey_added(
         help_contact=help_contact,
         lines=[
             f"A passkey was added to your account: “{name}”.",
-            "Whoever has that device and can unlock it can now sign in as you without a code.",
+            "Everybody who has that device and can unlock it can now sign in as you without a code.",
         ],
         small=[
             f"Added on {added_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC at {public_url}",
