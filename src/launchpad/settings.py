@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .domain.origins import InstancesOrigin
 from .domain.sizes import parse_bytes
+from .settings_backup import BackupSettings as BackupSettings
 from .settings_catalogue import with_shipped_environments
 from .settings_environments import EnvironmentSettings as EnvironmentSettings
 from .settings_environments import OfferSettings as OfferSettings
@@ -174,21 +175,6 @@ class LimitsSettings(Section):
         ge=1,
         description="Of these, how many of one environment. With 1, another launch returns the active one.",
     )
-
-
-class BackupSettings(Section):
-    """Where `launchpad backup` puts its files, and who can read them."""
-
-    folder: WholePath = Field(
-        Path("/var/backups/launchpad"),
-        description="Folder of the backups; must be writable for the portal's user.",
-    )
-    recipients: tuple[str, ...] = Field(
-        (),
-        description="Public keys of age (`age1…`, made by age-keygen on another machine) that can decrypt the "
-        "backups. Empty: backups are not encrypted, and contain neither keys nor settings.",
-    )
-    keep: int = Field(30, ge=1, description="How many backups are kept.")
 
 
 class Settings(BaseSettings):
