@@ -167,9 +167,9 @@ async def test_f4_a_full_home_starts_says_so_and_can_be_tidied_up(
         fill(home)
 
         instance = await fay.launch_and_wait(environment)
-        assert "your Home is full" in str(await reason_is(fay, instance["id"], "Home is full"))
+        assert "your home folder is full" in str(await reason_is(fay, instance["id"], "home folder is full"))
         page = await fay.http.get("/dashboard", headers={"Accept": "text/html"})
-        assert "our Home is full" in page.text
+        assert "our home folder is full" in page.text
         await works(fay, environment, instance["id"])
         os.sync()
         await reason_is(fay, instance["id"], None)

@@ -380,7 +380,7 @@ async def test_c4_f4_a_full_home_is_its_owners_alone(crowded: Crowd) -> None:
     container = live.container_of(hers)["Id"]
     filled = await inside(container, "head -c 200000000 /dev/urandom > ~/big; sync ~/big; ls -l ~/big")
     assert "quota" in filled.stderr.lower() or "no space" in filled.stderr.lower(), filled
-    assert "your Home is full" in await reason_of(anna, hers, "Home is full", 60)
+    assert "your home folder is full" in await reason_of(anna, hers, "home folder is full", 60)
     await neighbour_works(live, ben, his)
     await inside(container, "rm ~/big; sync")
     deadline = monotonic() + 60

@@ -89,7 +89,7 @@ def test_what_runs_expires_at_its_instant_and_says_when(state: State) -> None:
 
 def test_what_still_waits_when_its_time_is_up_expires_with_another_reason() -> None:
     one = instance(State.QUEUED)
-    assert next_transition(one, one.expires_at) == (State.EXPIRED, "its time ran out while it waited for room")
+    assert next_transition(one, one.expires_at) == (State.EXPIRED, "its time ran out while it was queued")
 
 
 @pytest.mark.parametrize("state", [State.STOPPING, *sorted(ENDED)])

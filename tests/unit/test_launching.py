@@ -117,7 +117,7 @@ async def test_an_application_that_does_not_start_in_a_full_home_says_so(
 ) -> None:
     world.runtime.deaf = True
     for used, reason in (
-        (64 * GB, "; and your Home is full (64 GB of 16 GB), so launch with more storage if you may"),
+        (64 * GB, "; and your home folder is full (64 GB of 16 GB), so launch with more storage if you may"),
         (3 * GB, ""),
     ):
         world.home_use["alice"] = used

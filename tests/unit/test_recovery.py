@@ -225,7 +225,7 @@ async def test_a_container_that_no_record_names_is_left_alone_and_reported(
 ) -> None:
     await world.runtime.start(container_of("unknown000000000"))
     outcomes = await platform.sweep.sweep(world.clock())
-    assert [(one.instance_id, one.action) for one in outcomes] == [("unknown000000000", "left alone")]
+    assert [(one.instance_id, one.action) for one in outcomes] == [("unknown000000000", "ignored")]
     await one_container(world, "unknown000000000")
 
 
@@ -347,7 +347,7 @@ async def test_a_stray_that_cannot_be_removed_does_not_keep_the_sweep_from_its_w
     due = await launched(platform, (await sign_in(platform, world.letters, "bob@a.org"))[0])
     world.clock.now += timedelta(days=1)
     outcomes = await platform.sweep.sweep(world.clock())
-    assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "left as it is"), (due.id, "expired")]
+    assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "unchanged"), (due.id, "expired")]
 
 
 async def test_a_sweep_that_dies_midway_is_finished_by_the_next(world: World, platform: Platform, alice: User) -> None:
@@ -401,7 +401,7 @@ async def test_one_who_waited_too_long_is_told_so(tmp_path: Path) -> None:
     world.clock.now += timedelta(days=1)
     await platform.sweep.sweep(world.clock())
     expired = await platform.instances.get_any(waiting.id)
-    assert (expired.state, expired.reason) == (State.EXPIRED, "its time ran out while it waited for room")
+    assert (expired.state, expired.reason) == (State.EXPIRED, "its time ran out while it was queued")
     await world.close()
 
 

@@ -179,7 +179,7 @@ async def test_every_notice_reaches_the_events_of_an_instance(portal: Portal) ->
         (second,) = await notices("for the 2nd time")
         assert first != second
         portal.world.home_use["alice"] = 2**50
-        assert len(await notices("Home is full")) == 2
+        assert len(await notices("home folder is full")) == 2
         portal.world.home_use["alice"] = 1
-        assert await notices("Home is full", told=False) == [second]
+        assert await notices("home folder is full", told=False) == [second]
     assert "for the 2nd time" in await page(alice, "/dashboard")

@@ -246,7 +246,7 @@ async def test_new_limits_are_offered_at_once(portal: Portal, admin: Person) -> 
         ("memory", "4g, 2g", "memory", "smallest first"),
         ("memory", "", "memory", "at least one choice"),
         ("memory", "1g, 2q", "memory", "“2q” is not a size"),
-        ("memory", "1g, 2g, 512g", "memory", "can promise 28.8 GB"),
+        ("memory", "1g, 2g, 512g", "memory", "can provide at most 28.8 GB"),
         ("default_days", "3", "default_days", "one of the choices"),
         ("default_cpus", "", "default_cpus", "Fill this in"),
         ("days", "1, 0.5", "days", "not a whole number"),

@@ -137,7 +137,7 @@ def _bounded(text: str) -> str:
 # What is said to the owner, as somebody else reads it.
 _TO_OTHERS = (
     (re.compile(r"\byour account was suspended"), "its owner was suspended"),
-    (re.compile(r"\byour (Home|home folder|settings files?)\b"), r"its owner's \1"),
+    (re.compile(r"\byour (home folder|settings files?)\b"), r"its owner's \1"),
     (re.compile(r"\bone of your settings files\b"), "one of its owner's settings files"),
     (re.compile(r", so launch with more storage if you may"), ""),
     (re.compile(r" Try again; if it happens twice, tell your administrator\."), ""),

@@ -148,9 +148,9 @@ def home_is_full(used_bytes: int | None, limit_bytes: int | None, disk_free_byte
     Without a limit of its own, or below it, a home is full when its disk is.
     """
     if used_bytes is not None and limit_bytes and used_bytes >= NEARLY * limit_bytes:
-        return f"your Home is full ({describe_bytes(used_bytes)} of {describe_bytes(limit_bytes)})"
+        return f"your home folder is full ({describe_bytes(used_bytes)} of {describe_bytes(limit_bytes)})"
     if disk_free_bytes is not None and disk_free_bytes < NEARLY_FULL_BYTES:
-        return f"your Home is full (its disk on the server has {describe_bytes(disk_free_bytes)} left)"
+        return f"your home folder is full (its disk on the server has {describe_bytes(disk_free_bytes)} left)"
     return None
 
 
@@ -160,7 +160,7 @@ def next_transition(instance: Instance, now: datetime) -> tuple[State, str] | No
         return None
     reason = f"expired on {instance.expires_at:%-d %B %Y at %H:%M} UTC"
     if instance.state is State.QUEUED:
-        return State.EXPIRED, "its time ran out while it waited for room"
+        return State.EXPIRED, "its time ran out while it was queued"
     if instance.state in (State.STARTING, State.RUNNING):
         return State.EXPIRED, reason
     return None

@@ -344,7 +344,7 @@ class Carrier:
             raise
         except LaunchpadError as error:
             log.warning("reconcile.item_failed", instance=instance_id, detail=error.detail)
-            return Outcome(instance_id, "left as it is", error.detail)
+            return Outcome(instance_id, "unchanged", error.detail)
 
     async def _reconcile_stray(self, container: Container) -> Outcome | None:
         """A container without a live row: removed when its instance has ended; left alone when nobody knows it."""
@@ -352,7 +352,7 @@ class Carrier:
             row = await instances.by_id(db, container.instance_id)
         if row is None:
             log.warning("reconcile.unknown_container", instance=container.instance_id, state=container.state)
-            return Outcome(container.instance_id, "left alone", "a container of this deployment that no record names")
+            return Outcome(container.instance_id, "ignored", "a container of this deployment that no record names")
         if row.is_live:  # launched since the list was made
             return None
         await self._runtime.remove(container.instance_id)
@@ -368,11 +368,11 @@ class Carrier:
         if instance.state is State.STARTING:
             await self._adopt(instance)
             self.start(instance.id)
-            return Outcome(instance.id, "start taken over", "the process that carried it out is gone")
+            return Outcome(instance.id, "start taken over", "the process that carried it out has ended")
         if instance.state is State.STOPPING:
             await self._adopt(instance)
             self._spawn(instance.id, lambda: self._carry_end(instance.id))
-            return Outcome(instance.id, "stop taken over", "the process that carried it out is gone")
+            return Outcome(instance.id, "stop taken over", "the process that carried it out has ended")
         return None
 
     async def _adopt(self, instance: Instance) -> None:

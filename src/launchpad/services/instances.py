@@ -135,8 +135,8 @@ class InstanceService:
         """True when it may start now, False when it has to queue."""
         if not capacity.has_room(Use(), limits):
             raise QuotaExceeded(
-                f"This server can promise {describe_bytes(capacity.memory_bytes)} and "
-                f"{describe_cpus(capacity.cpus)} in all; choose a smaller size."
+                f"This server can provide at most {describe_bytes(capacity.memory_bytes)} and "
+                f"{describe_cpus(capacity.cpus)}; choose a smaller size."
             )
         allowed = (await self._offers.limits_in(db, capacity)).instances_per_user
         over = quota_problems(owner.quota, allowed, await instances.promised(db, owner.id), limits)
@@ -264,7 +264,7 @@ class InstanceService:
         """Takes an ended instance off the list; the home stays. Raises Conflict while it lives."""
         instance = await self.get(instance_id, owner)
         if instance.is_live:
-            raise Conflict("Stop it first; only an ended instance can be taken off the list.")
+            raise Conflict("Stop it first; only an ended instance can be removed from the list.")
         async with self._database.transaction() as db:
             await instance_logs.forget(db, instance_id)
             await instances.forget(db, instance_id, owner.id)

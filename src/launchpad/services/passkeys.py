@@ -173,7 +173,7 @@ class PasskeyService:
         async with self._database.transaction() as db:
             gone = await passkeys.remove(db, passkey_id, user.id)
             if gone is None:
-                raise NotFound("That passkey is not there any more.")
+                raise NotFound("That passkey does not exist any more.")
             await _record(db, now, actor, "passkey.removed", user.email, gone.name)
 
     async def remove_all(self, user: User, actor: Actor, now: datetime) -> int:

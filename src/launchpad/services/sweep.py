@@ -93,7 +93,7 @@ class SweepService:
                 outcomes += await self._end(instance, *due, now)
             except LaunchpadError as error:  # one that fails never stops the rest
                 log.warning("sweep.item_failed", instance=instance.id, detail=error.detail)
-                outcomes.append(Outcome(instance.id, "left as it is", error.detail))
+                outcomes.append(Outcome(instance.id, "unchanged", error.detail))
         return outcomes
 
     async def _end(self, instance: Instance, state: State, reason: str, now: datetime) -> list[Outcome]:

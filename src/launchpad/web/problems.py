@@ -50,7 +50,7 @@ def install(app: FastAPI) -> None:
         fields = {}
         for found in error.errors():
             if found["type"] == "json_invalid":  # its place is an offset into the text
-                fields["body"] = "this is no JSON"
+                fields["body"] = "this is not valid JSON"
                 continue
             place = [str(part) for part in found["loc"] if part not in _BODY_PLACES]
             fields[".".join(place) or "body"] = str(found["msg"]).removeprefix("Value error, ")

@@ -147,7 +147,7 @@ def render(
     portal = _origin("public_url", settings.public_url)
     instances = _origin("instances_url", settings.instances_url)
     if worker_user is not None and not _WORKER_USER.fullmatch(worker_user):
-        raise ValueError(f"{worker_user!r} is no user of this machine")
+        raise ValueError(f"{worker_user!r} is not a user of this machine")
     if len(bytes(socket)) > _UNIX_SOCKET_PATH_MAX:
         raise SettingsError(f"web.socket: {socket} is longer than the {_UNIX_SOCKET_PATH_MAX} bytes a socket may have.")
     outer = _Outer.of(settings.proxy)
