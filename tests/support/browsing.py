@@ -35,6 +35,7 @@ async def sign_out(page: Page) -> None:
     """By the account menu."""
     await page.get_by_role("button", name="Account menu").click()
     await page.get_by_role("button", name="Sign out", exact=True).first.click()
+    await expect(page.get_by_text("You are signed out")).to_be_visible()  # before another page is asked for
 
 
 async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Page:
