@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,9 @@ from support.parts import browser, mail, open_folder, program, shared_platform, 
 __all__ = ["browser", "clock", "database", "mail", "open_folder", "program", "shared_platform", "start_platform"]
 
 names_below_localhost()
+# A shell starts jobs in the background deaf to Ctrl-C, and programs hand that on: those that tests interrupt would not
+# end. What has a handler here is what a new program begins with anew.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("launchpad", deadline=None)  # a busy machine is no failure
 settings.load_profile("launchpad")
 

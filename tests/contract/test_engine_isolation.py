@@ -139,7 +139,7 @@ async def test_what_is_missing_of_the_rules_is_told_and_mended(engine: EngineRun
     await engine.ensure_network()
     subprocess.run(["iptables", "-w", "-F", f"LP-{engine.deployment_id}-IN"], check=True)
     (gap,) = (await engine.network()).gaps
-    assert f"the chain LP-{engine.deployment_id}-IN is not" in gap
+    assert f"the chain LP-{engine.deployment_id}-IN does not match" in gap
     await engine.mend_network()
     assert (await engine.network()).gaps == ()
     for chain in ("IN", "FWD"):

@@ -99,6 +99,7 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
         "pids_limit": 64,
         "stop_grace_seconds": 5,
         "start_timeout_seconds": 9,
+        "calls_when_ended": 404,
         "failure_patterns": ["cannot bind"],
         "safe_mode": {"env_vars": {"PLAIN": "1"}, "command": ["--plain"]},
     }
