@@ -14,6 +14,7 @@ from ...services.platform import Platform
 from ...store.audit import AuditRecord
 from ..deps import CurrentAdmin, Here
 from .admin_views import AuditEntry, Count, Notice
+from .home_size import size_is_enforced
 from .rendering import PublicSettings, page
 from .views import Meter, bytes_meter, number_meter
 
@@ -102,7 +103,7 @@ async def _warnings(platform: Platform, engine_answers: bool) -> list[Notice]:
     if stand_ins:
         text = f"This server could not download {', '.join(stand_ins)}. The command “launchpad images pull” retries."
         found.append(Notice("info", "Stand-ins are in use", text))
-    if not platform.homes.enforces_limits:
+    if not await size_is_enforced(platform):
         text = "The file system of home folders has no quotas the platform can set; no size is offered at launch."
         found.append(Notice("info", "Home folder size is not enforced", text))
     return found

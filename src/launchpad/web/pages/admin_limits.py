@@ -14,6 +14,7 @@ from ...services.offers import OfferedLimits
 from ..deps import CurrentAdmin, Here
 from .after_form import AfterForm
 from .forms import FormReader, count, number, size
+from .home_size import size_is_enforced
 from .rendering import after_form, page, saying, see_other
 from .views import Problems
 
@@ -33,7 +34,7 @@ async def limits(request: Request, visitor: CurrentAdmin, platform: Here) -> Res
         visitor,
         form={**form, **refused.values} if refused else form,
         errors=_at_fields(refused) if refused else Problems(),
-        storage_enforced=platform.homes.enforces_limits,
+        storage_enforced=await size_is_enforced(platform),
         own_choices=[
             entry.title
             for entry in platform.settings.environments

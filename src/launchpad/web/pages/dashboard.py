@@ -22,6 +22,7 @@ from ..deps import CurrentUser, Here, Visitor
 from . import views
 from .after_form import AfterForm, stands_on
 from .forms import FormReader, count, number, size
+from .home_size import size_is_enforced
 from .rendering import after_form, page, saying, see_other
 
 router = APIRouter()
@@ -78,7 +79,7 @@ async def _card(
     same = [one for one in live if one.environment == environment.name and one.state is not State.STOPPING]
     most = platform.settings.limits.instances_per_environment
     asked = refused.values if refused else None
-    choices = views.offer_choices(offer, visitor.user.quota, asked, with_storage=platform.homes.enforces_limits)
+    choices = views.offer_choices(offer, visitor.user.quota, asked, with_storage=await size_is_enforced(platform))
     return views.LaunchCard(
         name=environment.name,
         title=environment.title,
@@ -241,7 +242,7 @@ async def launch_again(
     if len(same) >= platform.settings.limits.instances_per_environment:
         instance = same[0]
     else:
-        wish = replace(_same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
+        wish = replace(await _same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
         instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
     if here == "dashboard":
         return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
@@ -253,14 +254,14 @@ def _onwards(path: str, following: str) -> str:
     return path + (f"?next={as_parameter(inside(following))}" if following else "")
 
 
-def _same_again(platform: Platform, ended: Instance) -> Wish:
+async def _same_again(platform: Platform, ended: Instance) -> Wish:
     """The storage only where it was a choice: where nothing enforces it, none is offered."""
     limits = ended.limits
     return Wish(
         environment=ended.environment,
         memory_bytes=limits.memory_bytes,
         cpus=limits.cpus,
-        storage_bytes=limits.storage_bytes if platform.homes.enforces_limits else None,
+        storage_bytes=limits.storage_bytes if await size_is_enforced(platform) else None,
         days=limits.days,
     )
 
