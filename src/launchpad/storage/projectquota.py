@@ -110,7 +110,8 @@ class ProjectQuotaHomes(PlainHomes):
                 project = _attributes(home)[3]
                 own = project and project == os.fstat(home).st_uid
                 use = _get(home, project) if own else HomeUse(None, None)
-                return replace(use, free_bytes=directories.free_bytes(home))
+                # Of the root, which has no project: asked about a home, ext4 and XFS tell what its project has left.
+                return replace(use, free_bytes=directories.free_bytes(root))
             except OSError as error:
                 raise directories.unusable_for(self.root, error) from error
             finally:
