@@ -177,3 +177,21 @@ async def test_a_supervised_server_that_cannot_start_is_noticed_long_before_its_
         assert "tinyd[1]: ERROR" in (await log_of(kim, ended["id"])).text
         assert live.containers() == []
         assert "instance.failed" in live.command("audit", "--search", "kim@example.org")
+
+
+# As a site does that mounts a configuration of its own, with a word in it that this version does not know.
+MISCONFIGURED = """
+echo no-such-option=1 >>/etc/rstudio/disable_auth_rserver.conf
+exec /bin/sh /opt/launchpad/bin/with-user rstudio {uid} {uid} /init
+"""
+
+
+async def test_an_rstudio_server_that_its_supervisor_starts_in_vain_is_noticed(start_platform: StartPlatform) -> None:
+    """With the patterns that ship; the supervisor keeps the container running, and nothing answers for ten minutes."""
+    table = {"name": "rstudio", "command": ["/bin/sh", "-c", MISCONFIGURED], "start_timeout_seconds": 600}
+    live = await start_platform({"environments": [table]})
+    async with live.person("rae@example.org") as rae:
+        ended = await failed(rae, "rstudio")
+        assert ended["reason"].startswith("RStudio does not start: it fails again and again"), ended["reason"]
+        assert "no-such-option" in (await log_of(rae, ended["id"])).text
+        assert live.containers() == []
