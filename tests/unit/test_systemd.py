@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from launchpad.systemd import inherited_socket, keep_watchdog, notify
+from launchpad import systemd
+from launchpad.systemd import boot_id, inherited_socket, keep_watchdog, notify
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -102,3 +103,27 @@ def test_other_peoples_sockets_are_not(monkeypatch: pytest.MonkeyPatch, variable
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert inherited_socket() is None
+
+
+def test_the_servers_start_is_told_from_the_kernel_or_by_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same form, so that a command outside of the units sees no other start; unknown is empty, no error."""
+    monkeypatch.setattr(systemd, "BOOT_ID", tmp_path / "boot_id")
+    assert boot_id() == ""
+    monkeypatch.setenv("BOOT_ID", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
+    assert boot_id() == "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+    monkeypatch.setenv("BOOT_ID", "another")
+    (tmp_path / "boot_id").write_text("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0\n")
+    assert boot_id() == "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+
+
+UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
+
+
+@pytest.mark.parametrize("unit", ["launchpad.service", "launchpad-sweep.service"])
+def test_units_that_compare_instances_know_the_servers_start(unit: str) -> None:
+    """They see nothing of /proc but processes, and need not."""
+    lines = (UNITS / unit).read_text().splitlines()
+    assert "ProcSubset=pid" in lines
+    assert "Environment=BOOT_ID=%b" in lines

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cache
-from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +17,7 @@ from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
 from ..store import audit, instances, kv, users
 from ..store.database import Database
+from ..systemd import boot_id
 from .audit import SYSTEM
 from .instance_logs import InstanceLogs
 
@@ -70,17 +69,19 @@ class Endings:
         """What kept everybody from seeing what happened to containers, since they were last compared with the rows."""
         async with self._database.reading() as db:
             before = await kv.get(db, _BOOT)
-        if before is not None and before != boot_id():
+        now = boot_id()
+        if before and now and before != now:
             return Gap.SERVER
         return Gap.ENGINE if engine_was_away else Gap.NONE
 
     async def compared(self) -> None:
         """All rows have been compared with the engine since this server was started."""
+        now = boot_id()
         async with self._database.reading() as db:
-            if await kv.get(db, _BOOT) == boot_id():
+            if not now or await kv.get(db, _BOOT) == now:
                 return
         async with self._database.transaction() as db:
-            await kv.put(db, _BOOT, boot_id(), self._now())
+            await kv.put(db, _BOOT, now, self._now())
 
     def facts(self, instance: Instance, container: Container | None, gap: Gap = Gap.NONE) -> EndFacts:
         """What is known of a container that does not run although nobody of ours ended it."""
@@ -191,9 +192,3 @@ async def names(db: AsyncConnection, instance: Instance) -> dict[str, str]:
     """What an instance is called in the audit, where its id alone says nothing."""
     owner = await users.by_id(db, instance.owner_id)
     return {"environment": instance.environment, "owner": owner.email if owner else ""}
-
-
-@cache
-def boot_id() -> str:
-    """Another one each time this server, which is the engine's as well, is started."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
