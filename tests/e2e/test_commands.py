@@ -144,7 +144,7 @@ async def test_doctor_sends_a_mail_and_says_what_to_look_for(start_platform: Sta
     assert "127.0.0.1 accepted the mail" in said
     assert "SPF and DKIM of example.org" in said
     (mail,) = live.mail.mails_to("root@example.org")
-    assert "test mail" in str(mail["Subject"])
+    assert "Test e-mail" in str(mail["Subject"])
     refused = await asyncio.to_thread(live.command, "doctor", "mail", "--to", "root", ok=False)
     assert "does not look like an e-mail address" in refused
 
