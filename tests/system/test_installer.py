@@ -150,7 +150,7 @@ class Server:
         """The version of this tree, as if it had been made already."""
         said = self.good(f"{ROOT}/install.sh {OPTIONS} --dry-run")
         release, packages = (
-            re.search(rf"{words} (/opt/\S+)", said) for words in (r"Putting version \S+ into", "packages into")
+            re.search(rf"{words} (/opt/\S+)", said) for words in (r"Installing version \S+ into", "packages into")
         )
         assert release is not None
         assert packages is not None, said
