@@ -19,8 +19,8 @@ from support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_START_SECONDS = 600
-SECOND_START_SECONDS = 10
-STOP_SECONDS = 15
+SECOND_START_SECONDS = 20  # these are patience, on a machine that has other work
+STOP_SECONDS = 40
 
 
 class Quickstart:
@@ -108,7 +108,7 @@ def test_quickstart_from_first_start_to_sigterm(folder: Path) -> None:
             _wait_until(http, instance["id"], "running")
 
             again = Quickstart(folder, ports)
-            assert again.wait_for_end(10) == 1
+            assert again.wait_for_end(60) == 1
             assert "is already running" in again.printed
             assert run.url in again.printed
             assert http.get("/healthz").status_code == 200, "the first one goes on"
