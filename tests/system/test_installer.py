@@ -309,7 +309,7 @@ def test_a_person_of_the_portals_name_is_not_taken_for_it(server: Server) -> Non
     server.good("groupadd -f docker; useradd --uid 4321 --groups docker launchpad")
     code, said = server.install()
     assert code == 1
-    assert "The user launchpad is here already" in said
+    assert "The user launchpad already exists" in said
     assert server.run("test -e /etc/launchpad")[0] != 0
 
 
@@ -426,8 +426,8 @@ def test_apply_that_is_broken_off_leaves_the_site_that_nginx_accepts(served: Ser
 def test_apply_on_a_full_disk_leaves_the_site_that_was_there(served: Server) -> None:
     before = served.good(f"cat {SITE}")
     served.good(
-        "cp -R /etc/nginx/sites-available /run/sites && mount -t tmpfs -o size=64k none /etc/nginx/sites-available && "
-        "cp -R /run/sites/* /etc/nginx/sites-available/ && head -c 64k /dev/zero >/etc/nginx/sites-available/filling "
+        "cp -R /etc/nginx/sites-available /run/sites && mount -t tmpfs -o size=256k none /etc/nginx/sites-available && "
+        "cp -R /run/sites/* /etc/nginx/sites-available/ && head -c 256k /dev/zero >/etc/nginx/sites-available/filling "
         "2>/dev/null; true"
     )
     assert served.run("launchpad-apply")[0] != 0
