@@ -23,8 +23,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import launchpad
-from launchpad import settings_values as values
-from launchpad.settings import EnvironmentSettings, MountSettings, OfferSettings, SafeModeSettings, Settings, tables
+from launchpad.settings import (
+    EnvironmentSettings,
+    MountSettings,
+    OfferSettings,
+    SafeModeSettings,
+    Settings,
+    tables,
+    values,
+)
 from launchpad.web.app import create_app
 from launchpad.web.deps import allow_public, require_admin, require_user
 from launchpad.wiring import build_platform

@@ -12,13 +12,13 @@ from pathlib import Path
 from .errors import SettingsError
 from .helper.guard import Guard
 from .helper.verbs import Verbs
-from .helperline import HelperLine
+from .helper_client import HelperClient
+from .ops.certificates import site_certificates, write_bundle
 from .runtime.base import Runtime
 from .runtime.engine import EngineRuntime
 from .runtime.fake import FakeRuntime
 from .runtime.helper import HelperRuntime
 from .services.catalogue import catalogue_of
-from .services.certificates import site_certificates, write_bundle
 from .services.images import ImageService
 from .services.kit import Kit
 from .settings import Settings
@@ -26,14 +26,14 @@ from .storage.choose import choose_driver
 from .store.statedir import HelperState, StateDir
 
 
-def helper_line(settings: Settings) -> HelperLine | None:
+def helper_client_of(settings: Settings) -> HelperClient | None:
     """How this process asks the helper: where one is set, for everybody but root, who needs none."""
     if settings.helper.socket is None or os.geteuid() == 0:
         return None
-    return HelperLine(Path(settings.helper.socket))
+    return HelperClient(Path(settings.helper.socket))
 
 
-def runtime_of(settings: Settings, deployment_id: str, line: HelperLine | None = None) -> Runtime:
+def runtime_of(settings: Settings, deployment_id: str, line: HelperClient | None = None) -> Runtime:
     """The runtime of the settings; with `line`, what the helper offers of it."""
     if settings.engine.runtime == "fake":
         return FakeRuntime(deployment_id)
@@ -76,5 +76,7 @@ def build_helper(settings: Settings) -> Verbs:
     bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
     kit = kit_of(settings)
     kit.write()
-    guard = Guard(settings, catalogue_of(settings), ImageService(runtime, settings.images), bundle, kit)
+    guard = Guard(
+        settings, catalogue_of(settings), ImageService(runtime, settings.images, site_certificates), bundle, kit
+    )
     return Verbs(runtime, choose_driver(settings.homes), guard)

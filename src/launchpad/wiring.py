@@ -10,20 +10,19 @@ from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import Outbox
 from .mail.smtp import SmtpMailer
-from .parts import helper_line, kit_of, runtime_of
+from .ops.certificates import site_certificates, write_bundle
+from .ops.doctor import Doctor
+from .ops.drill import DrillService
+from .ops.importing import ImportService
+from .parts import helper_client_of, kit_of, runtime_of
+from .platform import Platform
 from .runtime.base import Runtime
 from .services.audit import AuditService
 from .services.bounces import BounceService
-from .services.carrier import Carrier, utc_now
 from .services.catalogue import catalogue_of
-from .services.certificates import site_certificates, write_bundle
-from .services.doctor import Doctor
-from .services.doorkeeper import Doorkeeper
-from .services.drill import DrillService
 from .services.endings import Endings
 from .services.gate import GateService
 from .services.images import ImageService
-from .services.importing import ImportService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.launching import Launcher
@@ -33,8 +32,9 @@ from .services.mailing import MailQueue
 from .services.observer import Observer
 from .services.offers import OfferService
 from .services.passkeys import PasskeyService
-from .services.platform import Platform
 from .services.reports import ReportService
+from .services.revoker import ConnectionRevoker
+from .services.runner import InstanceRunner, utc_now
 from .services.signin import SignInService
 from .services.sweep import SweepService
 from .services.tokens import TokenService
@@ -44,7 +44,7 @@ from .storage.base import Homes
 from .storage.choose import choose_driver
 from .storage.helper import HelperHomes
 from .store.database import Database
-from .store.statedir import CarrierMark, StateDir
+from .store.statedir import OwnerLease, StateDir
 from .web.cookies import CookieNames
 
 
@@ -80,7 +80,7 @@ def build_platform(
     """
     state = StateDir(settings.state_dir)
     database = Database(settings.resolved_database_url)
-    line = helper_line(settings)
+    line = helper_client_of(settings)
     runtime = runtime or runtime_of(settings, state.deployment_id, line)
     homes = homes or (HelperHomes(line, settings.homes.root) if line else choose_driver(settings.homes))
     failures = MailFailureService(database)
@@ -91,23 +91,23 @@ def build_platform(
     mail = MailQueue(mailer or mailer_of(settings, state), on_failure=note_failure)
     bounces = BounceService(database, mailbox or mailbox_of(settings))
     catalogue = catalogue_of(settings)
-    images = ImageService(runtime, settings.images)
+    images = ImageService(runtime, settings.images, site_certificates)
     certificates = site_certificates(settings.images.extra_ca_certificates)
     ca_bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
     kit = None if line else kit_of(settings)
     launcher = Launcher(settings, runtime, state.key("instance-token"), ca_bundle, kit)
-    mark = CarrierMark(state)
+    mark = OwnerLease(state)
     logs = InstanceLogs(
         database, runtime, lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings))
     )
     endings = Endings(database, runtime, homes, logs, catalogue, now)
-    carrier = Carrier(database, runtime, homes, images, launcher, catalogue, mark, endings, now)
+    runner = InstanceRunner(database, runtime, homes, images, launcher, catalogue, mark, endings, now)
     offers = OfferService(database, settings, runtime)
-    instances = InstanceService(database, settings, offers, carrier, catalogue)
-    sweep = SweepService(database, carrier, endings, offers, bounces, settings.audit_days)
-    carrier.after_end = lambda: sweep.start_waiting(now())
+    instances = InstanceService(database, settings, offers, runner, catalogue)
+    sweep = SweepService(database, runner, endings, offers, bounces, settings.audit_days)
+    runner.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
-    doorkeeper = Doorkeeper(database, settings, runtime)
+    revoker = ConnectionRevoker(database, settings, runtime)
     logins = LoginService(database, settings, state.key("csrf"))
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
@@ -124,10 +124,12 @@ def build_platform(
         bounces=bounces,
         images=images,
         audit=audit,
-        carrier=carrier,
-        observer=Observer(runtime, carrier),
-        gate=GateService(database, settings, launcher, catalogue, names.instance, names.all, doorkeeper.let_in, logins),
-        doorkeeper=doorkeeper,
+        runner=runner,
+        observer=Observer(runtime, runner),
+        gate=GateService(
+            database, settings, launcher, catalogue, names.instance, names.all, revoker.note_admitted, logins
+        ),
+        revoker=revoker,
         doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, bounces, catalogue, state.deployment_id),
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,

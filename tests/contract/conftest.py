@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launchpad.helperline import HelperLine
+from launchpad.helper_client import HelperClient
 from launchpad.runtime.base import LABEL_DEPLOYMENT, ContainerSpec, Runtime
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.runtime.fake import FakeRuntime
@@ -95,7 +95,7 @@ async def helper(make_engine: MakeEngine, tmp_path: Path) -> AsyncIterator[Helpe
     settings = Settings(engine=engine._settings)
     homes = PlainHomes(tmp_path)
     with helper_thread(tmp_path, engine, homes, guard_of(settings, engine, trusting=True)) as path:
-        runtime = HelperRuntime(HelperLine(path))
+        runtime = HelperRuntime(HelperClient(path))
         yield runtime
         for container in await runtime.list_containers():
             await runtime.remove(container.instance_id)

@@ -20,7 +20,7 @@ import uvloop
 
 from launchpad.domain.instances import home_is_full
 from launchpad.errors import HomeUnavailable, SettingsError
-from launchpad.helperline import HelperLine
+from launchpad.helper_client import HelperClient
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.settings import HomesSettings, Settings
 from launchpad.storage import directories
@@ -114,7 +114,7 @@ async def homes(request: pytest.FixtureRequest) -> AsyncIterator[Homes]:
         runtime = FakeRuntime("none")
         guard = guard_of(Settings(), runtime)
         with helper_thread(root.parent, runtime, PlainHomes(root), guard) as path:
-            line = HelperLine(path)
+            line = HelperClient(path)
             yield HelperHomes(line, root)
             await line.aclose()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from launchpad.ops.certificates import site_certificates
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.services.catalogue import environment_of
 from launchpad.services.images import ImageService
@@ -32,9 +33,11 @@ async def test_a_derived_image_is_not_launched_unasked(derived: str) -> None:
     engine = EngineRuntime(EngineSettings(), "test-derived")
     try:
         environment = environment_of(EnvironmentSettings.model_validate(table | {"home": "/home/x"}))
-        found = await ImageService(engine, ImageSettings()).resolve(environment)
+        found = await ImageService(engine, ImageSettings(), site_certificates).resolve(environment)
         assert found.reference == built_image("jupyterlab")
         asked = environment_of(EnvironmentSettings.model_validate(table | {"home": "/home/x", "image": derived}))
-        assert (await ImageService(engine, ImageSettings()).resolve(asked)).reference == derived, "asked for, it is"
+        assert (await ImageService(engine, ImageSettings(), site_certificates).resolve(asked)).reference == derived, (
+            "asked for, it is"
+        )
     finally:
         await engine.aclose()

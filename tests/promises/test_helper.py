@@ -24,7 +24,8 @@ import pytest
 from launchpad.domain.safe_mode import in_safe_mode
 from launchpad.errors import HelperRefused, HelperUnavailable
 from launchpad.helper.guard import Guard
-from launchpad.helperline import HelperLine
+from launchpad.helper_client import HelperClient
+from launchpad.ops.certificates import site_certificates
 from launchpad.runtime import wire
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
@@ -49,7 +50,7 @@ Plain = dict[str, Any]
 
 @dataclass
 class Helped:
-    line: HelperLine
+    line: HelperClient
     runtime: FakeRuntime
     settings: Settings
     path: Path
@@ -92,7 +93,7 @@ async def helped(tmp_path: Path) -> AsyncIterator[Helped]:
     (homes / "linked").symlink_to("/etc")
     runtime = FakeRuntime("none")
     with helper_thread(tmp_path, runtime, PlainHomes(homes), guard_of(settings, runtime)) as path:
-        line = HelperLine(path)
+        line = HelperClient(path)
         yield Helped(line, runtime, settings, path)
         await line.aclose()
 
@@ -227,7 +228,7 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
     guard = Guard(
         settings,
         catalogue_of(settings),
-        ImageService(runtime, settings.images),
+        ImageService(runtime, settings.images, site_certificates),
         None,
         Kit(own, settings.dashboard_url),
     )
@@ -357,7 +358,7 @@ def _ask_as(uid: int, path: Path) -> str:
 
 
 async def test_c6_a_helper_that_is_away_is_told_in_plain_words(tmp_path: Path) -> None:
-    line = HelperLine(tmp_path / "none.sock")
+    line = HelperClient(tmp_path / "none.sock")
     with pytest.raises(HelperUnavailable, match="helper does not answer"):
         await line.ask("host")
     with pytest.raises(HelperUnavailable, match="helper does not answer"):

@@ -13,6 +13,7 @@ from launchpad.domain.instances import Address
 from launchpad.helper.guard import Guard
 from launchpad.helper.server import application, listen, serve
 from launchpad.helper.verbs import Verbs
+from launchpad.ops.certificates import site_certificates
 from launchpad.runtime.base import ContainerSpec, HostFacts, Runtime
 from launchpad.services.catalogue import catalogue_of
 from launchpad.services.images import ImageService
@@ -32,7 +33,7 @@ class TrustingGuard(Guard):
 
 def guard_of(settings: Settings, runtime: Runtime, *, trusting: bool = False) -> Guard:
     kind = TrustingGuard if trusting else Guard
-    return kind(settings, catalogue_of(settings), ImageService(runtime, settings.images), None)
+    return kind(settings, catalogue_of(settings), ImageService(runtime, settings.images, site_certificates), None)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 
 from launchpad.domain.origins import InstancesOrigin
+from launchpad.ops.certificates import site_certificates
 from launchpad.runtime.egress import EgressRules
-from launchpad.services.certificates import site_certificates
 from launchpad.services.recipes import read_recipes, shipped_folder
 from launchpad.settings import EgressSettings
 from launchpad.store.statedir import StateDir

@@ -19,12 +19,12 @@ from launchpad.errors import EngineRefused, MailUnavailable
 from launchpad.mail.base import check_message
 from launchpad.mail.mailbox import FakeMailbox
 from launchpad.mail.messages import code_of
+from launchpad.platform import Platform
 from launchpad.runtime.base import Container, ContainerSpec
 from launchpad.runtime.fake import GB, FakeRuntime
 from launchpad.services.audit import Actor
-from launchpad.services.instances import Wish
+from launchpad.services.instances import LaunchRequest
 from launchpad.services.logins import Client
-from launchpad.services.platform import Platform
 from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
 from launchpad.storage.plain import PlainHomes
@@ -225,16 +225,16 @@ class World:
     async def crash(self, platform: Platform) -> None:
         """The process dies: what it did stops where it stands, and the kernel lets go of its lock."""
         self.opened.remove(platform)
-        carrier = platform.carrier
+        runner = platform.runner
         await platform.observer.aclose()
-        for task in list(carrier._tasks.values()):
+        for task in list(runner._tasks.values()):
             task.cancel()
-        await asyncio.gather(*carrier._tasks.values(), return_exceptions=True)
-        fcntl.flock(carrier._mark._file, fcntl.LOCK_UN)
+        await asyncio.gather(*runner._tasks.values(), return_exceptions=True)
+        fcntl.flock(runner._mark._file, fcntl.LOCK_UN)
         await platform.mail.aclose()
-        await carrier._launcher.aclose()
+        await runner._launcher.aclose()
         await platform.database.aclose()
-        carrier._mark._file.close()
+        runner._mark._file.close()
 
     async def close(self) -> None:
         self.runtime.release()
@@ -264,7 +264,7 @@ async def sign_in(
 
 
 async def launch(platform: Platform, owner: User, environment: str = "jupyterlab", **size: Any) -> Instance:
-    return await platform.instances.launch(owner, Wish(environment, **size), ACTOR, platform.now())
+    return await platform.instances.launch(owner, LaunchRequest(environment, **size), ACTOR, platform.now())
 
 
 async def reaches(platform: Platform, instance_id: str, *states: State) -> Instance:

@@ -19,9 +19,9 @@ import pyrage
 import pytest
 
 from launchpad.errors import BackupUnusable, InvalidInput, MailUnavailable, SettingsError, StoreUnavailable
-from launchpad.services import backups
-from launchpad.services.drill import OLDEST, own_identity, rehearse
-from launchpad.services.platform import Platform
+from launchpad.ops import backups
+from launchpad.ops.drill import OLDEST, own_identity, rehearse
+from launchpad.platform import Platform
 from launchpad.store import snapshot
 from support.platforms import World, sign_in
 from support.smtp import text_of

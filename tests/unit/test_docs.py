@@ -16,7 +16,7 @@ from launchpad.cli.main import app
 from launchpad.domain.environments import Placeholders, Prefix
 from launchpad.services.catalogue import catalogue_of, environment_of
 from launchpad.settings import tables
-from launchpad.settings_catalogue import shipped_environments
+from launchpad.settings.catalogue import shipped_environments
 
 ROOT = Path(__file__).parents[2]
 HOWTO = ROOT / "docs" / "howto"

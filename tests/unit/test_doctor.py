@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from launchpad.errors import HelperRefused
+from launchpad.ops.doctor import Doctor, Level
+from launchpad.ops.nginx.site import SITE
+from launchpad.platform import Platform
 from launchpad.runtime.base import HostFacts, NetworkFacts, Runtime
 from launchpad.runtime.fake import FakeRuntime
-from launchpad.services.doctor import Doctor, Level
-from launchpad.services.nginx.site import SITE
-from launchpad.services.platform import Platform
 from support.platforms import World, sign_in
 
 NAMES = {"public_url": "https://lab.example.org", "instances_url": "https://run.example.org"}

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from launchpad.domain.instances import State
+from launchpad.ops.doctor import Finding, Level
+from launchpad.ops.doctor.engine import beyond, control_groups, engine, limits, network, rights
+from launchpad.platform import Platform
 from launchpad.runtime.base import Caps, HostFacts, NetworkFacts
 from launchpad.runtime.fake import GB
-from launchpad.services.doctor import Finding, Level
-from launchpad.services.doctor.engine import beyond, control_groups, engine, limits, network, rights
-from launchpad.services.platform import Platform
 from launchpad.settings import tables
 from support.platforms import World, launch, reaches, sign_in
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from launchpad.domain.instances import State
-from launchpad.services.doctor import Finding, Level
-from launchpad.services.doctor.findings import numbers
-from launchpad.services.doctor.listening import Listener, listeners, parsed, ports
-from launchpad.services.doctor.machine import (
+from launchpad.ops.doctor import Finding, Level
+from launchpad.ops.doctor.findings import numbers
+from launchpad.ops.doctor.listening import Listener, listeners, parsed, ports
+from launchpad.ops.doctor.machine import (
     Space,
     clock,
     disks,
@@ -28,10 +28,10 @@ from launchpad.services.doctor.machine import (
     output_of,
     versions,
 )
-from launchpad.services.doctor.units import UNITS, services, sweeps
-from launchpad.services.doctor.units import judged as judged_units
-from launchpad.services.doctor.units import parsed as parsed_units
-from launchpad.services.nginx.site import rendered
+from launchpad.ops.doctor.units import UNITS, services, sweeps
+from launchpad.ops.doctor.units import judged as judged_units
+from launchpad.ops.doctor.units import parsed as parsed_units
+from launchpad.ops.nginx.site import rendered
 from launchpad.settings import Settings, tables
 from support.platforms import START, World, launch, reaches, sign_in
 

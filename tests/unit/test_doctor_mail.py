@@ -6,7 +6,7 @@ import pytest
 
 from launchpad.errors import MailUnavailable
 from launchpad.mail.base import Step
-from launchpad.services.doctor.mail import delivery, failed, remedy
+from launchpad.ops.doctor.mail import delivery, failed, remedy
 from launchpad.settings import MailSettings
 
 RELAY = MailSettings(host="relay.institute.edu", port=25, security="none", from_address="lab@institute.edu")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from launchpad.services.doctor import Finding, Level
-from launchpad.services.doctor.tls import (
+from launchpad.ops.doctor import Finding, Level
+from launchpad.ops.doctor.tls import (
     Place,
     certificate,
     covers,

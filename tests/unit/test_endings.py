@@ -14,9 +14,9 @@ from launchpad.domain.causes import CauseKind
 from launchpad.domain.instances import Instance, State
 from launchpad.domain.users import User
 from launchpad.errors import Conflict
+from launchpad.platform import Platform
 from launchpad.services.audit import Actor
-from launchpad.services.instances import Wish
-from launchpad.services.platform import Platform
+from launchpad.services.instances import LaunchRequest
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 
 BROKEN = """\
@@ -89,7 +89,7 @@ async def test_the_kept_log_holds_no_secret_of_ours(world: World, platform: Plat
     world.runtime.deaf = True
     instance = await launch(platform, alice)
     await until(lambda: world.runtime.find(instance.id))
-    token = platform.carrier._launcher.token(instance.id)
+    token = platform.runner._launcher.token(instance.id)
     key = platform.state.key("codes").hex()
     world.runtime.printed[instance.id] = f"\x1b[1mhttp://x/lab?token={token}\x1b[0m\n{key}\nthe rest\n"
     assert token not in await platform.instance_logs.of(instance), "nor while it lives"
@@ -184,7 +184,7 @@ async def test_lack_of_memory_is_counted_told_at_once_and_kept_at_the_end(
     world: World, platform: Platform, alice: User
 ) -> None:
     instance = await running(world, platform, alice)
-    changes = platform.carrier.changes
+    changes = platform.runner.changes
     told: list[str] = []
     tell = changes.tell
 
@@ -250,7 +250,7 @@ async def test_a_server_that_fails_again_and_again_is_noticed_before_its_time_is
 async def test_safe_mode_passes_over_what_the_user_has_installed_and_set(
     world: World, platform: Platform, alice: User
 ) -> None:
-    instance = await platform.instances.launch(alice, Wish("jupyterlab", safe_mode=True), ACTOR, world.clock())
+    instance = await platform.instances.launch(alice, LaunchRequest("jupyterlab", safe_mode=True), ACTOR, world.clock())
     await reaches(platform, instance.id, State.RUNNING)
     assert (await platform.instances.get(instance.id, alice)).safe_mode
     spec = world.runtime._running[instance.id].spec
@@ -263,12 +263,12 @@ async def test_safe_mode_passes_over_what_the_user_has_installed_and_set(
         assert spec.env_vars[name] == value
     assert spec.env_vars["JUPYTER_CONFIG_DIR"].startswith("/tmp/")
     assert spec.env_vars["JUPYTER_TOKEN"], "its own variables are there, too"
-    again = await platform.instances.launch(alice, Wish("jupyterlab"), ACTOR, world.clock())
+    again = await platform.instances.launch(alice, LaunchRequest("jupyterlab"), ACTOR, world.clock())
     assert again.id == instance.id
     rstudio = await running(world, platform, alice, "rstudio")
     assert not world.runtime._running[rstudio.id].spec.safe_mode
     with pytest.raises(Conflict, match="not in safe mode"):
-        await platform.instances.launch(alice, Wish("rstudio", safe_mode=True), ACTOR, world.clock())
+        await platform.instances.launch(alice, LaunchRequest("rstudio", safe_mode=True), ACTOR, world.clock())
 
 
 async def test_each_environment_says_what_safe_mode_changes_besides(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ async def test_each_environment_says_what_safe_mode_changes_besides(tmp_path: Pa
     world = World(tmp_path, {"environments": [table]})
     platform = await world.open()
     alice, _ = await sign_in(platform, world.letters, "alice@a.org")
-    instance = await platform.instances.launch(alice, Wish("own", safe_mode=True), ACTOR, world.clock())
+    instance = await platform.instances.launch(alice, LaunchRequest("own", safe_mode=True), ACTOR, world.clock())
     await reaches(platform, instance.id, State.RUNNING)
     spec = world.runtime._running[instance.id].spec
     assert list(spec.command) == ["serve", "--no-extensions"]

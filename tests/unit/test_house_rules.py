@@ -175,10 +175,10 @@ def test_a_module_can_be_read_in_one_sitting(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(("domain/", "services/", "store/"))])
 def test_time_is_passed_in(name: str) -> None:
-    """Only the carrier has a clock, which is handed to it: the end of what it carries out has to be recorded."""
+    """Only the runner has a clock, which is handed to it: the end of what it carries out has to be recorded."""
     for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("datetime.now", "datetime.utcnow", "time.time"):
-            assert name == "services/carrier.py", f"{name}:{node.lineno}"
+            assert name == "services/runner.py", f"{name}:{node.lineno}"
 
 
 def test_imports_point_one_way() -> None:

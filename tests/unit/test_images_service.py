@@ -9,8 +9,9 @@ import pytest
 
 from launchpad.domain.environments import Environment
 from launchpad.errors import EngineRefused, ImageMissing, InvalidInput, SettingsError
+from launchpad.ops import certificates
+from launchpad.ops.certificates import site_certificates
 from launchpad.runtime.fake import FakeRuntime
-from launchpad.services import certificates
 from launchpad.services.catalogue import environment_of
 from launchpad.services.images import ImageService
 from launchpad.services.recipes import LABEL_HASH, LABEL_RECIPE, LABEL_STAND_IN, needed, read_recipes, shipped_folder
@@ -38,7 +39,7 @@ def environment(image: str = "wanted:1", build: str | None = "top") -> Environme
 
 
 def service(folder: Path, runtime: FakeRuntime) -> ImageService:
-    return ImageService(runtime, ImageSettings(recipes=folder))
+    return ImageService(runtime, ImageSettings(recipes=folder), site_certificates)
 
 
 async def test_built_once_and_reused(folder: Path) -> None:
@@ -46,7 +47,7 @@ async def test_built_once_and_reused(folder: Path) -> None:
     runtime = FakeRuntime("d")
     built = read_recipes(folder, [])
     runtime.missing_images |= {recipe.tag for recipe in built.values()}
-    images = ImageService(runtime, ImageSettings(recipes=folder))
+    images = ImageService(runtime, ImageSettings(recipes=folder), site_certificates)
     site = certificates.site_certificates(())
     built = read_recipes(folder, site)
     runtime.missing_images |= {recipe.tag for recipe in built.values()}

@@ -17,9 +17,9 @@ from launchpad.domain.limits import Quota
 from launchpad.domain.original import OriginalUser, Person, people_of
 from launchpad.domain.users import Role
 from launchpad.errors import InvalidInput
-from launchpad.services.importing import Account, Standing, parse_assignments, without_gaps
-from launchpad.services.importing_files import Brought, FileImport
-from launchpad.services.platform import Platform
+from launchpad.ops.importing import Account, Standing, parse_assignments, without_gaps
+from launchpad.ops.importing_files import Brought, FileImport
+from launchpad.platform import Platform
 from launchpad.services.users import UserChange
 from launchpad.storage.base import HomeUse
 from launchpad.storage.plain import PlainHomes

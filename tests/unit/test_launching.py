@@ -25,8 +25,8 @@ from launchpad.errors import (
     NotFound,
     QuotaExceeded,
 )
+from launchpad.platform import Platform
 from launchpad.runtime.fake import GB
-from launchpad.services.platform import Platform
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 
@@ -248,7 +248,7 @@ async def queue(tmp_path: Path, places: int, waiting: int) -> tuple[World, Platf
     for user in users:
         world.clock.now += timedelta(seconds=1)
         found.append(await launch(platform, user))
-    await platform.carrier.wait()
+    await platform.runner.wait()
     return world, platform, users, found
 
 
@@ -326,7 +326,7 @@ async def test_sixty_users_for_twenty_places_exactly_twenty_run_and_the_rest_wai
     users = await people(world, platforms[0], 60)
     await asyncio.gather(*(launch(platforms[n % processes], user) for n, user in enumerate(users)))
     for platform in platforms:
-        await platform.carrier.wait()
+        await platform.runner.wait()
     for platform in platforms:
         await platform.sweep.sweep(world.clock())
     states = dict(world.rows("SELECT state, count(*) FROM instances GROUP BY state"))
@@ -368,7 +368,7 @@ async def test_an_image_that_vanishes_after_it_was_seen_fails_the_launch_and_giv
     world.runtime.missing_images.add(platform.catalogue["jupyterlab"].image)
     failed = await reaches(platform, (await launch(platform, alice)).id, State.FAILED)
     assert "is not on this server" in str(failed.reason)
-    assert (await platform.offers.use()).promised.instances == 0
+    assert (await platform.offers.use()).reserved.instances == 0
 
 
 async def test_an_engine_that_is_away_is_said_so_and_nothing_is_recorded(
@@ -418,7 +418,7 @@ async def test_a_home_that_cannot_be_used_fails_the_launch_with_the_reason_and_i
     if kind == "foreign":
         assert home.stat().st_uid == 4242
     assert world.folder.stat().st_uid == 0
-    assert (await platform.offers.use()).promised.instances == 0
+    assert (await platform.offers.use()).reserved.instances == 0
 
 
 async def test_an_application_that_never_answers_fails_in_time_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -510,7 +510,7 @@ async def test_a_launch_can_be_stopped_at_each_step(world: World, platform: Plat
     stopped = await reaches(platform, instance.id, State.STOPPED)
     assert stopped.reason == "stopped by you"
     world.runtime.release()
-    await platform.carrier.wait()
+    await platform.runner.wait()
     assert await world.runtime.list_containers() == []
 
 
@@ -527,7 +527,7 @@ async def test_a_launch_that_another_process_stops_leaves_no_container(
     await reaches(platform, instance.id, State.STOPPED)
     await other.instances.forget(instance.id, alice)
     world.runtime.release()
-    await platform.carrier.wait()
+    await platform.runner.wait()
     assert await world.runtime.list_containers() == []
 
 
@@ -543,12 +543,12 @@ async def test_an_engine_that_refuses_a_stop_is_asked_again_by_the_sweep(
     instance = await launched(platform, alice)
     world.runtime.refusing.add("stop")
     await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
-    await platform.carrier.wait()
+    await platform.runner.wait()
     assert (await platform.instances.get_any(instance.id)).state is State.STOPPING
     world.runtime.refusing.clear()
     other = await world.open()  # the timer's sweep is a process of its own
     await other.sweep.sweep(world.clock())
-    await other.carrier.wait()
+    await other.runner.wait()
     assert (await platform.instances.get_any(instance.id)).state is State.STOPPED
     assert await world.runtime.list_containers() == []
 
@@ -667,5 +667,5 @@ async def test_nothing_is_decided_while_the_engine_is_away(world: World, platfor
     outcomes = await platform.sweep.sweep(world.clock())
     assert [outcome.action for outcome in outcomes] == ["engine unavailable"]
     with pytest.raises(LaunchpadError):
-        await platform.carrier.reconcile_all()
+        await platform.runner.reconcile_all()
     assert (await platform.instances.get_any(instance.id)).state is State.RUNNING

@@ -14,10 +14,10 @@ from launchpad.domain.instances import State
 from launchpad.domain.mail import FailureKind
 from launchpad.domain.users import UserStatus
 from launchpad.errors import InvalidInput, MailUnavailable, NotFound, StoreUnavailable, WrongCode
+from launchpad.platform import Platform
 from launchpad.services.bounces import BounceService
 from launchpad.services.logins import Client
 from launchpad.services.mailing import MailQueue
-from launchpad.services.platform import Platform
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 from support.reports import ORDINARY, READ_RECEIPT, report
@@ -228,7 +228,7 @@ async def test_reports_are_looked_for_every_few_minutes_whoever_sweeps(world: Wo
 async def test_a_mailbox_that_is_down_stops_no_sweep_and_is_told(world: World, platform: Platform) -> None:
     alice, _ = await sign_in(platform, world.letters, ALICE)
     instance = await launch(platform, alice)
-    await platform.carrier.wait()
+    await platform.runner.wait()
     world.mailbox.is_down = True
     world.clock.now += timedelta(days=1)
     outcomes = await platform.sweep.sweep(world.clock())

@@ -13,9 +13,9 @@ import pytest
 from launchpad.domain.signin import Login
 from launchpad.domain.users import User, UserStatus
 from launchpad.errors import Conflict, InvalidInput, LaunchpadError, NotFound, TooManyRequests, WrongCode
+from launchpad.platform import Platform
 from launchpad.services.audit import Actor
 from launchpad.services.logins import Client
-from launchpad.services.platform import Platform
 from launchpad.services.users import UserChange
 from launchpad.settings import tables
 from launchpad.wiring import build_platform

@@ -14,9 +14,9 @@ import pytest
 from launchpad.domain.instances import Instance, State
 from launchpad.domain.users import User
 from launchpad.errors import Conflict, WrongCode
+from launchpad.platform import Platform
 from launchpad.runtime.base import ContainerSpec
 from launchpad.services.logins import Client
-from launchpad.services.platform import Platform
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
 STEPS = (
@@ -97,7 +97,7 @@ async def test_a_launch_that_dies_before_anything_was_done_is_finished_too(
     instance = await launch(platform, alice)
     await world.crash(platform)
     restarted = await world.open()
-    await restarted.carrier.reconcile_all()
+    await restarted.runner.reconcile_all()
     await reaches(restarted, instance.id, State.RUNNING)
     await one_container(world, instance.id)
 
@@ -111,10 +111,10 @@ async def test_a_launch_that_cannot_be_finished_fails_and_a_retry_works(
     await world.runtime.kill(instance.id)
     world.runtime.missing_images.add(platform.catalogue["jupyterlab"].image)
     restarted = await world.open()
-    await restarted.carrier.reconcile_all()
+    await restarted.runner.reconcile_all()
     failed = await reaches(restarted, instance.id, State.FAILED)
     assert "not on this server" in str(failed.reason)
-    await restarted.carrier.wait()
+    await restarted.runner.wait()
     assert await world.runtime.list_containers() == []
     world.runtime.missing_images.clear()
     again = await launched(restarted, alice)
@@ -130,7 +130,7 @@ async def test_a_stop_whose_process_dies_at_any_step_is_finished_by_the_next_one
     await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
     await crash_at(world, platform, step)
     restarted = await world.open()
-    outcomes = await restarted.carrier.reconcile_all()
+    outcomes = await restarted.runner.reconcile_all()
     assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "stop taken over")]
     stopped = await reaches(restarted, instance.id, State.STOPPED)
     assert stopped.reason == "stopped by you"
@@ -149,7 +149,7 @@ async def test_what_another_living_process_carries_out_is_left_to_it(
     await asyncio.wait_for(world.runtime.reached["before start"].wait(), 10)
     other = await world.open()
     assert await other.sweep.sweep(world.clock()) == []
-    assert await platform.carrier.reconcile_all() == [], "nor does it get in its own way"
+    assert await platform.runner.reconcile_all() == [], "nor does it get in its own way"
     world.runtime.release()
     await reaches(platform, starting.id, State.RUNNING)
     await reaches(platform, running.id, State.STOPPED)
@@ -168,7 +168,7 @@ async def test_a_process_that_closes_in_good_order_hands_over_at_once(
     carriers = world.folder / "state" / "run" / "carriers"
     assert list(carriers.iterdir()) == [], "a sweep every minute must not leave a file every minute"
     restarted = await world.open()
-    await restarted.carrier.reconcile_all()
+    await restarted.runner.reconcile_all()
     await reaches(restarted, instance.id, State.RUNNING)
 
 
@@ -185,7 +185,7 @@ async def main():
     world.runtime.hold("before start")
     instance = await launch(platform, alice)
     await world.runtime.reached["before start"].wait()
-    print(instance.id, platform.carrier.id, flush=True)
+    print(instance.id, platform.runner.id, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -209,11 +209,11 @@ async def test_the_kernel_tells_that_a_process_was_killed(tmp_path: Path) -> Non
     instance_id, carrier_id = (await asyncio.wait_for(child.stdout.readline(), 30)).decode().split()
     world = World(folder)
     platform = await world.open()
-    assert await platform.carrier.reconcile_all() == [], "it is alive"
+    assert await platform.runner.reconcile_all() == [], "it is alive"
     child.send_signal(signal.SIGKILL)
     await child.wait()
     assert (folder / "state" / "run" / "carriers" / carrier_id).exists()
-    outcomes = await platform.carrier.reconcile_all()
+    outcomes = await platform.runner.reconcile_all()
     assert [(one.instance_id, one.action) for one in outcomes] == [(instance_id, "start taken over")]
     await reaches(platform, instance_id, State.RUNNING)
     await one_container(world, instance_id)
@@ -252,7 +252,7 @@ async def test_an_instance_that_began_to_run_after_the_engine_was_asked_is_not_t
     instance = await launched(platform, alice)
     assert listed == []
     row = await other.instances.get_any(instance.id)
-    assert await other.carrier._reconcile(row, None) is None
+    assert await other.runner._reconcile(row, None) is None
     assert (await platform.instances.get_any(instance.id)).state is State.RUNNING
     await one_container(world, instance.id)
 
@@ -287,10 +287,10 @@ async def test_what_was_extended_since_it_was_looked_at_does_not_expire(
     await platform.instances.extend(looked_at.id, alice, 1, ACTOR, world.clock())
     world.clock.now += timedelta(minutes=2)
     due = (looked_at, State.EXPIRED, "expired", world.clock())
-    assert await platform.carrier.end(*due, only_expired=True) is False
+    assert await platform.runner.end(*due, only_expired=True) is False
     assert (await platform.instances.get_any(looked_at.id)).state is State.RUNNING
     world.clock.now += timedelta(days=1)
-    assert await platform.carrier.end(*due[:3], world.clock(), only_expired=True) is True
+    assert await platform.runner.end(*due[:3], world.clock(), only_expired=True) is True
     await reaches(platform, looked_at.id, State.EXPIRED)
 
 
@@ -329,7 +329,7 @@ async def test_one_that_fails_does_not_stop_the_rest(world: World, platform: Pla
     await platform.sweep.sweep(world.clock())
     for instance in found[1:]:
         await reaches(platform, instance.id, State.EXPIRED)
-    await platform.carrier.wait()
+    await platform.runner.wait()
     assert (await platform.instances.get_any(found[0].id)).state is State.STOPPING
     world.runtime.refusing.clear()
     await platform.sweep.sweep(world.clock())

@@ -11,7 +11,7 @@ import pytest
 
 from launchpad import __version__
 from launchpad.errors import Conflict
-from launchpad.services import releases
+from launchpad.ops import releases
 from launchpad.settings import Settings, tables
 from launchpad.store.database import Database
 

@@ -10,7 +10,7 @@ import pytest
 
 from launchpad.errors import SettingsError
 from launchpad.settings import Settings, load_settings, tables
-from launchpad.settings_images import server_zone
+from launchpad.settings.images import server_zone
 from launchpad.wiring import build_platform
 
 GB = 1024**3

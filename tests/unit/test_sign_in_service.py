@@ -15,8 +15,8 @@ import pytest
 from launchpad.domain.signin import ChallengeState
 from launchpad.domain.users import Role, UserStatus
 from launchpad.errors import InvalidInput, LaunchpadError, NotFound, TooManyRequests, WrongCode
+from launchpad.platform import Platform
 from launchpad.services.logins import Client, SignedIn
-from launchpad.services.platform import Platform
 from launchpad.services.registration import add_user, on_disk
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, sign_in
@@ -648,7 +648,7 @@ async def test_two_people_with_one_local_part_get_two_usernames_uids_and_homes(
     assert one.uid != two.uid
     for user in (one, two):
         await launch(platform, user)
-    await platform.carrier.wait()
+    await platform.runner.wait()
     for user in (one, two):
         found = (world.homes_root / user.username).stat()
         assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (user.uid, user.uid, 0o700)

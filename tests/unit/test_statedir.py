@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from launchpad.errors import StoreUnavailable
-from launchpad.store.statedir import CarrierMark, StateDir
+from launchpad.store.statedir import OwnerLease, StateDir
 
 HOLDS_A_MARK = """
 import sys
 from pathlib import Path
-from launchpad.store.statedir import CarrierMark, StateDir
-mark = CarrierMark(StateDir(Path(sys.argv[1])))
+from launchpad.store.statedir import OwnerLease, StateDir
+mark = OwnerLease(StateDir(Path(sys.argv[1])))
 print(mark.id, flush=True)
 sys.stdin.read()
 """
@@ -105,7 +105,7 @@ def test_a_path_that_cannot_be_a_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_a_process_knows_itself_alive_and_nobody_dead(state: StateDir) -> None:
-    mark = CarrierMark(state)
+    mark = OwnerLease(state)
     assert mark.is_alive(mark.id)
     assert not mark.is_alive(None)
     assert not mark.is_alive("0" * 16)
@@ -117,7 +117,7 @@ def test_another_process_is_alive_until_it_is_killed(
     state: StateDir, other_process: tuple[subprocess.Popen[str], str]
 ) -> None:
     """However it dies, there is no lease to wait for, and what it leaves behind is tidied up."""
-    mark = CarrierMark(state)
+    mark = OwnerLease(state)
     process, id_of_other = other_process
     assert mark.is_alive(id_of_other)
     assert mark.is_alive(id_of_other), "looking does not end it"
@@ -141,7 +141,7 @@ def test_programs_that_a_process_starts_do_not_keep_it_alive(state: StateDir) ->
     )
     assert process.stdout is not None
     id_of_other = process.stdout.readline().strip()
-    mark = CarrierMark(state)
+    mark = OwnerLease(state)
     try:
         assert mark.is_alive(id_of_other)
         process.kill()

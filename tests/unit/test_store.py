@@ -489,14 +489,14 @@ async def test_everyones_promise_leaves_out_the_queue_a_users_own_does_not(datab
             await add_instance(database, owner, clock(), state)
     each = instance_of(alice, clock()).limits
     async with database.reading() as db:
-        assert await instances.promised(db) == Use(6 * each.memory_bytes, 6 * each.cpus, 6)
-        assert await instances.promised(db, alice.id) == Use(4 * each.memory_bytes, 4 * each.cpus, 4)
+        assert await instances.reserved(db) == Use(6 * each.memory_bytes, 6 * each.cpus, 6)
+        assert await instances.reserved(db, alice.id) == Use(4 * each.memory_bytes, 4 * each.cpus, 4)
         assert await instances.count_by_state(db) == dict.fromkeys(State, 2)
 
 
 async def test_nothing_is_promised_at_first(database: Database) -> None:
     async with database.reading() as db:
-        assert await instances.promised(db) == Use(0, 0.0, 0)
+        assert await instances.reserved(db) == Use(0, 0.0, 0)
 
 
 async def test_own_instances_come_newest_first_and_page_by_page(database: Database, clock: Clock) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from launchpad.domain.instances import State
-from launchpad.services.platform import Platform
+from launchpad.platform import Platform
 from launchpad.web.app import create_app
 from support.platforms import START, World, reaches
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from launchpad.domain.naming import new_id
-from launchpad.services.nginx import (
+from launchpad.ops.nginx import (
     has_ipv6_loopback,
     render,
     stapling_for,

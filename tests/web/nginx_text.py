@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from launchpad.services.nginx import Form
+from launchpad.ops.nginx import Form
 from web.nginx_stub import free_port, nginx_binary
 
 # What Debian's nginx.conf says around sites-enabled, and a site that was there before.

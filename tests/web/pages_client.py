@@ -17,8 +17,8 @@ import httpx
 from launchpad.domain.instances import Instance, State
 from launchpad.errors import MailUnavailable
 from launchpad.mail.messages import code_of
+from launchpad.platform import Platform
 from launchpad.runtime.fake import FakeRuntime
-from launchpad.services.platform import Platform
 from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
 from launchpad.web.app import create_app
@@ -215,7 +215,7 @@ class Person:
         """Launches one and waits until it runs."""
         page = await self.launch(environment)
         assert page.status == 200, page.words
-        await self.portal.platform.carrier.wait()
+        await self.portal.platform.runner.wait()
         instance = (await self.instances())[0]
         assert instance.state is State.RUNNING, instance.reason
         return instance

@@ -74,7 +74,7 @@ async def test_dialogs_open_and_close_without_scripts(portal: Portal, ada: Perso
     await card.get_by_role("button", name="Stop", exact=True).click()
     await dialog.get_by_role("button", name="Stop", exact=True).click()
     await expect(page.get_by_text("JupyterLab is stopping")).to_be_visible()
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     assert not (await portal.platform.instances.get_any(instance.id)).is_live
     await page.context.close()
 
@@ -246,7 +246,7 @@ async def test_a_server_that_does_not_respond_is_said_until_it_does(
 async def test_launch_again_launches_in_place(portal: Portal, ada: Person, browser: Browser) -> None:
     instance = await ada.running()
     await portal.platform.instances.stop_any(instance.id, CLI, portal.platform.now())
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     page = await page_of(browser, ada)
     await page.locator(f"#instance-{instance.id}").get_by_role("button", name="Launch again").click()
     await expect(page.locator("article.instance").get_by_text("Running", exact=True)).to_be_visible()

@@ -16,9 +16,9 @@ from launchpad.domain.instances import Instance, State
 from launchpad.domain.signin import Login
 from launchpad.domain.users import User, UserStatus
 from launchpad.errors import StoreUnavailable
+from launchpad.platform import Platform
 from launchpad.services.gate import COOKIES_TRIED_MAX
 from launchpad.services.logins import Client
-from launchpad.services.platform import Platform
 from launchpad.services.users import UserChange
 from launchpad.settings import tables
 from launchpad.web.app import create_app

@@ -98,7 +98,7 @@ async def test_the_form_of_safe_mode_launches_the_same_size_in_safe_mode(portal:
     before = await alice.get(f"/instances/{failing}")
     answer = await alice.http.post(path, data=form, headers={"Origin": "http://localhost:8080"})
     assert answer.status_code == 303
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     (instance,) = await alice.get("/instances")
     assert (instance["state"], instance["safe_mode"], instance["safe_mode_helps"]) == ("running", True, False)
     assert instance["limits"] == before["limits"]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from launchpad.domain.mail import FailureKind
-from launchpad.services.platform import Platform
+from launchpad.platform import Platform
 from support.platforms import START
 from web.api_client import Portal as ApiPortal
 from web.api_client import Visitor, open_api, problem

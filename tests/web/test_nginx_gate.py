@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from launchpad.services.nginx.headers import CLEARED_TOWARDS_INSTANCES
+from launchpad.ops.nginx.headers import CLEARED_TOWARDS_INSTANCES
 from web.nginx_stub import PAGE, Answer, Exchange, Headers, Stage, connect, read_head
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launchpad.services.nginx import Form, has_ipv6_loopback, render, stapling_for, wants_http2_directive, worker_user
+from launchpad.ops.nginx import Form, has_ipv6_loopback, render, stapling_for, wants_http2_directive, worker_user
 from launchpad.settings import tables
 from support.certificates import Authority, written
 from web.nginx_text import check, listens
@@ -37,7 +37,7 @@ OUTER: dict[str, dict[str, Any]] = {
 
 
 def fits(urls: str, outer: str) -> bool:
-    """What the settings refuse (tests/unit/test_settings_front.py) is no mode."""
+    """What the settings refuse (tests/unit/test_settings.front.py) is no mode."""
     one_origin, two_ports = urls.startswith("one origin"), urls.startswith("two ports")
     if outer.startswith("TLS ends") and "https" not in urls:
         return False

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from launchpad.services.nginx import worker_user
+from launchpad.ops.nginx import worker_user
 from support.certificates import certificate
 from web.nginx_stub import (
     LAB,

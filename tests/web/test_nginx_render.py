@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from launchpad.errors import SettingsError
-from launchpad.services.nginx import Form, has_ipv6_loopback, render, worker_user
+from launchpad.ops.nginx import Form, has_ipv6_loopback, render, worker_user
 from launchpad.settings import tables
 from support.certificates import certificate
 from web.nginx_text import check, listens

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from launchpad.services.nginx import Stapling, stapling_for
+from launchpad.ops.nginx import Stapling, stapling_for
 from support.certificates import Authority, certificate, written
 from web.nginx_stub import LAB, RUN, Exchange, Stage, Stub, free_port, stage, until
 

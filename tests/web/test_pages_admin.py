@@ -134,7 +134,7 @@ async def test_suspending_signs_out_at_once_and_stops_what_runs(portal: Portal, 
         assert what in ends
     suspended = await admin.send(page.form(f"{path}/suspend"))
     assert "ada@example.org suspended" in suspended.words
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     assert (await ada.get("/dashboard")).path.startswith("/sign-in")
     assert not (await portal.platform.instances.get_any(instance.id)).is_live
     assert "Suspended" in (await admin.get("/admin/users")).words
@@ -162,7 +162,7 @@ async def test_ended_instances_are_listed_by_their_end_behind_the_active_ones(
     made = [await person.running() for person in people]
     for one in (made[1], made[2], made[0]):
         await portal.platform.instances.stop_any(one.id, CLI, portal.platform.now())
-        await portal.platform.carrier.wait()
+        await portal.platform.runner.wait()
     names = {one.id: person.address for one, person in zip(made, people, strict=True)}
 
     async def listed(path: str) -> list[str]:
@@ -208,7 +208,7 @@ async def test_everyones_instances_can_be_found_extended_and_stopped(portal: Por
     assert "JupyterLab of ada@example.org extended until" in extended.words
     assert "bob@example.org" not in extended.words
     await admin.send(extended.form(f"/admin/instances/{instance.id}/stop?q=ada"))
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     assert "stopped by an administrator" in (await ada.get("/dashboard")).text_of("ended").lower()
     assert (await bob.instances())[0].id == other.id
     assert "ada@example.org" not in (await admin.get("/admin/instances")).words

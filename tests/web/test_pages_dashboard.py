@@ -45,7 +45,7 @@ async def test_a_launch_shows_its_stages_and_then_the_way_in(portal: Portal) -> 
     assert "JupyterLab is starting" in waiting.words
     assert 'http-equiv="refresh"' in waiting.response.text
     portal.runtime.release_starts()
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     page = await person.get("/dashboard")
     assert page.by_id(f"open-{instance.id}").attributes["href"] == f"/instances/{instance.id}/open"
     assert "Running" in page.text_of("instances")
@@ -162,7 +162,7 @@ async def test_stop_extend_and_forget_work_as_plain_forms(portal: Portal) -> Non
     assert (await person.instances())[0].expires_at > instance.expires_at
     stopped = await person.send(extended.form(f"/instances/{instance.id}/stop"))
     assert "JupyterLab is stopping" in stopped.words
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     page = await person.get("/dashboard")
     assert "Stopped by you" in page.text_of("ended")
     forgotten = await person.send(page.form(f"/instances/{instance.id}/forget"))
@@ -184,8 +184,8 @@ async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: P
     person = await portal.signed_in("ada@example.org")
     instance = await person.running()
     await portal.runtime.kill(instance.id, out_of_memory=True)
-    await portal.platform.carrier.reconcile_one(instance.id)
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.reconcile_one(instance.id)
+    await portal.platform.runner.wait()
     assert (await person.instances(with_ended=True))[0].state is State.FAILED
     page = await person.get(f"/instances/{instance.id}/open")
     assert "stopped unexpectedly" in page.words
@@ -197,10 +197,10 @@ async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: P
 async def stopped(portal: Portal, person: Person, environment: str = "jupyterlab", **size: str) -> Instance:
     """One that the person launched, with these choices, and stopped."""
     await person.launch(environment, **size)
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     instance = (await person.instances())[0]
     await person.send((await person.get("/dashboard")).form(f"/instances/{instance.id}/stop"))
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     return instance
 
 
@@ -215,7 +215,7 @@ async def test_launch_again_launches_with_the_same_choices_and_leads_to_where_on
     assert waiting.path == f"/instances/{new.id}/open?next=%2Flab%2Ftree%2Fa.ipynb"
     assert "JupyterLab is starting" in waiting.words
     portal.runtime.release_starts()
-    await portal.platform.carrier.wait()
+    await portal.platform.runner.wait()
     again = await person.send(page.form(f"/instances/{instance.id}/launch-again"))
     assert [one.id for one in await person.instances()] == [new.id], "the one that runs is opened"
     assert str(again.response.url).startswith(INSTANCES_URL)
@@ -245,7 +245,7 @@ async def test_what_ended_last_comes_first(portal: Portal) -> None:
     first, second = await person.running("jupyterlab"), await person.running("rstudio")
     for one in (second, first):
         await person.send((await person.get("/dashboard")).form(f"/instances/{one.id}/stop"))
-        await portal.platform.carrier.wait()
+        await portal.platform.runner.wait()
     page = await person.get("/dashboard")
     rows = [str(one.attributes.get("id")) for one in page.elements if one.tag == "li"]
     assert [row for row in rows if row.startswith("instance-")] == [f"instance-{first.id}", f"instance-{second.id}"]

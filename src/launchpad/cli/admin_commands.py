@@ -11,9 +11,9 @@ from ..domain.audit_words import details_in_words, instance_in_words
 from ..domain.ends import notices_of, reason_for_others
 from ..domain.sizes import describe_bytes
 from ..domain.users import Role, User, UserStatus
+from ..platform import Platform
 from ..services.audit import CLI
 from ..services.logins import Client
-from ..services.platform import Platform
 from ..services.users import UserChange
 from ..web.admin_schemas import LimitsBody, LimitsView
 from .context import ConfigOption, JsonOption, with_platform
@@ -61,7 +61,7 @@ def _change(config: Any, email: str, change: UserChange) -> None:
     async def work(platform: Platform) -> User:
         user = await platform.users.by_email(email)
         changed = await platform.users.change(user.id, change, CLI, platform.now())
-        await platform.carrier.wait()
+        await platform.runner.wait()
         return changed
 
     user = with_platform(config, work)
@@ -169,7 +169,7 @@ def stop_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
 
     async def work(platform: Platform) -> str:
         await platform.instances.stop_any(instance_id, CLI, platform.now())
-        await platform.carrier.wait()
+        await platform.runner.wait()
         instance = await platform.instances.get_any(instance_id)
         return f"{instance.state}: {reason_for_others(instance.reason, instance.ended_by)}"
 

@@ -13,15 +13,15 @@ from typing import Annotated
 import typer
 
 from ..errors import BackupUnusable, Conflict, LaunchpadError, StoreUnavailable
+from ..ops import backups
+from ..ops.backups import Backup
+from ..ops.drill import IDENTITY, DrillReport, own_identity, rehearse
 from ..parts import engine_of
-from ..services import backups
+from ..platform import Platform
 from ..services.audit import CLI
-from ..services.backups import Backup
-from ..services.drill import IDENTITY, DrillReport, own_identity, rehearse
-from ..services.platform import Platform
 from ..services.registration import leave_uids_out
 from ..settings import Settings
-from ..settings_file import config_path
+from ..settings.file import config_path
 from ..store.statedir import HelperState, StateDir, living_carriers
 from ..wiring import build_platform
 from . import units
@@ -183,12 +183,12 @@ async def _containers(platform: Platform) -> list[str]:
     """Brings instances and containers together; what the backup does not know is ended, since nobody could reach it."""
     said = []
     try:
-        for outcome in await platform.carrier.reconcile_all():
+        for outcome in await platform.runner.reconcile_all():
             said.append(f"Instance {outcome.instance_id}: {outcome.action} ({outcome.reason}).")
         said += [
-            f"Instance {one}: ended, because it is not in the backup." for one in await platform.carrier.end_unknown()
+            f"Instance {one}: ended, because it is not in the backup." for one in await platform.runner.end_unknown()
         ]
-        await platform.carrier.wait()
+        await platform.runner.wait()
     except LaunchpadError as error:
         said.append(f"Containers were not checked: {error.detail} The next sweep will do it.")
     return said

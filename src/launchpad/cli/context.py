@@ -16,6 +16,7 @@ import typer
 
 from ..domain.environments import Environment
 from ..errors import LaunchpadError, SettingsError, StoreUnavailable
+from ..ops.certificates import site_certificates
 from ..parts import runtime_of
 from ..services.catalogue import catalogue_of
 from ..services.images import ImageService
@@ -23,7 +24,7 @@ from ..settings import Settings, load_settings
 from .output import configure_logging, fail
 
 if TYPE_CHECKING:
-    from ..services.platform import Platform
+    from ..platform import Platform
 
 T = TypeVar("T")
 
@@ -125,7 +126,9 @@ def with_images(config: Path | None, work: Callable[[ImageService, list[Environm
     async def run() -> T:
         runtime = runtime_of(settings, deployment_id="")
         try:
-            return await work(ImageService(runtime, settings.images), list(catalogue_of(settings).values()))
+            return await work(
+                ImageService(runtime, settings.images, site_certificates), list(catalogue_of(settings).values())
+            )
         finally:
             await runtime.aclose()
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ..services.doctor import Finding, Level
-from ..services.platform import Platform
-from ..settings_file import config_path
+from ..ops.doctor import Finding, Level
+from ..platform import Platform
+from ..settings.file import config_path
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json
 

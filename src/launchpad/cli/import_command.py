@@ -17,9 +17,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from ..domain.original import Person, people_of
 from ..domain.sizes import describe_bytes
 from ..errors import Forbidden, LaunchpadError
-from ..services.importing import Account, Standing, parse_assignments, without_gaps
-from ..services.importing_files import Brought, FileImport
-from ..services.platform import Platform
+from ..ops.importing import Account, Standing, parse_assignments, without_gaps
+from ..ops.importing_files import Brought, FileImport
+from ..platform import Platform
 from ..settings import Settings
 from ..storage.choose import choose_driver
 from ..storage.moving import Carried

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from ..mail.bounces import REPORT_BYTES
+from ..platform import Platform
 from ..services.audit import CLI
-from ..services.platform import Platform
 from ..web.admin_schemas import MailFailureView
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_table

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import LaunchpadError
-from ..services.nginx.site import rendered
+from ..ops.nginx.site import rendered
 from .context import ConfigOption, settings_or_exit
 from .output import err, fail
 

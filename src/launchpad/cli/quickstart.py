@@ -24,9 +24,9 @@ from rich.markup import escape
 
 from ..domain.instances import State
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing, LaunchpadError, Unavailable
-from ..services.nginx.machine import has_ipv6_loopback
-from ..services.nginx.site import rendered, socket_path
-from ..services.platform import Platform
+from ..ops.nginx.machine import has_ipv6_loopback
+from ..ops.nginx.site import rendered, socket_path
+from ..platform import Platform
 from ..settings import Settings
 from ..wiring import build_platform
 from .children import Child, start_child
@@ -340,8 +340,8 @@ class Supervisor:
             if live:
                 say(f"Saving and stopping {len(live)} instance{'s' if len(live) > 1 else ''}")
             for instance in live:
-                await platform.carrier.end(instance, State.STOPPED, "the quick start was stopped", platform.now())
-            await platform.carrier.reconcile_all()  # takes over what the portal had begun
-            await asyncio.wait_for(platform.carrier.wait(), STOP_INSTANCES_SECONDS)
+                await platform.runner.end(instance, State.STOPPED, "the quick start was stopped", platform.now())
+            await platform.runner.reconcile_all()  # takes over what the portal had begun
+            await asyncio.wait_for(platform.runner.wait(), STOP_INSTANCES_SECONDS)
         except (LaunchpadError, TimeoutError) as error:
             warn(f"Not every instance could be stopped: {error or 'timed out'}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import LaunchpadError
-from ..services import releases
+from ..ops import releases
 from .context import ConfigOption, give_up_root, settings_or_exit
 from .output import configure_logging, err, fail, out
 

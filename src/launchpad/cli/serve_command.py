@@ -15,7 +15,7 @@ import typer
 import uvicorn
 
 from ..errors import LaunchpadError, SettingsError
-from ..services.nginx.site import socket_path
+from ..ops.nginx.site import socket_path
 from ..settings import Settings
 from ..systemd import inherited_socket, keep_watchdog, notify
 from ..wiring import build_platform

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..services.carrier import Outcome
-from ..services.platform import Platform
+from ..platform import Platform
+from ..services.runner import Outcome
 from .context import ConfigOption, JsonOption, with_platform
 from .output import show_table
 
@@ -13,7 +13,7 @@ def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     async def work(platform: Platform) -> list[Outcome]:
         outcomes = await platform.sweep.sweep(platform.now())
-        await platform.carrier.wait()
+        await platform.runner.wait()
         return outcomes
 
     outcomes = with_platform(config, work)

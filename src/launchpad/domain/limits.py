@@ -100,7 +100,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Use:
-    """What live instances are promised together."""
+    """What live instances have reserved together."""
 
     memory_bytes: int = 0
     cpus: float = 0.0
@@ -118,8 +118,8 @@ class Capacity:
     cpus: float
     instances: int
 
-    def has_room(self, promised: Use, limits: Limits) -> bool:
-        after = promised.plus(limits)
+    def has_room(self, reserved: Use, limits: Limits) -> bool:
+        after = reserved.plus(limits)
         return after.memory_bytes <= self.memory_bytes and after.cpus <= self.cpus and after.instances <= self.instances
 
 
@@ -127,7 +127,7 @@ def quota_problems(quota: Quota, default_instances: int, use: Use, limits: Limit
     """The fields of a launch that go over the user's quota, each with what would be left.
 
     Args:
-        use: what the user's live instances are promised already.
+        use: what the user's live instances have reserved already.
         default_instances: how many instances a user may have whose quota does not say.
     """
     after = use.plus(limits)

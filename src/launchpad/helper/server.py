@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from ..errors import HelperRefused, LaunchpadError, SettingsError
-from ..helperline import error_body
+from ..helper_client import error_body
 from .verbs import Verbs
 
 log = structlog.get_logger(__name__)

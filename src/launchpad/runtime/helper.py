@@ -9,7 +9,7 @@ from typing import Any
 
 from ..domain.instances import Address
 from ..errors import EngineRefused
-from ..helperline import HelperLine
+from ..helper_client import HelperClient
 from . import wire
 from .base import Caps, Container, ContainerSpec, HostFacts, ImageInfo, NetworkFacts, Progress, RuntimeEvent, Usage
 
@@ -23,7 +23,7 @@ class HelperRuntime:
     Images are not fetched or built this way: that is for the administrator, as root.
     """
 
-    def __init__(self, line: HelperLine) -> None:
+    def __init__(self, line: HelperClient) -> None:
         self._line = line
 
     async def host(self) -> HostFacts:

@@ -108,7 +108,7 @@ class GateService:
         catalogue: Mapping[str, Environment],
         cookie_name: str,
         own_cookie_names: frozenset[str],
-        let_in: Callable[[str, str, Address], None],
+        note_admitted: Callable[[str, str, Address], None],
         logins: LoginService,
     ) -> None:
         self._database = database
@@ -117,7 +117,7 @@ class GateService:
         self._catalogue = catalogue
         self.cookie_name = cookie_name
         self._own_cookie_names = own_cookie_names
-        self._let_in = let_in
+        self._note_admitted = note_admitted
         self._logins = logins
         self._loops = RedirectLoops()
         self._looking: dict[tuple[str, str], asyncio.Task[gate.GateRow | None]] = {}
@@ -181,7 +181,7 @@ class GateService:
         if row.instance_state != State.RUNNING or row.host is None or row.port is None or environment is None:
             return self._ended(request, row)
         self._loops.works(row.login_id, request.instance_id)
-        self._let_in(request.instance_id, row.login_id, Address(row.host, row.port))
+        self._note_admitted(request.instance_id, row.login_id, Address(row.host, row.port))
         if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
             self._logins.note_seen(row.login_id, None, now)
         values = self._launcher.placeholders(environment, request.instance_id, row.username, row.uid)
@@ -202,7 +202,7 @@ class GateService:
         somebodys = None
         for value in cookies[:COOKIES_TRIED_MAX]:
             row = await self._look_up(secret_digest(_secret_of(value)), instance_id)
-            if row is None or not way_is_open(row, self._settings, now):
+            if row is None or not grant_is_open(row, self._settings, now):
                 continue
             if row.login_user_id == row.owner_id:
                 return row
@@ -304,7 +304,7 @@ def _why_not_open(instance: Instance) -> str:
     return f"The instance ended{ended}{reason}. Launch a new one."
 
 
-def way_is_open(row: gate.GateRow | gate.WayIn, settings: Settings, now: datetime) -> bool:
+def grant_is_open(row: gate.GateRow | gate.ActiveGrant, settings: Settings, now: datetime) -> bool:
     """Whether the login that was let in still is one, and its user may be here."""
     if row.login_expires_at is None or row.login_last_seen_at is None:
         return False

@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,7 +18,6 @@ from ..domain.sizes import describe_bytes
 from ..errors import EngineRefused, ImageMissing, SettingsError
 from ..runtime.base import ImageInfo, Progress, Runtime
 from ..settings import ImageSettings
-from .certificates import site_certificates
 from .recipes import (
     LABEL_HASH,
     LABEL_RECIPE,
@@ -58,9 +57,18 @@ class ImageRow:
 
 
 class ImageService:
-    def __init__(self, runtime: Runtime, settings: ImageSettings) -> None:
+    """
+    Args:
+        certificates: reads the CA certificates of this site, which are part of every image that is built; it is given
+            those that the settings name.
+    """
+
+    def __init__(
+        self, runtime: Runtime, settings: ImageSettings, certificates: Callable[[Sequence[Path]], list[str]]
+    ) -> None:
         self._runtime = runtime
         self._folder = settings.recipes or shipped_folder()
+        self._certificates = certificates
         self._extra = settings.extra_ca_certificates
         self._known: dict[str, tuple[float, ResolvedImage]] = {}
 
@@ -113,7 +121,7 @@ class ImageService:
 
     async def _recipes(self) -> dict[str, Recipe]:
         """Raises SettingsError where the recipes or the extra CA certificates cannot be read."""
-        certificates = await asyncio.to_thread(site_certificates, self._extra)
+        certificates = await asyncio.to_thread(self._certificates, self._extra)
         return await asyncio.to_thread(read_recipes, self._folder, certificates)
 
     async def pull(self, references: Sequence[str]) -> AsyncIterator[Progress]:
@@ -141,7 +149,7 @@ class ImageService:
             EngineRefused: a step failed; the text has its last lines.
             SettingsError: the recipes or the extra CA certificates cannot be read.
         """
-        certificates = await asyncio.to_thread(site_certificates, self._extra)
+        certificates = await asyncio.to_thread(self._certificates, self._extra)
         recipes = await asyncio.to_thread(read_recipes, self._folder, certificates)
         for recipe in needed(recipes, names):
             if await self._runtime.image_exists(recipe.tag):

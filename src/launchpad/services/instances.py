@@ -1,6 +1,6 @@
 """What users and administrators do with instances: launch, look, stop, extend, forget.
 
-Here intents are committed; `carrier.py` carries them out. No transaction waits for the engine.
+Here intents are committed; `runner.py` carries them out. No transaction waits for the engine.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ..settings import Settings
 from ..store import audit, instance_logs, instances, users
 from ..store.database import Database
 from .audit import Actor
-from .carrier import Carrier
 from .endings import names
 from .offers import OfferService
+from .runner import InstanceRunner
 
 
 @dataclass(frozen=True)
-class Wish:
+class LaunchRequest:
     """What a launch asks for; what is left out takes the default."""
 
     environment: str
@@ -47,16 +47,16 @@ class InstanceService:
         database: Database,
         settings: Settings,
         offers: OfferService,
-        carrier: Carrier,
+        runner: InstanceRunner,
         catalogue: Mapping[str, Environment],
     ) -> None:
         self._database = database
         self._settings = settings
         self._offers = offers
-        self._carrier = carrier
+        self._runner = runner
         self._catalogue = catalogue
 
-    async def launch(self, owner: User, wish: Wish, actor: Actor, now: datetime) -> Instance:
+    async def launch(self, owner: User, request: LaunchRequest, actor: Actor, now: datetime) -> Instance:
         """Commits a launch and returns at once; the instance is `starting`, or `queued` when there is no room now.
 
         Clicked twice it is one instance: as long as the owner has as many live ones of that environment as
@@ -69,25 +69,25 @@ class InstanceService:
             Conflict: one is there already, but of another size than asked for.
             EngineUnavailable, ImageMissing: nothing could be started now; nothing was recorded.
         """
-        environment = self._catalogue.get(wish.environment)
+        environment = self._catalogue.get(request.environment)
         if environment is None:
             known = ", ".join(self._catalogue)
             raise InvalidInput(
-                f"There is no environment “{wish.environment[:60]}”. Choose one of: {known}.",
+                f"There is no environment “{request.environment[:60]}”. Choose one of: {known}.",
                 fields={"environment": f"choose one of {known}"},
             )
         offer = await self._offers.for_environment(environment.name)
-        limits, refused = offer.choose(wish.memory_bytes, wish.cpus, wish.storage_bytes, wish.days)
+        limits, refused = offer.choose(request.memory_bytes, request.cpus, request.storage_bytes, request.days)
         if refused:
             raise InvalidInput("That size is not offered.", fields=refused)
         capacity = await self._offers.capacity()
-        image = await self._carrier.image_for(environment)
+        image = await self._runner.image_for(environment)
         async with self._database.transaction() as db:
             owner = await self._still_active(db, owner)
             live = await instances.of_owner(db, owner.id, states=LIVE - {State.STOPPING})
             same = [instance for instance in live if instance.environment == environment.name]
             if len(same) >= self._settings.limits.instances_per_environment:
-                return _the_one_there_is(same[0], environment, wish)
+                return _the_one_there_is(same[0], environment, request)
             starts_now = await self._admit(db, owner, limits, capacity)
             instance = Instance(
                 id=new_id(),
@@ -100,8 +100,8 @@ class InstanceService:
                 created_at=now,
                 expires_at=now + timedelta(days=limits.days),
                 stand_in=image.stand_in,
-                carrier=self._carrier.id if starts_now else None,
-                safe_mode=wish.safe_mode,
+                carrier=self._runner.id if starts_now else None,
+                safe_mode=request.safe_mode,
             )
             await instances.add(db, instance)
             await audit.add(
@@ -117,11 +117,11 @@ class InstanceService:
                     "cpus": limits.cpus,
                     "days": limits.days,
                     "state": instance.state,
-                    **({"safe_mode": True} if wish.safe_mode else {}),
+                    **({"safe_mode": True} if request.safe_mode else {}),
                 },
             )
         if starts_now:
-            self._carrier.start(instance.id)
+            self._runner.start(instance.id)
         return instance
 
     async def _still_active(self, db: AsyncConnection, owner: User) -> User:
@@ -139,13 +139,13 @@ class InstanceService:
                 f"{describe_cpus(capacity.cpus)}; choose a smaller size."
             )
         allowed = (await self._offers.limits_in(db, capacity)).instances_per_user
-        over = quota_problems(owner.quota, allowed, await instances.promised(db, owner.id), limits)
+        over = quota_problems(owner.quota, allowed, await instances.reserved(db, owner.id), limits)
         if over:
             text = "; ".join(f"{field}: {problem}" for field, problem in over.items())
             raise QuotaExceeded(f"That is more than you may use at once. {text[:1].upper()}{text[1:]}.", fields=over)
         if await instances.in_states(db, State.QUEUED):
             return False  # those who wait longer go first
-        return capacity.has_room(await instances.promised(db), limits)
+        return capacity.has_room(await instances.reserved(db), limits)
 
     async def of_owner(
         self, owner: User, *, with_ended: bool = False, limit: int = 100, before: Place | None = None
@@ -207,7 +207,7 @@ class InstanceService:
             await self._stop(instance, reason, actor, now)
 
     async def _stop(self, instance: Instance, reason: str, actor: Actor, now: datetime) -> Instance:
-        stopped = await self._carrier.end(instance, State.STOPPED, reason, now, by=actor.name)
+        stopped = await self._runner.end(instance, State.STOPPED, reason, now, by=actor.name)
         if stopped:
             async with self._database.transaction() as db:
                 await audit.add(
@@ -220,7 +220,7 @@ class InstanceService:
                     details={**await names(db, instance), "reason": reason_for_others(reason, actor.name)},
                 )
             if instance.state is State.QUEUED:
-                await self._carrier.room_made()  # those behind it in the queue may fit
+                await self._runner.on_capacity_freed()  # those behind it in the queue may fit
         return await self.get_any(instance.id)
 
     async def extend(self, instance_id: str, owner: User, days: int, actor: Actor, now: datetime) -> Instance:
@@ -257,7 +257,7 @@ class InstanceService:
                 subject=instance.id,
                 details={**await names(db, instance), "until": until.isoformat()},
             )
-        self._carrier.changes.tell(instance.id)
+        self._runner.changes.tell(instance.id)
         return replace(instance, expires_at=until)
 
     async def forget(self, instance_id: str, owner: User) -> None:
@@ -281,14 +281,14 @@ def _check_extensible(instance: Instance) -> None:
         raise Conflict("Only an instance that runs can be extended.")
 
 
-def _the_one_there_is(instance: Instance, environment: Environment, wish: Wish) -> Instance:
-    asked = (wish.memory_bytes, wish.cpus, wish.storage_bytes)
+def _the_one_there_is(instance: Instance, environment: Environment, request: LaunchRequest) -> Instance:
+    asked = (request.memory_bytes, request.cpus, request.storage_bytes)
     has = (instance.limits.memory_bytes, instance.limits.cpus, instance.limits.storage_bytes)
     if any(want is not None and want != have for want, have in zip(asked, has, strict=True)):
         raise Conflict(
             f"You have a {environment.title} already, with {describe_bytes(instance.limits.memory_bytes)} and "
             f"{describe_cpus(instance.limits.cpus)}. Stop it first to launch one of another size."
         )
-    if wish.safe_mode and not instance.safe_mode:
+    if request.safe_mode and not instance.safe_mode:
         raise Conflict(f"You have a {environment.title} already, and not in safe mode. Stop it first.")
     return instance

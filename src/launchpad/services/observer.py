@@ -9,7 +9,7 @@ import structlog
 
 from ..errors import LaunchpadError
 from ..runtime.base import Runtime, RuntimeEvent
-from .carrier import Carrier
+from .runner import InstanceRunner
 
 log = structlog.get_logger(__name__)
 
@@ -18,9 +18,9 @@ SETTLE_SECONDS = 0.2  # after "died", the engine takes a moment until it tells t
 
 
 class Observer:
-    def __init__(self, runtime: Runtime, carrier: Carrier) -> None:
+    def __init__(self, runtime: Runtime, runner: InstanceRunner) -> None:
         self._runtime = runtime
-        self._carrier = carrier
+        self._runner = runner
         self._task: asyncio.Task[None] | None = None
         self._looking: set[asyncio.Task[None]] = set()
 
@@ -50,7 +50,7 @@ class Observer:
             try:
                 listening = asyncio.create_task(self._listen())
                 try:
-                    await self._carrier.reconcile_all(engine_was_away=interrupted)
+                    await self._runner.reconcile_all(engine_was_away=interrupted)
                     interrupted = True  # unless what follows never ends
                     await listening
                 finally:
@@ -71,13 +71,13 @@ class Observer:
     async def _look_after(self, event: RuntimeEvent) -> None:
         """What explains an end is noted before the end is looked at."""
         if event.kind == "signalled":
-            self._carrier.note_signal(event.instance_id)
+            self._runner.note_signal(event.instance_id)
             return
         try:
             if event.kind == "out-of-memory":
-                await self._carrier.note_out_of_memory(event.instance_id)
+                await self._runner.note_out_of_memory(event.instance_id)
             await asyncio.sleep(SETTLE_SECONDS)
-            await self._carrier.reconcile_one(event.instance_id)
+            await self._runner.reconcile_one(event.instance_id)
         except LaunchpadError as error:
             log.warning("observer.item_failed", instance=event.instance_id, detail=error.detail)
 

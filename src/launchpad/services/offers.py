@@ -35,10 +35,10 @@ class OfferedLimits:
 
 @dataclass(frozen=True)
 class CapacityUse:
-    """The server's capacity, what is promised of it, and how many instances wait."""
+    """The server's capacity, what is reserved of it, and how many instances wait."""
 
     capacity: Capacity
-    promised: Use
+    reserved: Use
     queued: int
     host: HostFacts
 
@@ -110,9 +110,9 @@ class OfferService:
         """Raises EngineUnavailable."""
         host = await self.host()
         async with self._database.reading() as db:
-            promised = await instances.promised(db)
+            reserved = await instances.reserved(db)
             waiting = await instances.count_by_state(db)
-        return CapacityUse(capacity_of(self._settings, host), promised, waiting.get(State.QUEUED, 0), host)
+        return CapacityUse(capacity_of(self._settings, host), reserved, waiting.get(State.QUEUED, 0), host)
 
     async def _capacity_or_none(self) -> Capacity | None:
         try:
@@ -122,7 +122,7 @@ class OfferService:
 
 
 def capacity_of(settings: Settings, host: HostFacts) -> Capacity:
-    """What may be promised on such a host. Memory is never promised twice; cores may be (`cpu_overcommit`)."""
+    """What may be reserved on such a host. Memory is never reserved twice; cores may be (`cpu_overcommit`)."""
     wanted = settings.capacity
     reserve = wanted.reserve if wanted.reserve != "auto" else min(max(host.memory_bytes // 10, GB), 16 * GB)
     memory = wanted.memory if wanted.memory != "auto" else max(host.memory_bytes - reserve, 0)

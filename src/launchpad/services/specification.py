@@ -12,7 +12,7 @@ from pathlib import Path
 from ..domain.environments import Environment, Placeholders, whole_cores
 from ..runtime.base import BindMount, ContainerSpec
 from ..settings import MountSettings
-from ..settings_catalogue import shipped_env_vars
+from ..settings.catalogue import shipped_env_vars
 from .kit import Kit
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"

@@ -23,9 +23,9 @@ from ..store import (
 )
 from ..store.database import Database
 from .bounces import BounceService
-from .carrier import Carrier, Outcome
 from .endings import Endings, names
 from .offers import OfferService
+from .runner import InstanceRunner, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class SweepService:
     def __init__(
         self,
         database: Database,
-        carrier: Carrier,
+        runner: InstanceRunner,
         endings: Endings,
         offers: OfferService,
         bounces: BounceService,
@@ -50,7 +50,7 @@ class SweepService:
         self._keep_audit = timedelta(days=audit_days)
         self._bounces = bounces
         self._database = database
-        self._carrier = carrier
+        self._runner = runner
         self._endings = endings
         self._offers = offers
 
@@ -58,12 +58,13 @@ class SweepService:
         """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is old,
         takes reports of mail that did not arrive.
 
-        Returns what was done and why. What takes time (saving, stopping) goes on in the background; `Carrier.wait`
-        waits for it. An engine that does not answer is an outcome of its own, and nothing is decided without it.
+        Returns what was done and why. What takes time (saving, stopping) goes on in the background;
+        `InstanceRunner.wait` waits for it. An engine that does not answer is an outcome of its own, and nothing is
+        decided without it.
         """
         outcomes: list[Outcome] = []
         try:
-            outcomes += await self._carrier.reconcile_all()
+            outcomes += await self._runner.reconcile_all()
         except (EngineUnavailable, EngineRefused) as error:
             log.warning("sweep.engine_unavailable", detail=error.detail)
             outcomes.append(Outcome("-", "engine unavailable", error.detail))
@@ -97,7 +98,7 @@ class SweepService:
         return outcomes
 
     async def _end(self, instance: Instance, state: State, reason: str, now: datetime) -> list[Outcome]:
-        if not await self._carrier.end(instance, state, reason, now, only_expired=True):
+        if not await self._runner.end(instance, state, reason, now, only_expired=True):
             return []
         async with self._database.transaction() as db:
             await audit.add(
@@ -126,7 +127,7 @@ class SweepService:
                     await self._endings.record(db, instance, State.FAILED, NEVER_ENOUGH)
                     outcomes.append(Outcome(instance.id, str(State.FAILED), NEVER_ENOUGH))
                     continue
-                if not capacity.has_room(await instances.promised(db), instance.limits):
+                if not capacity.has_room(await instances.reserved(db), instance.limits):
                     break
                 expires_at = now + timedelta(days=instance.limits.days)
                 await instances.move(
@@ -136,13 +137,13 @@ class SweepService:
                     State.STARTING,
                     stage=Stage.HOME,
                     expires_at=expires_at,
-                    carrier=self._carrier.id,
+                    carrier=self._runner.id,
                 )
                 started.append(instance)
         for instance in started:
-            self._carrier.start(instance.id)
+            self._runner.start(instance.id)
         for ended in outcomes:
-            self._carrier.changes.tell(ended.instance_id)
+            self._runner.changes.tell(ended.instance_id)
         return outcomes + [
             Outcome(instance.id, "started", "memory and cores are available now") for instance in started
         ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EngineRefused, EngineUnavailable, HomeUnavailable
-from ..helperline import HelperLine
+from ..helper_client import HelperClient
 from . import directories
 from .base import HomeUse
 
@@ -14,7 +14,7 @@ from .base import HomeUse
 class HelperHomes:
     """See `base.Homes`. Which driver does the work is the helper's to choose, from the settings it reads."""
 
-    def __init__(self, line: HelperLine, root: Path) -> None:
+    def __init__(self, line: HelperClient, root: Path) -> None:
         self.root = root
         self._line = line
         self._enforces_limits: bool | None = None

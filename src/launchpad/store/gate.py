@@ -59,7 +59,7 @@ class GateRow:
 
 
 @dataclass(frozen=True)
-class WayIn:
+class ActiveGrant:
     """A running instance, and one login that was let into it; None where none was."""
 
     instance_id: str
@@ -136,7 +136,7 @@ async def decide(db: AsyncConnection, secret_digest: str, instance_id: str) -> G
     return GateRow(*tuple(row)) if row else None
 
 
-_WAYS_IN = (
+_ACTIVE_GRANTS = (
     select(
         instances.table.c.id,
         instances.table.c.host,
@@ -155,10 +155,10 @@ _WAYS_IN = (
 )
 
 
-async def ways_in(db: AsyncConnection) -> list[WayIn]:
+async def active_grants(db: AsyncConnection) -> list[ActiveGrant]:
     """Every running instance with every login that holds its cookie, live or not."""
-    rows = [tuple(row) for row in await db.execute(_WAYS_IN)]
-    return [WayIn(instance_id, Address(host, port), *rest) for instance_id, host, port, *rest in rows]
+    rows = [tuple(row) for row in await db.execute(_ACTIVE_GRANTS)]
+    return [ActiveGrant(instance_id, Address(host, port), *rest) for instance_id, host, port, *rest in rows]
 
 
 async def prune(db: AsyncConnection, now: datetime) -> int:

@@ -186,8 +186,8 @@ async def in_states(db: AsyncConnection, *states: State) -> list[Instance]:
     return [_instance(row) for row in await db.execute(query)]
 
 
-async def promised(db: AsyncConnection, owner_id: str | None = None) -> Use:
-    """What live instances are promised: one owner's with those that queue, everyone's without them."""
+async def reserved(db: AsyncConnection, owner_id: str | None = None) -> Use:
+    """What live instances have reserved: one owner's with those that queue, everyone's without them."""
     states = LIVE if owner_id is not None else LIVE - {State.QUEUED}
     query = select(
         func.coalesce(func.sum(table.c.memory_bytes), 0), func.coalesce(func.sum(table.c.cpus), 0), func.count()

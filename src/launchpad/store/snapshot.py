@@ -63,7 +63,7 @@ def revision_in_use(path: Path) -> str | None:
         raise StoreUnavailable(f"The database {path} cannot be read: {error}.") from error
 
 
-def end_ways_in(path: Path) -> int:
+def end_logins_and_codes(path: Path) -> int:
     """Ends every login, code, ticket, cookie of an instance and API token of a copy; returns how many.
 
     Raises:

@@ -158,7 +158,7 @@ def living_carriers(state_dir: Path) -> int:
     return alive
 
 
-class CarrierMark:
+class OwnerLease:
     """Says that this process is alive, to every other one on this machine.
 
     Intents in the database name the process that carries them out. The mark is a locked file: the kernel lets go of the

@@ -140,10 +140,10 @@ class CapacityView(BaseModel):
 
     @classmethod
     def of(cls, use: CapacityUse) -> CapacityView:
-        promised: Use = use.promised
+        reserved: Use = use.reserved
         return cls(
             total=AmountView.of(use.capacity.memory_bytes, use.capacity.cpus, use.capacity.instances),
-            promised=AmountView.of(promised.memory_bytes, promised.cpus, promised.instances),
+            promised=AmountView.of(reserved.memory_bytes, reserved.cpus, reserved.instances),
             queued=use.queued,
             host={
                 "cpus": use.host.cpus,

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import LaunchpadError
-from ..services.doorkeeper import LOOK_SECONDS
-from ..services.platform import Platform
+from ..platform import Platform
+from ..services.revoker import CHECK_SECONDS
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
 
@@ -73,10 +73,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _watch_doors(platform: Platform) -> None:
     while True:
         try:
-            await platform.doorkeeper.look(platform.now())
+            await platform.revoker.check(platform.now())
         except LaunchpadError as error:
             log.warning("doors.not_watched", detail=error.detail)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(CHECK_SECONDS)
 
 
 async def _sweep_for_ever(platform: Platform) -> None:

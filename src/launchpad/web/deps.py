@@ -15,9 +15,9 @@ from fastapi import Depends, Request
 from ..domain.signin import Login
 from ..domain.users import User
 from ..errors import ConfirmAgain, Forbidden, NotSignedIn, StalePage
+from ..platform import Platform
 from ..services.audit import Actor
 from ..services.logins import Client
-from ..services.platform import Platform
 from .cookies import CookieNames
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from ..errors import EngineUnavailable, LaunchpadError, NotSignedIn
-from ..services.platform import Platform
+from ..platform import Platform
 from .deps import FromClient, Here, Public
 
 router = APIRouter(include_in_schema=False, dependencies=[Public])
@@ -80,5 +80,5 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     else:
         up.set(1)
         total.set(use.capacity.memory_bytes)
-        promised.set(use.promised.memory_bytes)
+        promised.set(use.reserved.memory_bytes)
     return registry

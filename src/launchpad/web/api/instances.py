@@ -14,9 +14,9 @@ from ...domain.instances import Instance, State, shortages
 from ...domain.return_paths import RETURN_PATH_MAX
 from ...domain.sizes import parse_bytes
 from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
+from ...platform import Platform
 from ...runtime.base import Usage
-from ...services.instances import Wish
-from ...services.platform import Platform
+from ...services.instances import LaunchRequest
 from ...storage.base import HomeUse
 from ..deps import CurrentUser, Here, Visitor
 from ..schemas import ExtendBody, InstanceView, LaunchBody, UsageView
@@ -89,7 +89,7 @@ async def list_instances(
 @router.post("", status_code=202)
 async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> InstanceView:
     """Launches an instance and returns at once; follow it at `…/events`."""
-    wish = Wish(
+    request = LaunchRequest(
         environment=body.environment,
         memory_bytes=parse_bytes(body.memory) if body.memory is not None else None,
         cpus=body.cpus,
@@ -97,7 +97,7 @@ async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> Inst
         days=body.days,
         safe_mode=body.safe_mode,
     )
-    instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
+    instance = await platform.instances.launch(visitor.user, request, visitor.actor, visitor.now)
     return await view_of(platform, instance)
 
 
@@ -145,7 +145,7 @@ async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> As
             return
         if (used := UsageView.of(usage)) is not None:
             yield ServerSentEvent(event="usage", data=used)
-        await platform.carrier.changes.wait(instance.id, LOOK_AGAIN_SECONDS)
+        await platform.runner.changes.wait(instance.id, LOOK_AGAIN_SECONDS)
         usage_due -= LOOK_AGAIN_SECONDS
         if not await platform.logins.still_there(visitor.user, visitor.login, platform.now()):
             return

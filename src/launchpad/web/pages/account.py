@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from ...errors import Forbidden, NotFound
-from ...services.platform import Platform
+from ...platform import Platform
 from ..cookies import CookieNames, drop_cookie
 from ..deps import CurrentUser, Here, Visitor
 from . import words

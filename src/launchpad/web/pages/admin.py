@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from ...domain.audit_words import details_in_words, instance_in_words
 from ...domain.instances import LIVE, State
 from ...errors import EngineUnavailable, ImageMissing
-from ...services.platform import Platform
+from ...platform import Platform
 from ...store.audit import AuditRecord
 from ..deps import CurrentAdmin, Here
 from .admin_views import AuditEntry, Count, Notice
@@ -27,7 +27,7 @@ PAGE = 50
 
 @router.get("")
 async def overview(request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
-    """What is promised of the server, how many use it, and what needs attention."""
+    """What is reserved of the server, how many use it, and what needs attention."""
     engine_answers = await _engine_answers(platform)
     states = await platform.instances.count_by_state()
     unreached = await platform.mail_failures.count()
@@ -64,12 +64,12 @@ async def _capacity(platform: Platform) -> list[Meter]:
             use = await platform.offers.use()
     except (EngineUnavailable, TimeoutError):
         return []
-    promised, capacity = use.promised, use.capacity
+    reserved, capacity = use.reserved, use.capacity
     most = capacity.instances if capacity.instances < UNLIMITED_INSTANCES else None
     return [
-        bytes_meter("Memory", promised.memory_bytes, capacity.memory_bytes),
-        number_meter("Cores", promised.cpus, capacity.cpus),
-        number_meter("Instances", promised.instances, most),
+        bytes_meter("Memory", reserved.memory_bytes, capacity.memory_bytes),
+        number_meter("Cores", reserved.cpus, capacity.cpus),
+        number_meter("Instances", reserved.instances, most),
     ]
 
 

@@ -12,7 +12,7 @@ from ...domain.instances import ENDED, Instance
 from ...domain.limits import Offer
 from ...domain.paging import Place
 from ...domain.users import User
-from ...services.platform import Platform
+from ...platform import Platform
 from ..api.paging import place_of
 from ..deps import CurrentAdmin, Here
 from . import views

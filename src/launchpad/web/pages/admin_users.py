@@ -12,7 +12,7 @@ from fastapi import APIRouter, Form, Request, Response
 from ...domain.limits import Quota
 from ...domain.sizes import format_bytes
 from ...domain.users import Role, User, UserStatus
-from ...services.platform import Platform
+from ...platform import Platform
 from ...services.users import UserChange
 from ..deps import CurrentAdmin, Here, Visitor
 from . import views

@@ -26,7 +26,7 @@ from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 
 from ...errors import ConfirmAgain, LaunchpadError
-from ...services.platform import Platform
+from ...platform import Platform
 from ..cookies import CookieNames, set_cookie
 from ..deps import CSRF_FIELD, Visitor, is_from_own_pages
 

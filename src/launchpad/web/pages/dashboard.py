@@ -14,9 +14,9 @@ from ...domain.instances import Instance, State
 from ...domain.limits import Use
 from ...domain.return_paths import RETURN_PATH_MAX, as_parameter
 from ...errors import EngineUnavailable, ImageMissing, LaunchpadError
+from ...platform import Platform
 from ...services.gate import inside
-from ...services.instances import Wish
-from ...services.platform import Platform
+from ...services.instances import LaunchRequest
 from ..api.instances import lacking, usage_of
 from ..deps import CurrentUser, Here, Visitor
 from . import views
@@ -159,8 +159,8 @@ async def launch(
 ) -> Response:
     """Launches an instance; what is left empty takes the default. A refused form comes back with the reason."""
     asked = {"environment": environment, "memory": memory, "cpus": cpus, "storage": storage, "days": days}
-    wish = replace(_wish(asked), safe_mode=bool(safe_mode))
-    instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
+    launch_request = replace(_launch_request(asked), safe_mode=bool(safe_mode))
+    instance = await platform.instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
     return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
 
 
@@ -177,10 +177,10 @@ def title_of(platform: Platform, instance: Instance) -> str:
     return environment.title if environment else instance.environment
 
 
-def _wish(asked: Mapping[str, str]) -> Wish:
+def _launch_request(asked: Mapping[str, str]) -> LaunchRequest:
     """Raises InvalidInput with the fields that are no size or number."""
     form = FormReader(asked)
-    wish = Wish(
+    launch_request = LaunchRequest(
         environment=form.text("environment"),
         memory_bytes=form.maybe("memory", size),
         cpus=form.maybe("cpus", number),
@@ -188,7 +188,7 @@ def _wish(asked: Mapping[str, str]) -> Wish:
         days=form.maybe("days", count),
     )
     form.check()
-    return wish
+    return launch_request
 
 
 @router.get("/instances/{instance_id}/open")
@@ -242,8 +242,8 @@ async def launch_again(
     if len(same) >= platform.settings.limits.instances_per_environment:
         instance = same[0]
     else:
-        wish = replace(await _same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
-        instance = await platform.instances.launch(visitor.user, wish, visitor.actor, visitor.now)
+        launch_request = replace(await _same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
+        instance = await platform.instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
     if here == "dashboard":
         return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
     return see_other(_onwards(f"/instances/{instance.id}/open", next))
@@ -254,10 +254,10 @@ def _onwards(path: str, following: str) -> str:
     return path + (f"?next={as_parameter(inside(following))}" if following else "")
 
 
-async def _same_again(platform: Platform, ended: Instance) -> Wish:
+async def _same_again(platform: Platform, ended: Instance) -> LaunchRequest:
     """The storage only where it was a choice: where nothing enforces it, none is offered."""
     limits = ended.limits
-    return Wish(
+    return LaunchRequest(
         environment=ended.environment,
         memory_bytes=limits.memory_bytes,
         cpus=limits.cpus,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ...errors import LaunchpadError
-from ...services.platform import Platform
+from ...platform import Platform
 
 
 async def size_is_enforced(platform: Platform) -> bool:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from ...domain.causes import Cause, likely_cause
 from ...domain.instances import Instance
 from ...errors import EngineRefused, EngineUnavailable
-from ...services.platform import Platform
+from ...platform import Platform
 from ..deps import CurrentAdmin, CurrentUser, Here
 from . import views
 from .dashboard import instance_view

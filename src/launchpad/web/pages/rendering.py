@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ...domain.return_paths import RETURN_PATH_MAX, as_parameter, from_parameter
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days
-from ...services.platform import Platform
+from ...platform import Platform
 from ...settings import Settings
 from ..cookies import CookieNames, drop_cookie
 from ..deps import Visitor, platform_of

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from ...domain.return_paths import as_parameter
 from ...domain.signin import ChallengeState
-from ...services.platform import Platform
+from ...platform import Platform
 from ...services.signin import AskedBefore
 from ..cookies import CookieNames, drop_cookie, set_challenge, set_login
 from ..deps import CurrentUser, FromClient, FromOwnPages, Here, MaybeVisitor, Public

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from .settings_values import Section
+from .values import Section
 
 AUTO = "auto"
 ZONE_FILE = Path("/etc/timezone")

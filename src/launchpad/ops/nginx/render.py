@@ -21,7 +21,7 @@ from ...domain.naming import ID_PATTERN
 from ...domain.origins import INSTANCE_MARK, InstancesOrigin
 from ...errors import SettingsError, Unavailable
 from ...settings import Settings
-from ...settings_front import ProxySettings
+from ...settings.front import ProxySettings
 from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
 from .refusals import HEADER_LINE_MAX, OWN_REFUSALS
 from .stapling import Stapling

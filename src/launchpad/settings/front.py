@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from .domain.origins import INSTANCE_MARK
-from .settings_values import ProxyAddress, Secret, Section
+from ..domain.origins import INSTANCE_MARK
+from .values import ProxyAddress, Secret, Section
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PLAIN_PORT = 8080  # for an outer proxy that ends TLS

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..errors import BackupUnusable, LaunchpadError, StoreUnavailable
+from ..services.audit import CLI, AuditService
+from ..services.reports import ReportService
 from ..settings import Settings, load_settings
 from ..store import kv, users
 from ..store.database import Database
 from ..store.statedir import StateDir
 from . import backups
-from .audit import CLI, AuditService
 from .backups import Backup
-from .reports import ReportService
 
 OLDEST = timedelta(days=2)  # the timer makes one a day
 LAST_DRILL = "backup.drill"

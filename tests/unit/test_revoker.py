@@ -13,10 +13,10 @@ import pytest
 from launchpad.domain.instances import Address, Instance, State
 from launchpad.domain.signin import Login
 from launchpad.domain.users import User, UserStatus
-from launchpad.services.doorkeeper import AGAIN_AFTER, Doorkeeper
+from launchpad.platform import Platform
 from launchpad.services.gate import GateRequest
 from launchpad.services.logins import Client
-from launchpad.services.platform import Platform
+from launchpad.services.revoker import AGAIN_AFTER, ConnectionRevoker
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
@@ -24,7 +24,7 @@ HERE = Client("192.0.2.1")
 
 
 class House:
-    """One user with a running instance; `looks` are what the doorkeeper cut at each look."""
+    """One user with a running instance; `looks` are what the revoker cut at each look."""
 
     def __init__(self, world: World, platform: Platform) -> None:
         self.world = world
@@ -44,8 +44,8 @@ class House:
         ticket = url.partition("ticket=")[2].partition("&")[0]
         return (await self.platform.gate.enter(ticket, self.world.clock()))[1]
 
-    async def look(self) -> list[Address]:
-        return await self.platform.doorkeeper.look(self.world.clock())
+    async def check(self) -> list[Address]:
+        return await self.platform.revoker.check(self.world.clock())
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 async def test_while_everybody_may_stay_nothing_is_cut(house: House) -> None:
     user, login = await house.comes()
     instance = await house.runs(user)
-    await house.look()
+    await house.check()
     await house.enters(instance, login)
-    assert await house.look() == []
+    assert await house.check() == []
     await house.enters(instance, login)  # opened again in the same browser: another cookie
-    assert await house.look() == []
+    assert await house.check() == []
 
 
 @pytest.mark.parametrize("end", ["sign-out", "another browser signs it out", "suspension", "idle", "expiry", "stop"])
@@ -70,7 +70,7 @@ async def test_the_end_of_a_way_in_cuts_now_and_once_more(house: House, end: str
     user, login = await house.comes()
     instance = await house.runs(user)
     await house.enters(instance, login)
-    assert await house.look() == []
+    assert await house.check() == []
     platform, clock = house.platform, house.world.clock
     if end == "sign-out":
         await platform.logins.sign_out(user, login, HERE, clock())
@@ -84,25 +84,25 @@ async def test_the_end_of_a_way_in_cuts_now_and_once_more(house: House, end: str
         clock.now += timedelta(hours=24, seconds=1)
     else:
         await platform.instances.stop(instance.id, user, ACTOR, clock())
-    assert await house.look() == [instance.address]
-    assert await house.look() == []
+    assert await house.check() == [instance.address]
+    assert await house.check() == []
     clock.now += AGAIN_AFTER
-    assert await house.look() == [instance.address], "what came in together with the end"
+    assert await house.check() == [instance.address], "what came in together with the end"
     clock.now += AGAIN_AFTER
-    assert await house.look() == []
+    assert await house.check() == []
 
 
 async def test_a_way_that_opens_and_ends_between_two_looks_is_cut_as_well(house: House) -> None:
     user, login = await house.comes()
     instance = await house.runs(user)
-    assert await house.look() == [instance.address], "the first look: nobody has a way in"
+    assert await house.check() == [instance.address], "the first look: nobody has a way in"
     house.world.clock.now += AGAIN_AFTER
-    await house.look()
+    await house.check()
     cookie = await house.enters(instance, login)
     asked = GateRequest(instance.id, "/", "GET", f"lp_instance={cookie}", "", False, "", "", "")
     assert (await house.platform.gate.decide(asked, house.world.clock())).status == 204
     await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
-    assert await house.look() == [instance.address]
+    assert await house.check() == [instance.address]
 
 
 async def test_one_of_two_browsers_leaves_and_others_instances_are_let_alone(house: House) -> None:
@@ -113,9 +113,9 @@ async def test_one_of_two_browsers_leaves_and_others_instances_are_let_alone(hou
     for login in (here, there):
         await house.enters(instance, login)
     await house.enters(others, others_login)
-    await house.look()
+    await house.check()
     await house.platform.logins.sign_out(user, here, HERE, house.world.clock())
-    assert await house.look() == [instance.address]
+    assert await house.check() == [instance.address]
     assert others.address != instance.address
 
 
@@ -126,33 +126,33 @@ async def test_the_first_look_cuts_where_nobody_may_be(house: House) -> None:
     instance, others = await house.runs(user), await house.runs(other)
     await house.enters(instance, login)
     await house.enters(others, others_login)
-    await house.look()
+    await house.check()
     await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
-    again = Doorkeeper(house.platform.database, house.platform.settings, house.platform.runtime)
-    assert await again.look(house.world.clock()) == [instance.address]
+    again = ConnectionRevoker(house.platform.database, house.platform.settings, house.platform.runtime)
+    assert await again.check(house.world.clock()) == [instance.address]
 
 
 async def test_an_instance_that_moved_to_another_port_is_cut_at_the_old_one(house: House) -> None:
     user, login = await house.comes()
     instance = await house.runs(user)
     await house.enters(instance, login)
-    await house.look()
+    await house.check()
     assert instance.address is not None
     moved = replace(instance.address, port=1)
     async with house.platform.database.transaction() as db:
         await db.exec_driver_sql(f"UPDATE instances SET port = {moved.port}")
-    assert await house.look() == [instance.address]
+    assert await house.check() == [instance.address]
 
 
 async def test_what_is_cut_is_told_to_the_runtime(house: House) -> None:
     user, login = await house.comes()
     instance = await house.runs(user)
     await house.enters(instance, login)
-    await house.look()
+    await house.check()
     assert instance.address is not None
     reader, writer = await asyncio.open_connection(instance.address.host, instance.address.port)
     await asyncio.sleep(0.05)
     await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
-    await house.look()
+    await house.check()
     assert await asyncio.wait_for(reader.read(), 2) == b""
     writer.close()

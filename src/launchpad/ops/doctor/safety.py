@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
+from ...services.bounces import BounceService
 from ...settings import Settings
 from ...store import kv
 from ...store.database import Database
 from .. import backups
-from ..bounces import BounceService
 from ..drill import LAST_DRILL, OLDEST
 from .findings import Finding, Level, unseen
 

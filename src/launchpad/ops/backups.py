@@ -196,7 +196,7 @@ def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
                     (fresh / file).write_bytes(backup.files[file])
                     (fresh / file).chmod(0o600)
             snapshot.revision_of(fresh / DATABASE)
-            ended = snapshot.end_ways_in(fresh / DATABASE)
+            ended = snapshot.end_logins_and_codes(fresh / DATABASE)
             before = [state_dir / f"{DATABASE}{end}" for end in ("", "-wal", "-shm")]
             before += [state_dir / each.name for each in fresh.iterdir() if each.name != DATABASE]
             if any(each.exists() for each in before):

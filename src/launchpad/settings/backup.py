@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from .settings_values import Section, WholePath
+from .values import Section, WholePath
 
 
 class BackupSettings(Section):

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
-from .domain.environments import Gpus
-from .domain.origins import INSTANCE_MARK
-from .domain.signin import normalise_address
-from .domain.sizes import format_bytes, parse_bytes
+from ..domain.environments import Gpus
+from ..domain.origins import INSTANCE_MARK
+from ..domain.signin import normalise_address
+from ..domain.sizes import format_bytes, parse_bytes
 
 T = TypeVar("T", int, float)
 

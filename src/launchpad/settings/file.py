@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
-from .errors import SettingsError
-from .settings import DEFAULT_CONFIG, VARIABLE_PREFIX, Settings
-from .settings_catalogue import with_shipped_environments
+from ..errors import SettingsError
+from .catalogue import with_shipped_environments
+from .model import DEFAULT_CONFIG, VARIABLE_PREFIX, Settings
 
 _NOT_SETTINGS = {"LAUNCHPAD_CONFIG"}
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-]+)\s*\]\]?")
@@ -35,8 +36,13 @@ _RENAMED = {
 }
 
 
-def load(config: Path | None, variables: Mapping[str, str]) -> Settings:
-    """What `settings.load_settings` promises."""
+def load_settings(config: Path | None = None, *, variables: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from `config`, else `LAUNCHPAD_CONFIG`, else `/etc/launchpad/launchpad.toml` where it exists.
+
+    Raises:
+        SettingsError: a file that is named but missing, a syntax error, an unknown key, a value that does not fit;
+            the text names the file, the line and the key, or the variable.
+    """
     path = config_path(config, variables)
     text = _read(path) if path else ""
     try:
@@ -46,8 +52,12 @@ def load(config: Path | None, variables: Mapping[str, str]) -> Settings:
     return _settings(data, _read_variables(variables), _Places(path, text, variables))
 
 
-def from_tables(data: Mapping[str, Any]) -> Settings:
-    """What `settings.tables` promises."""
+def tables(data: Mapping[str, Any]) -> Settings:
+    """Settings from tables as a TOML file would give them, without a file and without variables.
+
+    Raises:
+        SettingsError: as above; the text names the key.
+    """
     return _settings(dict(data), {}, _Places(None, "", {}))
 
 

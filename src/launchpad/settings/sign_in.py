@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .settings_values import Domain, IpRange, Section
+from .values import Domain, IpRange, Section
 
 
 class SignInSettings(Section):

@@ -41,7 +41,7 @@ _KNOWN = {
 }
 
 
-class HelperLine:
+class HelperClient:
     """Opened at its first use, in the event loop that runs then.
 
     Every call raises what the helper raised, of `errors`: HelperUnavailable when it does not answer, HelperRefused for
@@ -57,10 +57,10 @@ class HelperLine:
         limit = aiohttp.ClientTimeout(total=seconds or ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             async with self._session().post(f"http://helper/{verb}", json=arguments or {}, timeout=limit) as answer:
-                said = await answer.json(content_type=None)
+                response = await answer.json(content_type=None)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise _away(verb, error) from error
-        return _value(said)
+        return _value(response)
 
     async def follow(self, verb: str, arguments: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
         """What the helper says, one after the other, until it ends."""
@@ -69,12 +69,12 @@ class HelperLine:
             async with self._session().post(f"http://helper/{verb}", json=arguments or {}, timeout=limit) as answer:
                 ended = False
                 async for line in answer.content:
-                    said = json.loads(line)
-                    if "end" in said:
+                    response = json.loads(line)
+                    if "end" in response:
                         ended = True
                         break
-                    if said:  # an empty object only shows that the helper is there
-                        yield _value(said)
+                    if response:  # an empty object only shows that the helper is there
+                        yield _value(response)
                 if not ended:
                     raise ConnectionResetError("the stream was interrupted")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -85,12 +85,12 @@ class HelperLine:
         connection = _UnixConnection(self._path, seconds)
         try:
             connection.request("POST", f"/{verb}", body="{}", headers={"Content-Type": "application/json"})
-            said = json.loads(connection.getresponse().read(LINE_BYTES))
+            response = json.loads(connection.getresponse().read(LINE_BYTES))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _away(verb, error) from error
         finally:
             connection.close()
-        return _value(said)
+        return _value(response)
 
     async def aclose(self) -> None:
         if self._http is not None:
@@ -121,15 +121,15 @@ def error_body(error: LaunchpadError) -> dict[str, Any]:
     return {"error": error.code, "detail": error.detail, "retry_after_seconds": error.retry_after_seconds}
 
 
-def _value(said: Any) -> Any:
-    if not isinstance(said, dict) or "error" in said or "value" not in said:
-        said = said if isinstance(said, dict) else {}
-        kind = _KNOWN.get(str(said.get("error", "")), HelperUnavailable)
-        detail = str(said.get("detail", _NOT_ANSWERING))
+def _value(response: Any) -> Any:
+    if not isinstance(response, dict) or "error" in response or "value" not in response:
+        response = response if isinstance(response, dict) else {}
+        kind = _KNOWN.get(str(response.get("error", "")), HelperUnavailable)
+        detail = str(response.get("detail", _NOT_ANSWERING))
         if kind is HelperRefused:
             log.error("helper.refused", detail=detail)
-        raise kind(detail, retry_after_seconds=said.get("retry_after_seconds"))
-    return said["value"]
+        raise kind(detail, retry_after_seconds=response.get("retry_after_seconds"))
+    return response["value"]
 
 
 def _away(verb: str, error: Exception) -> HelperUnavailable:

@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from .domain.environments import CALLS_WHEN_ENDED, CallStatus, Prefix
-from .settings_values import (
+from ..domain.environments import CALLS_WHEN_ENDED, CallStatus, Prefix
+from .values import (
     AbsolutePath,
     Capability,
     CoreNumbers,

@@ -6,34 +6,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..domain.environments import Environment
-from ..runtime.base import Runtime
-from ..settings import Settings
-from ..storage.base import Homes
-from ..store.database import Database
-from ..store.statedir import StateDir
-from .audit import AuditService
-from .bounces import BounceService
-from .carrier import Carrier
-from .doctor import Doctor
-from .doorkeeper import Doorkeeper
-from .drill import DrillService
-from .gate import GateService
-from .images import ImageService
-from .importing import ImportService
-from .instance_logs import InstanceLogs
-from .instances import InstanceService
-from .logins import LoginService
-from .mail_failures import MailFailureService
-from .mailing import MailQueue
-from .observer import Observer
-from .offers import OfferService
-from .passkeys import PasskeyService
-from .reports import ReportService
-from .signin import SignInService
-from .sweep import SweepService
-from .tokens import TokenService
-from .users import UserService
+from .domain.environments import Environment
+from .ops.doctor import Doctor
+from .ops.drill import DrillService
+from .ops.importing import ImportService
+from .runtime.base import Runtime
+from .services.audit import AuditService
+from .services.bounces import BounceService
+from .services.gate import GateService
+from .services.images import ImageService
+from .services.instance_logs import InstanceLogs
+from .services.instances import InstanceService
+from .services.logins import LoginService
+from .services.mail_failures import MailFailureService
+from .services.mailing import MailQueue
+from .services.observer import Observer
+from .services.offers import OfferService
+from .services.passkeys import PasskeyService
+from .services.reports import ReportService
+from .services.revoker import ConnectionRevoker
+from .services.runner import InstanceRunner
+from .services.signin import SignInService
+from .services.sweep import SweepService
+from .services.tokens import TokenService
+from .services.users import UserService
+from .settings import Settings
+from .storage.base import Homes
+from .store.database import Database
+from .store.statedir import StateDir
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Platform:
     bounces: BounceService
     images: ImageService
     audit: AuditService
-    carrier: Carrier
+    runner: InstanceRunner
     observer: Observer
     gate: GateService
-    doorkeeper: Doorkeeper
+    revoker: ConnectionRevoker
     doctor: Doctor
     drill: DrillService
     instances: InstanceService
@@ -73,7 +73,7 @@ class Platform:
     async def aclose(self) -> None:
         """Gives everything back, in the order that lets what is under way end well."""
         await self.observer.aclose()
-        await self.carrier.aclose()
+        await self.runner.aclose()
         await self.mail.aclose()
         await self.logins.settle()
         await self.runtime.aclose()

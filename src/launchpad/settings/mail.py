@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import EmailStr, Field, model_validator
 
-from .settings_values import FolderName, Secret, Section
+from .values import FolderName, Secret, Section
 
 
 class BounceSettings(Section):

@@ -1,33 +1,25 @@
-"""All settings: one frozen, typed class, read from one TOML file and overridden by variables.
-
-This module is the only reader of the settings file and of `LAUNCHPAD_…` variables.
-"""
+"""All settings: one frozen, typed class. `file.py` reads it from one TOML file and from variables."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .domain.origins import InstancesOrigin
-from .domain.sizes import parse_bytes
-from .settings_backup import BackupSettings as BackupSettings
-from .settings_catalogue import with_shipped_environments
-from .settings_environments import EnvironmentSettings as EnvironmentSettings
-from .settings_environments import OfferSettings as OfferSettings
-from .settings_environments import SafeModeSettings as SafeModeSettings
-from .settings_front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
-from .settings_images import ImageSettings as ImageSettings
-from .settings_mail import BounceSettings as BounceSettings
-from .settings_mail import MailSettings as MailSettings
-from .settings_mounts import check_mounts
-from .settings_sign_in import SignInSettings as SignInSettings
-from .settings_values import (
+from ..domain.origins import InstancesOrigin
+from ..domain.sizes import parse_bytes
+from .backup import BackupSettings
+from .catalogue import with_shipped_environments
+from .environments import EnvironmentSettings
+from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
+from .images import ImageSettings
+from .mail import MailSettings
+from .mounts import check_mounts
+from .sign_in import SignInSettings
+from .values import (
     AbsolutePath,
     Address,
     CoreNumbers,
@@ -275,27 +267,4 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)  # file and variables arrive merged; see settings_file.py
-
-
-def load_settings(config: Path | None = None, *, variables: Mapping[str, str] = os.environ) -> Settings:
-    """The settings from `config`, else `LAUNCHPAD_CONFIG`, else `/etc/launchpad/launchpad.toml` where it exists.
-
-    Raises:
-        SettingsError: a file that is named but missing, a syntax error, an unknown key, a value that does not fit;
-            the text names the file, the line and the key, or the variable.
-    """
-    from . import settings_file  # the reader needs this module's classes
-
-    return settings_file.load(config, variables)
-
-
-def tables(data: Mapping[str, Any]) -> Settings:
-    """Settings from tables as a TOML file would give them, without a file and without variables.
-
-    Raises:
-        SettingsError: as above; the text names the key.
-    """
-    from . import settings_file
-
-    return settings_file.from_tables(data)
+        return (init_settings,)  # file and variables arrive merged; see settings.file.py

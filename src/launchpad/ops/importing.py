@@ -11,13 +11,13 @@ from ..domain.original import People, Person
 from ..domain.signin import domain_allowed, normalise_address
 from ..domain.users import User
 from ..errors import InvalidInput
+from ..services.audit import CLI
+from ..services.offers import OfferService
+from ..services.registration import add_user, on_disk
 from ..settings import Settings
 from ..storage.base import Homes
 from ..store import audit, users
 from ..store.database import Database
-from .audit import CLI
-from .offers import OfferService
-from .registration import add_user, on_disk
 
 FEW = 8
 

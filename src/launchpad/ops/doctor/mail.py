@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...errors import MailUnavailable
 from ...mail.base import Step
+from ...services.mailing import MailQueue
 from ...settings import MailSettings
-from ..mailing import MailQueue
 from .findings import Finding, Level
 
 SES = "amazonaws.com"

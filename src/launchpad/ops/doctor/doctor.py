@@ -22,14 +22,14 @@ from ...errors import (
 )
 from ...mail.messages import probe_mail
 from ...runtime.base import HostFacts, Runtime
+from ...services.bounces import BounceService
+from ...services.images import ImageService
+from ...services.mailing import MailQueue
+from ...services.sweep import SweepService
 from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
-from ..bounces import BounceService
-from ..images import ImageService
-from ..mailing import MailQueue
 from ..nginx.site import SITE
-from ..sweep import SweepService
 from . import engine, listening, machine, mail, safety, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 

@@ -24,7 +24,7 @@ from ..runtime.base import Container, ContainerState, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
 from ..store.database import Database
-from ..store.statedir import CarrierMark
+from ..store.statedir import OwnerLease
 from .changes import Changes
 from .endings import Endings
 from .images import ImageService, ResolvedImage
@@ -51,7 +51,7 @@ class Outcome:
     reason: str
 
 
-class Carrier:
+class InstanceRunner:
     """`now` is a function here, since carrying out takes time and the end of it has to be recorded."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Carrier:
         images: ImageService,
         launcher: Launcher,
         catalogue: Mapping[str, Environment],
-        mark: CarrierMark,
+        mark: OwnerLease,
         endings: Endings,
         now: Now = utc_now,
     ) -> None:
@@ -152,7 +152,7 @@ class Carrier:
         await self._launcher.aclose()
         self._mark.close()
 
-    async def room_made(self) -> None:
+    async def on_capacity_freed(self) -> None:
         """Lets those start that wait, since something ended."""
         if self.after_end is not None:
             await self.after_end()
@@ -176,7 +176,7 @@ class Carrier:
             if self._tasks.get(instance_id) is done:
                 del self._tasks[instance_id]
             if not done.cancelled() and (error := done.exception()) is not None:
-                log.error("carrier.fault", instance=instance_id, exc_info=error)
+                log.error("runner.fault", instance=instance_id, exc_info=error)
                 self._spawn(instance_id, lambda: self._after_fault(instance_id))
 
         task.add_done_callback(forget)
@@ -250,7 +250,7 @@ class Carrier:
             await self._runtime.remove(instance_id)
         await self._endings.as_failed(instance, reason, cause)
         self.changes.tell(instance_id)
-        await self.room_made()
+        await self.on_capacity_freed()
 
     async def _carry_end(self, instance_id: str) -> None:
         async with self._database.reading() as db:
@@ -272,7 +272,7 @@ class Carrier:
         async with self._database.transaction() as db:
             await instances.move(db, instance_id, State.STOPPING, instance.ending_as or State.STOPPED, **ends)
         self.changes.tell(instance_id)
-        await self.room_made()
+        await self.on_capacity_freed()
 
     # -- bringing rows and engine together ---------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""What administrators run: nginx, doctor, backups and their rehearsal, releases, importing, certificates."""
