@@ -175,11 +175,12 @@ async def _since(db: AsyncConnection, last: int) -> Batch:
     # From `last` itself on: where that row is gone, others may be, too.
     query = select(table.c.seq, table.c.table_name, table.c.key).where(table.c.seq >= last).order_by(table.c.seq)
     rows = [tuple(row) for row in await db.execute(query)]
-    if not rows and not last:
-        return Batch(0, ())
-    if not rows or rows[0][0] > max(last, 1):
-        return Batch(rows[-1][0] if rows else (await _newest(db)).newest, (EVERYTHING,))
-    return Batch(rows[-1][0], tuple(dict.fromkeys(Change(name, key) for seq, name, key in rows if seq > last)))
+    first, newest = (rows[0][0], rows[-1][0]) if rows else (None, 0)
+    missing = first != last if last else newest > KEPT and first != 1  # of a new database the first is number 1
+    if missing:
+        return Batch(newest or (await _newest(db)).newest, (EVERYTHING,))
+    changes = dict.fromkeys(Change(name, key) for seq, name, key in rows if seq > last)
+    return Batch(newest, tuple(changes))
 
 
 class _Lookout(Protocol):
