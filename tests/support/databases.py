@@ -12,19 +12,23 @@ import os
 import pwd
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
+import asyncpg
 import pytest
 
 from launchpad.domain.naming import new_id
 from launchpad.store.database import Database
 
+T = TypeVar("T")
 PATIENCE_SECONDS = 60
 TEMPLATE = "launchpad_template"
 # Nothing has to survive the machine's end; a test's few connections need no memory.
@@ -92,11 +96,6 @@ class PostgresServer:
     def drop(self, name: str) -> None:
         self.run("dropdb", "--force", "--if-exists", "--maintenance-db=postgres", name)
 
-    def rows(self, name: str, sql: str) -> list[list[str]]:
-        """What a database answers, as texts."""
-        said = self.run("psql", "--no-psqlrc", "--tuples-only", "--csv", f"--dbname={name}", f"--command={sql}")
-        return [line.split(",") for line in said.splitlines()]
-
     def stop(self) -> None:
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)  # without waiting for clients
@@ -122,7 +121,7 @@ class Databases:
         self._server: PostgresServer | None = None
         self._template_made = False
         self._given: dict[Path, str] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="launchpad-template-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="launchpad-template-")
 
     @property
     def server(self) -> PostgresServer:
@@ -134,8 +133,8 @@ class Databases:
     def file(self) -> Path:
         """A migrated SQLite database, to be copied."""
         if self._file is None:
-            file = self._folder / "launchpad.db"
-            _apart(f"sqlite+aiosqlite:///{file}")
+            file = Path(self._folder.name) / "launchpad.db"
+            _in_a_thread(migrated(f"sqlite+aiosqlite:///{file}"))
             self._file = file
         return self._file
 
@@ -148,7 +147,7 @@ class Databases:
             return f"sqlite+aiosqlite:///{folder / 'launchpad.db'}"
         if folder not in self._given:
             if not self._template_made:
-                _apart(self.server.create(TEMPLATE))
+                _in_a_thread(migrated(self.server.create(TEMPLATE)))
                 self._template_made = True
             self._given[folder] = self.server.create(f"t{new_id()}", TEMPLATE)
         return self._given[folder]
@@ -160,6 +159,13 @@ class Databases:
         name = f"e{new_id()}"
         return self._given.setdefault(folder / name, self.server.create(name))
 
+    def rows(self, url: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Carries out a statement with `?` for its values, past the platform; returns its rows."""
+        if url.startswith("sqlite"):
+            with closing(sqlite3.connect(url.partition(":///")[2], timeout=PATIENCE_SECONDS)) as db, db:
+                return db.execute(sql, values).fetchall()
+        return _in_a_thread(_rows(url, sql, values))
+
     def take_back(self) -> None:
         for url in self._given.values():
             self.server.drop(name_of(url))
@@ -168,17 +174,27 @@ class Databases:
     def close(self) -> None:
         if self._server is not None:
             self._server.stop()
-        shutil.rmtree(self._folder)
+        self._folder.cleanup()
 
 
 def name_of(url: str) -> str:
     return url.partition("@/")[2].partition("?")[0]
 
 
-def _apart(url: str) -> None:
-    """Migrates in another thread, since a loop may run in this one."""
+async def _rows(url: str, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    parts = sql.split("?")
+    numbered = parts[0] + "".join(f"${number}{part}" for number, part in enumerate(parts[1:], 1))
+    db = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        return [tuple(row) for row in await db.fetch(numbered, *values)]
+    finally:
+        await db.close()
+
+
+def _in_a_thread(work: Coroutine[Any, Any, T]) -> T:
+    """A loop may run in this one."""
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrated(url)).result()
+        return thread.submit(asyncio.run, work).result()
 
 
 databases = Databases()
