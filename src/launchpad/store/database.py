@@ -202,8 +202,13 @@ def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        connection.create_function("lower_of_any_letter", 1, _lower, deterministic=True)
 
     return prepare
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _begin_sqlite(connection: Connection) -> None:
