@@ -122,9 +122,7 @@ async def main() -> int:
                 for path in (path for path in paths if given.only in path):
                     took = await measure(http, path, given.rounds)
                     p99 = percentile(took, 0.99)
-                    print(
-                        f"{path:<58}{statistics.median(took):>9.1f}{p99:>9.1f}{'  over' if p99 > given.limit_ms else ''}"
-                    )
+                    print(f"{path:<58}{statistics.median(took):>9.1f}{p99:>9.1f}{'  over' * (p99 > given.limit_ms)}")
                     if p99 > given.limit_ms:
                         slow.append(path)
         watching.cancel()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from ..domain.instances import ENDED, LIVE, Instance, State
 from ..domain.mail import MailFailure
 from ..domain.paging import Place
 from ..domain.users import User
 from ..errors import InvalidInput
-from ..store import listings, mail_failures, users
+from ..store import instances, listings, mail_failures, users
 from ..store.database import Database
 
 
@@ -91,10 +93,13 @@ class ListingService:
                     further = ListStart(not last.is_live, last.place if last.is_live else last.ended_place)
                     del found[limit:]
                     break
-            owners = await users.by_ids(db, {instance.owner_id for instance in found})
-            queued = any(instance.state is State.QUEUED for instance in found)
-            positions = await listings.queue_positions(db) if queued else {}
-        return [ListedInstance(one, owners.get(one.owner_id), positions.get(one.id)) for one in found], further
+            return await _listed(db, found), further
+
+    async def everyone(self, *, with_ended: bool, limit: int, before: Place | None) -> list[ListedInstance]:
+        """Everyone's, newest first."""
+        async with self._database.reading() as db:
+            states = LIVE | ENDED if with_ended else LIVE
+            return await _listed(db, await instances.page(db, states=states, limit=limit, before=before))
 
     async def users(self, *, search: str, limit: int, after: str | None) -> list[ListedUser]:
         """Users by e-mail address; `after` is the last address of the page before."""
@@ -103,3 +108,10 @@ class ListingService:
             live = await listings.count_live(db, [user.id for user in found])
             failures = await mail_failures.of_addresses(db, [user.email for user in found])
         return [ListedUser(user, live.get(user.id, 0), failures.get(user.email)) for user in found]
+
+
+async def _listed(db: AsyncConnection, found: list[Instance]) -> list[ListedInstance]:
+    owners = await users.by_ids(db, {instance.owner_id for instance in found})
+    queued = any(instance.state is State.QUEUED for instance in found)
+    positions = await listings.queue_positions(db) if queued else {}
+    return [ListedInstance(one, owners.get(one.owner_id), positions.get(one.id)) for one in found]

@@ -49,7 +49,8 @@ async def ended(
         owners = [row.id for row in await db.execute(query)]
         columns = instances.table.c
         if len(owners) > FEW_OWNERS:
-            parts = _in_order(wanted, [columns.owner_id.in_(select(users.table.c.id).where(owned))], limit, before)
+            of_one = select(users.table.c.id).where(users.table.c.id == columns.owner_id, owned).exists()
+            parts = _in_order(wanted, [of_one], limit, before)
         elif owners:
             parts = [_of_few(owners, wanted, limit, before)]
         else:
