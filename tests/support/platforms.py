@@ -202,7 +202,9 @@ class World:
             "capacity": {"cpus": 100, "memory": "32g"},
             **(settings or {}),
         }
-        self.database_url = str(self.settings.setdefault("database_url", databases.url(folder / "state")))
+        self.database_url = str(self.settings.get("database_url") or databases.url(folder / "state"))
+        if not self.database_url.startswith("sqlite"):
+            self.settings["database_url"] = self.database_url
 
     @property
     def database_file(self) -> Path:

@@ -158,7 +158,7 @@ def _bring_back(settings: Settings, found: Backup, now: datetime) -> None:
             beside = settings.state_dir / RESTORED_SETTINGS
             try:
                 beside.touch(mode=0o600)
-                beside.write_bytes(found.files[backups.SETTINGS])
+                found.files[backups.SETTINGS].write_to(beside)
             except OSError as error:
                 raise StoreUnavailable(f"{beside} cannot be written: {error.strerror}.") from error
             _say([f"The settings from the backup are in {beside}; the settings of this server were not changed."])
