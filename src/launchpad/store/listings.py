@@ -103,9 +103,8 @@ async def _environments(db: AsyncConnection) -> list[str]:
 async def count_live(db: AsyncConnection, owner_ids: Collection[str]) -> dict[str, int]:
     """How many live instances each of these owners has; those without any are left out."""
     columns = instances.table.c
-    query = select(columns.owner_id, func.count().label("number")).where(
-        columns.state.in_(LIVE), columns.owner_id.in_(owner_ids)
-    )
+    query = select(columns.owner_id, func.count().label("number")).group_by(columns.owner_id)
+    query = query.where(columns.state.in_(LIVE), columns.owner_id.in_(owner_ids))
     return {row.owner_id: row.number for row in await db.execute(query)}
 
 
