@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ..errors import BackupUnusable, LaunchpadError, StoreUnavailable
+from ..errors import BackupUnusable, Conflict, LaunchpadError, StoreUnavailable
 from ..services.audit import CLI, AuditService
 from ..services.reports import ReportService
 from ..settings import Settings, load_settings
@@ -92,8 +92,11 @@ class DrillService:
         """Rehearses the newest backup, writes down what became of it, and tells the administrators.
 
         Raises:
+            Conflict: the database is not in the state directory, so the platform makes no backups of it.
             MailUnavailable: no administrator could be told; it is written down all the same.
         """
+        if self._settings.database_url:
+            raise Conflict("The database is not in state_dir: test whether its own tools (pg_restore) can restore it.")
         report = await self._examine(now)
         async with self._database.transaction() as db:
             await kv.put(db, LAST_DRILL, {"at": now.isoformat(), **asdict(report)}, now)
