@@ -65,8 +65,11 @@ class PostgresServer:
         # As servers often are, and other than SQLite: capitals and punctuation do not come before letters.
         options += ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
         self.run("initdb", f"--pgdata={self.folder / 'data'}", *options, tool_of_server=True)
+        self.serve()
+
+    def serve(self) -> None:
         settings = [f"-c{name}={value}" for name, value in QUICK.items()]
-        log = (self.folder / "log").open("wb")
+        log = (self.folder / "log").open("ab")
         program = [*self._as, str(self._programs / "postgres"), "-D", str(self.folder / "data")]
         self._server = subprocess.Popen([*program, f"-k{self.folder}", *settings], stdout=log, stderr=log)
         log.close()
@@ -96,13 +99,17 @@ class PostgresServer:
     def drop(self, name: str) -> None:
         self.run("dropdb", "--force", "--if-exists", "--maintenance-db=postgres", name)
 
-    def stop(self) -> None:
+    def halt(self) -> None:
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)  # without waiting for clients
             with suppress(subprocess.TimeoutExpired):
                 self._server.wait(PATIENCE_SECONDS)
             self._server.kill()
             self._server.wait()
+            self._server = None
+
+    def stop(self) -> None:
+        self.halt()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -280,6 +280,17 @@ async def test_watching_begins_with_everything_since_nobody_knows_what_was_befor
             assert told == [EVERYTHING]
 
 
+async def test_whoever_watches_as_the_second_takes_over_from_the_first(database: Database, told: Told) -> None:
+    first = asyncio.create_task(database.changes.watch())
+    await until(lambda: database.changes.is_current)
+    async with watching(database):
+        assert told == [EVERYTHING], "one looks for all"
+        first.cancel()
+        await asyncio.wait([first])
+        await until(lambda: database.changes.is_current)
+        assert told == [EVERYTHING, EVERYTHING]
+
+
 # -- gaps, and how current it is ---------------------------------------------------------------------------------------
 
 

@@ -84,6 +84,7 @@ class ChangeFeed:
         self._last: int | None = None  # the newest number that was told
         self._looked_at: float | None = None
         self._look_again = False
+        self._one_watches = asyncio.Lock()
         self._position = 0
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -109,10 +110,12 @@ class ChangeFeed:
     async def watch(self) -> None:
         """Tells what other processes change, until it is cancelled; begins with `EVERYTHING`.
 
+        Called again meanwhile, it waits for its turn.
+
         Raises:
             StoreUnavailable: the database does not answer. Whoever calls tries again.
         """
-        async with self._connect() as db:
+        async with self._one_watches, self._connect() as db:
             lookout: _Lookout = _SqliteLookout(db) if db.dialect.name == "sqlite" else _PostgresqlLookout(db)
             await lookout.open()
             first = True
