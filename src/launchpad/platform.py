@@ -17,6 +17,7 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.listings import ListingService
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -61,6 +62,7 @@ class Platform:
     instances: InstanceService
     instance_logs: InstanceLogs
     offers: OfferService
+    listings: ListingService
     logins: LoginService
     passkeys: PasskeyService
     reports: ReportService

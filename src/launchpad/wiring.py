@@ -26,6 +26,7 @@ from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.launching import Launcher
+from .services.listings import ListingService
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -135,6 +136,7 @@ def build_platform(
         instances=instances,
         instance_logs=logs,
         offers=offers,
+        listings=ListingService(database),
         logins=logins,
         passkeys=PasskeyService(database, settings, logins, mail),
         reports=reports,

@@ -183,7 +183,13 @@ class Settings(BaseSettings):
         "instance as in https://{instance}.lab.example.org, with a wildcard in DNS and certificate.",
     )
     state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
-    database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
+    database_url: str = Field(
+        "",
+        pattern=r"^$|^(postgresql\+asyncpg://|sqlite\+aiosqlite:///)\S+$",
+        description=(
+            "Empty: SQLite in state_dir. Else PostgreSQL 15 or later, `postgresql+asyncpg://user:password@host/database`."
+        ),
+    )
     admin_emails: tuple[Address, ...] = Field((), description="Become administrators when they first sign in.")
     security_contact: str = Field(
         "",

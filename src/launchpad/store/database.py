@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +14,28 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.types import TypeDecorator
 
 from ..errors import StoreUnavailable
+from .changes import WRITE_LOCK, ChangeFeed
+from .schema import Instant as Instant
+from .schema import metadata as metadata
 
 log = structlog.get_logger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 10  # how long a writer waits for another process before the answer is 503
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware UTC datetime. SQLite keeps no zone, so it is taken off on the way in and put back on the way out."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("instants are aware; this one has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+ANSWER_SECONDS = 60  # of one statement on PostgreSQL: a server that is gone without a word holds nobody for ever
+# What PostgreSQL says (https://www.postgresql.org/docs/15/errcodes-appendix.html) when it is not the program's fault:
+# the connection, who may connect, no such database, a conflict of transactions, no room or memory, an operator at work,
+# a fault of the system, of the server.
+UNAVAILABLE_CLASSES = {"08", "28", "3D", "40", "53", "57", "58", "XX"}
+# A lock that was not to be had, a server that only reads, no right to do it, tables and columns other than these.
+UNAVAILABLE_CODES = {"55P03", "25006", "42501", "42P01", "42P07", "42703"}
+_TAKE_WRITE_LOCK = text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
 
 class Database:
@@ -64,15 +43,18 @@ class Database:
 
     On SQLite a transaction takes the write lock at its start (BEGIN IMMEDIATE), so that what it reads is still true
     when it writes; within the process writers queue on a lock, which is fairer and quicker than SQLite's busy loop.
+    `changes` tells what was changed, by this process before `transaction()` returns.
     """
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-        self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._write_lock = asyncio.Lock() if self._is_sqlite else nullcontext()
+        self._is_sqlite = url.startswith("sqlite")
+        options = {} if self._is_sqlite else _postgresql_options(busy_seconds)
+        self._engine = create_async_engine(url, **options)
+        self._write_lock = asyncio.Lock()
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _sqlite_preparer(busy_seconds))
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
+        self.changes = ChangeFeed(self._watching)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -82,8 +64,11 @@ class Database:
             StoreUnavailable: the database does not answer.
         """
         with _translated():
-            async with self._engine.connect() as db, db.begin():
-                yield db
+            async with self._engine.connect() as db:
+                if not self._is_sqlite:  # where each statement would see another state
+                    await db.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                async with db.begin():
+                    yield db
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -93,11 +78,37 @@ class Database:
             StoreUnavailable: the database does not answer, is locked for longer than `busy_seconds`, or its disk is
                 full. Nothing was written.
         """
+        committing = committed = False
         with _translated():
-            async with self._write_lock, self._engine.connect() as db:
-                await db.execution_options(launchpad_write=True)
-                async with db.begin():
-                    yield db
+            async with self._writing() as db:
+                try:
+                    async with db.begin():
+                        await self._take_write_lock(db)
+                        await self.changes.begin(db)
+                        yield db
+                        batch = await self.changes.collect(db)
+                        committing = True
+                    committed = True
+                finally:
+                    if committing and not committed:  # cancelled, or the connection broke: it may have happened
+                        self.changes.doubt()
+                self.changes.deliver(batch)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        async with self._write_lock, self._engine.connect() as db:
+            await db.execution_options(launchpad_write=True)
+            yield db
+
+    async def _take_write_lock(self, db: AsyncConnection) -> None:
+        if not self._is_sqlite:
+            await db.execute(_TAKE_WRITE_LOCK)
+
+    @asynccontextmanager
+    async def _watching(self) -> AsyncIterator[AsyncConnection]:
+        with _translated():
+            async with self._engine.connect() as db:
+                yield db
 
     async def migrate(self) -> None:
         """Brings the tables to this version's state; safe when several processes do it at once.
@@ -105,8 +116,10 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be opened, or was written by a newer version of the program.
         """
-        async with self.transaction() as db:
-            await db.run_sync(_upgrade)
+        with _translated():  # not transaction(), which needs the tables
+            async with self._writing() as db, db.begin():
+                await self._take_write_lock(db)
+                await db.run_sync(_upgrade)
 
     async def ping(self) -> None:
         async with self.reading() as db:
@@ -144,16 +157,37 @@ class _translated:  # noqa: N801 - a context manager that reads like a function
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if (
-            isinstance(error, OperationalError | PoolTimeoutError | sqlite3.OperationalError | OSError)
-            or type(error) is DatabaseError  # a broken file; the kinds below it are faults of the program
-            or (isinstance(error, DBAPIError) and error.connection_invalidated)
-        ):
+        if error is not None and _is_unavailable(error):
             log.error("store.unavailable", error=str(error))
             raise StoreUnavailable(
                 "The database is not available right now. Nothing was changed; please try again in a moment.",
                 retry_after_seconds=5,
             ) from error
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    if isinstance(error, OperationalError | PoolTimeoutError | sqlite3.OperationalError | OSError):
+        return True
+    if type(error) in (DatabaseError, sqlite3.DatabaseError):  # a broken file; the kinds below are faults of ours
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    return error.connection_invalidated or code[:2] in UNAVAILABLE_CLASSES or code in UNAVAILABLE_CODES
+
+
+def _postgresql_options(busy_seconds: float) -> dict[str, Any]:
+    return {
+        "pool_pre_ping": True,
+        "connect_args": {
+            "timeout": busy_seconds,
+            "command_timeout": ANSWER_SECONDS,
+            "server_settings": {
+                "application_name": "launchpad",
+                "lock_timeout": str(round(busy_seconds * 1000)),
+            },
+        },
+    }
 
 
 def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
@@ -168,8 +202,13 @@ def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        connection.create_function("lower_of_any_letter", 1, _lower, deterministic=True)
 
     return prepare
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ForeignKey, Row, String, Table, delete, insert, select, update
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Row, String, Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.signin import Login
@@ -24,6 +24,7 @@ table = Table(
     Column("client", String(64), nullable=False),
     Column("user_agent", String(200), nullable=False),
     Column("fresh_at", Instant),
+    Index("ix_logins_expires_at", "expires_at"),
 )
 
 
