@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
-from aiodocker.exceptions import DockerError
 
-from ..domain.instances import Address
 from ..domain.naming import container_name
-from ..errors import EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
+from ..errors import EngineAnswer, EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
 from ..settings import EgressSettings, EngineSettings
 from .base import (
     LABEL_DEPLOYMENT,
@@ -28,7 +26,6 @@ from .base import (
     NetworkFacts,
     RuntimeEvent,
 )
-from .connections import can_cut, cut
 from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_containers import EngineContainers
@@ -53,7 +50,7 @@ _NO_COMMAND = ("executable file not found", "no such file or directory", "permis
 
 
 class EngineRuntime(EngineContainers, EngineImages):
-    """One Docker Engine. See `base.Runtime` for what each method promises.
+    """One Docker Engine. See `base.Engine` for what each method promises.
 
     Args:
         settings: where the engine is, the network, the range of ports.
@@ -87,7 +84,7 @@ class EngineRuntime(EngineContainers, EngineImages):
     async def host(self) -> HostFacts:
         try:
             return host_of(await self._client.json("info"))
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "describe its host") from error
 
     async def ensure_network(self) -> None:
@@ -112,7 +109,7 @@ class EngineRuntime(EngineContainers, EngineImages):
                 made = await self._create(spec)
                 if made is None:
                     there = await self.find(spec.instance_id)
-                    if there is not None and there.state is ContainerState.RUNNING:
+                    if there is not None and there.state.is_up:
                         return there
                     await self.remove(spec.instance_id)
                     continue
@@ -141,13 +138,13 @@ class EngineRuntime(EngineContainers, EngineImages):
             return str((await asyncio.shield(asked))["Id"])
         except asyncio.CancelledError:
             # The engine goes on making it although nobody listens any more.
-            with suppress(DockerError, EngineUnavailable):
+            with suppress(EngineAnswer, EngineUnavailable):
                 await self._take_back(str((await asked)["Id"]))
             raise
-        except DockerError as error:
-            if error.status == 409:
+        except EngineAnswer as error:
+            if error.engine_status == 409:
                 return None
-            if error.status == 404 and "image" in error.message.lower():
+            if error.engine_status == 404 and "image" in error.message.lower():
                 log.warning("engine.no_image", image=spec.image, message=error.message)
                 raise ImageMissing(
                     f"The image {spec.image} is not on this server. Your administrator can fetch it with "
@@ -159,7 +156,7 @@ class EngineRuntime(EngineContainers, EngineImages):
         """The PATH that an image sets; empty where it sets none, or is not there, which its start says."""
         try:
             found = await self._client.json(f"images/{quote(image, safe='/:@')}/json")
-        except DockerError:
+        except EngineAnswer:
             return ""
         return path_of(found["Config"].get("Env") or ())
 
@@ -170,14 +167,14 @@ class EngineRuntime(EngineContainers, EngineImages):
                 await self._client.call(f"containers/{made}/start", "POST", seconds=MAKE_SECONDS)
                 inspected = await self._client.json(f"containers/{made}/json")
                 return self._remember(inspected).container if process_of(inspected) else container_of(inspected)
-            except DockerError as error:
+            except EngineAnswer as error:
                 message = error.message.lower()
                 if any(words in message for words in _PORT_TAKEN):
                     continue  # the engine's allocator goes on to the next port
                 if any(words in message for words in _PORTS_USED_UP):
                     log.warning("engine.ports_used_up", port_range=self._settings.port_range)
                     break
-                if "network" in message and (error.status == 404 or "ambiguous" in message):
+                if "network" in message and (error.engine_status == 404 or "ambiguous" in message):
                     log.warning("engine.network_gone", message=error.message)
                     return None
                 if spec.gpus and any(words in message for words in _NO_GPU):
@@ -202,19 +199,13 @@ class EngineRuntime(EngineContainers, EngineImages):
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
-    async def cut(self, addresses: Sequence[Address]) -> None:
-        await cut(addresses)
-
-    async def can_cut(self) -> bool:
-        return await can_cut()
-
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         name = container_name(self.deployment_id, instance_id)
         params = {"stdout": "true", "stderr": "true", "tail": str(lines)}
         try:
             return log_text(await self._client.call(f"containers/{name}/logs", "GET", params=params))
-        except DockerError as error:
-            if error.status in (404, 409):  # gone, or being removed
+        except EngineAnswer as error:
+            if error.engine_status in (404, 409):  # gone, or being removed
                 return ""
             raise refused(error, "read the instance's log") from error
 
@@ -235,7 +226,7 @@ class EngineRuntime(EngineContainers, EngineImages):
                     continue
                 if instance_id and kind:
                     yield RuntimeEvent(instance_id, kind)
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "report what happens") from error
 
     # -- ending ------------------------------------------------------------------------------------------------------
@@ -244,12 +235,35 @@ class EngineRuntime(EngineContainers, EngineImages):
         inspected = await self._inspect(container_name(self.deployment_id, instance_id))
         if inspected is None or not inspected["State"]["Running"]:
             return
+        if inspected["State"].get("Paused"):
+            await self._set_going(inspected["Id"], "unpause")  # so that it can save
         params, seconds = {"t": grace_seconds}, grace_seconds + STOP_MARGIN_SECONDS
         try:
             await self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds)
-        except DockerError as error:
-            if error.status != 404:
+        except EngineAnswer as error:
+            if error.engine_status != 404:
                 raise refused(error, "stop the instance") from error
+
+    async def pause(self, instance_id: str) -> None:
+        if await self._state_now(instance_id) is not ContainerState.PAUSED:
+            await self._set_going(container_name(self.deployment_id, instance_id), "pause")
+
+    async def resume(self, instance_id: str) -> None:
+        if await self._state_now(instance_id) is not ContainerState.RUNNING:
+            await self._set_going(container_name(self.deployment_id, instance_id), "unpause")
+
+    async def _state_now(self, instance_id: str) -> ContainerState:
+        """Raises EngineRefused where it is not up."""
+        there = await self.find(instance_id)
+        if there is None or not there.state.is_up:
+            raise EngineRefused("This instance is not running.")
+        return there.state
+
+    async def _set_going(self, container: str, verb: str) -> None:
+        try:
+            await self._client.call(f"containers/{container}/{verb}", "POST")
+        except EngineAnswer as error:
+            raise refused(error, f"{verb} the instance") from error
 
     async def remove(self, instance_id: str) -> None:
         inspected = await self._inspect(container_name(self.deployment_id, instance_id))
@@ -261,10 +275,10 @@ class EngineRuntime(EngineContainers, EngineImages):
         params = {"force": "true", "v": "true"}
         try:
             await self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS)
-        except DockerError as error:
-            if error.status == 409:  # somebody else is removing it: its name is free when that is done
+        except EngineAnswer as error:
+            if error.engine_status == 409:  # somebody else is removing it: its name is free when that is done
                 await self._until_removed(container_id)
-            elif error.status != 404:
+            elif error.engine_status != 404:
                 raise refused(error, "remove the instance") from error
 
     async def _until_removed(self, container_id: str) -> None:
@@ -272,6 +286,6 @@ class EngineRuntime(EngineContainers, EngineImages):
             await self._client.call(
                 f"containers/{container_id}/wait", "POST", params={"condition": "removed"}, seconds=REMOVE_SECONDS
             )
-        except DockerError as error:
-            if error.status != 404:
+        except EngineAnswer as error:
+            if error.engine_status != 404:
                 raise refused(error, "remove the instance") from error
