@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import secrets
-import subprocess
-import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,28 +17,16 @@ from launchpad.settings import EngineSettings, Settings
 from launchpad.storage.plain import PlainHomes
 from support.helper import HelpedEngine, SpecifiedLaunches, TrustingGuard, helper_thread
 from support.live import docker, remove_network
+from support.small_image import BUSYBOX, SMALL_IMAGE, make_small_image
 
-BUSYBOX = Path("/bin/busybox")
-SMALL_IMAGE = "launchpad-test/small:1"
+__all__ = ["BUSYBOX", "SMALL_IMAGE"]
+
 LISTEN = ("/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/")
 
 
 @pytest.fixture(scope="session")
 def small_image() -> str:
-    """Two megabytes: busybox and links to it."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as tar:
-        for name, mode in (("bin", 0o755), ("tmp", 0o1777)):
-            folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, mode
-            tar.addfile(folder)
-        tar.add(BUSYBOX, "bin/busybox")
-        for name in ("sh", "nc", "wget", "sleep", "cat", "echo", "touch", "tail"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-    subprocess.run(["docker", "import", "-", SMALL_IMAGE], input=held.getvalue(), check=True, capture_output=True)
-    return SMALL_IMAGE
+    return make_small_image()
 
 
 def engine_settings(**values: str) -> EngineSettings:
