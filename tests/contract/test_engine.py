@@ -151,7 +151,7 @@ async def test_out_of_memory_is_told(engine: EngineRuntime, small_image: str) ->
 
 
 async def test_usage_is_what_the_kernel_counts(engine: EngineRuntime, small_image: str) -> None:
-    """Memory that is held, and peaks, and time that is spent; as the engine's own numbers, which take a second each."""
+    """Memory that is held and given back, and its peak; time that is spent; as many processes as there are."""
     await engine.ensure_network()
     holds = "head -c 20000000 /dev/zero | tail -c 20000000 | (sleep 1; cat >/dev/null; sleep 600) & while :; do :; done"
     await engine.start(specification(small_image, command=("/bin/sh", "-c", holds)))
@@ -167,8 +167,21 @@ async def test_usage_is_what_the_kernel_counts(engine: EngineRuntime, small_imag
             await asyncio.sleep(0.02)
     assert usage.peak_memory_bytes is None or usage.peak_memory_bytes >= 20_000_000
     assert usage.cpu_seconds > before.cpu_seconds > 0
-    told = json.loads(docker("stats", "--no-stream", "--format", "{{json .}}", str(_inspect(engine, ID)["Id"])))
-    assert int(told["PIDs"]) == (await engine.usage_all())[ID].pids
+    shown = docker("top", str(_inspect(engine, ID)["Id"])).splitlines()[1:]
+    assert (await engine.usage_all())[ID].pids == len(shown)
+
+
+def calls_of(runtime: EngineRuntime) -> list[str]:
+    """The paths that are asked for from now on."""
+    asked: list[str] = []
+    call = runtime._client.call
+
+    async def note(path: str, method: str, **how: object) -> bytes:
+        asked.append(path)
+        return await call(path, method, **how)  # type: ignore[arg-type]
+
+    runtime._client.call = note  # type: ignore[method-assign]
+    return asked
 
 
 async def test_what_runs_is_inspected_once(engine: EngineRuntime, small_image: str) -> None:
@@ -181,14 +194,7 @@ async def test_what_runs_is_inspected_once(engine: EngineRuntime, small_image: s
     await asyncio.gather(*(engine.start(specification(small_image, one)) for one in ids))
     other = EngineRuntime(engine._settings, engine.deployment_id)
     for runtime, inspects in ((engine, 0), (other, len(ids))):
-        asked: list[str] = []
-        call = runtime._client.call
-
-        async def note(path: str, method: str, **how: object) -> bytes:
-            asked.append(path)  # noqa: B023 - used within this round of the loop
-            return await call(path, method, **how)  # type: ignore[arg-type]  # noqa: B023
-
-        runtime._client.call = note  # type: ignore[method-assign]
+        asked = calls_of(runtime)
         assert len(await runtime.list_containers()) == len(ids)
         assert len(asked) == 1 + inspects
         for _ in range(3):
