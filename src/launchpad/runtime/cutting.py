@@ -13,7 +13,7 @@ class KernelCutter:
     """See `base.ConnectionCutter`: the kernel closes them, at our request."""
 
     async def cut(self, addresses: Sequence[Address]) -> None:
-        if not await connections.cut(addresses):
+        if await connections.cut(addresses) is False:
             raise ConnectionsNotCut("Open connections to instances could not be closed; the log says why.")
 
     async def can_cut(self) -> bool:
