@@ -118,6 +118,22 @@ async def test_stop_gives_time_to_save_and_not_more(engine: EngineRuntime, small
     assert killed.exit_code == 137
 
 
+async def test_what_is_paused_gets_to_save_when_it_is_stopped(
+    engine: EngineRuntime, small_image: str, tmp_path: Path
+) -> None:
+    await engine.ensure_network()
+    tmp_path.chmod(0o777)
+    saves = "trap 'echo saved > /out/saved; exit 0' TERM; while :; do sleep 0.1; done"
+    mounts = (BindMount(tmp_path, "/out"),)
+    await engine.start(specification(small_image, command=("/bin/sh", "-c", saves), mounts=mounts))
+    await engine.pause(ID)
+    await engine.stop(ID, 60)
+    assert (tmp_path / "saved").read_text() == "saved\n"
+    ended = await engine.find(ID)
+    assert ended is not None
+    assert ended.exit_code == 0
+
+
 async def test_out_of_memory_is_told(engine: EngineRuntime, small_image: str) -> None:
     await engine.ensure_network()
     # The container outlives what was killed: with its last process goes its control group, and on version 1 of these
@@ -132,6 +148,82 @@ async def test_out_of_memory_is_told(engine: EngineRuntime, small_image: str) ->
         await asyncio.sleep(0.05)
     assert container is not None
     assert container.out_of_memory
+
+
+async def test_usage_is_what_the_kernel_counts(engine: EngineRuntime, small_image: str) -> None:
+    """Memory that is held and given back, and its peak; time that is spent; as many processes as there are."""
+    await engine.ensure_network()
+    holds = "head -c 20000000 /dev/zero | tail -c 20000000 | (sleep 1; cat >/dev/null; sleep 600) & while :; do :; done"
+    await engine.start(specification(small_image, command=("/bin/sh", "-c", holds)))
+    before = await engine.usage(ID)
+    assert before is not None
+    async with asyncio.timeout(60):
+        while (usage := await engine.usage(ID)) is None or usage.memory_bytes < 20_000_000:
+            await asyncio.sleep(0.02)
+    assert usage.pids >= 3
+    assert usage.peak_memory_bytes is None or 20_000_000 <= usage.peak_memory_bytes <= 64 * 1024**2
+    async with asyncio.timeout(60):
+        while (usage := await engine.usage(ID)) is None or usage.memory_bytes > 15_000_000:
+            await asyncio.sleep(0.02)
+    assert usage.peak_memory_bytes is None or usage.peak_memory_bytes >= 20_000_000
+    assert usage.cpu_seconds > before.cpu_seconds > 0
+    shown = docker("top", str(_inspect(engine, ID)["Id"])).splitlines()[1:]
+    assert (await engine.usage_all())[ID].pids == len(shown)
+
+
+def calls_of(runtime: EngineRuntime) -> list[str]:
+    """The paths that are asked for from now on."""
+    asked: list[str] = []
+    call = runtime._client.call
+
+    async def note(path: str, method: str, **how: object) -> bytes:
+        asked.append(path)
+        return await call(path, method, **how)  # type: ignore[arg-type]
+
+    runtime._client.call = note  # type: ignore[method-assign]
+    return asked
+
+
+async def test_what_runs_is_inspected_once(engine: EngineRuntime, small_image: str) -> None:
+    """However often it is listed and measured: it takes one call of the engine to list them all, none to measure one.
+
+    Another process, which has not started them, inspects each once.
+    """
+    await engine.ensure_network()
+    ids = [f"{number:016}" for number in range(4)]
+    await asyncio.gather(*(engine.start(specification(small_image, one)) for one in ids))
+    other = EngineRuntime(engine._settings, engine.deployment_id)
+    for runtime, inspects in ((engine, 0), (other, len(ids))):
+        asked = calls_of(runtime)
+        assert len(await runtime.list_containers()) == len(ids)
+        assert len(asked) == 1 + inspects
+        for _ in range(3):
+            assert {one.instance_id for one in await runtime.list_containers()} == set(ids)
+            assert set(await runtime.usage_all()) == set(ids)
+        assert asked[1 + inspects :] == ["containers/json"] * 6
+        del asked[:]
+        for one in ids:
+            assert await runtime.usage(one) is not None
+        assert asked == []
+    await other.aclose()
+
+
+async def test_a_container_that_was_started_again_underneath_is_found_where_it_is_now(
+    engine: EngineRuntime, small_image: str
+) -> None:
+    await engine.ensure_network()
+    await engine.start(specification(small_image))
+    name = container_name(engine.deployment_id, ID)
+    docker("kill", name)
+    async with asyncio.timeout(60):  # its port may be somebody else's by now
+        while subprocess.run(["docker", "start", name], capture_output=True, check=False).returncode != 0:
+            await asyncio.sleep(0.05)
+    [listed] = await engine.list_containers()
+    found = await engine.find(ID)
+    assert found is not None
+    assert listed.address == found.address
+    assert (await engine.usage_all())[ID].pids >= 1
+    assert await engine.usage(ID) is not None
 
 
 async def test_deployments_do_not_see_each_other(engine: EngineRuntime, small_image: str) -> None:

@@ -14,11 +14,10 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from aiodocker.exceptions import DockerError
 
 from contract.conftest import BUSYBOX, SMALL_IMAGE, MakeEngine, engine_settings, specification
 from launchpad.domain.naming import container_name
-from launchpad.errors import EngineRefused, EngineUnavailable, NetworkUnavailable
+from launchpad.errors import EngineAnswer, EngineRefused, EngineUnavailable, NetworkUnavailable
 from launchpad.runtime.base import LABEL_DEPLOYMENT, LABEL_INSTANCE, ContainerState, RuntimeEvent
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.settings import EgressSettings
@@ -226,7 +225,7 @@ async def test_two_networks_of_one_name_become_one(make_engine: MakeEngine, smal
         "Labels": {LABEL_DEPLOYMENT: engine.deployment_id},
     }
     for _ in range(2):
-        with suppress(DockerError):
+        with suppress(EngineAnswer):
             await engine._client.call("networks/create", "POST", data=body)
     await engine.ensure_network()
     assert len(docker("network", "ls", "-q", "--filter", f"name=^{name}$").split()) == 1

@@ -128,7 +128,7 @@ async def test_the_first_look_cuts_where_nobody_may_be(house: House) -> None:
     await house.enters(others, others_login)
     await house.check()
     await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
-    again = ConnectionRevoker(house.platform.database, house.platform.settings, house.platform.runtime)
+    again = ConnectionRevoker(house.platform.database, house.platform.settings, house.world.runtime)
     assert await again.check(house.world.clock()) == [instance.address]
 
 

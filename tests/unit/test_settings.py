@@ -536,7 +536,7 @@ def test_a_catalogue_of_another_shape_is_refused(written: Written, text: str, sa
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("engine", "runtime", "swarm")],
+    [("engine", "runtime", "kubernetes")],
 )
 def test_what_is_not_in_this_version_is_refused_at_the_start_and_not_ignored(
     tmp_path: Path, section: str, key: str, value: str

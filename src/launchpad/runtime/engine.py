@@ -5,38 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
-from aiodocker.exceptions import DockerError
 
-from ..domain.instances import Address
 from ..domain.naming import container_name
-from ..errors import EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
+from ..errors import EngineAnswer, EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
 from ..settings import EgressSettings, EngineSettings
 from .base import (
     LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
     NO_GPU,
-    Caps,
     Container,
     ContainerSpec,
     ContainerState,
     HostFacts,
     NetworkFacts,
     RuntimeEvent,
-    Usage,
 )
-from .connections import can_cut, cut
 from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
+from .engine_containers import EngineContainers
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
-from .engine_spec import caps_of, container_of, create_body, host_of, log_text, number_of_ports, path_of, usage_of
+from .engine_spec import container_of, create_body, host_of, log_text, number_of_ports, path_of, process_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +40,6 @@ REMOVE_SECONDS = 60.0
 STOP_MARGIN_SECONDS = 15.0
 NAME_TRIES = 5  # each takes away what has the instance's name and does not run
 PORT_TRIES = 50  # each passes over one port that a foreign process holds, in about 0.1 s
-INSPECTS_AT_ONCE = 16
 _PORT_TAKEN = ("address already in use", "port is already allocated")
 _PORTS_USED_UP = ("all ports are allocated",)
 # Without NVIDIA's container toolkit; with it, and the driver or that GPU missing.
@@ -55,8 +49,8 @@ _ENDING_SIGNALS = {"2", "3", "9", "15", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM
 _NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied")
 
 
-class EngineRuntime(EngineImages):
-    """One Docker Engine. See `base.Runtime` for what each method promises.
+class EngineRuntime(EngineContainers, EngineImages):
+    """One Docker Engine. See `base.Engine` for what each method promises.
 
     Args:
         settings: where the engine is, the network, the range of ports.
@@ -77,8 +71,9 @@ class EngineRuntime(EngineImages):
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._settings = settings
-        self.deployment_id = deployment_id
-        super().__init__(EngineClient(settings.host, answer_seconds=answer_seconds))
+        client = EngineClient(settings.host, answer_seconds=answer_seconds)
+        EngineContainers.__init__(self, client, deployment_id)
+        EngineImages.__init__(self, client)
         rules = EgressRules(egress or EgressSettings(), deployment_id)
         self._network = EngineNetwork(self._client, settings.network, deployment_id, rules)
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -89,7 +84,7 @@ class EngineRuntime(EngineImages):
     async def host(self) -> HostFacts:
         try:
             return host_of(await self._client.json("info"))
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "describe its host") from error
 
     async def ensure_network(self) -> None:
@@ -114,7 +109,7 @@ class EngineRuntime(EngineImages):
                 made = await self._create(spec)
                 if made is None:
                     there = await self.find(spec.instance_id)
-                    if there is not None and there.state is ContainerState.RUNNING:
+                    if there is not None and there.state.is_up:
                         return there
                     await self.remove(spec.instance_id)
                     continue
@@ -143,13 +138,13 @@ class EngineRuntime(EngineImages):
             return str((await asyncio.shield(asked))["Id"])
         except asyncio.CancelledError:
             # The engine goes on making it although nobody listens any more.
-            with suppress(DockerError, EngineUnavailable):
+            with suppress(EngineAnswer, EngineUnavailable):
                 await self._take_back(str((await asked)["Id"]))
             raise
-        except DockerError as error:
-            if error.status == 409:
+        except EngineAnswer as error:
+            if error.engine_status == 409:
                 return None
-            if error.status == 404 and "image" in error.message.lower():
+            if error.engine_status == 404 and "image" in error.message.lower():
                 log.warning("engine.no_image", image=spec.image, message=error.message)
                 raise ImageMissing(
                     f"The image {spec.image} is not on this server. Your administrator can fetch it with "
@@ -161,7 +156,7 @@ class EngineRuntime(EngineImages):
         """The PATH that an image sets; empty where it sets none, or is not there, which its start says."""
         try:
             found = await self._client.json(f"images/{quote(image, safe='/:@')}/json")
-        except DockerError:
+        except EngineAnswer:
             return ""
         return path_of(found["Config"].get("Env") or ())
 
@@ -170,15 +165,16 @@ class EngineRuntime(EngineImages):
         for _ in range(min(PORT_TRIES, number_of_ports(self._settings.port_range))):
             try:
                 await self._client.call(f"containers/{made}/start", "POST", seconds=MAKE_SECONDS)
-                return container_of(await self._client.json(f"containers/{made}/json"))
-            except DockerError as error:
+                inspected = await self._client.json(f"containers/{made}/json")
+                return self._remember(inspected).container if process_of(inspected) else container_of(inspected)
+            except EngineAnswer as error:
                 message = error.message.lower()
                 if any(words in message for words in _PORT_TAKEN):
                     continue  # the engine's allocator goes on to the next port
                 if any(words in message for words in _PORTS_USED_UP):
                     log.warning("engine.ports_used_up", port_range=self._settings.port_range)
                     break
-                if "network" in message and (error.status == 404 or "ambiguous" in message):
+                if "network" in message and (error.engine_status == 404 or "ambiguous" in message):
                     log.warning("engine.network_gone", message=error.message)
                     return None
                 if spec.gpus and any(words in message for words in _NO_GPU):
@@ -201,70 +197,15 @@ class EngineRuntime(EngineImages):
         except (EngineRefused, EngineUnavailable) as error:
             log.warning("engine.left_behind", container=made, detail=error.detail)
 
-    # -- what there is -----------------------------------------------------------------------------------------------
-
-    async def find(self, instance_id: str) -> Container | None:
-        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
-        return None if inspected is None else container_of(inspected)
-
-    async def list_containers(self) -> list[Container]:
-        filters = json.dumps({"label": [f"{LABEL_DEPLOYMENT}={self.deployment_id}"]})
-        try:
-            listed = await self._client.json("containers/json", params={"all": "true", "filters": filters})
-        except DockerError as error:
-            raise refused(error, "list the instances") from error
-        few = asyncio.Semaphore(INSPECTS_AT_ONCE)
-
-        async def one(container_id: str) -> dict[str, Any] | None:
-            async with few:
-                return await self._inspect(container_id)
-
-        # The list itself knows neither exit codes nor who ran out of memory.
-        inspected = await asyncio.gather(*(one(each["Id"]) for each in listed))
-        return [container_of(each) for each in inspected if each is not None]
-
-    async def _inspect(self, container: str) -> dict[str, Any] | None:
-        """What the engine says of a container of ours; None when there is none, or it is somebody else's."""
-        try:
-            found: dict[str, Any] = await self._client.json(f"containers/{container}/json")
-        except DockerError as error:
-            if error.status == 404:
-                return None
-            raise refused(error, "inspect the instance") from error
-        labels = found["Config"].get("Labels") or {}
-        return found if labels.get(LABEL_DEPLOYMENT) == self.deployment_id else None
-
-    async def usage(self, instance_id: str) -> Usage | None:
-        return usage_of(await self._stats(container_name(self.deployment_id, instance_id)))
-
-    async def caps(self, instance_id: str) -> Caps | None:
-        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
-        return None if inspected is None else caps_of(inspected, await self._stats(inspected["Id"]))
-
-    async def _stats(self, container: str) -> dict[str, Any]:
-        """What the kernel counts of a container; nothing for one that does not run."""
-        params = {"stream": "false", "one-shot": "true"}
-        try:
-            found: dict[str, Any] = await self._client.json(f"containers/{container}/stats", params=params)
-        except DockerError as error:
-            if error.status in (404, 409):
-                return {}
-            raise refused(error, "measure the instance") from error
-        return found
-
-    async def cut(self, addresses: Sequence[Address]) -> None:
-        await cut(addresses)
-
-    async def can_cut(self) -> bool:
-        return await can_cut()
+    # -- what happens ------------------------------------------------------------------------------------------------
 
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         name = container_name(self.deployment_id, instance_id)
         params = {"stdout": "true", "stderr": "true", "tail": str(lines)}
         try:
             return log_text(await self._client.call(f"containers/{name}/logs", "GET", params=params))
-        except DockerError as error:
-            if error.status in (404, 409):  # gone, or being removed
+        except EngineAnswer as error:
+            if error.engine_status in (404, 409):  # gone, or being removed
                 return ""
             raise refused(error, "read the instance's log") from error
 
@@ -285,7 +226,7 @@ class EngineRuntime(EngineImages):
                     continue
                 if instance_id and kind:
                     yield RuntimeEvent(instance_id, kind)
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "report what happens") from error
 
     # -- ending ------------------------------------------------------------------------------------------------------
@@ -294,12 +235,35 @@ class EngineRuntime(EngineImages):
         inspected = await self._inspect(container_name(self.deployment_id, instance_id))
         if inspected is None or not inspected["State"]["Running"]:
             return
+        if inspected["State"].get("Paused"):
+            await self._set_going(inspected["Id"], "unpause")  # so that it can save
         params, seconds = {"t": grace_seconds}, grace_seconds + STOP_MARGIN_SECONDS
         try:
             await self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds)
-        except DockerError as error:
-            if error.status != 404:
+        except EngineAnswer as error:
+            if error.engine_status != 404:
                 raise refused(error, "stop the instance") from error
+
+    async def pause(self, instance_id: str) -> None:
+        if await self._state_now(instance_id) is not ContainerState.PAUSED:
+            await self._set_going(container_name(self.deployment_id, instance_id), "pause")
+
+    async def resume(self, instance_id: str) -> None:
+        if await self._state_now(instance_id) is not ContainerState.RUNNING:
+            await self._set_going(container_name(self.deployment_id, instance_id), "unpause")
+
+    async def _state_now(self, instance_id: str) -> ContainerState:
+        """Raises EngineRefused where it is not up."""
+        there = await self.find(instance_id)
+        if there is None or not there.state.is_up:
+            raise EngineRefused("This instance is not running.")
+        return there.state
+
+    async def _set_going(self, container: str, verb: str) -> None:
+        try:
+            await self._client.call(f"containers/{container}/{verb}", "POST")
+        except EngineAnswer as error:
+            raise refused(error, f"{verb} the instance") from error
 
     async def remove(self, instance_id: str) -> None:
         inspected = await self._inspect(container_name(self.deployment_id, instance_id))
@@ -311,10 +275,10 @@ class EngineRuntime(EngineImages):
         params = {"force": "true", "v": "true"}
         try:
             await self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS)
-        except DockerError as error:
-            if error.status == 409:  # somebody else is removing it: its name is free when that is done
+        except EngineAnswer as error:
+            if error.engine_status == 409:  # somebody else is removing it: its name is free when that is done
                 await self._until_removed(container_id)
-            elif error.status != 404:
+            elif error.engine_status != 404:
                 raise refused(error, "remove the instance") from error
 
     async def _until_removed(self, container_id: str) -> None:
@@ -322,6 +286,6 @@ class EngineRuntime(EngineImages):
             await self._client.call(
                 f"containers/{container_id}/wait", "POST", params={"condition": "removed"}, seconds=REMOVE_SECONDS
             )
-        except DockerError as error:
-            if error.status != 404:
+        except EngineAnswer as error:
+            if error.engine_status != 404:
                 raise refused(error, "remove the instance") from error

@@ -15,7 +15,7 @@ import structlog
 
 from ..domain.instances import Address
 from ..errors import StoreUnavailable
-from ..runtime.base import Runtime
+from ..runtime.base import ConnectionCutter
 from ..settings import Settings
 from ..store import gate
 from ..store.database import Database
@@ -31,10 +31,10 @@ Way = tuple[str, str]  # an instance's id and a login's
 
 
 class ConnectionRevoker:
-    def __init__(self, database: Database, settings: Settings, runtime: Runtime) -> None:
+    def __init__(self, database: Database, settings: Settings, cutter: ConnectionCutter) -> None:
         self._database = database
         self._settings = settings
-        self._runtime = runtime
+        self._cutter = cutter
         self._open: Mapping[Way, Address] | None = None
         self._admitted: dict[Way, Address] = {}
         self._again: dict[Address, datetime] = {}
@@ -73,7 +73,7 @@ class ConnectionRevoker:
         addresses = sorted(closed | due, key=str)
         if addresses:
             log.info("connections.cut", addresses=[str(address) for address in addresses])
-            await self._runtime.cut(addresses)
+            await self._cutter.cut(addresses)
         return addresses
 
     async def _active_grants(self) -> list[gate.ActiveGrant]:

@@ -72,11 +72,11 @@ class EngineSettings(Section):
         description="Docker network of the instances; created at first use, without traffic between containers.",
     )
     port_range: PortRange = Field("20000-29999", description="Loopback ports the engine publishes instances on.")
-    runtime: Literal["engine", "swarm", "fake"] = Field(
+    runtime: Literal["engine", "kubernetes", "fake"] = Field(
         "engine",
         description=(
-            "`engine`: one Docker Engine. `fake`: nothing is started, for demonstrations. `swarm` is not supported "
-            "in this version."
+            "`engine`: one Docker Engine. `fake`: nothing is started, for demonstrations. `kubernetes` is not "
+            "supported in this version."
         ),
     )
     oci_runtime: str = Field(

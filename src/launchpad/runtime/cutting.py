@@ -1,0 +1,20 @@
+"""Closes connections on this machine, for a process that may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..domain.instances import Address
+from ..errors import ConnectionsNotCut
+from . import connections
+
+
+class KernelCutter:
+    """See `base.ConnectionCutter`: the kernel closes them, at our request."""
+
+    async def cut(self, addresses: Sequence[Address]) -> None:
+        if await connections.cut(addresses) is False:
+            raise ConnectionsNotCut("Open connections to instances could not be closed; the log says why.")
+
+    async def can_cut(self) -> bool:
+        return await connections.can_cut()
