@@ -23,6 +23,7 @@ from ...errors import SettingsError, Unavailable
 from ...settings import Settings
 from ...settings.front import ProxySettings
 from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
+from .keepalive import KEPT_PER_PORT, KEPT_SECONDS, keepalive_ports, numbers_pattern
 from .refusals import HEADER_LINE_MAX, OWN_REFUSALS
 from .stapling import Stapling
 
@@ -182,6 +183,10 @@ def render(
         header_line_max=HEADER_LINE_MAX,
         http2_sizes=http2_sizes,
         gate_cache=settings.web.gate_cache,
+        keepalive_ports=(kept := keepalive_ports(settings.engine)),
+        keepalive_pattern=numbers_pattern(kept),
+        kept_per_port=KEPT_PER_PORT,
+        kept_seconds=KEPT_SECONDS,
     )
 
 
