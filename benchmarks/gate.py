@@ -360,9 +360,8 @@ def _megabytes(master: int) -> tuple[float, float]:
 
 async def _memory(configuration: Path, folder: Path) -> None:
     """Starts the same nginx with more and fewer kept ports, and says what each takes before and after a reload."""
-    print(
-        f"\n{'keepalive_ports':>15}  {'ready s':>8}  {'RSS MB':>7}  {'PSS MB':>7}  {'after a reload: RSS':>19}  {'PSS':>5}"
-    )
+    print(f"\n{'':>15}  {'':>8}  {'started':^16}  {'after a reload':^16}")
+    print(f"{'keepalive_ports':>15}  {'ready s':>8}" + f"  {'RSS MB':>7}  {'PSS MB':>7}" * 2)
     for ports in MEMORY_ROWS:
         there = folder / f"memory-{ports}"
         there.mkdir()

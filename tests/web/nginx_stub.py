@@ -26,7 +26,6 @@ from launchpad.domain.naming import new_id
 from launchpad.ops.nginx import (
     has_ipv6_loopback,
     render,
-    stapling_for,
     wants_http2_directive,
     wants_http2_sizes,
     worker_user,
@@ -300,7 +299,6 @@ class Stage:
             form="full",
             ipv6_loopback=has_ipv6_loopback(),
             worker_user=worker_user(self.socket, runtime_dir),
-            stapling=stapling_for(self.settings.tls.certificate),
             http2_directive=wants_http2_directive(),
             http2_sizes=wants_http2_sizes(),
         )
