@@ -305,6 +305,7 @@ class _Client(asyncio.Protocol):
 
 async def _own_load(way: Way, connections: int, seconds: int) -> tuple[float, float]:
     url = httpx.URL(way.url)
+    host, port = url.host, url.port or 80
     lines = [f"GET {url.raw_path.decode()} HTTP/1.1", f"Host: {url.netloc.decode()}"]
     lines += [f"{name}: {value}" for name, value in way.headers.items()]
     request = "\r\n".join([*lines, "", ""]).encode()
@@ -313,7 +314,7 @@ async def _own_load(way: Way, connections: int, seconds: int) -> tuple[float, fl
     transports = []
     begun = perf_counter()
     for _ in range(connections):
-        made = await loop.create_connection(lambda: _Client(request, took, ended), url.host, url.port)
+        made = await loop.create_connection(lambda: _Client(request, took, ended), host, port)
         transports.append(made[0])
     try:
         async with asyncio.timeout(seconds):
@@ -374,13 +375,13 @@ async def _memory(configuration: Path, folder: Path) -> None:
                 await asyncio.sleep(0.005)
             ready = perf_counter() - begun
             await asyncio.sleep(0.5)
-            sizes = _megabytes(master)
+            sizes = [*_megabytes(master)]
             workers = set(_children(master))
             os.kill(master, signal.SIGHUP)
             while workers & set(_children(master)) or len(_children(master)) < 2:
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.5)
-            sizes += _megabytes(master)
+            sizes += [*_megabytes(master)]
         print(f"{ports:>15}  {ready:>8.2f}" + "".join(f"  {size:>7.1f}" for size in sizes))
 
 

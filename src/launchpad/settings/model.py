@@ -138,6 +138,11 @@ class EgressSettings(Section):
         description="`enforced`: instances reach neither the server nor private networks, and none starts without "
         "the rules. `off`: no rules, instances reach whatever the network allows.",
     )
+    firewall: Literal["auto", "nftables", "iptables"] = Field(
+        "auto",
+        description="What holds the rules: a table of nftables, or chains of iptables. `auto`: nftables where the server "
+        "has it.",
+    )
     allow: tuple[EgressTarget, ...] = Field(
         (),
         description="Private addresses that instances may reach, such as a mirror, a proxy or a licence server: "
