@@ -143,10 +143,11 @@ async def _jupyterlab(stack: AsyncExitStack, live: LivePlatform, person: Person)
     return upstream, Way(person.instance_url(instance["id"], "/api/status"), {"Cookie": cookie})
 
 
-async def _page(stack: AsyncExitStack, live: LivePlatform, person: Person, folder: Path) -> tuple[Upstream, Way]:
+async def _page(
+    stack: AsyncExitStack, live: LivePlatform, person: Person, folder: Path, port: int
+) -> tuple[Upstream, Way]:
     """Two instances of the fake runtime, whose addresses are those of an nginx and of an echo."""
     echo = await stack.enter_async_context(_echo())
-    port = free_ports(1)[0]
     upstream = folder / "upstream.conf"
     upstream.write_text(UPSTREAM.format(folder=folder, port=port, filling="x" * 1000))
     await _process(stack, "nginx", "-c", str(upstream), "-g", "daemon off;", log=folder / "upstream.log")
@@ -415,7 +416,9 @@ async def main(upstream_kind: str, rounds: int, seconds: int, connections: int, 
         folder = Path(name)
         folder.chmod(0o755)
         async with AsyncExitStack() as stack:
-            fake = {"engine": {"runtime": "fake"}, "limits": {"instances_per_environment": 2}}
+            page_port = free_ports(1)[0]
+            engine = {"runtime": "fake", "port_range": f"{page_port}-{page_port}"}
+            fake = {"engine": engine, "limits": {"instances_per_environment": 2}}
             tables: Mapping[str, object] = {} if upstream_kind == "jupyterlab" else fake
             live = await _platform(stack, mail, folder / "gate", tables)
             person = await stack.enter_async_context(live.person("anna@example.org"))
@@ -424,7 +427,7 @@ async def main(upstream_kind: str, rounds: int, seconds: int, connections: int, 
             if upstream_kind == "jupyterlab":
                 upstream, gate = await _jupyterlab(stack, live, person)
             else:
-                upstream, gate = await _page(stack, live, person, folder)
+                upstream, gate = await _page(stack, live, person, folder, page_port)
             direct = Way(f"http://{upstream.address}{upstream.path}", upstream.headers)
             if upstream.echo is not None:
                 direct = Way(direct.url, direct.headers, f"http://127.0.0.1:{upstream.echo}/", {}, gate.echo_origin)
@@ -433,9 +436,7 @@ async def main(upstream_kind: str, rounds: int, seconds: int, connections: int, 
             if upstream.echo is not None:
                 uncached = await _platform(stack, mail, folder / "uncached", {**fake, "web": {"gate_cache": False}})
                 other = await stack.enter_async_context(uncached.person("anna@example.org"))
-                ways["uncached"] = await _pages_way(
-                    uncached, other, int(upstream.address.rpartition(":")[2]), upstream.echo
-                )
+                ways["uncached"] = await _pages_way(uncached, other, page_port, upstream.echo)
             chp = await _chp(stack, upstream, folder / "chp", cache)
             if chp is not None:
                 ways["chp"] = chp
