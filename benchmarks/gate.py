@@ -49,7 +49,7 @@ from support.ports import free_ports  # noqa: E402
 from support.smtp import MailServer  # noqa: E402
 
 ECHOES = 300
-MEMORY_ROWS = (0, 512, 4096)
+MEMORY_ROWS = (0, 256, 4096)
 UPSTREAM = """
 worker_processes 1;
 pid {folder}/upstream.pid;

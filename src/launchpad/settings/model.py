@@ -73,7 +73,7 @@ class EngineSettings(Section):
     )
     port_range: PortRange = Field("20000-29999", description="Loopback ports the engine publishes instances on.")
     keepalive_ports: int = Field(
-        512,
+        256,
         ge=0,
         le=4096,
         description="At how many of them, from the first, nginx keeps connections to instances open; the engine takes these "
