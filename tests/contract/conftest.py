@@ -13,7 +13,7 @@ from launchpad.parts import cutter_of
 from launchpad.runtime.base import LABEL_DEPLOYMENT, ConnectionCutter, ContainerSpec, Engine
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.runtime.fake import FakeRuntime
-from launchpad.settings import EngineSettings, Settings
+from launchpad.settings import EgressSettings, EngineSettings, Settings
 from launchpad.storage.plain import PlainHomes
 from support.helper import HelpedEngine, SpecifiedLaunches, TrustingGuard, helper_thread
 from support.live import docker, remove_network
@@ -46,10 +46,10 @@ async def make_engine() -> AsyncIterator[MakeEngine]:
     """Makes runtimes of a deployment and a network of their own; all that they made is removed afterwards."""
     made: list[tuple[EngineRuntime, EngineSettings, str]] = []
 
-    def make(**values: str) -> EngineRuntime:
+    def make(egress: EgressSettings | None = None, **values: str) -> EngineRuntime:
         settings = engine_settings(**values)
         deployment_id = secrets.token_hex(4)
-        made.append((EngineRuntime(settings, deployment_id), settings, deployment_id))
+        made.append((EngineRuntime(settings, deployment_id, egress), settings, deployment_id))
         return made[-1][0]
 
     yield make

@@ -77,6 +77,20 @@ async def test_f11_a_range_that_is_held_whole_is_refused_soon(make_engine: MakeE
     assert (await engine.start(specification(small_image))).address is not None
 
 
+async def test_ports_with_kept_connections_are_taken_first(make_engine: MakeEngine, small_image: str) -> None:
+    """And the others of the range when those are used up; nothing is left behind of the attempt."""
+    with ExitStack() as stack:
+        first = held_ports(stack, 1)
+    engine = make_engine(port_range=f"{first}-{first + 1}", keepalive_ports="1")
+    await engine.ensure_network()
+    starts = [await engine.start(specification(small_image, mark * 16)) for mark in "ab"]
+    assert [started.address.port for started in starts if started.address] == [first, first + 1]
+    assert len(all_of(engine)) == 2
+    with pytest.raises(EngineRefused, match="No port is free"):
+        await engine.start(specification(small_image, "c" * 16))
+    assert len(all_of(engine)) == 2
+
+
 # -- names and leftovers -----------------------------------------------------------------------------------------------
 
 

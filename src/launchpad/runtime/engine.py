@@ -49,6 +49,10 @@ _ENDING_SIGNALS = {"2", "3", "9", "15", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM
 _NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied")
 
 
+class _PortsUsedUp(EngineRefused):
+    """None of the ports asked for is free."""
+
+
 class EngineRuntime(EngineContainers, EngineImages):
     """One Docker Engine. See `base.Engine` for what each method promises.
 
@@ -105,31 +109,38 @@ class EngineRuntime(EngineContainers, EngineImages):
     async def start(self, spec: ContainerSpec) -> Container:
         """As promised; a container is left behind only when the engine goes away amid it, for the sweep to remove."""
         async with self._starting.setdefault(spec.instance_id, asyncio.Lock()):
-            for _ in range(NAME_TRIES):
-                made = await self._create(spec)
-                if made is None:
-                    there = await self.find(spec.instance_id)
-                    if there is not None and there.state.is_up:
-                        return there
-                    await self.remove(spec.instance_id)
-                    continue
-                runs = False
-                try:
-                    started = await self._run(made, spec)
-                    runs = started is not None
-                finally:  # also when the caller is cancelled
-                    if not runs:
-                        await self._take_back(made)
-                if started is not None:
-                    return started
-                self._network.forget()
-                await self._network.ensure()
+            *first, whole = self._settings.port_choices
+            for ports in first:
+                with suppress(_PortsUsedUp):
+                    return await self._start(spec, ports)
+            return await self._start(spec, whole)
+
+    async def _start(self, spec: ContainerSpec, ports: str) -> Container:
+        for _ in range(NAME_TRIES):
+            made = await self._create(spec, ports)
+            if made is None:
+                there = await self.find(spec.instance_id)
+                if there is not None and there.state.is_up:
+                    return there
+                await self.remove(spec.instance_id)
+                continue
+            runs = False
+            try:
+                started = await self._run(made, spec, ports)
+                runs = started is not None
+            finally:  # also when the caller is cancelled
+                if not runs:
+                    await self._take_back(made)
+            if started is not None:
+                return started
+            self._network.forget()
+            await self._network.ensure()
         raise EngineRefused("The container engine could not create the instance; its name is still in use.")
 
-    async def _create(self, spec: ContainerSpec) -> str | None:
+    async def _create(self, spec: ContainerSpec, ports: str) -> str | None:
         """The new container's id; None when the name is taken."""
         image_path = await self._path_in(spec.image) if spec.first_in_path else ""
-        body = create_body(spec, self._settings, self.deployment_id, image_path)
+        body = create_body(spec, self._settings, self.deployment_id, image_path, ports)
         name = container_name(self.deployment_id, spec.instance_id)
         asked = asyncio.ensure_future(
             self._client.json("containers/create", "POST", params={"name": name}, data=body, seconds=MAKE_SECONDS)
@@ -160,9 +171,9 @@ class EngineRuntime(EngineContainers, EngineImages):
             return ""
         return path_of(found["Config"].get("Env") or ())
 
-    async def _run(self, made: str, spec: ContainerSpec) -> Container | None:
+    async def _run(self, made: str, spec: ContainerSpec, ports: str) -> Container | None:
         """Starts it on a port that is free; None when its network is gone or there are several of that name."""
-        for _ in range(min(PORT_TRIES, number_of_ports(self._settings.port_range))):
+        for _ in range(min(PORT_TRIES, number_of_ports(ports))):
             try:
                 await self._client.call(f"containers/{made}/start", "POST", seconds=MAKE_SECONDS)
                 inspected = await self._client.json(f"containers/{made}/json")
@@ -172,7 +183,7 @@ class EngineRuntime(EngineContainers, EngineImages):
                 if any(words in message for words in _PORT_TAKEN):
                     continue  # the engine's allocator goes on to the next port
                 if any(words in message for words in _PORTS_USED_UP):
-                    log.warning("engine.ports_used_up", port_range=self._settings.port_range)
+                    log.warning("engine.ports_used_up", port_range=ports)
                     break
                 if "network" in message and (error.engine_status == 404 or "ambiguous" in message):
                     log.warning("engine.network_gone", message=error.message)
@@ -187,7 +198,7 @@ class EngineRuntime(EngineContainers, EngineImages):
                         "run. Your administrator can correct the image or its entry in the settings."
                     ) from error
                 raise refused(error, "start the instance") from error
-        raise EngineRefused(
+        raise _PortsUsedUp(
             "No port is free for the instance. Your administrator can widen engine.port_range.", retry_after_seconds=60
         )
 

@@ -64,10 +64,13 @@ class EngineNetwork:
         if not await asyncio.to_thread(_filters_bridges):
             gaps.append(f"containers reach each other: {BRIDGE_FILTER} is not 1, so the kernel filters nothing there")
         shielded: list[bool | None] = []
+        firewall = ""
         for bridge in map(_bridge_of, there):
             gaps += await self._egress.gaps(bridge)
             shielded.append(await self._egress.shields(bridge))
-        return NetworkFacts(exists=True, gaps=tuple(gaps), shielded=None if None in shielded else all(shielded))
+            firewall = await self._egress.firewall(bridge)
+        holds = None if None in shielded else all(shielded)
+        return NetworkFacts(exists=True, gaps=tuple(gaps), shielded=holds, firewall=firewall)
 
     async def remove(self) -> None:
         """Takes it away with its rules, when the platform leaves this server; what others have of that name stays.

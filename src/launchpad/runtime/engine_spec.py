@@ -32,11 +32,12 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def create_body(
-    spec: ContainerSpec, settings: EngineSettings, deployment_id: str, image_path: str = ""
+    spec: ContainerSpec, settings: EngineSettings, deployment_id: str, image_path: str = "", ports: str = ""
 ) -> dict[str, Any]:
     """The body. Everything that is not granted is dropped; memory and swap have one cap together.
 
-    `image_path` is the PATH of the image's own, looked at where the specification puts a folder before it.
+    `image_path` is the PATH of the image's own, looked at where the specification puts a folder before it; `ports` the
+    range that the engine chooses from (empty: all of the instances').
 
     No restart policy: an instance that ends has ended, and the platform says why. After a reboot its port would be
     another one, and its home perhaps not yet mounted; a crash loop would look like an instance that runs.
@@ -44,7 +45,7 @@ def create_body(
     port = f"{spec.network_port}/tcp"
     host: dict[str, Any] = {
         "NetworkMode": settings.network,
-        "PortBindings": {port: [{"HostIp": LOOPBACK, "HostPort": settings.port_range}]},
+        "PortBindings": {port: [{"HostIp": LOOPBACK, "HostPort": ports or settings.port_range}]},
         "Memory": spec.memory_bytes,
         "MemorySwap": spec.memory_bytes,
         "NanoCpus": int(spec.cpus * 1_000_000_000),

@@ -58,12 +58,14 @@ class NetworkFacts:
 
     `exists`: false before the first launch. `gaps`: in an administrator's words, what is not as it should be; empty
     where nothing is. `shielded`: whether machines in the same network as this server are kept from instances' ports,
-    which engines before 28.0 do not do by themselves (moby#45610); None: it cannot be told.
+    which engines before 28.0 do not do by themselves (moby#45610); None: it cannot be told. `firewall`: what holds the
+    rules, `nftables` or `iptables`; empty where nothing does.
     """
 
     exists: bool
     gaps: tuple[str, ...] = ()
     shielded: bool | None = None
+    firewall: str = ""
 
 
 @dataclass(frozen=True)
