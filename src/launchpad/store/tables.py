@@ -1,6 +1,19 @@
 """Imports every table's module, so that the metadata is whole for migrations."""
 
-from . import audit, challenges, gate, instances, known_browsers, kv, logins, mail_failures, passkeys, tokens, users
+from . import (
+    audit,
+    challenges,
+    gate,
+    instances,
+    known_browsers,
+    kv,
+    logins,
+    mail_failures,
+    outgoing_mails,
+    passkeys,
+    tokens,
+    users,
+)
 
 __all__ = [
     "audit",
@@ -11,6 +24,7 @@ __all__ = [
     "kv",
     "logins",
     "mail_failures",
+    "outgoing_mails",
     "passkeys",
     "tokens",
     "users",
