@@ -12,6 +12,7 @@ from .ops.drill import DrillService
 from .ops.importing import ImportService
 from .runtime.base import Runtime
 from .services.audit import AuditService
+from .services.background import Background
 from .services.bounces import BounceService
 from .services.gate import GateService
 from .services.images import ImageService
@@ -53,6 +54,7 @@ class Platform:
     bounces: BounceService
     images: ImageService
     audit: AuditService
+    background: Background
     runner: InstanceRunner
     observer: Observer
     gate: GateService
@@ -72,9 +74,18 @@ class Platform:
     users: UserService
     importing: ImportService
 
+    async def start(self) -> None:
+        """Opens what a portal needs, and begins with the background work.
+
+        Raises:
+            StoreUnavailable: the database cannot be opened.
+        """
+        await self.database.migrate()
+        self.background.start()
+
     async def aclose(self) -> None:
         """Gives everything back, in the order that lets what is under way end well."""
-        await self.observer.aclose()
+        await self.background.aclose()
         await self.runner.aclose()
         await self.mail.aclose()
         await self.logins.settle()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from .domain.mail import FailureKind
 from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
-from .mail.outbox import Outbox
-from .mail.smtp import SmtpMailer
+from .mail.outbox import KEPT, Outbox
+from .mail.smtp import STEPS_IN_ALL, SmtpMailer
 from .ops.doctor import Doctor
 from .ops.drill import DrillService
 from .ops.importing import ImportService
@@ -17,6 +16,7 @@ from .parts import helper_client_of, reach_of
 from .platform import Platform
 from .runtime.base import Engine
 from .services.audit import AuditService
+from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
 from .services.endings import Endings
@@ -81,12 +81,13 @@ def build_platform(
     database = Database(settings.resolved_database_url)
     helper = helper_client_of(settings)
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
-    failures = MailFailureService(database)
-
-    async def note_failure(address: str, kind: FailureKind, status: str | None) -> None:
-        await failures.note(address, kind, status, now())
-
-    mail = MailQueue(mailer or mailer_of(settings, state), on_failure=note_failure)
+    mail = MailQueue(
+        database,
+        mailer or mailer_of(settings, state),
+        state.key("outgoing-mail"),
+        now,
+        patience_seconds=settings.mail.timeout_seconds * STEPS_IN_ALL,
+    )
     bounces = BounceService(database, mailbox or mailbox_of(settings))
     catalogue = catalogue_of(settings)
     reach = reach_of(settings, state.deployment_id, homes, engine=runtime, helper=helper)
@@ -101,13 +102,27 @@ def build_platform(
     runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, mark, endings, now)
     offers = OfferService(database, settings, reach.runtime)
     instances = InstanceService(database, settings, offers, runner, catalogue)
-    sweep = SweepService(database, runner, endings, offers, bounces, settings.audit_days)
+    sweep = SweepService(database, runner, endings, offers, settings.audit_days)
     runner.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
     logins = LoginService(database, settings, state.key("csrf"))
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
+    observer = Observer(reach.runtime, runner)
+    outbox = Outbox(state.outbox)
+    background = Background(
+        (
+            observer.loop(),  # its first act is to bring rows and engine together
+            revoker.loop(now),
+            *mail.loops(),
+            *bounces.loops(now),
+            *sweep.loops(settings.web.sweep_seconds, now),
+            periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
+        ),
+        now=now,
+        records=state.run / "background",
+    )
     return Platform(
         settings=settings,
         state=state,
@@ -117,12 +132,13 @@ def build_platform(
         runtime=reach.runtime,
         homes=homes,
         mail=mail,
-        mail_failures=failures,
+        mail_failures=MailFailureService(database),
         bounces=bounces,
         images=reach.images,
         audit=audit,
         runner=runner,
-        observer=Observer(reach.runtime, runner),
+        observer=observer,
+        background=background,
         gate=GateService(
             database, settings, launcher, catalogue, names.instance, names.all, revoker.note_admitted, logins
         ),

@@ -91,7 +91,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     assert list(found) == [
         *("origins", "sign-in", "rights", "files", "database", "clock", "engine", "cgroups", "limits", "network"),
         *("connections", "ports", "names", "certificate", "nginx", "images", "homes", "uids", "disk", "sweep"),
-        *("services", "backups", "mail", "mailbox", "versions"),
+        *("background", "services", "backups", "mail", "mailbox", "versions"),
     ]
     for subject in ("files", "engine", "cgroups"):
         assert found[subject][0] is Level.OK, found[subject]

@@ -157,7 +157,7 @@ async def test_the_audit_says_quotas_in_words(portal: Portal) -> None:
 async def test_every_notice_reaches_the_events_of_an_instance(portal: Portal) -> None:
     """Lack of memory at once, a full home with the next look; and that it is over."""
     alice = await portal.signed_in(ALICE)
-    await portal.platform.observer.start()
+    await portal.world.observe(portal.platform)
     instance_id = (await alice.launch())["id"]
     owner = await portal.platform.users.by_email(ALICE)
     visitor = SignedInVisitor(owner, None, Client("192.0.2.1"), portal.world.clock())
