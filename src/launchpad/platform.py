@@ -17,6 +17,8 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.last_seen import LastSeen
+from .services.live import Live
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -60,6 +62,8 @@ class Platform:
     drill: DrillService
     instances: InstanceService
     instance_logs: InstanceLogs
+    last_seen: LastSeen
+    live: Live
     offers: OfferService
     logins: LoginService
     passkeys: PasskeyService
@@ -75,6 +79,7 @@ class Platform:
         await self.observer.aclose()
         await self.runner.aclose()
         await self.mail.aclose()
-        await self.logins.settle()
+        await self.last_seen.settle()
+        await self.live.aclose()
         await self.runtime.aclose()
         await self.database.aclose()

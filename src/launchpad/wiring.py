@@ -25,7 +25,9 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.last_seen import LastSeen
 from .services.launching import Launcher
+from .services.live import Live
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -102,13 +104,15 @@ def build_platform(
     )
     endings = Endings(database, runtime, homes, logs, catalogue, now)
     runner = InstanceRunner(database, runtime, homes, images, launcher, catalogue, mark, endings, now)
-    offers = OfferService(database, settings, runtime)
+    live = Live.over(database, runtime, homes, images, catalogue)
+    offers = OfferService(database, settings, live.host, live.instances)
     instances = InstanceService(database, settings, offers, runner, catalogue)
     sweep = SweepService(database, runner, endings, offers, bounces, settings.audit_days)
     runner.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, runtime)
-    logins = LoginService(database, settings, state.key("csrf"))
+    last_seen = LastSeen(database)
+    logins = LoginService(database, settings, state.key("csrf"), live.signed_in, last_seen)
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
     return Platform(
@@ -127,20 +131,30 @@ def build_platform(
         runner=runner,
         observer=Observer(runtime, runner),
         gate=GateService(
-            database, settings, launcher, catalogue, names.instance, names.all, revoker.note_admitted, logins
+            database,
+            settings,
+            launcher,
+            catalogue,
+            names.instance,
+            names.all,
+            revoker.note_admitted,
+            last_seen,
+            live.entrances,
         ),
         revoker=revoker,
         doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, bounces, catalogue, state.deployment_id),
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
         instance_logs=logs,
+        last_seen=last_seen,
+        live=live,
         offers=offers,
         logins=logins,
         passkeys=PasskeyService(database, settings, logins, mail),
         reports=reports,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
-        tokens=TokenService(database),
+        tokens=TokenService(database, live.signed_in, last_seen),
         users=UserService(database, instances),
         importing=ImportService(database, settings, homes, offers),
     )

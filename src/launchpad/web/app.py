@@ -19,6 +19,7 @@ from ..platform import Platform
 from ..services.revoker import CHECK_SECONDS
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
+from .event_streams import EventStreams
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,14 @@ def create_app(platform: Platform) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.platform = platform
+    app.state.events = EventStreams(
+        platform.live,
+        platform.database.changes,
+        platform.logins,
+        platform.settings,
+        platform.catalogue,
+        platform.now,
+    )
     app.include_router(health.router)
     app.include_router(well_known.router)
     app.include_router(gate.router)
