@@ -143,11 +143,15 @@ class Container:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a running container uses now: memory without the page cache, and CPU time in seconds since its start."""
+    """What a running container uses now: memory without the page cache, and CPU time in seconds since its start.
+
+    `peak_memory_bytes` is the most that it has used so far, page cache included; None where the kernel does not say.
+    """
 
     memory_bytes: int
     cpu_seconds: float
     pids: int
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -244,11 +248,15 @@ class Runtime(Protocol):
         ...
 
     async def usage(self, instance_id: str) -> Usage | None:
-        """What a running container uses; None when it does not run."""
+        """What a running container uses; None when it does not run, or its control group is not seen from here."""
+        ...
+
+    async def usage_all(self) -> Mapping[str, Usage]:
+        """What every running container of this deployment uses, by its instance's id, in one look."""
         ...
 
     async def caps(self, instance_id: str) -> Caps | None:
-        """What a running container is held to, memory and processes as the kernel says; None when it does not run."""
+        """What a running container is held to, as the kernel says; None when it does not run."""
         ...
 
     async def cut(self, addresses: Sequence[Address]) -> None:
