@@ -18,6 +18,7 @@ from .parts import helper_client_of, kit_of, runtime_of
 from .platform import Platform
 from .runtime.base import Runtime
 from .services.audit import AuditService
+from .services.background import Background
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
 from .services.endings import Endings
@@ -28,6 +29,8 @@ from .services.instances import InstanceService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.live import Live
+from .services.live.loops import loops_of
+from .services.live.streams import EventStreams
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -48,6 +51,7 @@ from .storage.helper import HelperHomes
 from .store.database import Database
 from .store.statedir import OwnerLease, StateDir
 from .web.cookies import CookieNames
+from .web.event_texts import ApiTexts
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:
@@ -113,6 +117,8 @@ def build_platform(
     revoker = ConnectionRevoker(database, settings, runtime)
     last_seen = LastSeen(database)
     logins = LoginService(database, settings, state.key("csrf"), live.signed_in, last_seen)
+    events = EventStreams(live, database.changes, logins, settings, catalogue, now, ApiTexts(settings.instances))
+    background = Background(loops_of(database.changes, live, events), now=now)
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
     return Platform(
@@ -125,7 +131,9 @@ def build_platform(
         homes=homes,
         mail=mail,
         mail_failures=failures,
+        background=background,
         bounces=bounces,
+        events=events,
         images=images,
         audit=audit,
         runner=runner,

@@ -19,7 +19,6 @@ from ..platform import Platform
 from ..services.revoker import CHECK_SECONDS
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
-from .event_streams import EventStreams
 
 log = structlog.get_logger(__name__)
 
@@ -38,14 +37,6 @@ def create_app(platform: Platform) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.platform = platform
-    app.state.events = EventStreams(
-        platform.live,
-        platform.database.changes,
-        platform.logins,
-        platform.settings,
-        platform.catalogue,
-        platform.now,
-    )
     app.include_router(health.router)
     app.include_router(well_known.router)
     app.include_router(gate.router)
@@ -64,6 +55,7 @@ def create_app(platform: Platform) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     platform: Platform = app.state.platform
     await platform.database.migrate()
+    platform.background.start()
     await platform.mail.start()
     await platform.observer.start()  # its first act is to bring rows and engine together
     rounds = [asyncio.create_task(_watch_doors(platform))]

@@ -19,7 +19,6 @@ from ..platform import Platform
 from ..services.audit import Actor
 from ..services.logins import Client
 from .cookies import CookieNames
-from .event_streams import EventStreams
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "X-CSRF-Token"
@@ -36,14 +35,6 @@ async def get_platform(request: Request) -> Platform:
 
 
 Here = Annotated[Platform, Depends(get_platform)]
-
-
-async def get_events(request: Request) -> EventStreams:
-    streams: EventStreams = request.app.state.events
-    return streams
-
-
-Events = Annotated[EventStreams, Depends(get_events)]
 
 
 def client_of(request: Request) -> Client:

@@ -226,6 +226,4 @@ def _index_behind(newest_first: Sequence[Instance], place: Place) -> int:
 
 
 def _sum(live: Sequence[Instance]) -> Use:
-    return Use(
-        sum(one.limits.memory_bytes for one in live), float(sum(one.limits.cpus for one in live)), len(live)
-    )
+    return Use(sum(one.limits.memory_bytes for one in live), float(sum(one.limits.cpus for one in live)), len(live))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import APIRouter, Response
-from fastapi.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
-from ..deps import CurrentUser, Events
-from ..event_streams import EventStreams
-from ..followers import Follower
+from ...services.live.followers import Follower
+from ...services.live.streams import EventStreams
+from ..deps import CurrentUser, Here
 from .instances import OwnInstance
 
 router = APIRouter(prefix="/instances", tags=["instances"])
@@ -19,10 +18,11 @@ router = APIRouter(prefix="/instances", tags=["instances"])
 class EventStream(Response):
     """Sends what is pushed to a follower, until its end or until its reader has gone."""
 
-    media_type = EventSourceResponse.media_type
+    media_type = "text/event-stream"
 
-    def __init__(self, streams: EventStreams, follower: Follower) -> None:
-        super().__init__(headers={"X-Accel-Buffering": "no"})  # proxies pass every event on at once
+    def __init__(self, streams: EventStreams, follower: Follower, status_code: int = 200) -> None:
+        at_once = {"X-Accel-Buffering": "no"}  # for proxies: they wait for no more
+        super().__init__(status_code=status_code, headers=at_once)
         del self.headers["Content-Length"]
         self._streams = streams
         self._follower = follower
@@ -44,12 +44,8 @@ class EventStream(Response):
         self._follower.end()
 
 
-@router.get(
-    "/{instance_id}/events",
-    response_class=EventSourceResponse,
-    responses={200: {"content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}}}},
-)
-async def events(instance: OwnInstance, visitor: CurrentUser, streams: Events) -> EventStream:
+@router.get("/{instance_id}/events", response_class=EventStream)
+async def events(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> EventStream:
     """`state` (with the notices) and `stage` at the start and when they change, `usage` every few seconds where it
     changes; ends with the instance, and when the reader is signed out. A browser follows a limited number at once."""
-    return EventStream(streams, await streams.open(visitor.user, visitor.login, instance))
+    return EventStream(platform.events, await platform.events.open(visitor.user, visitor.login, instance))

@@ -12,20 +12,21 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-from ..domain.ends import notices_of
-from ..domain.environments import Environment
-from ..domain.instances import Instance, State
-from ..domain.signin import Login
-from ..domain.users import User
-from ..errors import TooManyStreams
-from ..services.live import Live, Sample
-from ..services.live.feed import EVERYTHING, Change, ChangeFeed
-from ..services.logins import LoginService, is_live
-from ..settings import Settings
+from ...domain.ends import notices_of
+from ...domain.environments import Environment
+from ...domain.instances import Instance, State
+from ...domain.signin import Login
+from ...domain.users import User
+from ...errors import TooManyStreams
+from ...runtime.base import Usage
+from ...settings import Settings
+from ...store.changes import EVERYTHING, Change, ChangeFeed
+from ..logins import LoginService, is_live
 from .followers import Channel, Follower, differs, message
-from .schemas import InstanceView, UsageView
+from .models import Live
+from .usage import Sample
 
 TICK_SECONDS = 0.25
 LATE_AFTER_SECONDS = 10.0
@@ -35,6 +36,14 @@ HOME_SECONDS = 10.0  # how often the home of somebody who looks is looked at
 HOMES_A_TICK = 2
 HOMES_LOOKED_THROUGH = 100  # a tick, for those that are due
 BATCH = 50  # streams that are served before others get a turn
+
+
+class EventTexts(Protocol):
+    """How events are put into words: JSON, in the terms of the API."""
+
+    def state(self, instance: Instance, queue_position: int | None, notices: Sequence[str]) -> str: ...
+
+    def usage(self, usage: Usage) -> str: ...
 
 
 class EventStreams:
@@ -51,6 +60,7 @@ class EventStreams:
         settings: Settings,
         catalogue: Mapping[str, Environment],
         now: Callable[[], datetime],
+        texts: EventTexts,
     ) -> None:
         self._live = live
         self._feed = feed
@@ -58,6 +68,7 @@ class EventStreams:
         self._settings = settings
         self._catalogue = catalogue
         self._now = now
+        self._texts = texts
         self._channels: dict[str, Channel] = {}
         self._of_login: dict[str, set[Follower]] = defaultdict(set)
         self._of_user: dict[str, set[Follower]] = defaultdict(set)
@@ -263,8 +274,7 @@ class EventStreams:
         told, at = (instance.state, instance.reason, instance.expires_at, notices), (instance.stage, position)
         if told == channel.told and at == channel.at:
             return
-        view = InstanceView.of(instance, self._settings.instances, queue_position=position, notices=notices)
-        channel.state = message("state", view.model_dump_json())
+        channel.state = message("state", self._texts.state(instance, position, notices))
         if told != channel.told:
             channel.push(channel.state)
         if at != channel.at:
@@ -301,8 +311,7 @@ class EventStreams:
             if (sample := samples.get(channel.instance.id)) is not None:
                 if differs(sample, channel.sample, channel.instance.limits.memory_bytes):
                     channel.sample = sample
-                    view = UsageView.of(sample.usage)
-                    channel.usage = message("usage", view.model_dump_json()) if view is not None else b""
+                    channel.usage = message("usage", self._texts.usage(sample.usage))
                     channel.push(channel.usage)
                 self._tell_again(channel)
             if number % BATCH == BATCH - 1:

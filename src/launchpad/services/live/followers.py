@@ -6,10 +6,10 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from ..domain.instances import Instance
-from ..domain.signin import Login
-from ..domain.users import User
-from ..services.live import Sample
+from ...domain.instances import Instance
+from ...domain.signin import Login
+from ...domain.users import User
+from .usage import Sample
 
 HEARTBEAT = b": still there\n\n"
 USAGE_SILENT_SECONDS = 60.0  # so often numbers are told that hardly change
