@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from launchpad.domain.history import UsedInAll
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits
 from launchpad.errors import EngineUnavailable
@@ -78,7 +79,7 @@ async def test_cores_are_the_mean_between_two_samples(engine: Engine, time: Time
     third = sampler.latest("one")
     assert third is not None
     assert third.cpu_cores is None, "a container made anew counts from the beginning"
-    assert third.peak_memory_bytes == 3 * GB
+    assert sampler.used_in_all("one") == UsedInAll(21.0, GB), "without what the kernel keeps of files"
 
 
 async def test_what_is_known_is_given_without_a_look(engine: Engine, sampler: UsageSampler) -> None:
@@ -143,12 +144,10 @@ async def test_what_was_used_is_known_for_some_time_after_the_end(
     time.now += 60
     await sampler.sample()
     assert sampler.latest("one") is None
-    last = sampler.last_known("one")
-    assert last is not None
-    assert (last.usage.cpu_seconds, last.peak_memory_bytes) == (10.0, GB)
+    assert sampler.used_in_all("one") == UsedInAll(10.0, GB)
     time.now += usage.KEPT_SECONDS
     await sampler.sample()
-    assert sampler.last_known("one") is None
+    assert sampler.used_in_all("one") is None
 
 
 async def test_listeners_get_each_look_whole(engine: Engine, sampler: UsageSampler) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
+from ...domain.history import UsedInAll
 from ...domain.instances import Instance, State
 from ...errors import EngineUnavailable
 from ...runtime.base import Usage
@@ -32,14 +33,16 @@ class UsageSource(Protocol):
 class Sample:
     """What an instance used at one moment of the monotonic clock.
 
-    `cpu_cores` is the mean since the sample before, None at the first one. `peak_memory_bytes` is the most that it has
-    used so far, as the kernel or the samples tell.
+    `cpu_cores` is the mean since the sample before, None at the first one. `peak_memory_bytes` is the most of all
+    samples: the kernel's own peak counts what it keeps of files, which it gives up at need.
+    `earlier_cpu_seconds` are those of containers that the instance had before this one.
     """
 
     usage: Usage
     at: float
     cpu_cores: float | None
     peak_memory_bytes: int
+    earlier_cpu_seconds: float = 0.0
 
 
 Listener = Callable[[Mapping[str, Sample]], None]
@@ -90,9 +93,12 @@ class UsageSampler:
                 self._missing[instance.id] = self._clock()
         return found
 
-    def last_known(self, instance_id: str) -> Sample | None:
-        """The last sample of one that may have ended since, for ten minutes: what its history is made of."""
-        return self._samples.get(instance_id)
+    def used_in_all(self, instance_id: str) -> UsedInAll | None:
+        """What one has used until its last sample; also of one that has ended since, for ten minutes."""
+        last = self._samples.get(instance_id)
+        if last is None:
+            return None
+        return UsedInAll(last.earlier_cpu_seconds + last.usage.cpu_seconds, last.peak_memory_bytes)
 
     async def sample(self) -> None:
         """Looks at all that run. The loop calls it every SAMPLE_SECONDS.
@@ -137,10 +143,10 @@ class UsageSampler:
 
 
 def _sampled(usage: Usage, now: float, before: Sample | None) -> Sample:
-    peak = max(usage.memory_bytes, usage.peak_memory_bytes or 0)
     if before is None:
-        return Sample(usage, now, None, peak)
+        return Sample(usage, now, None, usage.memory_bytes)
+    peak = max(usage.memory_bytes, before.peak_memory_bytes)
     used, seconds = usage.cpu_seconds - before.usage.cpu_seconds, now - before.at
-    # Fewer seconds than before: another container of the same instance, after a start was taken over.
-    cores = used / seconds if used >= 0 and seconds > 0 else None
-    return Sample(usage, now, cores, max(peak, before.peak_memory_bytes))
+    if used < 0:  # another container of the same instance, after a start was taken over
+        return Sample(usage, now, None, peak, before.earlier_cpu_seconds + before.usage.cpu_seconds)
+    return Sample(usage, now, used / seconds if seconds > 0 else None, peak, before.earlier_cpu_seconds)
