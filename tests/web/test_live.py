@@ -10,6 +10,7 @@ from time import monotonic
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from launchpad.domain.instances import State
 from launchpad.domain.signin import Login
@@ -17,9 +18,10 @@ from launchpad.domain.users import User, UserStatus
 from launchpad.platform import Platform
 from launchpad.services.logins import Client
 from launchpad.services.users import UserChange
-from support.events import follow
+from launchpad.web.api.events import EventStream
+from support.events import events_in, follow
 from support.platforms import ACTOR, keep_current, reaches
-from web.api_client import Portal, Visitor, open_api
+from web.api_client import Portal, Visitor, open_api, problem
 
 PROMISED_SECONDS = 1.0
 ALICE = "alice@example.org"
@@ -186,3 +188,49 @@ async def _who(portal: Portal, inside: Inside) -> tuple[User, Login]:
     found = await portal.platform.logins.authenticate(inside.alice.http.cookies["lp_login"], portal.world.clock())
     assert found is not None
     return found
+
+
+async def test_a_browser_that_follows_too_many_instances_is_told_so(tmp_path: Path) -> None:
+    async with open_api(tmp_path, {"web": {"streams_per_login": 1}}) as portal:
+        inside = await _inside(portal)
+        user, login = await _who(portal, inside)
+        events = portal.platform.events
+        follower = await events.open(user, login, await portal.platform.instances.get(inside.instance_id, user))
+        assert "launchpad_event_streams 1.0" in (await portal.visitor("127.0.0.1").call("GET", "/metrics")).text
+        path = f"/instances/{inside.instance_id}/events"
+        refused = await inside.alice.call("GET", path)
+        assert problem(refused, 429, "too-many-streams")["title"] == "Too many live pages"
+        assert int(refused.headers["Retry-After"]) > 0
+        events.close(follower)
+        await inside.alice.call("POST", f"/instances/{inside.instance_id}/stop")
+        await reaches(portal.platform, inside.instance_id, State.STOPPED)
+        assert (await inside.alice.call("GET", path)).status_code == 200
+
+
+async def test_a_stream_whose_reader_has_gone_is_given_up(portal: Portal) -> None:
+    """At once, although nothing is sent to it."""
+    inside = await _inside(portal)
+    user, login = await _who(portal, inside)
+    events = portal.platform.events
+    follower = await events.open(user, login, await portal.platform.instances.get(inside.instance_id, user))
+    gone = asyncio.Event()
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    streaming = asyncio.create_task(EventStream(events, follower)(scope, receive, send))
+    while len(sent) < 2:
+        await asyncio.sleep(0.01)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    assert headers == {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
+    assert [kind for kind, _ in events_in(sent[1]["body"].decode())][:2] == ["state", "stage"]
+    assert len(events) == 1
+    gone.set()
+    await asyncio.wait_for(streaming, 20)
+    assert len(events) == 0
