@@ -232,7 +232,15 @@ class Silent(Talker):
 @pytest.mark.parametrize("drips", [False, True], ids=["hangs", "drips"])
 @pytest.mark.parametrize(
     ("answers", "command"),
-    [(0, b""), (1, b"CAPABILITY"), (2, b"LOGIN"), (3, b"SELECT"), (4, b"UID SEARCH"), (5, b"UID FETCH")],
+    [
+        (0, b""),
+        (1, b"CAPABILITY"),
+        (2, b"LOGIN"),
+        (3, b"SELECT"),
+        (4, b"CAPABILITY"),
+        (5, b"UID SEARCH"),
+        (6, b"UID FETCH"),
+    ],
 )
 async def test_a_server_that_stops_at_any_step_is_given_up_in_time_and_its_thread_ends(
     answers: int, command: bytes, drips: bool

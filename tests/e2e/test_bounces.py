@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -55,8 +57,8 @@ async def test_whoever_waits_for_a_code_in_vain_is_found_with_the_reason(
         imap.put(content)
     await ask(live, "full@example.org")
     await live.mail.code_for("full@example.org")
-    swept = await asyncio.to_thread(live.command, "sweep", "--json")
-    assert "undelivered mails: 1" in swept
+    read = await asyncio.to_thread(live.command, "mail", "read-bounces")
+    assert "Undelivered mails reported: 1." in read
     found = await asyncio.to_thread(failures, live)
     assert set(found) == {"tippo@example.org", "full@example.org"}
     assert (found["tippo@example.org"]["kind"], found["tippo@example.org"]["status"]) == ("refused", "5.1.1")
@@ -76,11 +78,45 @@ async def test_whoever_waits_for_a_code_in_vain_is_found_with_the_reason(
     assert "No known delivery problems" in await asyncio.to_thread(live.command, "mail", "failures")
 
 
+async def test_the_portal_reads_the_mailbox_by_itself(start_platform: StartPlatform, imap: ImapServer) -> None:
+    imap.put(POSTFIX.replace(b"alice@", b"full@"))
+    live = await start_platform(
+        {"mail": {"bounces": imap.settings("tls"), "ca_file": str(imap.chain)}, "admin_emails": ["full@example.org"]}
+    )
+    async with live.person("full@example.org"):
+        pass  # a user, whose mail is ours; the report came before, and the first look was too early for it
+    await live.kill_portal()
+    await asyncio.to_thread(live.command, "mail", "forget", "full@example.org", ok=False)
+    with closing(sqlite3.connect(live.state / "launchpad.db", timeout=10)) as db, db:
+        db.execute("DELETE FROM kv WHERE key = 'mail.bounces'")
+    await live.start_portal()
+    async with asyncio.timeout(60):
+        while "full@example.org" not in await asyncio.to_thread(failures, live):
+            await asyncio.sleep(0.05)
+
+
 async def test_a_sweep_goes_on_without_the_mailbox(start_platform: StartPlatform, imap: ImapServer) -> None:
+    """The loop of its own fails, is told, and everything else works."""
     live = await start_platform({"mail": {"bounces": imap.settings("none", password="another one")}})
-    said = await asyncio.to_thread(live.command, "sweep")
+    assert "Nothing to do." in await asyncio.to_thread(live.command, "sweep")
+    said = await asyncio.to_thread(live.command, "mail", "read-bounces", ok=False)
     assert "The mailbox for bounces could not be read." in said
     assert "another one" not in said
+    async with live.client() as http, asyncio.timeout(60):
+        while (ready := (await http.get("/readyz")).json())["loops"]["bounces"] != "failing":
+            await asyncio.sleep(0.05)
+    assert ready["status"] == "ok", "not late yet"
+    while "bounces has failed" not in (told := await asyncio.to_thread(doctor, live)):
+        assert "background: All background loops" in told, told
+        await asyncio.sleep(0.2)
+    assert "another one" not in told + live.log()
+
+
+def doctor(live: LivePlatform) -> str:
+    """Whatever its exit code: a platform of a test has more than one finding."""
+    command = [*live.program.command, "doctor"]
+    done = subprocess.run(command, env=live.variables, capture_output=True, text=True, check=False, timeout=120)
+    return " ".join(done.stdout.split())
 
 
 async def test_a_mail_server_pipes_reports_in(start_platform: StartPlatform) -> None:

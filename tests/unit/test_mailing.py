@@ -1,4 +1,4 @@
-"""The queue of outgoing mail over a real database: what is kept of a mail, when it is tried again, what outlives what."""
+"""The queue of outgoing mail over a real database: what is kept, when it is tried again, what outlives a process."""
 
 from __future__ import annotations
 
@@ -139,10 +139,14 @@ async def test_a_mail_of_another_key_is_dropped_and_stops_no_other(world: World,
 async def test_a_code_that_was_not_committed_is_not_sent(world: World, platform: Platform) -> None:
     mailer = Mailer()
     queue = queue_of(world, platform, mailer)
-    with pytest.raises(ZeroDivisionError):
+
+    async def fails_after_that() -> None:
         async with platform.database.transaction() as db:
             await queue.add(db, mail(), world.clock(), world.clock() + timedelta(minutes=10))
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fails_after_that()
     await queue.drain()
     assert mailer.sent == []
 

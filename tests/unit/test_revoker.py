@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import pytest
 from launchpad.domain.instances import Address, Instance, State
 from launchpad.domain.signin import Login
 from launchpad.domain.users import User, UserStatus
+from launchpad.errors import ConnectionsNotCut, HelperRefused, HelperUnavailable
 from launchpad.platform import Platform
 from launchpad.services.gate import GateRequest
 from launchpad.services.logins import Client
 from launchpad.services.revoker import AGAIN_AFTER, ConnectionRevoker
 from launchpad.services.users import UserChange
-from support.platforms import ACTOR, World, launch, reaches, sign_in
+from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 
 HERE = Client("192.0.2.1")
 
@@ -156,3 +158,143 @@ async def test_what_is_cut_is_told_to_the_runtime(house: House) -> None:
     await house.check()
     assert await asyncio.wait_for(reader.read(), 2) == b""
     writer.close()
+
+
+# -- a cutter that fails -----------------------------------------------------------------------------------------------
+
+
+class FailingCutter:
+    """Raises what stands in `error`, for any of `only` if that names some."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.only: set[Address] = set()
+        self.cuts: list[list[Address]] = []
+
+    async def cut(self, addresses: Sequence[Address]) -> None:
+        self.cuts.append(list(addresses))
+        if self.error is not None and (not self.only or self.only & set(addresses)):
+            raise self.error
+
+
+@dataclass
+class Suspended:
+    """Somebody whose access has just ended, with a connection open."""
+
+    house: House
+    revoker: ConnectionRevoker
+    cutter: FailingCutter
+    address: Address
+
+    async def check(self) -> list[Address]:
+        return await self.revoker.check(self.house.world.clock())
+
+
+async def suspended(house: House, *others: str) -> Suspended:
+    cutter = FailingCutter()
+    revoker = ConnectionRevoker(house.platform.database, house.platform.settings, cutter)
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    await house.enters(instance, login)
+    for name in others:
+        other, others_login = await house.comes(name)
+        await house.enters(await house.runs(other), others_login)
+    assert await revoker.check(house.world.clock()) == []
+    for name in ("alice@a.org", *others):
+        found = await house.platform.users.by_email(name)
+        await house.platform.users.change(found.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, house.world.clock())
+    assert instance.address is not None
+    return Suspended(house, revoker, cutter, instance.address)
+
+
+FAILURES = [ConnectionsNotCut("ss has failed"), OSError(12, "Cannot allocate memory"), HelperUnavailable("away")]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=[type(error).__name__ for error in FAILURES])
+@pytest.mark.parametrize("times", [1, 2, 20])
+async def test_a_cut_that_fails_is_tried_again_until_it_is_done(house: House, error: Exception, times: int) -> None:
+    """However often; and only then, a moment later, once more."""
+    there = await suspended(house)
+    there.cutter.error = error
+    for _ in range(times):
+        with pytest.raises(type(error)):
+            await there.check()
+        house.world.clock.now += timedelta(seconds=1)
+    there.cutter.error = None
+    assert await there.check() == [there.address]
+    assert await there.check() == []
+    house.world.clock.now += AGAIN_AFTER
+    there.cutter.error = error
+    with pytest.raises(type(error)):
+        await there.check()
+    there.cutter.error = None
+    assert await there.check() == [there.address], "the second one, too"
+    house.world.clock.now += AGAIN_AFTER
+    assert await there.check() == []
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()], ids=["fault", "cancelled"])
+async def test_a_fault_or_a_cancelled_look_forgets_nothing(house: House, error: BaseException) -> None:
+    there = await suspended(house)
+    there.cutter.error = error
+    with pytest.raises(type(error)):
+        await there.check()
+    there.cutter.error = None
+    assert await there.check() == [there.address]
+
+
+async def test_one_that_cannot_be_cut_holds_up_no_other(house: House) -> None:
+    """As one outside the range of ports that the helper knows, after that was changed in the settings."""
+    there = await suspended(house, "bob@a.org", "carol@a.org")
+    there.cutter.error, there.cutter.only = HelperRefused("not an instance's"), {there.address}
+    with pytest.raises(HelperRefused):
+        await there.check()
+    alone = [addresses[0] for addresses in there.cutter.cuts if len(addresses) == 1]
+    assert len(set(alone)) == 3
+    there.cutter.cuts.clear()
+    with pytest.raises(HelperRefused):
+        await there.check()
+    assert there.cutter.cuts == [[there.address]], "the others are done"
+
+
+async def test_a_clock_that_is_set_back_puts_no_second_cut_off(house: House) -> None:
+    there = await suspended(house)
+    assert await there.check() == [there.address]
+    house.world.clock.now -= timedelta(hours=10)
+    assert await there.check() == [there.address]
+
+
+async def test_the_loop_cuts_the_connection_of_who_was_suspended_although_it_failed_at_first(house: House) -> None:
+    """Through the supervisor, with a connection to the instance that is open all the time; health tells meanwhile."""
+    world, platform = house.world, house.platform
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    await house.enters(instance, login)
+    assert instance.address is not None
+    real = world.runtime.cut
+    failures = 0
+
+    async def fails(addresses: Sequence[Address]) -> None:
+        nonlocal failures
+        failures += 1
+        if failures <= 4:
+            raise ConnectionsNotCut("Open connections could not be closed: ss has failed.")
+        await real(addresses)
+
+    world.runtime.cut = fails  # type: ignore[method-assign]
+    reader, writer = await asyncio.open_connection(instance.address.host, instance.address.port)
+    background = world.run(platform, platform.revoker.loop(world.clock))
+
+    async def looked() -> bool:
+        return next(iter(background.health())).last_success_at is not None
+
+    await until(looked)
+    world.runtime.hold("before stop")  # saving may take long, and its end closes the connection, too
+    await platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
+    world.runtime.release()
+    told = next(iter(background.health()))
+    assert told.failures >= 2
+    assert told.last_error == "Open connections could not be closed: ss has failed."

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import SettingsError
 from ..mail.bounces import REPORT_BYTES
 from ..platform import Platform
 from ..services.audit import CLI
 from ..web.admin_schemas import MailFailureView
-from .context import ConfigOption, JsonOption, with_platform
-from .output import out, show_table
+from .context import ConfigOption, JsonOption, settings_or_exit, with_platform
+from .output import fail, out, show_table
 
 app = typer.Typer(
     help="Delivery problems: list, remove from list, read bounces.", no_args_is_help=True, add_completion=False
@@ -53,6 +54,18 @@ def forget(
 
     with_platform(config, work)
     out.print(f"{address}: removed from the list", markup=False)
+
+
+@app.command("read-bounces")
+def read_bounces(config: ConfigOption = None) -> None:
+    """Look into the mailbox of `[mail.bounces]` now, as the portal does every five minutes."""
+
+    async def work(platform: Platform) -> int:
+        return await platform.bounces.collect(platform.now(), at_once=True)
+
+    if not settings_or_exit(config).mail.bounces.host:
+        fail(SettingsError("mail.bounces names no mailbox."))
+    out.print(f"Undelivered mails reported: {with_platform(config, work)}.")
 
 
 @app.command("take-bounce")

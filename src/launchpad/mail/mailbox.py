@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import logging
 import re
 import socket
 import ssl
@@ -17,6 +18,10 @@ from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import structlog
+from imapclient import SEEN, IMAPClient
+from imapclient.exceptions import IMAPClientAbortError, IMAPClientError
+from imapclient.imap4 import IMAP4WithTimeout
+from imapclient.tls import IMAP4_TLS
 
 from ..errors import MailboxUnavailable
 from ..settings import MailSettings
@@ -30,6 +35,8 @@ LETTERS = 100  # taken at a time; what is beyond waits for the next time
 STEPS_IN_ALL = 4  # as for SMTP: the whole may take as long as four slow steps
 READING_STEPS = 2  # after as long as two, what has been read so far is enough for this time
 REPORT_TYPE = "multipart/report"
+
+logging.getLogger("imapclient").setLevel(logging.WARNING)  # below that it logs what is sent, a password among it
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Mailbox(Protocol):
 
 
 class ImapMailbox:
-    """A connection each time, in a thread, since the standard library's client waits.
+    """A connection each time, in a thread, since IMAPClient waits.
 
     `timeout_seconds` of the mail settings bounds each step, four times as much the whole; a connection that takes
     longer is cut, so that its thread ends, too.
@@ -89,13 +96,13 @@ class ImapMailbox:
 
     async def reports(self, after: Mark | None) -> Batch:
         until = monotonic() + self._mail.timeout_seconds * READING_STEPS
-        return await self._in_thread(lambda client: _reports(client, after, until))
+        return await self._in_thread(lambda folder: _reports(folder, after, until))
 
     async def mark_seen(self, batch: Batch, uids: Sequence[int]) -> None:
         if uids:
-            await self._in_thread(lambda client: _mark_seen(client, batch.mark.validity, uids))
+            await self._in_thread(lambda folder: _mark_seen(folder, batch.mark.validity, uids))
 
-    async def _in_thread(self, work: Callable[[imaplib.IMAP4], T]) -> T:
+    async def _in_thread(self, work: Callable[[_Folder], T]) -> T:
         connection = _Connection()
         seconds = self._mail.timeout_seconds * STEPS_IN_ALL
         try:
@@ -109,36 +116,40 @@ class ImapMailbox:
 
     # -- in a thread -------------------------------------------------------------------------------------------------
 
-    def _run(self, connection: _Connection, work: Callable[[imaplib.IMAP4], T]) -> T:
+    def _run(self, connection: _Connection, work: Callable[[_Folder], T]) -> T:
         settings = self._settings
         try:
-            with self._opened(connection) as client:
-                return work(client)
+            with self._opened(connection) as folder:
+                return work(folder)
         # ValueError: what the server said is not IMAP, or a log-in has signs in it that the protocol cannot carry.
-        except (imaplib.IMAP4.error, OSError, ValueError) as error:
+        except (IMAPClientError, OSError, ValueError) as error:
             log.warning("imap.failed", host=settings.host, error=_without_password(repr(error), self._password))
             raise MailboxUnavailable("The mailbox for bounces could not be read.") from error
 
     @contextmanager
-    def _opened(self, connection: _Connection) -> Iterator[imaplib.IMAP4]:
+    def _opened(self, connection: _Connection) -> Iterator[_Folder]:
         """Connected, logged in, with the folder open for reading and writing."""
         settings = self._settings
-        where = (settings.host, settings.port, self._mail.timeout_seconds)
-        if settings.security == "tls":
-            client: imaplib.IMAP4 = _TlsClient(connection, self._tls(), *where)
-        else:
-            client = _PlainClient(connection, *where)
+        tls = settings.security == "tls"
+        client = _Client(
+            connection,
+            settings.host,
+            settings.port,
+            ssl=tls,
+            ssl_context=self._tls() if tls else None,
+            timeout=self._mail.timeout_seconds,
+        )
         try:
             if settings.security == "starttls":
                 client.starttls(self._tls())  # a server without it is refused
-                connection.hold(client)
-            if "AUTH=PLAIN" in client.capabilities:
-                client.authenticate("PLAIN", lambda _: f"\0{settings.username}\0{self._password}".encode())
+                connection.hold(client.socket())
+            if client.has_capability("AUTH=PLAIN"):
+                client.plain_login(settings.username, self._password)
             else:
                 client.login(_quoted(settings.username), self._password)
-            _checked(client.select(_quoted(settings.folder)))
-            yield client
-            with suppress(imaplib.IMAP4.error, OSError):  # the work is done; a failure here changes nothing
+            selected = client.select_folder(settings.folder)
+            yield _Folder(client, int(selected.get(b"UIDVALIDITY", 0)))
+            with suppress(IMAPClientError, OSError):  # the work is done; a failure here changes nothing
                 client.logout()
         finally:
             with suppress(OSError):
@@ -167,9 +178,9 @@ class _Connection:
         self._socket: socket.socket | None = None
         self._is_cut = False
 
-    def hold(self, client: imaplib.IMAP4) -> None:
+    def hold(self, held: socket.socket) -> None:
         """Raises TimeoutError when nobody waits for it any more."""
-        self._socket = client.socket()
+        self._socket = held
         if self._is_cut:
             self.cut()
             raise TimeoutError("cancelled before it was connected")
@@ -181,80 +192,69 @@ class _Connection:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
-class _PlainClient(imaplib.IMAP4):
-    """Can be cut from its first moment on; the standard library's constructors wait for the server's greeting."""
+class _Client(IMAPClient):  # type: ignore[misc]  # ships no types
+    """Can be cut from its first moment on; the library's constructor waits for the server's greeting."""
 
-    def __init__(self, connection: _Connection, host: str, port: int, seconds: float) -> None:
+    def __init__(self, connection: _Connection, host: str, port: int, **arguments: Any) -> None:
         self._connection = connection
-        super().__init__(host, port, seconds)
+        super().__init__(host, port, **arguments)
 
-    def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
-        super().open(host, port, timeout)
-        self._connection.hold(self)
+    def _create_IMAP4(self) -> imaplib.IMAP4:  # noqa: N802 - the library's name
+        connection = self._connection
 
+        class Held(IMAP4_TLS if self.ssl else IMAP4WithTimeout):  # type: ignore[misc]
+            def open(self, *arguments: Any, **named: Any) -> None:
+                super().open(*arguments, **named)
+                connection.hold(self.socket())
 
-class _TlsClient(imaplib.IMAP4_SSL):
-    """The same with TLS from the beginning."""
-
-    def __init__(self, connection: _Connection, context: ssl.SSLContext, host: str, port: int, seconds: float) -> None:
-        self._connection = connection
-        super().__init__(host, port, ssl_context=context, timeout=seconds)
-
-    def open(self, host: str = "", port: int | None = 993, timeout: float | None = None) -> None:
-        super().open(host, port, timeout)
-        self._connection.hold(self)
+        timeout = self._timeout.connect
+        where = (self.host, self.port, self.ssl_context, timeout) if self.ssl else (self.host, self.port, timeout)
+        held: imaplib.IMAP4 = Held(*where)
+        return held
 
 
-def _reports(client: imaplib.IMAP4, after: Mark | None, until: float) -> Batch:
+@dataclass(frozen=True)
+class _Folder:
+    """An open folder, and what its numbers belong to."""
+
+    client: IMAPClient
+    validity: int
+
+
+def _reports(folder: _Folder, after: Mark | None, until: float) -> Batch:
     """`until` is an instant of the monotonic clock."""
-    validity = _validity(client)
-    read = after.uid if after and after.validity == validity else 0
+    read = after.uid if after and after.validity == folder.validity else 0
     # "n:*" is never empty: it holds the last message, whatever its number.
-    criteria = ("UNSEEN", "UID", f"{read + 1}:*", "HEADER", "Content-Type", f'"{REPORT_TYPE}"')
-    found = b" ".join(line for line in _checked(client.uid("SEARCH", *criteria)) if isinstance(line, bytes))
+    found = folder.client.search(["UNSEEN", "UID", f"{read + 1}:*", "HEADER", "Content-Type", REPORT_TYPE])
     letters: list[Letter] = []
-    refused = None
-    for uid in sorted(uid for uid in map(int, found.split()) if uid > read)[:LETTERS]:
+    refused: IMAPClientError | None = None
+    for uid in sorted(uid for uid in found if uid > read)[:LETTERS]:
         if letters and monotonic() > until:
             break
         read = uid
-        verdict, answer = client.uid("FETCH", str(uid), f"(UID BODY.PEEK[]<0.{REPORT_BYTES}>)")
-        if verdict != "OK":
-            refused = (verdict, answer)
+        try:
+            answer = folder.client.fetch([uid], [f"BODY.PEEK[]<0.{REPORT_BYTES}>"])
+        except IMAPClientAbortError:  # the connection is of no use any more
+            raise
+        except IMAPClientError as error:
+            refused = error
             log.warning("imap.message_refused", uid=uid)
             continue
-        content = next((part[1] for part in answer if isinstance(part, tuple)), None)
+        content = next((part for name, part in answer.get(uid, {}).items() if name.startswith(b"BODY[")), None)
         if content is not None:  # else it was deleted meanwhile
             letters.append(Letter(uid, content[:REPORT_BYTES]))
-    if refused and not letters:  # it may be the server, and not the message
-        _checked(refused)
-    return Batch(tuple(letters), Mark(validity, read))
+    if refused is not None and not letters:  # it may be the server, and not the message
+        raise refused
+    return Batch(tuple(letters), Mark(folder.validity, read))
 
 
-def _mark_seen(client: imaplib.IMAP4, validity: int, uids: Sequence[int]) -> None:
-    if _validity(client) == validity:  # else the numbers are other mails' now
-        _checked(client.uid("STORE", ",".join(map(str, uids)), "+FLAGS.SILENT", r"(\Seen)"))
-
-
-def _validity(client: imaplib.IMAP4) -> int:
-    (said,) = client.response("UIDVALIDITY")[1]
-    found = re.fullmatch(rb"\d{1,20}", said or b"")
-    return int(found[0]) if found else 0
-
-
-def _checked(answer: tuple[str, list[Any]]) -> list[Any]:
-    """What a command brought.
-
-    Raises:
-        imaplib.IMAP4.error: the server refused it.
-    """
-    verdict, data = answer
-    if verdict != "OK":
-        raise imaplib.IMAP4.error(f"{verdict} {data!r}"[:200])
-    return data
+def _mark_seen(folder: _Folder, validity: int, uids: Sequence[int]) -> None:
+    if folder.validity == validity:  # else the numbers are other mails' now
+        folder.client.add_flags(uids, [SEEN], silent=True)
 
 
 def _quoted(text: str) -> str:
+    """A user name for LOGIN, which the library quotes the password of only."""
     return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 

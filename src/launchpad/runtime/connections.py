@@ -71,7 +71,8 @@ def _pairs(listed: str) -> set[tuple[str, ...]]:
 
 async def can_cut() -> bool:
     """Whether it works here, tried on a connection of our own."""
-    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    accepted: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _reader, there: accepted.append(there), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
     reader, writer = await asyncio.open_connection(host, port)
     try:
@@ -85,7 +86,8 @@ async def can_cut() -> bool:
     else:
         return False
     finally:
-        writer.close()
+        for open_end in (writer, *accepted):
+            open_end.close()
         server.close()
 
 

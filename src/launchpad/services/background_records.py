@@ -27,7 +27,9 @@ class Record:
         content = {"at": at.isoformat(), "loops": [asdict(one) for one in loops]}
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = self._path.with_suffix(".new")
-        beside.write_text(json.dumps(content, default=datetime.isoformat), encoding="utf-8")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, default=datetime.isoformat)
         beside.replace(self._path)
 
     def remove(self) -> None:

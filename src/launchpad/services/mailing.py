@@ -147,7 +147,7 @@ class MailQueue:
 
     async def drain(self) -> None:
         """Sends whatever is due now, and waits for what other senders have under way."""
-        while await self.send_next() or self._under_way:
+        while await self.send_next() or self._under_way or self._verdicts:
             for done in tuple(self._under_way):
                 await done.wait()
 
