@@ -514,7 +514,7 @@ take_away() {
   systemctl disable --quiet --now "${started[@]}" 2>/dev/null || true
   if [ -n "$id" ] && docker info >/dev/null 2>&1; then
     docker ps -aq --filter "label=org.launchpad.deployment=$id" | xargs -r docker rm -f >/dev/null
-    launchpad network remove || left+=("The instances' network or its rules could not be removed: see docker network ls, iptables -S.")
+    launchpad network remove || left+=("The instances' network or its rules could not be removed: see docker network ls, nft list tables, iptables -S.")
   fi
   for each in "$opt"/current/share/launchpad/deploy/systemd/launchpad*.*; do rm -f "/etc/systemd/system/${each##*/}"; done
   systemctl daemon-reload
@@ -568,7 +568,7 @@ if [ -z "$fresh" ] && [ -n "$before" ] && [ "$before" != "$release" ] && has_run
 had_nginx=$(command -v nginx || true)
 [ -z "$fresh" ] || check_user
 
-needed=(nginx=nginx-light dockerd=docker.io iptables=iptables ss=iproute2 curl=curl openssl=openssl
+needed=(nginx=nginx-light dockerd=docker.io iptables=iptables nft=nftables ss=iproute2 curl=curl openssl=openssl
   /etc/ssl/certs/ca-certificates.crt=ca-certificates)
 # Where the kernel has AppArmor on, the engine starts nothing without its parser.
 [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" != Y ] || needed+=(apparmor_parser=apparmor)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from launchpad.store.database import Database
+from support.databases import _databases, database, database_url, empty_url, every_database
 from support.names import names_below_localhost
 from support.parts import browser, mail, open_folder, program, shared_platform, start_platform
 
-__all__ = ["browser", "clock", "database", "mail", "open_folder", "program", "shared_platform", "start_platform"]
+__all__ = [
+    "_databases",
+    "browser",
+    "clock",
+    "database",
+    "database_url",
+    "empty_url",
+    "every_database",
+    "mail",
+    "open_folder",
+    "program",
+    "shared_platform",
+    "start_platform",
+]
 
 names_below_localhost()
 # A shell starts jobs in the background deaf to Ctrl-C, and programs hand that on: those that tests interrupt would not
@@ -42,18 +53,3 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock(datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
-
-
-@pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """A database of this test's own, which `database` opens; a second `Database` of it is like another process's."""
-    return f"sqlite+aiosqlite:///{tmp_path / 'launchpad.db'}"
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """A migrated database of its own. On SQLite its file is `tmp_path / "launchpad.db"`."""
-    database = Database(database_url)
-    await database.migrate()
-    yield database
-    await database.aclose()

@@ -138,6 +138,20 @@ class EngineRefused(Unavailable):
     code = "engine-refused"
 
 
+class EngineAnswer(EngineRefused):
+    """The engine's refusal of one call, for who made the call to read.
+
+    Args:
+        engine_status: the status of its answer.
+        message: its own words; they are for the log.
+    """
+
+    def __init__(self, engine_status: int, message: str) -> None:
+        super().__init__("The container engine refused. Your administrator can find the reason in the log.")
+        self.engine_status = engine_status
+        self.message = message
+
+
 class HelperUnavailable(EngineUnavailable):
     """The privileged helper, through which the engine is reached, did not answer."""
 

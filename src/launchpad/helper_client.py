@@ -9,7 +9,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import aiohttp
 import structlog
 
 from . import errors
-from .errors import HelperRefused, HelperUnavailable, LaunchpadError
+from .contract import Verb, verbs_of
+from .errors import EngineRefused, HelperRefused, HelperUnavailable, LaunchpadError
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +106,44 @@ class HelperClient:
             connector = aiohttp.UnixConnector(str(self._path), force_close=True, limit=0)
             self._http = aiohttp.ClientSession(connector=connector, read_bufsize=LINE_BYTES)
         return self._http
+
+
+def asking(client: HelperClient, *contracts: type) -> Any:
+    """What implements these contracts by asking the helper for each verb that they declare.
+
+    It is of no class that a type checker knows: whoever calls says which contract it is.
+    """
+    return _Asking(client, [verb for contract in contracts for verb in verbs_of(contract)])
+
+
+class _Asking:
+    def __init__(self, client: HelperClient, verbs: Sequence[Verb]) -> None:
+        self._client = client
+        for verb in verbs:
+            kind = _refuses if verb.refusal is not None else _follows if verb.is_stream else _asks
+            setattr(self, verb.method, partial(kind, client, verb))
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+async def _asks(client: HelperClient, verb: Verb, *given: Any, **named: Any) -> Any:
+    arguments = verb.arguments(*given, **named)
+    return verb.answer(await client.ask(verb.name, arguments, seconds=verb.seconds(arguments)))
+
+
+def _follows(client: HelperClient, verb: Verb, *given: Any, **named: Any) -> AsyncIterator[Any]:
+    return _followed(client, verb, verb.arguments(*given, **named))  # of now, not of the first look
+
+
+async def _followed(client: HelperClient, verb: Verb, arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
+    async for item in client.follow(verb.name, arguments):
+        yield verb.answer(item)
+
+
+async def _refuses(_: HelperClient, verb: Verb, *__: Any, **___: Any) -> AsyncIterator[Any]:
+    raise EngineRefused(str(verb.refusal))
+    yield  # an async iterator, like those that are allowed
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -1,4 +1,5 @@
-"""Builds from the settings what works without the platform: a runtime, the engine as root reaches it, and the helper.
+"""Builds from the settings what works without the platform: the runtime's parts, the engine as root reaches it, and the
+helper.
 
 Apart from `wiring`, so that the helper and the small commands load neither database nor pages: on a server that boots
 everything starts at once.
@@ -7,21 +8,25 @@ everything starts at once.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import SettingsError
 from .helper.guard import Guard
-from .helper.verbs import Verbs
+from .helper.verbs import Verbs, helper_verbs
 from .helper_client import HelperClient
 from .ops.certificates import site_certificates, write_bundle
-from .runtime.base import Runtime
+from .runtime.base import ConnectionCutter, Engine, Images, Launches, Runtime
+from .runtime.cutting import KernelCutter
 from .runtime.engine import EngineRuntime
 from .runtime.fake import FakeRuntime
-from .runtime.helper import HelperRuntime
+from .runtime.helper import helper_cutter, helper_launches, helper_runtime
 from .services.catalogue import catalogue_of
+from .services.composer import Composer
 from .services.images import ImageService
 from .services.kit import Kit
 from .settings import Settings
+from .storage.base import Homes
 from .storage.choose import choose_driver
 from .store.statedir import HelperState, StateDir
 
@@ -33,15 +38,49 @@ def helper_client_of(settings: Settings) -> HelperClient | None:
     return HelperClient(Path(settings.helper.socket))
 
 
-def runtime_of(settings: Settings, deployment_id: str, line: HelperClient | None = None) -> Runtime:
-    """The runtime of the settings; with `line`, what the helper offers of it."""
+def runtime_of(settings: Settings, deployment_id: str) -> Engine:
+    """The runtime of the settings, for a process that has a right to it.
+
+    Raises:
+        SettingsError: this version has no such runtime, or the settings do not say where it is.
+    """
     if settings.engine.runtime == "fake":
         return FakeRuntime(deployment_id)
-    if settings.engine.runtime == "swarm":
-        raise SettingsError("engine.runtime: “swarm” is not supported in this version; use “engine”.")
-    if line is not None:
-        return HelperRuntime(line)
+    if settings.engine.runtime == "kubernetes":
+        raise SettingsError("engine.runtime: “kubernetes” is not supported in this version; use “engine”.")
     return EngineRuntime(settings.engine, deployment_id, settings.egress)
+
+
+def cutter_of(engine: Engine) -> ConnectionCutter:
+    """What closes connections to what `engine` runs, for a process that has a right to it."""
+    return engine if isinstance(engine, FakeRuntime) else KernelCutter()
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The runtime's parts as this process reaches them: at hand, or through the helper."""
+
+    runtime: Runtime
+    launches: Launches
+    cutter: ConnectionCutter
+    images: ImageService
+
+
+def reach_of(
+    settings: Settings, deployment_id: str, homes: Homes, *, engine: Engine | None, helper: HelperClient | None
+) -> Reach:
+    """Through the helper where one is given; else `engine`, or that of the settings.
+
+    Raises:
+        SettingsError: there is no such runtime, or certificates cannot be read.
+        StoreUnavailable: what instances get from the platform cannot be written.
+    """
+    if helper is not None:
+        runtime = helper_runtime(helper)
+        return Reach(runtime, helper_launches(helper), helper_cutter(helper), images_of(settings, runtime))
+    engine = engine or runtime_of(settings, deployment_id)
+    images = images_of(settings, engine)
+    return Reach(engine, composer_of(settings, engine, images, homes), cutter_of(engine), images)
 
 
 def engine_of(settings: Settings) -> EngineRuntime:
@@ -57,10 +96,30 @@ def engine_of(settings: Settings) -> EngineRuntime:
     return EngineRuntime(settings.engine, deployment_id, settings.egress)
 
 
+def images_of(settings: Settings, runtime: Images) -> ImageService:
+    return ImageService(runtime, settings.images, site_certificates)
+
+
+def composer_of(settings: Settings, engine: Engine, images: ImageService, homes: Homes) -> Composer:
+    """What makes containers of orders.
+
+    Raises:
+        SettingsError: extra certificates that cannot be read.
+        StoreUnavailable: the folder cannot be written.
+    """
+    certificates = site_certificates(settings.images.extra_ca_certificates)
+    bundle = write_bundle(_own_folder(settings) / "ca-bundle.crt", certificates)
+    return Composer(settings, catalogue_of(settings), images, engine, homes, bundle, kit_of(settings))
+
+
 def kit_of(settings: Settings) -> Kit:
-    """What instances get from the platform; with a helper, where only root writes."""
-    folder = settings.state_dir if settings.helper.socket is None else settings.helper.state_dir
-    return Kit(folder, settings.dashboard_url, limit_cores=settings.engine.limits_visible_cores)
+    """What instances get from the platform."""
+    return Kit(_own_folder(settings), settings.dashboard_url, limit_cores=settings.engine.limits_visible_cores)
+
+
+def _own_folder(settings: Settings) -> Path:
+    """Of whoever composes containers: with a helper, where only root writes."""
+    return settings.state_dir if settings.helper.socket is None else settings.helper.state_dir
 
 
 def build_helper(settings: Settings) -> Verbs:
@@ -70,13 +129,8 @@ def build_helper(settings: Settings) -> Verbs:
         SettingsError: a driver that cannot be had on this machine, certificates that cannot be read.
         StoreUnavailable: its own state cannot be used, or the portal has none yet.
     """
-    state = HelperState(settings.helper.state_dir)
-    runtime = engine_of(settings)
-    certificates = site_certificates(settings.images.extra_ca_certificates)
-    bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
-    kit = kit_of(settings)
-    kit.write()
-    guard = Guard(
-        settings, catalogue_of(settings), ImageService(runtime, settings.images, site_certificates), bundle, kit
-    )
-    return Verbs(runtime, choose_driver(settings.homes), guard)
+    engine, homes = engine_of(settings), choose_driver(settings.homes)
+    composer = composer_of(settings, engine, images_of(settings, engine), homes)
+    composer.write_kit()
+    guard = Guard(settings, catalogue_of(settings), engine, composer, KernelCutter(), homes)
+    return helper_verbs(engine, guard)

@@ -19,6 +19,7 @@ from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.last_seen import LastSeen
+from .services.listings import ListingService
 from .services.live import Live
 from .services.live.streams import EventStreams
 from .services.logins import LoginService
@@ -69,6 +70,7 @@ class Platform:
     last_seen: LastSeen
     live: Live
     offers: OfferService
+    listings: ListingService
     logins: LoginService
     passkeys: PasskeyService
     reports: ReportService

@@ -9,24 +9,23 @@ from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import KEPT, Outbox
 from .mail.smtp import STEPS_IN_ALL, SmtpMailer
-from .ops.certificates import site_certificates, write_bundle
 from .ops.doctor import Doctor
 from .ops.drill import DrillService
 from .ops.importing import ImportService
-from .parts import helper_client_of, kit_of, runtime_of
+from .parts import helper_client_of, reach_of
 from .platform import Platform
-from .runtime.base import Runtime
+from .runtime.base import Engine
 from .services.audit import AuditService
 from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
 from .services.endings import Endings
 from .services.gate import GateService
-from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
+from .services.listings import ListingService
 from .services.live import Live
 from .services.live.loops import loops_of
 from .services.live.streams import EventStreams
@@ -72,7 +71,7 @@ def build_platform(
     settings: Settings,
     *,
     now: Callable[[], datetime] = utc_now,
-    runtime: Runtime | None = None,
+    runtime: Engine | None = None,
     homes: Homes | None = None,
     mailer: Mailer | None = None,
     mailbox: Mailbox | None = None,
@@ -85,9 +84,8 @@ def build_platform(
     """
     state = StateDir(settings.state_dir)
     database = Database(settings.resolved_database_url)
-    line = helper_client_of(settings)
-    runtime = runtime or runtime_of(settings, state.deployment_id, line)
-    homes = homes or (HelperHomes(line, settings.homes.root) if line else choose_driver(settings.homes))
+    helper = helper_client_of(settings)
+    homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
     mail = MailQueue(
         database,
         mailer or mailer_of(settings, state),
@@ -97,30 +95,29 @@ def build_platform(
     )
     bounces = BounceService(database, mailbox or mailbox_of(settings))
     catalogue = catalogue_of(settings)
-    images = ImageService(runtime, settings.images, site_certificates)
-    certificates = site_certificates(settings.images.extra_ca_certificates)
-    ca_bundle = write_bundle(state.path / "ca-bundle.crt", certificates)
-    kit = None if line else kit_of(settings)
-    launcher = Launcher(settings, runtime, state.key("instance-token"), ca_bundle, kit)
+    reach = reach_of(settings, state.deployment_id, homes, engine=runtime, helper=helper)
+    launcher = Launcher(settings, reach.runtime, reach.launches, state.key("instance-token"))
     mark = OwnerLease(state)
     logs = InstanceLogs(
-        database, runtime, lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings))
+        database,
+        reach.runtime,
+        lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings)),
     )
-    endings = Endings(database, runtime, homes, logs, catalogue, now)
-    runner = InstanceRunner(database, runtime, homes, images, launcher, catalogue, mark, endings, now)
-    live = Live.over(database, runtime, homes, images, catalogue)
+    endings = Endings(database, reach.runtime, homes, logs, catalogue, now)
+    runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, mark, endings, now)
+    live = Live.over(database, reach.runtime, homes, reach.images, catalogue)
     offers = OfferService(database, settings, live.host, live.instances)
     instances = InstanceService(database, settings, offers, runner, catalogue)
     sweep = SweepService(database, runner, endings, offers, settings.audit_days)
     runner.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
-    revoker = ConnectionRevoker(database, settings, runtime)
+    revoker = ConnectionRevoker(database, settings, reach.cutter)
     last_seen = LastSeen(database)
     logins = LoginService(database, settings, state.key("csrf"), live.signed_in, last_seen)
     events = EventStreams(live, database.changes, logins, settings, catalogue, now, ApiTexts(settings.instances))
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
-    observer = Observer(runtime, runner)
+    observer = Observer(reach.runtime, runner)
     outbox = Outbox(state.outbox)
     background = Background(
         (
@@ -141,13 +138,13 @@ def build_platform(
         now=now,
         catalogue=catalogue,
         database=database,
-        runtime=runtime,
+        runtime=reach.runtime,
         homes=homes,
         mail=mail,
         mail_failures=MailFailureService(database),
         bounces=bounces,
         events=events,
-        images=images,
+        images=reach.images,
         audit=audit,
         runner=runner,
         observer=observer,
@@ -164,13 +161,26 @@ def build_platform(
             live.entrances,
         ),
         revoker=revoker,
-        doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, bounces, catalogue, state.deployment_id),
+        doctor=Doctor(
+            database,
+            settings,
+            reach.runtime,
+            reach.cutter,
+            homes,
+            reach.images,
+            mail,
+            sweep,
+            bounces,
+            catalogue,
+            state.deployment_id,
+        ),
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
         instance_logs=logs,
         last_seen=last_seen,
         live=live,
         offers=offers,
+        listings=ListingService(database),
         logins=logins,
         passkeys=PasskeyService(database, settings, logins, mail),
         reports=reports,

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import secrets
-import subprocess
-import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from launchpad.helper_client import HelperClient
-from launchpad.runtime.base import LABEL_DEPLOYMENT, ContainerSpec, Runtime
+from launchpad.parts import cutter_of
+from launchpad.runtime.base import LABEL_DEPLOYMENT, ConnectionCutter, ContainerSpec, Engine
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.runtime.fake import FakeRuntime
-from launchpad.runtime.helper import HelperRuntime
-from launchpad.settings import EngineSettings, Settings
+from launchpad.settings import EgressSettings, EngineSettings, Settings
 from launchpad.storage.plain import PlainHomes
-from support.helper import guard_of, helper_thread
+from support.helper import HelpedEngine, SpecifiedLaunches, TrustingGuard, helper_thread
 from support.live import docker, remove_network
+from support.small_image import BUSYBOX, SMALL_IMAGE, make_small_image
 
-BUSYBOX = Path("/bin/busybox")
-SMALL_IMAGE = "launchpad-test/small:1"
+__all__ = ["BUSYBOX", "SMALL_IMAGE"]
+
 LISTEN = ("/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/")
 
 
 @pytest.fixture(scope="session")
 def small_image() -> str:
-    """Two megabytes: busybox and links to it."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as tar:
-        for name, mode in (("bin", 0o755), ("tmp", 0o1777)):
-            folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, mode
-            tar.addfile(folder)
-        tar.add(BUSYBOX, "bin/busybox")
-        for name in ("sh", "nc", "wget", "sleep", "cat", "echo", "touch", "tail"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-    subprocess.run(["docker", "import", "-", SMALL_IMAGE], input=held.getvalue(), check=True, capture_output=True)
-    return SMALL_IMAGE
+    return make_small_image()
 
 
 def engine_settings(**values: str) -> EngineSettings:
@@ -61,10 +46,10 @@ async def make_engine() -> AsyncIterator[MakeEngine]:
     """Makes runtimes of a deployment and a network of their own; all that they made is removed afterwards."""
     made: list[tuple[EngineRuntime, EngineSettings, str]] = []
 
-    def make(**values: str) -> EngineRuntime:
+    def make(egress: EgressSettings | None = None, **values: str) -> EngineRuntime:
         settings = engine_settings(**values)
         deployment_id = secrets.token_hex(4)
-        made.append((EngineRuntime(settings, deployment_id), settings, deployment_id))
+        made.append((EngineRuntime(settings, deployment_id, egress), settings, deployment_id))
         return made[-1][0]
 
     yield make
@@ -89,23 +74,31 @@ async def fake() -> AsyncIterator[FakeRuntime]:
 
 
 @pytest.fixture
-async def helper(make_engine: MakeEngine, tmp_path: Path) -> AsyncIterator[HelperRuntime]:
+async def helper(make_engine: MakeEngine, tmp_path: Path) -> AsyncIterator[HelpedEngine]:
     """The engine as a process without rights reaches it."""
     engine = make_engine()
-    settings = Settings(engine=engine._settings)
-    homes = PlainHomes(tmp_path)
-    with helper_thread(tmp_path, engine, homes, guard_of(settings, engine, trusting=True)) as path:
-        runtime = HelperRuntime(HelperClient(path))
-        yield runtime
+    settings, launches = Settings(engine=engine._settings), SpecifiedLaunches(engine)
+    guard = TrustingGuard(settings, (), engine, launches, cutter_of(engine), PlainHomes(tmp_path))
+    with helper_thread(tmp_path, engine, guard) as path:
+        helped = HelpedEngine(HelperClient(path), launches)
+        runtime = helped.runtime
+        yield helped
         for container in await runtime.list_containers():
             await runtime.remove(container.instance_id)
         await runtime.aclose()
 
 
 @pytest.fixture(params=["fake", "engine", "helper"])
-def runtime(request: pytest.FixtureRequest, small_image: str) -> Runtime:
+def runtime(request: pytest.FixtureRequest, small_image: str) -> Engine:
     """Every implementation in turn."""
-    made: Runtime = request.getfixturevalue(request.param)
+    made: Engine = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture
+def cutter(runtime: Engine) -> ConnectionCutter:
+    """What cuts connections to what `runtime` runs."""
+    made: ConnectionCutter = runtime.cutter if isinstance(runtime, HelpedEngine) else cutter_of(runtime)
     return made
 
 

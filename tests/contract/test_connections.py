@@ -14,11 +14,12 @@ from launchpad.errors import ConnectionsNotCut
 from launchpad.helper_client import HelperClient
 from launchpad.runtime import connections
 from launchpad.runtime.connections import can_cut, cut
+from launchpad.runtime.cutting import KernelCutter
 from launchpad.runtime.fake import FakeRuntime
-from launchpad.runtime.helper import HelperRuntime
+from launchpad.runtime.helper import helper_cutter
 from launchpad.settings import tables
 from launchpad.storage.plain import PlainHomes
-from support.helper import guard_of, helper_thread
+from support.helper import SpecifiedLaunches, TrustingGuard, helper_thread
 
 
 class Line:
@@ -73,7 +74,7 @@ async def test_it_is_cut(line: Line) -> None:
 
 async def test_where_nothing_is_open_nothing_has_to_be_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fails_to_cut = program(tmp_path, f'case "$*" in *-K*) exit 3;; esac; exec {REAL} "$@"')
-    monkeypatch.setattr(connections.shutil, "which", lambda *_, **__: fails_to_cut)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: fails_to_cut)
     await cut([Address("127.0.0.1", 9)])
     await cut([])
 
@@ -107,7 +108,7 @@ async def test_what_is_not_cut_is_said_the_same_way_everywhere(
     elif kind != "missing":
         found = program(tmp_path, texts[kind])
     with monkeypatch.context() as broken:
-        broken.setattr(connections.shutil, "which", lambda *_, **__: found)
+        broken.setattr("shutil.which", lambda *_, **__: found)
         if through == "here":
             with pytest.raises(ConnectionsNotCut, match=words):
                 await cut([line.address])
@@ -119,24 +120,17 @@ async def test_what_is_not_cut_is_said_the_same_way_everywhere(
     assert not line.is_open()
 
 
-class RealCuts(FakeRuntime):
-    """A fake engine beside real connections."""
-
-    async def cut(self, addresses: object) -> None:
-        await cut(addresses)  # type: ignore[arg-type]
-
-
 async def not_cut_by_the_helper(folder: Path, address: Address, words: str) -> None:
     settings = tables({"state_dir": folder / "state", "homes": {"root": str(folder)}})
-    runtime = RealCuts("test")
-    guard = guard_of(settings, runtime, trusting=True)
-    with helper_thread(folder, runtime, PlainHomes(folder), guard) as path:
-        asked = HelperRuntime(HelperClient(path))
+    runtime = FakeRuntime("test")
+    guard = TrustingGuard(settings, (), runtime, SpecifiedLaunches(runtime), KernelCutter(), PlainHomes(folder))
+    with helper_thread(folder, runtime, guard) as path:
+        client = HelperClient(path)
         try:
             with pytest.raises(ConnectionsNotCut, match=words):
-                await asked.cut([address])
+                await helper_cutter(client).cut([address])
         finally:
-            await asked.aclose()
+            await client.aclose()
 
 
 async def test_a_new_connection_to_the_same_address_is_no_failure(
@@ -150,7 +144,7 @@ async def test_a_new_connection_to_the_same_address_is_no_failure(
         f'case "$*" in *-K*) {REAL} "$@"; touch {marker}; while [ -e {marker} ]; do sleep 0.02; done; exit 0;; esac; '
         f'exec {REAL} "$@"',
     )
-    monkeypatch.setattr(connections.shutil, "which", lambda *_, **__: comes_back)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: comes_back)
 
     async def come_back() -> socket.socket:
         while not marker.exists():
@@ -173,7 +167,7 @@ async def test_of_many_addresses_the_rest_is_cut_although_one_batch_fails(
 ) -> None:
     monkeypatch.setattr(connections, "AT_ONCE", 1)
     odd = program(tmp_path, f'case "$*" in *:9) exit 3;; esac; exec {REAL} "$@"')
-    monkeypatch.setattr(connections.shutil, "which", lambda *_, **__: odd)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: odd)
     with pytest.raises(ConnectionsNotCut):
         await cut([Address("127.0.0.1", 9), line.address])
     assert not line.is_open()

@@ -1,4 +1,4 @@
-"""Where the egress rules are hung up, with real iptables in a network of its own."""
+"""Where the egress rules of iptables are hung up, with real iptables in a network of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def iptables(*words):
     return subprocess.run(["iptables", *words], check=True, capture_output=True, text=True).stdout
 
 async def main():
-    rules = EgressRules(EgressSettings(), "0123abcd")
+    rules = EgressRules(EgressSettings(firewall="iptables"), "0123abcd")
     iptables("-N", "DOCKER-USER")
     iptables("-A", "FORWARD", "-j", "DOCKER-USER")
     await rules.ensure("lp-0")

@@ -14,11 +14,10 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from aiodocker.exceptions import DockerError
 
 from contract.conftest import BUSYBOX, SMALL_IMAGE, MakeEngine, engine_settings, specification
 from launchpad.domain.naming import container_name
-from launchpad.errors import EngineRefused, EngineUnavailable, NetworkUnavailable
+from launchpad.errors import EngineAnswer, EngineRefused, EngineUnavailable, NetworkUnavailable
 from launchpad.runtime.base import LABEL_DEPLOYMENT, LABEL_INSTANCE, ContainerState, RuntimeEvent
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.settings import EgressSettings
@@ -76,6 +75,20 @@ async def test_f11_a_range_that_is_held_whole_is_refused_soon(make_engine: MakeE
         assert monotonic() - began < 10
         assert all_of(engine) == []
     assert (await engine.start(specification(small_image))).address is not None
+
+
+async def test_ports_with_kept_connections_are_taken_first(make_engine: MakeEngine, small_image: str) -> None:
+    """And the others of the range when those are used up; nothing is left behind of the attempt."""
+    with ExitStack() as stack:
+        first = held_ports(stack, 1)
+    engine = make_engine(port_range=f"{first}-{first + 1}", keepalive_ports="1")
+    await engine.ensure_network()
+    starts = [await engine.start(specification(small_image, mark * 16)) for mark in "ab"]
+    assert [started.address.port for started in starts if started.address] == [first, first + 1]
+    assert len(all_of(engine)) == 2
+    with pytest.raises(EngineRefused, match="No port is free"):
+        await engine.start(specification(small_image, "c" * 16))
+    assert len(all_of(engine)) == 2
 
 
 # -- names and leftovers -----------------------------------------------------------------------------------------------
@@ -226,7 +239,7 @@ async def test_two_networks_of_one_name_become_one(make_engine: MakeEngine, smal
         "Labels": {LABEL_DEPLOYMENT: engine.deployment_id},
     }
     for _ in range(2):
-        with suppress(DockerError):
+        with suppress(EngineAnswer):
             await engine._client.call("networks/create", "POST", data=body)
     await engine.ensure_network()
     assert len(docker("network", "ls", "-q", "--filter", f"name=^{name}$").split()) == 1

@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from contract.conftest import MakeEngine, specification
 from launchpad.domain.naming import container_name
 from launchpad.runtime.base import BindMount
 from launchpad.runtime.engine import EngineRuntime
+from launchpad.settings import EgressSettings
+from support.firewalls import CHAINS, FIREWALLS, Firewall, empty_chain, our_rules, remove_shield
 from support.live import docker
 
 ID, OTHER = "a" * 16, "b" * 16
@@ -101,11 +105,27 @@ def neighbour(number: int) -> Iterator[str]:
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-async def test_c1_machines_of_the_same_network_are_out_of_reach(engine: EngineRuntime, small_image: str) -> None:
+@pytest.fixture(params=FIREWALLS)
+def firewall(request: pytest.FixtureRequest) -> Firewall:
+    """What holds the rules."""
+    made: Firewall = request.param
+    return made
+
+
+@pytest.fixture
+def confined(make_engine: MakeEngine, firewall: Firewall) -> EngineRuntime:
+    """An engine whose rules the firewall holds."""
+    return make_engine(EgressSettings(firewall=firewall))
+
+
+async def test_c1_machines_of_the_same_network_are_out_of_reach(
+    confined: EngineRuntime, firewall: Firewall, small_image: str
+) -> None:
     """Neither at the container's own address nor at its port on the loopback interface; without our rule, both.
 
     Engines from 28.0 on keep them out by themselves, too.
     """
+    engine = confined
     await engine.ensure_network()
     started = await engine.start(specification(small_image))
     assert started.address is not None
@@ -125,9 +145,8 @@ async def test_c1_machines_of_the_same_network_are_out_of_reach(engine: EngineRu
         with socket.create_connection(("127.0.0.1", started.address.port), timeout=5):
             pass
         assert (await engine.network()).shielded
-        listed = subprocess.run(["iptables", "-S"], capture_output=True, text=True, check=True).stdout
-        (rule,) = [line for line in listed.splitlines() if f"LP-{engine.deployment_id}-OUT" in line]
-        subprocess.run(["iptables", "-w", *rule.replace("-A", "-D", 1).split()], check=True)
+        assert (await engine.network()).firewall == firewall
+        remove_shield(firewall, engine.deployment_id)
         assert (await engine.network()).shielded is False
         is_old = int((await engine.host()).engine_version.split(".")[0]) < 28
         assert reached() == [is_old, is_old]
@@ -135,15 +154,19 @@ async def test_c1_machines_of_the_same_network_are_out_of_reach(engine: EngineRu
         assert reached() == [False, False]
 
 
-async def test_what_is_missing_of_the_rules_is_told_and_mended(engine: EngineRuntime) -> None:
+async def test_what_is_missing_of_the_rules_is_told_and_mended(confined: EngineRuntime, firewall: Firewall) -> None:
+    engine = confined
     await engine.ensure_network()
-    subprocess.run(["iptables", "-w", "-F", f"LP-{engine.deployment_id}-IN"], check=True)
+    there = our_rules(engine.deployment_id)
+    assert [name for name in FIREWALLS if there[name]] == [firewall], "the other has none of them"
+    empty_chain(firewall, engine.deployment_id, CHAINS[firewall][1])
     (gap,) = (await engine.network()).gaps
-    assert f"the chain LP-{engine.deployment_id}-IN does not match" in gap
+    assert "the chain" in gap
+    assert "does not match" in gap
     await engine.mend_network()
     assert (await engine.network()).gaps == ()
-    for chain in ("IN", "FWD"):
-        subprocess.run(["iptables", "-w", "-F", f"LP-{engine.deployment_id}-{chain}"], check=True)
+    for chain in CHAINS[firewall]:
+        empty_chain(firewall, engine.deployment_id, chain)
     assert len((await engine.network()).gaps) == 2
     await engine.mend_network()
     assert (await engine.network()).gaps == ()

@@ -14,12 +14,12 @@ import pytest
 from contract.conftest import specification
 from launchpad.domain.instances import Address
 from launchpad.errors import EngineRefused, GpuUnavailable, ImageMissing
-from launchpad.runtime.base import BindMount, Caps, Container, ContainerState, Runtime
+from launchpad.runtime.base import BindMount, Caps, ConnectionCutter, Container, ContainerState, Engine
 
 ID, OTHER = "a" * 16, "b" * 16
 
 
-async def test_host_says_what_the_machine_has(runtime: Runtime) -> None:
+async def test_host_says_what_the_machine_has(runtime: Engine) -> None:
     facts = await runtime.host()
     assert facts.cpus >= 1
     assert facts.memory_bytes > 0
@@ -32,7 +32,7 @@ async def test_host_says_what_the_machine_has(runtime: Runtime) -> None:
     assert "seccomp" in facts.security
 
 
-async def test_the_network_is_looked_at_and_left_as_it_is(runtime: Runtime) -> None:
+async def test_the_network_is_looked_at_and_left_as_it_is(runtime: Engine) -> None:
     """There is none before the first launch, and looking makes none; made, nothing is missing in it."""
     assert await runtime.network() == replace(await runtime.network(), exists=False, gaps=())
     await runtime.ensure_network()
@@ -40,7 +40,7 @@ async def test_the_network_is_looked_at_and_left_as_it_is(runtime: Runtime) -> N
     assert (made.exists, made.gaps, made.shielded) == (True, (), True)
 
 
-async def test_what_a_container_is_held_to(runtime: Runtime, small_image: str) -> None:
+async def test_what_a_container_is_held_to(runtime: Engine, small_image: str) -> None:
     """As it was asked for, and nothing of one that does not run."""
     await runtime.ensure_network()
     spec = specification(small_image)
@@ -51,7 +51,7 @@ async def test_what_a_container_is_held_to(runtime: Runtime, small_image: str) -
     assert await runtime.caps(ID) is None
 
 
-async def test_started_container_answers_on_loopback(runtime: Runtime, small_image: str) -> None:
+async def test_started_container_answers_on_loopback(runtime: Engine, small_image: str) -> None:
     """It runs, belongs to whom it was started for, and is reached at its address."""
     await runtime.ensure_network()
     container = await runtime.start(specification(small_image))
@@ -71,7 +71,7 @@ async def test_started_container_answers_on_loopback(runtime: Runtime, small_ima
             raise AssertionError("it does not answer")
 
 
-async def test_start_is_idempotent(runtime: Runtime, small_image: str) -> None:
+async def test_start_is_idempotent(runtime: Engine, small_image: str) -> None:
     """Started again, also several times at once, it is one container, and the same."""
     await runtime.ensure_network()
     spec = specification(small_image)
@@ -81,7 +81,7 @@ async def test_start_is_idempotent(runtime: Runtime, small_image: str) -> None:
     assert [one.instance_id for one in await runtime.list_containers()] == [ID]
 
 
-async def test_an_ended_container_is_made_anew(runtime: Runtime, small_image: str) -> None:
+async def test_an_ended_container_is_made_anew(runtime: Engine, small_image: str) -> None:
     await runtime.ensure_network()
     spec = specification(small_image)
     await runtime.start(spec)
@@ -95,7 +95,7 @@ async def test_an_ended_container_is_made_anew(runtime: Runtime, small_image: st
     assert again.state is ContainerState.RUNNING
 
 
-async def test_missing_image_is_refused_at_once(runtime: Runtime) -> None:
+async def test_missing_image_is_refused_at_once(runtime: Engine) -> None:
     """Nothing is pulled, nothing is left behind."""
     await runtime.ensure_network()
     began = monotonic()
@@ -106,7 +106,7 @@ async def test_missing_image_is_refused_at_once(runtime: Runtime) -> None:
     assert await runtime.list_containers() == []
 
 
-async def test_missing_mount_is_refused_and_not_made(runtime: Runtime, small_image: str, tmp_path: Path) -> None:
+async def test_missing_mount_is_refused_and_not_made(runtime: Engine, small_image: str, tmp_path: Path) -> None:
     await runtime.ensure_network()
     missing = tmp_path / "not-there"
     with pytest.raises(EngineRefused) as refused:
@@ -116,7 +116,7 @@ async def test_missing_mount_is_refused_and_not_made(runtime: Runtime, small_ima
     assert await runtime.list_containers() == []
 
 
-async def test_a_gpu_that_is_not_there_is_refused_in_the_users_words(runtime: Runtime, small_image: str) -> None:
+async def test_a_gpu_that_is_not_there_is_refused_in_the_users_words(runtime: Engine, small_image: str) -> None:
     """No server has a GPU of that id; without one, the same launch works, and nothing of the refused one is left."""
     await runtime.ensure_network()
     with pytest.raises(GpuUnavailable, match="needs a GPU, and this server has none available"):
@@ -125,7 +125,7 @@ async def test_a_gpu_that_is_not_there_is_refused_in_the_users_words(runtime: Ru
     assert (await runtime.start(specification(small_image))).state is ContainerState.RUNNING
 
 
-async def test_unknown_ids_are_no_errors(runtime: Runtime) -> None:
+async def test_unknown_ids_are_no_errors(runtime: Engine) -> None:
     """Stop, remove and questions about what is not there."""
     await runtime.stop(OTHER, 1)
     await runtime.remove(OTHER)
@@ -134,7 +134,7 @@ async def test_unknown_ids_are_no_errors(runtime: Runtime) -> None:
     assert await runtime.log_tail(OTHER) == ""
 
 
-async def test_stop_and_remove_twice(runtime: Runtime, small_image: str) -> None:
+async def test_stop_and_remove_twice(runtime: Engine, small_image: str) -> None:
     await runtime.ensure_network()
     await runtime.start(specification(small_image))
     for _ in range(2):
@@ -144,14 +144,14 @@ async def test_stop_and_remove_twice(runtime: Runtime, small_image: str) -> None
     assert await runtime.find(ID) is None
 
 
-async def test_remove_ends_what_runs(runtime: Runtime, small_image: str) -> None:
+async def test_remove_ends_what_runs(runtime: Engine, small_image: str) -> None:
     await runtime.ensure_network()
     await runtime.start(specification(small_image))
     await runtime.remove(ID)
     assert await runtime.list_containers() == []
 
 
-async def test_usage_of_what_runs(runtime: Runtime, small_image: str) -> None:
+async def test_usage_of_what_runs(runtime: Engine, small_image: str) -> None:
     await runtime.ensure_network()
     await runtime.start(specification(small_image))
     usage = await runtime.usage(ID)
@@ -162,7 +162,7 @@ async def test_usage_of_what_runs(runtime: Runtime, small_image: str) -> None:
     assert await runtime.usage(ID) is None
 
 
-async def test_usage_of_all_that_run_in_one_look(runtime: Runtime, small_image: str) -> None:
+async def test_usage_of_all_that_run_in_one_look(runtime: Engine, small_image: str) -> None:
     """Each by its instance's id; not of one that has ended, nor of one that is gone, nor of other deployments'."""
     await runtime.ensure_network()
     assert await runtime.usage_all() == {}
@@ -182,7 +182,7 @@ async def test_usage_of_all_that_run_in_one_look(runtime: Runtime, small_image: 
     assert set(await runtime.usage_all()) == {ID, third}
 
 
-async def test_the_list_says_what_asking_for_each_says(runtime: Runtime, small_image: str) -> None:
+async def test_the_list_says_what_asking_for_each_says(runtime: Engine, small_image: str) -> None:
     """Also where it has been asked before, and of those that have ended, how."""
     await runtime.ensure_network()
     for instance_id in (ID, OTHER):
@@ -196,7 +196,7 @@ async def test_the_list_says_what_asking_for_each_says(runtime: Runtime, small_i
     assert listed[ID].exit_code is not None
 
 
-async def test_events_tell_of_starts_and_ends(runtime: Runtime, small_image: str) -> None:
+async def test_events_tell_of_starts_and_ends(runtime: Engine, small_image: str) -> None:
     """From the call of `events` on, although nobody looks yet; nothing of before."""
     await runtime.ensure_network()
     await runtime.start(specification(small_image, OTHER))
@@ -215,7 +215,7 @@ async def test_events_tell_of_starts_and_ends(runtime: Runtime, small_image: str
     assert set(kinds[1:-1]) == {"signalled"}, "asked to end, and killed if it does not, before it ends"
 
 
-async def test_a_start_that_is_cancelled_can_be_repeated(runtime: Runtime, small_image: str) -> None:
+async def test_a_start_that_is_cancelled_can_be_repeated(runtime: Engine, small_image: str) -> None:
     await runtime.ensure_network()
     starting = asyncio.create_task(runtime.start(specification(small_image)))
     await asyncio.sleep(0)
@@ -225,7 +225,7 @@ async def test_a_start_that_is_cancelled_can_be_repeated(runtime: Runtime, small
     assert (await runtime.start(specification(small_image))).state is ContainerState.RUNNING
 
 
-async def test_many_starts_at_once(runtime: Runtime, small_image: str) -> None:
+async def test_many_starts_at_once(runtime: Engine, small_image: str) -> None:
     """Twenty: each has an address of its own."""
     await runtime.ensure_network()
     specs = [specification(small_image, f"{number:016}") for number in range(20)]
@@ -235,12 +235,14 @@ async def test_many_starts_at_once(runtime: Runtime, small_image: str) -> None:
     await asyncio.gather(*(runtime.remove(spec.instance_id) for spec in specs))
 
 
-async def test_image_exists(runtime: Runtime, small_image: str) -> None:
+async def test_image_exists(runtime: Engine, small_image: str) -> None:
     assert await runtime.image_exists(small_image)
     assert not await runtime.image_exists("launchpad-test/none:1")
 
 
-async def test_connections_to_one_address_are_cut_and_no_others(runtime: Runtime, small_image: str) -> None:
+async def test_connections_to_one_address_are_cut_and_no_others(
+    runtime: Engine, cutter: ConnectionCutter, small_image: str
+) -> None:
     """At once, as the client sees it; another instance's go on, and a new one can be made."""
     await runtime.ensure_network()
     one = await runtime.start(specification(small_image))
@@ -259,7 +261,7 @@ async def test_connections_to_one_address_are_cut_and_no_others(runtime: Runtime
     reader, writer = await connect(one)
     others_reader, others_writer = await connect(other)
     await asyncio.sleep(0.2)
-    await runtime.cut([one.address])
+    await cutter.cut([one.address])
     with suppress(ConnectionError):
         assert await asyncio.wait_for(reader.read(), 2) == b""
     assert await answers(others_reader, others_writer)
@@ -267,6 +269,62 @@ async def test_connections_to_one_address_are_cut_and_no_others(runtime: Runtime
     assert await answers(again_reader, again_writer)
     for open_writer in (writer, others_writer, again_writer):
         open_writer.close()
-    assert await runtime.can_cut()
-    await runtime.cut([])
-    await runtime.cut([Address("127.0.0.1", 9)])
+    assert await cutter.can_cut()
+    await cutter.cut([])
+    await cutter.cut([Address("127.0.0.1", 9)])
+
+
+async def test_a_paused_container_stands_still_and_goes_on_where_it_was(runtime: Engine, small_image: str) -> None:
+    """It keeps its address and its memory, and is up; asked again, both are no errors."""
+    await runtime.ensure_network()
+    started = await runtime.start(specification(small_image))
+    assert started.address is not None
+
+    async def asked() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        assert started.address is not None
+        reader, writer = await asyncio.open_connection(started.address.host, started.address.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return reader, writer
+
+    for _ in range(2):
+        await runtime.pause(ID)
+    paused = replace(started, state=ContainerState.PAUSED)
+    assert await runtime.find(ID) == paused
+    assert await runtime.list_containers() == [paused]
+    assert paused.state.is_up
+    usage = await runtime.usage(ID)
+    assert usage is not None
+    assert usage.memory_bytes > 0
+    assert set(await runtime.usage_all()) == {ID}
+    assert await runtime.start(specification(small_image)) == paused, "what is there is left as it is"
+    reader, writer = await asked()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.5)
+    for _ in range(2):
+        await runtime.resume(ID)
+    assert await runtime.find(ID) == started
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1")
+    writer.close()
+
+
+async def test_a_paused_container_can_be_ended(runtime: Engine, small_image: str) -> None:
+    await runtime.ensure_network()
+    for instance_id in (ID, OTHER):
+        await runtime.start(specification(small_image, instance_id))
+        await runtime.pause(instance_id)
+    await runtime.stop(ID, 1)
+    ended = await runtime.find(ID)
+    assert ended is not None
+    assert ended.state is ContainerState.EXITED
+    await runtime.remove(OTHER)
+    assert [one.instance_id for one in await runtime.list_containers()] == [ID]
+
+
+async def test_only_what_is_up_can_stand_still_or_go_on(runtime: Engine, small_image: str) -> None:
+    await runtime.ensure_network()
+    await runtime.start(specification(small_image))
+    await runtime.stop(ID, 1)
+    for instance_id in (ID, OTHER):
+        for ask in (runtime.pause(instance_id), runtime.resume(instance_id)):
+            with pytest.raises(EngineRefused):
+                await ask

@@ -112,8 +112,7 @@ async def homes(request: pytest.FixtureRequest) -> AsyncIterator[Homes]:
     else:
         root: Path = request.getfixturevalue("plain_root")
         runtime = FakeRuntime("none")
-        guard = guard_of(Settings(), runtime)
-        with helper_thread(root.parent, runtime, PlainHomes(root), guard) as path:
+        with helper_thread(root.parent, runtime, guard_of(Settings(), runtime, PlainHomes(root))) as path:
             line = HelperClient(path)
             yield HelperHomes(line, root)
             await line.aclose()

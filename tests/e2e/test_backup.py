@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from pathlib import Path
 
 import httpx
 import pyrage
 
+from support.firewalls import our_rules
 from support.live import LivePlatform, StartPlatform, docker
 
 KEY = pyrage.x25519.Identity.generate()
@@ -75,14 +75,14 @@ async def test_f16_on_another_server_it_becomes_the_same_deployment(
         refused = await asyncio.to_thread(new.command, "restore", made, *identity, ok=False)
         assert f"stop them first: {hers['id']}" in refused
         await asyncio.to_thread(new.command, "instance", "stop", hers["id"])
-        mark = f"LP-{new.deployment_id}"
+        its_first_id = new.deployment_id
+        assert any(our_rules(its_first_id).values())
     # The old server is no more, with all that ran on it.
     docker("rm", "-f", old.container_of(instance["id"])["Id"])
     said = await asyncio.to_thread(new.command, "restore", made, *identity)
     assert new.deployment_id == old.deployment_id
     assert f"Instance {instance['id']}: recorded as failed" in said
-    rules = subprocess.run(["iptables", "-S"], capture_output=True, text=True, check=True).stdout
-    assert mark not in rules, "the rules of the deployment that this was are gone"
+    assert not any(our_rules(its_first_id).values()), "the rules of the deployment that this was are gone"
     await new.start_portal(wait=False)
 
 

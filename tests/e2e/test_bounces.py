@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -76,23 +74,6 @@ async def test_whoever_waits_for_a_code_in_vain_is_found_with_the_reason(
     again = await asyncio.to_thread(live.command, "mail", "forget", "tippo@example.org", ok=False)
     assert "There is no entry for that address" in again
     assert "No known delivery problems" in await asyncio.to_thread(live.command, "mail", "failures")
-
-
-async def test_the_portal_reads_the_mailbox_by_itself(start_platform: StartPlatform, imap: ImapServer) -> None:
-    imap.put(POSTFIX.replace(b"alice@", b"full@"))
-    live = await start_platform(
-        {"mail": {"bounces": imap.settings("tls"), "ca_file": str(imap.chain)}, "admin_emails": ["full@example.org"]}
-    )
-    async with live.person("full@example.org"):
-        pass  # a user, whose mail is ours; the report came before, and the first look was too early for it
-    await live.kill_portal()
-    await asyncio.to_thread(live.command, "mail", "forget", "full@example.org", ok=False)
-    with closing(sqlite3.connect(live.state / "launchpad.db", timeout=10)) as db, db:
-        db.execute("DELETE FROM kv WHERE key = 'mail.bounces'")
-    await live.start_portal()
-    async with asyncio.timeout(60):
-        while "full@example.org" not in await asyncio.to_thread(failures, live):
-            await asyncio.sleep(0.05)
 
 
 async def test_a_sweep_goes_on_without_the_mailbox(start_platform: StartPlatform, imap: ImapServer) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from support.firewalls import our_rules
 from support.live import LivePlatform, StartPlatform
 from support.open_program import open_program
 
@@ -154,13 +155,12 @@ async def test_the_network_and_its_rules_leave_the_server(start_platform: StartP
     live = await start_platform()
     async with live.person("nora@example.org") as nora:
         instance = await nora.launch_and_wait("jupyterlab")
-        mark = f"LP-{live.deployment_id}"
-        assert mark in _output("iptables", "-S")
+        assert any(our_rules(live.deployment_id).values())
         await asyncio.to_thread(live.command, "network", "remove", ok=False)
         await nora.stop(instance["id"])
         await asyncio.to_thread(live.command, "network", "remove")
         assert live.network not in _output("docker", "network", "ls")
-        assert mark not in _output("iptables", "-S")
+        assert not any(our_rules(live.deployment_id).values())
 
 
 def _output(*command: str) -> str:

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from contract.test_storage import btrfs_in_a_file
+from support.firewalls import CHAINS, FIREWALLS, Firewall, empty_chain
 from support.live import LivePlatform, Person, StartPlatform, docker
 
 PROBE = (
@@ -152,11 +153,12 @@ async def test_c1_nothing_of_the_platform_listens_beyond_loopback_and_neighbours
         await asyncio.gather(anna.stop(hers["id"]), ben.stop(his["id"]))
 
 
+@pytest.mark.parametrize("firewall", FIREWALLS)
 async def test_c2_the_internet_and_nothing_of_the_server_or_its_network(
-    start_platform: StartPlatform, outside: Outside
+    start_platform: StartPlatform, outside: Outside, firewall: Firewall
 ) -> None:
     """Refused at once: the server under each of its addresses, private networks, the metadata service."""
-    live = await start_platform()
+    live = await start_platform({"egress": {"firewall": firewall}})
     await until_it_answers(outside.private, outside.port)
     engine_api = await asyncio.start_server(lambda _, writer: writer.close(), "0.0.0.0", 0)
     api_port = engine_api.sockets[0].getsockname()[1]
@@ -179,11 +181,12 @@ async def test_c2_the_internet_and_nothing_of_the_server_or_its_network(
     await engine_api.wait_closed()
 
 
+@pytest.mark.parametrize("firewall", FIREWALLS)
 async def test_c2_settings_open_private_addresses_and_close_public_ones(
-    start_platform: StartPlatform, outside: Outside
+    start_platform: StartPlatform, outside: Outside, firewall: Firewall
 ) -> None:
     await until_it_answers(outside.private, outside.port)
-    rules = {"allow": [f"{outside.private}:{outside.port}"], "deny": [f"{outside.public}/32"]}
+    rules = {"firewall": firewall, "allow": [f"{outside.private}:{outside.port}"], "deny": [f"{outside.public}/32"]}
     live = await start_platform({"egress": rules})
     async with live.person("anna@example.org") as anna:
         instance = await anna.launch_and_wait("jupyterlab")
@@ -194,34 +197,38 @@ async def test_c2_settings_open_private_addresses_and_close_public_ones(
         await anna.stop(instance["id"])
 
 
+@pytest.mark.parametrize("firewall", FIREWALLS)
 async def test_c2_rules_that_a_firewall_took_away_come_back_with_the_sweep(
-    start_platform: StartPlatform, outside: Outside
+    start_platform: StartPlatform, outside: Outside, firewall: Firewall
 ) -> None:
     await until_it_answers(outside.private, outside.port)
-    live = await start_platform()
+    live = await start_platform({"egress": {"firewall": firewall}})
     async with live.person("anna@example.org") as anna:
         instance = await anna.launch_and_wait("jupyterlab")
         container = live.container_of(instance["id"])["Id"]
         assert not await reaches(container, outside.private, outside.port)
-        chain = f"LP-{live.deployment_id}-FWD"
-        run("iptables", "-F", chain)
+        empty_chain(firewall, live.deployment_id, CHAINS[firewall][0])
         assert await reaches(container, outside.private, outside.port), "the rule was what kept it out"
         await asyncio.to_thread(live.command, "sweep")
         assert not await reaches(container, outside.private, outside.port)
         await anna.stop(instance["id"])
 
 
-async def test_c2_without_its_rules_nothing_starts(start_platform: StartPlatform, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("firewall", "program"), [("auto", "iptables"), ("iptables", "iptables"), ("nftables", "nft")])
+async def test_c2_without_its_rules_nothing_starts(
+    start_platform: StartPlatform, tmp_path: Path, firewall: str, program: str
+) -> None:
     """Fails closed, with a reason that names the remedy."""
     broken = tmp_path / "bin"
     broken.mkdir()
-    (broken / "iptables").write_text("#!/bin/sh\nexit 4\n")
-    (broken / "iptables").chmod(0o755)
-    live = await start_platform(path=broken)
+    for name in ("nft", "iptables"):
+        (broken / name).write_text("#!/bin/sh\nexit 4\n")
+        (broken / name).chmod(0o755)
+    live = await start_platform({"egress": {"firewall": firewall}}, path=broken)
     async with live.person("anna@example.org") as anna:
         instance = await anna.launch("jupyterlab")
         ended = await anna.wait_for(instance["id"], "failed")
-        assert "iptables does not work" in ended["reason"]
+        assert f"{program} does not work" in ended["reason"]
         assert live.containers() == []
 
 

@@ -240,6 +240,27 @@ async def test_g10_a_port_that_somebody_else_has_now_answers_nobody_else(start_p
         await ben.stop(his)
 
 
+async def test_g10_connections_kept_to_a_container_end_with_it(start_platform: StartPlatform) -> None:
+    """JupyterLab leaves them open between requests; the container that has its port next gets its own only."""
+    live = await start_platform({"engine": {"port_range": "45998-45998"}})
+    async with live.person("anna@example.org") as anna, live.person("ben@example.org") as ben:
+        ids = []
+        for person in (anna, ben, anna):
+            instance = await person.launch_and_wait("jupyterlab", memory="1g")
+            ids.append(instance["id"])
+            await person.open(ids[-1])
+            urls = [person.instance_url(ids[-1], "/api/status")] * 8
+            answers = await asyncio.gather(*map(person.http.get, urls))
+            # Another's JupyterLab knows neither the path nor the token.
+            assert [answer.status_code for answer in answers] == [200] * 8, answers[0].text
+            assert all(answer.json()["connections"] == 0 for answer in answers)
+            for old in ids[:-1]:
+                old_urls = [anna.instance_url(old, "/api/status"), ben.instance_url(old, "/api/status")]
+                for answer in await asyncio.gather(*map(person.http.get, old_urls)):
+                    assert answer.status_code in (401, 404, 424), answer.text
+            await person.stop(ids[-1])
+
+
 FROM_THE_INSTANCE = """async ([portal, instance]) => {
   const tried = {};
   const attempt = async (name, what) => {

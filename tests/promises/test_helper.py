@@ -10,29 +10,23 @@ import asyncio
 import json
 import os
 import pwd
-import re
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from launchpad.domain.safe_mode import in_safe_mode
 from launchpad.errors import HelperRefused, HelperUnavailable
 from launchpad.helper.guard import Guard
 from launchpad.helper_client import HelperClient
-from launchpad.ops.certificates import site_certificates
-from launchpad.runtime import wire
+from launchpad.parts import composer_of, images_of
+from launchpad.runtime.base import BindMount, ContainerSpec, LaunchOrder
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
-from launchpad.services.images import ImageService
-from launchpad.services.kit import Kit
-from launchpad.services.launching import Launcher
-from launchpad.services.specification import specification
 from launchpad.settings import Settings, tables
 from launchpad.storage.plain import PlainHomes
 from support.helper import guard_of, helper_thread
@@ -43,7 +37,7 @@ USER = "nobody"  # every system has it, and it may nothing
 UID, OTHER_UID = 200_001, 200_002
 ID, OWNER = "0123456789abcdef", "fedcba9876543210"
 GIB = 1024**3
-TOKEN = re.compile(r"[0-9a-f]{64}")
+TOKEN = "5e" * 32
 
 Plain = dict[str, Any]
 
@@ -59,21 +53,23 @@ class Helped:
         self, environment: str = "jupyterlab", username: str = "anna", uid: int = UID, *, safe_mode: bool = False
     ) -> Plain:
         """What an honest portal sends."""
-        found = catalogue_of(self.settings)[environment]
-        values = Launcher(self.settings, self.runtime, b"k" * 32).placeholders(found, ID, username, uid)
-        spec = specification(
-            in_safe_mode(found) if safe_mode else found,
-            values,
-            instance_id=ID,
-            owner_id=OWNER,
-            image=found.image,
-            memory_bytes=GIB,
-            cpus=1,
-            home=self.settings.homes.root / username,
-            shared=self.settings.mounts,
-        )
-        plain: Plain = wire.plain(replace(spec, safe_mode=safe_mode))
-        return plain
+        return {
+            "instance_id": ID,
+            "owner_id": OWNER,
+            "environment": environment,
+            "username": username,
+            "uid": uid,
+            "memory_bytes": GIB,
+            "cpus": 1,
+            "token": TOKEN,
+            "lab": "physics",
+            "safe_mode": safe_mode,
+        }
+
+    @property
+    def made(self) -> ContainerSpec:
+        """What was started of it."""
+        return self.runtime._running[ID].spec
 
 
 @pytest.fixture
@@ -84,7 +80,10 @@ async def helped(tmp_path: Path) -> AsyncIterator[Helped]:
     settings = tables(
         {
             "homes": {"root": str(homes), "driver": "plain"},
-            "mounts": [{"name": "data", "source": str(shared), "target": "/data", "mode": "ro"}],
+            "mounts": [
+                {"name": "data", "source": str(shared), "target": "/data", "mode": "ro", "labs": ["physics"]},
+                {"name": "theirs", "source": str(shared), "target": "/theirs", "labs": ["biology"]},
+            ],
         }
     )
     for name, uid in (("anna", UID), ("bert", OTHER_UID), ("rootly", 0)):
@@ -92,7 +91,7 @@ async def helped(tmp_path: Path) -> AsyncIterator[Helped]:
         os.chown(homes / name, uid, uid)
     (homes / "linked").symlink_to("/etc")
     runtime = FakeRuntime("none")
-    with helper_thread(tmp_path, runtime, PlainHomes(homes), guard_of(settings, runtime)) as path:
+    with helper_thread(tmp_path, runtime, guard_of(settings, runtime, PlainHomes(homes))) as path:
         line = HelperClient(path)
         yield Helped(line, runtime, settings, path)
         await line.aclose()
@@ -100,28 +99,44 @@ async def helped(tmp_path: Path) -> AsyncIterator[Helped]:
 
 @pytest.mark.parametrize("environment", ["jupyterlab", "rstudio"])
 async def test_c6_what_the_settings_make_of_a_launch_is_started(helped: Helped, environment: str) -> None:
-    """The allowed case of everything below; without the shared directory, too."""
-    spec = helped.launch(environment)
-    started = await helped.line.ask("start", {"spec": spec})
+    """The allowed case of everything below; without the shared directory, too.
+
+    What is started is made of the helper's settings, whole: an order has no words for it.
+    """
+    started = await helped.line.ask("launch", {"order": helped.launch(environment)})
     assert (started["instance_id"], started["state"]) == (ID, "running")
+    entry = catalogue_of(helped.settings)[environment]
+    made, home = helped.made, helped.settings.homes.root / "anna"
+    assert (made.image, made.network_port, made.pids_limit) == (entry.image, entry.port, entry.pids_limit)
+    assert (made.capabilities, made.groups, made.gpus) == (entry.capabilities, entry.groups, 0)
+    assert (made.memory_bytes, made.cpus, made.stop_grace_seconds) == (GIB, 1, entry.stop_grace_seconds)
+    data = BindMount(Path(helped.settings.mounts[0].source), "/data", read_only=True)
+    assert set(made.mounts) == {BindMount(home, entry.home), BindMount(home, "/home/anna"), data}
+    assert str(UID) in f"{made.user} {made.command} {made.env_vars}"
+    assert str(OTHER_UID) not in f"{made.user} {made.command} {made.env_vars}"
+    assert TOKEN in str(made) or "{token}" not in str(entry)
     await helped.line.ask("remove", {"instance_id": ID})
-    spec["mounts"] = [each for each in spec["mounts"] if each["target"] != "/data"]
-    assert (await helped.line.ask("start", {"spec": spec}))["state"] == "running"
+    started = await helped.line.ask("launch", {"order": helped.launch(environment) | {"lab": None}})
+    assert started["state"] == "running"
+    assert set(helped.made.mounts) == set(made.mounts) - {data}
 
 
 @pytest.mark.parametrize("environment", ["jupyterlab", "rstudio"])
 async def test_c6_a_launch_in_safe_mode_is_what_the_settings_make_of_it(helped: Helped, environment: str) -> None:
-    """The helper puts it together itself; one that only says so, or only looks so, is refused."""
-    spec = helped.launch(environment, safe_mode=True)
-    assert (await helped.line.ask("start", {"spec": spec}))["state"] == "running"
-    made = helped.runtime._running[ID].spec
-    assert made.safe_mode
-    assert made.env_vars["PYTHONNOUSERSITE"] == "1"
+    """The helper puts it together itself; one that only looks so cannot be said."""
+    started = await helped.line.ask("launch", {"order": helped.launch(environment, safe_mode=True)})
+    assert started["state"] == "running"
+    assert helped.made.safe_mode
+    assert helped.made.env_vars["PYTHONNOUSERSITE"] == "1"
     await helped.line.ask("remove", {"instance_id": ID})
-    for odd in ({**spec, "safe_mode": False}, {**helped.launch(environment), "safe_mode": True}):
+    odd: Plain
+    for odd in ({"safe_mode": "yes"}, {"safe_mode": 1}, {"env_vars": {"PYTHONNOUSERSITE": "1"}}):
         with pytest.raises(HelperRefused):
-            await helped.line.ask("start", {"spec": odd})
+            await helped.line.ask("launch", {"order": helped.launch(environment) | odd})
     assert await helped.runtime.list_containers() == []
+    await helped.line.ask("launch", {"order": helped.launch(environment)})
+    assert not helped.made.safe_mode
+    assert helped.made.env_vars.get("PYTHONNOUSERSITE") != "1"
 
 
 def _mount(source: str, target: str, *, read_only: bool = False) -> Plain:
@@ -134,7 +149,6 @@ HOSTILE_LAUNCHES: dict[str, Any] = {
     "an id that is no text": lambda s: s.update(instance_id=7),
     "an owner that is none": lambda s: s.update(owner_id="root"),
     "an environment that is not offered": lambda s: s.update(environment="shell"),
-    "another image": lambda s: s.update(image="evil/image:1"),
     "no memory": lambda s: s.update(memory_bytes=0),
     "less than no memory": lambda s: s.update(memory_bytes=-1),
     "more memory than there is": lambda s: s.update(memory_bytes=2**60),
@@ -142,65 +156,86 @@ HOSTILE_LAUNCHES: dict[str, Any] = {
     "no cores": lambda s: s.update(cpus=0),
     "so little of a core that the engine takes it for no limit": lambda s: s.update(cpus=1e-10),
     "cores that are no number": lambda s: s.update(cpus="NaN"),
-    "processes without end": lambda s: s.update(pids_limit=10**6),
-    "another port": lambda s: s.update(network_port=22),
-    "root": lambda s: s.update(user="0:0"),
-    "another user": lambda s: s.update(user=f"{OTHER_UID}:0"),
-    "the engine's group": lambda s: s.update(groups=[*s["groups"], "docker"]),
-    "another command": lambda s: s.update(command=["sh", "-c", "id"]),
-    "a longer command": lambda s: s.update(command=[*s["command"], "--ServerApp.token="]),
-    "a token that is none": lambda s: s.update(json.loads(TOKEN.sub("short", json.dumps(s)))),
-    "a token that says more": lambda s: s.update(json.loads(TOKEN.sub("a" * 64 + " --x", json.dumps(s)))),
-    "one more variable": lambda s: s["env_vars"].update(LD_PRELOAD="/home/jovyan/x.so"),
-    "one variable less": lambda s: s["env_vars"].pop(next(iter(s["env_vars"]))),
-    "another variable": lambda s: s["env_vars"].update({next(iter(s["env_vars"])): "x"}),
-    "a GPU": lambda s: s.update(gpus="all"),
-    "GPUs by their ids": lambda s: s.update(gpus=["0"]),
-    "a capability": lambda s: s.update(capabilities=[*s["capabilities"], "SYS_ADMIN"]),
-    "another host name": lambda s: s.update(hostname="portal"),
-    "a stop without end": lambda s: s.update(stop_grace_seconds=10**9),
-    "the whole server": lambda s: s["mounts"].append(_mount("/", "/h")),
-    "the engine's socket": lambda s: s["mounts"].append(_mount("/var/run/docker.sock", "/var/run/docker.sock")),
-    "the platform's state": lambda s: s["mounts"].append(_mount("/var/lib/launchpad", "/s", read_only=True)),
-    "somebody else's home beside": lambda s: s["mounts"].append(_mount(_home(s, "bert"), "/b")),
-    "somebody else's home": lambda s: _instead(s, _home(s, "bert")),
-    "root's home": lambda s: _instead(s, _home(s, "rootly")),
-    "a home that is a link": lambda s: _instead(s, _home(s, "linked")),
-    "a home on a way round": lambda s: _instead(s, _home(s, "../homes/anna")),
-    "a home that is not there": lambda s: _instead(s, _home(s, "nobody-here")),
-    "the homes altogether": lambda s: _instead(s, str(Path(_home(s, "anna")).parent)),
-    "no home": lambda s: s.update(mounts=s["mounts"][1:]),
-    "two homes": lambda s: s["mounts"].append(s["mounts"][0]),
-    "the shared data to write": lambda s: s["mounts"][-1].update(read_only=False),
-    "the shared data elsewhere": lambda s: s["mounts"][-1].update(target="/etc"),
-    "another place as shared data": lambda s: s["mounts"][-1].update(source="/etc"),
-    "a folder of the home first for a root init": lambda s: s.update(first_in_path="/home/jovyan/x"),
-    "certificates that are none": lambda s: s["env_vars"].update(SSL_CERT_FILE="/home/jovyan/ca"),
+    "root": lambda s: s.update(uid=0),
+    "another user": lambda s: s.update(uid=OTHER_UID),
+    "a uid that is no number": lambda s: s.update(uid=str(UID)),
+    "a token that is none": lambda s: s.update(token="short"),
+    "a token that says more": lambda s: s.update(token="a" * 64 + " --x"),
+    "somebody else's home": lambda s: s.update(username="bert"),
+    "root's home": lambda s: s.update(username="rootly"),
+    "root's home as root": lambda s: s.update(username="rootly", uid=0),
+    "a home that is a link": lambda s: s.update(username="linked"),
+    "a home on a way round": lambda s: s.update(username="../homes/anna"),
+    "a home that is not there": lambda s: s.update(username="nobody-here"),
+    "the homes altogether": lambda s: s.update(username=""),
+    "the folder above": lambda s: s.update(username=".."),
+    "no home": lambda s: s.pop("username"),
+    "two homes": lambda s: s.update(username=["anna", "bert"]),
+    "a lab that is no text": lambda s: s.update(lab=["physics", "biology"]),
     "nothing": lambda s: s.clear(),
+}
+# What an order has no words for: whoever says it all the same is refused, whole.
+UNSAYABLE: dict[str, Plain] = {
+    "another image": {"image": "evil/image:1"},
+    "processes without end": {"pids_limit": 10**6},
+    "another port": {"network_port": 22},
+    "root, or another user": {"user": "0:0"},
+    "the engine's group": {"groups": ["docker"]},
+    "another command": {"command": ["sh", "-c", "id"]},
+    "a longer command": {"command": ["start-notebook.py", "--ServerApp.token="]},
+    "one more variable": {"env_vars": {"LD_PRELOAD": "/home/jovyan/x.so"}},
+    "one variable less": {"env_vars": {}},
+    "a GPU": {"gpus": "all"},
+    "GPUs by their ids": {"gpus": ["0"]},
+    "a capability": {"capabilities": ["SYS_ADMIN"]},
+    "another host name": {"hostname": "portal"},
+    "a stop without end": {"stop_grace_seconds": 10**9},
+    "the whole server": {"mounts": [_mount("/", "/h")]},
+    "the engine's socket": {"mounts": [_mount("/var/run/docker.sock", "/var/run/docker.sock")]},
+    "the platform's state": {"mounts": [_mount("/var/lib/launchpad", "/s", read_only=True)]},
+    "somebody else's home beside": {"mounts": [_mount("/home/bert", "/b")]},
+    "another directory as the home": {"home": "/etc"},
+    "the shared data to write": {"mounts": [_mount("/srv/data", "/data")]},
+    "the shared data elsewhere": {"mounts": [_mount("/srv/data", "/etc", read_only=True)]},
+    "another place as shared data": {"mounts": [_mount("/etc", "/data", read_only=True)]},
+    "a folder of the home first for a root init": {"first_in_path": "/home/jovyan/x"},
+    "certificates that are none": {"env_vars": {"SSL_CERT_FILE": "/home/jovyan/ca"}},
+    "privileges": {"privileged": True},
 }
 
 
-def _home(spec: Plain, name: str) -> str:
-    return str(Path(spec["mounts"][0]["source"]).parent) + "/" + name
-
-
-def _instead(spec: Plain, source: str) -> None:
-    before = spec["mounts"][0]["source"]
-    for mount in spec["mounts"]:
-        if mount["source"] == before:
-            mount["source"] = source
-
-
-@pytest.mark.parametrize("wish", HOSTILE_LAUNCHES)
+@pytest.mark.parametrize("wish", [*HOSTILE_LAUNCHES, *UNSAYABLE])
 async def test_c6_hostile_launches_are_refused(helped: Helped, wish: str) -> None:
-    spec = helped.launch()
-    before = json.dumps(spec, sort_keys=True)
-    HOSTILE_LAUNCHES[wish](spec)
-    assert json.dumps(spec, sort_keys=True) != before, "this is the honest launch"
+    order = helped.launch()
+    if wish in UNSAYABLE:
+        order.update(UNSAYABLE[wish])
+    else:
+        HOSTILE_LAUNCHES[wish](order)
+    assert order != helped.launch(), "this is the honest launch"
     async with helped_http(helped) as http:
-        answer = await http.post("/start", json={"spec": spec})
+        answer = await http.post("/launch", json={"order": order})
     assert answer.status_code in (403, 503), answer.text
     assert answer.json()["error"] in ("helper-refused", "home-unavailable"), answer.text
+    if wish in UNSAYABLE:
+        assert answer.json()["error"] == "helper-refused"
+        [word] = UNSAYABLE[wish]
+        assert f"“order.{word}”: Unexpected keyword argument" in answer.json()["detail"]
+    assert await helped.runtime.list_containers() == []
+
+
+async def test_c6_a_whole_specification_cannot_be_sent(helped: Helped) -> None:
+    """Neither as a verb of its own, nor beside the order or in its place."""
+    spec = {"instance_id": ID, "owner_id": OWNER, "environment": "jupyterlab", "image": "evil/image:1"}
+    async with helped_http(helped) as http:
+        for verb, arguments in (
+            ("start", {"spec": spec}),
+            ("launch", {"spec": spec}),
+            ("launch", {"order": helped.launch(), "spec": spec}),
+            ("launch", {"order": spec}),
+            ("launch", {"order": [ID, OWNER]}),
+        ):
+            answer = await http.post(f"/{verb}", json=arguments)
+            assert (answer.status_code, answer.json()["error"]) == (403, "helper-refused"), arguments
     assert await helped.runtime.list_containers() == []
 
 
@@ -210,32 +245,27 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
     for folder in (homes, homes / "anna", own, portals):
         folder.mkdir()
     os.chown(homes / "anna", UID, UID)
-    settings = tables({"homes": {"root": str(homes), "driver": "plain"}})
-    runtime = FakeRuntime("none")
-    environment = catalogue_of(settings)["rstudio"]
-    sent = specification(
-        environment,
-        Launcher(settings, runtime, b"k" * 32).placeholders(environment, ID, "anna", UID),
-        instance_id=ID,
-        owner_id=OWNER,
-        image=environment.image,
-        memory_bytes=GIB,
-        cpus=1,
-        home=homes / "anna",
-        kit=Kit(portals, settings.dashboard_url),
+    helper = {"socket": str(tmp_path / "helper.sock"), "state_dir": str(own)}
+    settings = tables({"homes": {"root": str(homes), "driver": "plain"}, "helper": helper, "state_dir": str(portals)})
+    runtime, store = FakeRuntime("none"), PlainHomes(homes)
+    composer = composer_of(settings, runtime, images_of(settings, runtime), store)
+    guard = Guard(settings, catalogue_of(settings), runtime, composer, runtime, store)
+    await guard.launch(
+        LaunchOrder(
+            instance_id=ID,
+            owner_id=OWNER,
+            environment="rstudio",
+            username="anna",
+            uid=UID,
+            memory_bytes=GIB,
+            cpus=1,
+            token=TOKEN,
+        )
     )
-    assert any(mount.source.is_relative_to(portals) for mount in sent.mounts)
-    guard = Guard(
-        settings,
-        catalogue_of(settings),
-        ImageService(runtime, settings.images, site_certificates),
-        None,
-        Kit(own, settings.dashboard_url),
-    )
-    started = await guard.checked(sent, await runtime.host())
-    sources = {mount.target: mount.source for mount in started.mounts}
+    sources = {mount.target: mount.source for mount in runtime._running[ID].spec.mounts}
     assert sources["/opt/launchpad"] == own / "kit"
     assert not any(source.is_relative_to(portals) for source in sources.values())
+    await runtime.aclose()
 
 
 @pytest.mark.parametrize(
@@ -243,7 +273,9 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
     [
         ("exec", {"command": "id"}),
         ("../start", {}),
+        ("start", {"spec": {}}),
         ("pull-image", {"reference": "evil/image:1"}),
+        ("import-image", {}),
         ("build-image", {}),
         ("_start", {}),
         ("find", {"instance_id": "../../etc"}),
@@ -257,6 +289,10 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
         ("remove", {"instance_id": "*"}),
         ("log-tail", {"instance_id": ID, "lines": 10**9}),
         ("caps", {"instance_id": "../" + ID}),
+        ("usage", {"instance_id": "../" + ID}),
+        ("usage-all", {"deployment": "another"}),
+        ("pause", {"instance_id": "*"}),
+        ("resume", {"instance_id": "*"}),
         ("network", {"name": "bridge"}),
         ("cut", {"addresses": [{"host": "127.0.0.1", "port": 22}]}),
         ("cut", {"addresses": [{"host": "192.0.2.1", "port": 20001}]}),
@@ -298,7 +334,12 @@ async def test_c6_each_verb_refuses_hostile_arguments(helped: Helped, verb: str,
 async def test_c6_each_verb_does_what_it_is_for(helped: Helped) -> None:
     """The allowed case of the table above."""
     line = helped.line
-    await line.ask("start", {"spec": helped.launch()})
+    await line.ask("launch", {"order": helped.launch()})
+    assert set(await line.ask("usage-all")) == {ID}
+    assert (await line.ask("usage", {"instance_id": ID}))["pids"] >= 1
+    await line.ask("pause", {"instance_id": ID})
+    assert (await line.ask("find", {"instance_id": ID}))["state"] == "paused"
+    await line.ask("resume", {"instance_id": ID})
     assert (await line.ask("find", {"instance_id": ID}))["instance_id"] == ID
     await line.ask("cut", {"addresses": [{"host": "127.0.0.1", "port": 20001}]})
     await line.ask("log-tail", {"instance_id": ID, "lines": 5})
@@ -335,8 +376,8 @@ async def test_c6_only_the_portals_user_is_listened_to(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        guard = guard_of(settings, runtime)
-        with helper_thread(folder, runtime, PlainHomes(tmp_path), guard, {0, nobody}) as path:
+        guard = guard_of(settings, runtime, PlainHomes(tmp_path))
+        with helper_thread(folder, runtime, guard, {0, nobody}) as path:
             assert "200 OK" in _ask_as(nobody, path)
             assert "403 Forbidden" in _ask_as(nobody - 1, path)
             assert "200 OK" in _ask_as(0, path)
@@ -368,7 +409,7 @@ async def test_c6_a_helper_that_is_away_is_told_in_plain_words(tmp_path: Path) -
 
 async def test_c6_a_refusal_reaches_the_portal_as_one(helped: Helped) -> None:
     with pytest.raises(HelperRefused, match="image"):
-        await helped.line.ask("start", {"spec": helped.launch() | {"image": "evil/image:1"}})
+        await helped.line.ask("launch", {"order": helped.launch() | {"image": "evil/image:1"}})
 
 
 # -- a whole platform, whose portal is nobody's ------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,6 @@ class Authority:
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         return cls(made.sign(key, hashes.SHA256()), key)
-
-    def delegate(self) -> Authority:
-        """Who may sign OCSP answers in this one's name."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
-        made = _builder(_called("OCSP signer"), self.certificate.subject, key).add_extension(usage, critical=False)
-        return Authority(made.sign(self.key, hashes.SHA256()), key)
 
     def issue(self, *names: str, ocsp: Sequence[str] = ()) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         """A certificate for `names`, with the addresses of responders in this order, and its key."""
@@ -64,22 +57,26 @@ def certificate(
     authority: bool = False,
     begins_at: datetime | None = None,
     ends_at: datetime | None = None,
+    must_staple: bool = False,
 ) -> tuple[Path, Path]:
     """A certificate of its own making for `names`: the files of its chain and its key.
 
     Args:
         authority: signed by an authority made for it, whose own certificate is `authority.pem`, not by itself.
         begins_at, ends_at: by default an hour ago, and in an hour.
+        must_staple: asks browsers to refuse it without an OCSP answer.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     signer = ec.generate_private_key(ec.SECP256R1()) if authority else key
     issuer = _called("an authority of tests" if authority else names[0])
-    signed = (
+    made = (
         _builder(_called(names[0]), issuer, key, begins_at, ends_at)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA256())
     )
+    if must_staple:
+        made = made.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
+    signed = made.sign(signer, hashes.SHA256())
     if authority:
         root = (
             _builder(issuer, issuer, signer, begins_at, ends_at)

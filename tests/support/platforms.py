@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import sqlite3
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -30,6 +29,8 @@ from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
 from launchpad.storage.plain import PlainHomes
 from launchpad.wiring import build_platform
+
+from .databases import databases
 
 T = TypeVar("T")
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -203,6 +204,9 @@ class World:
             "capacity": {"cpus": 100, "memory": "32g"},
             **(settings or {}),
         }
+        self.database_url = str(self.settings.get("database_url") or databases.url(folder / "state"))
+        if not self.database_url.startswith("sqlite"):
+            self.settings["database_url"] = self.database_url
 
     @property
     def database_file(self) -> Path:
@@ -264,12 +268,8 @@ class World:
         await self.runtime.shut_down()
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """What stands in the database file itself."""
-        database = sqlite3.connect(self.database_file)
-        try:
-            return database.execute(sql, values).fetchall()
-        finally:
-            database.close()
+        """What stands in the database itself, past the platform."""
+        return databases.rows(self.database_url, sql, *values)
 
 
 async def sign_in(

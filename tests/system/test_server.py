@@ -601,6 +601,7 @@ async def test_uninstalled_it_leaves_the_data_and_nothing_else(server: Server) -
     assert "Kept:" in said
     assert machine.run("docker ps -aq").strip() == ""
     assert "LP-" not in machine.run("iptables -S")
+    assert "launchpad" not in machine.run("nft list tables")
     assert machine.code("docker network inspect launchpad") != 0
     assert machine.run("systemctl list-unit-files --no-legend 'launchpad*'", ok=False).strip() == ""
     assert machine.code("test -e /opt/launchpad || test -e /usr/local/bin/launchpad") != 0

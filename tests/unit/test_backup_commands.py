@@ -12,10 +12,12 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from launchpad.domain.naming import new_id
 from launchpad.domain.users import User
 from launchpad.services.registration import OnDisk, add_user
 from launchpad.settings import load_settings
 from launchpad.store.database import Database
+from support.databases import databases
 
 KEY = pyrage.x25519.Identity.generate()
 SETTINGS = """
@@ -138,3 +140,23 @@ def test_a_file_without_a_private_key_is_told_so(server: Server, tmp_path: Path,
     assert "contains no unencrypted private key of age" in server.run(
         "restore", "any", "--identity", str(path), "--check", ok=False
     )
+
+
+def test_with_postgresql_commands_work_and_backups_are_left_to_its_own_tools(
+    made: str, identity: Path, tmp_path: Path
+) -> None:
+    """A restore would go where nobody looks, and a drill rehearse what is no backup of this server."""
+    name = f"c{new_id()}"
+    server = Server(tmp_path / "with-postgresql")
+    url = databases.server.create(name)
+    server.config.write_text(f'database_url = "{url}"\n{server.config.read_text()}')
+    try:
+        server.run("user", "list")
+        assert databases.rows(url, "SELECT count(*) FROM users") == [(0,)]
+        assert "pg_dump" in server.run("backup", ok=False)
+        assert "pg_restore" in server.run("restore", made, "--identity", str(identity), ok=False)
+        assert "pg_restore" in server.run("drill", ok=False)
+        assert not (server.state / "launchpad.db").exists()
+        assert "its own tools back it up" in server.run("doctor", ok=False)
+    finally:
+        databases.server.drop(name)

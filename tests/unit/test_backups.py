@@ -8,6 +8,8 @@ import io
 import json
 import sqlite3
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -21,6 +23,7 @@ import pytest
 from launchpad.errors import BackupUnusable, InvalidInput, MailUnavailable, SettingsError, StoreUnavailable
 from launchpad.ops import backups
 from launchpad.ops.drill import OLDEST, own_identity, rehearse
+from launchpad.ops.held_files import HeldFile
 from launchpad.platform import Platform
 from launchpad.store import snapshot
 from support.platforms import World, sign_in
@@ -78,14 +81,18 @@ def repacked(path: Path, target: Path, name: str, content: bytes) -> Path:
     return target
 
 
+def contents(backup: backups.Backup) -> dict[str, bytes]:
+    return {name: held.read() for name, held in backup.files.items()}
+
+
 async def test_an_encrypted_backup_holds_everything_and_opens_to_its_key_only(platform: Platform) -> None:
     made = make(platform, str(KEY.to_public()))
     assert made.read_bytes().startswith(b"age-encryption.org/")
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
     found = backups.read(made, [str(KEY)])
     assert set(found.files) == {"launchpad.db", "secret.key", "deployment-id", "launchpad.toml"}
-    assert found.files["secret.key"] == (platform.state.path / "secret.key").read_bytes()
-    assert found.files["launchpad.toml"].decode() == SETTINGS
+    assert found.files["secret.key"].read() == (platform.state.path / "secret.key").read_bytes()
+    assert found.files["launchpad.toml"].read().decode() == SETTINGS
     assert (found.manifest.users, found.manifest.deployment_id) == (2, platform.state.deployment_id)
     with pytest.raises(BackupUnusable, match="--identity"):
         backups.read(made)
@@ -94,6 +101,50 @@ async def test_an_encrypted_backup_holds_everything_and_opens_to_its_key_only(pl
     with pytest.raises(BackupUnusable, match="not a private key of age"):
         backups.read(made, ["AGE-SECRET-KEY-1NONE"])
     assert backups.read(made, [own_identity(platform.state)]).has_secrets, "the server itself can, for its drills"
+
+
+BEYOND_MEMORY = """
+import resource, sqlite3, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from launchpad.ops import backups
+
+state, folder, key = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+now = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
+in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = in_use + 48 * 1024**2
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    bytearray(64 * 1024**2)
+except MemoryError:
+    pass
+else:
+    raise SystemExit("the limit does not hold")
+public = str(backups.pyrage.x25519.Identity.from_str(key).to_public())
+made = backups.create(
+    state_dir=state, settings_file=None, folder=folder, recipients=[public], own_identity=key, deployment_id="d" * 8,
+    now=now,
+)
+for said in backups.restore(backups.read(made, [key]), state / "restored", now):
+    print(said)
+"""
+
+
+async def test_a_database_larger_than_the_memory_is_backed_up_and_restored(platform: Platform, tmp_path: Path) -> None:
+    """96 MB that no compression makes smaller, by a process that may have 48 MB more than it begins with."""
+    with closing(sqlite3.connect(platform.state.path / "launchpad.db")) as db, db:
+        for n in range(96):
+            db.execute("INSERT INTO kv VALUES (?, randomblob(1048576), '2026-03-02 03:00:00')", (f"large-{n}",))
+    arguments = [str(platform.state.path), str(tmp_path / "backups"), str(KEY)]
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", BEYOND_MEMORY, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Restored 2 users" in done.stdout
+    with closing(sqlite3.connect(platform.state.path / "restored" / "launchpad.db")) as db:
+        assert db.execute("SELECT count(*), sum(length(value)) FROM kv WHERE key LIKE 'large-%'").fetchall() == [
+            (96, 96 * 1024**2)
+        ]
 
 
 async def test_without_a_key_no_secret_leaves_the_server(platform: Platform) -> None:
@@ -133,7 +184,7 @@ async def test_f16_a_backup_under_write_load_is_of_one_instant(platform: Platfor
         for minute in range(8):
             made = await asyncio.to_thread(make, platform, now=NOW + timedelta(minutes=minute))
             copy = platform.state.path / "copy.db"
-            copy.write_bytes(backups.read(made).files["launchpad.db"])
+            backups.read(made).files["launchpad.db"].write_to(copy)
             assert snapshot.revision_of(copy)  # integrity and foreign keys
             with closing(sqlite3.connect(copy)) as db:
                 sides = dict(db.execute("SELECT substr(key, 1, 4), count(*) FROM kv GROUP BY 1"))
@@ -166,12 +217,12 @@ async def test_a_damaged_file_is_refused_with_words(
 async def test_bytes_that_went_bad_anywhere_are_refused_with_words(platform: Platform, tmp_path: Path) -> None:
     """Unless nothing depends on them: some of tar's own say what nobody reads."""
     made, broken = make(platform), tmp_path / "broken.tar.gz"
-    content, whole, refused = made.read_bytes(), backups.read(made).files, 0
+    content, whole, refused = made.read_bytes(), contents(backups.read(made)), 0
     for place in range(20, len(content) - 20, max(1, len(content) // 300)):
         bad = bytes((content[place] ^ 0xFF, content[place + 1] ^ 0x55))
         broken.write_bytes(content[:place] + bad + content[place + 2 :])
         try:
-            assert backups.read(broken).files == whole
+            assert contents(backups.read(broken)) == whole
         except BackupUnusable:
             refused += 1
     assert refused > 250
@@ -340,7 +391,7 @@ async def test_a_drill_fails_without_a_backup_with_an_old_one_and_with_a_broken_
 async def test_a_backup_whose_settings_would_not_start_fails_its_rehearsal(platform: Platform) -> None:
     made = make(platform, str(KEY.to_public()))
     found = backups.read(made, [str(KEY)])
-    bad = backups.Backup(found.manifest, {**found.files, "launchpad.toml": b'colour = "red"\n'})
+    bad = backups.Backup(found.manifest, {**found.files, "launchpad.toml": HeldFile(io.BytesIO(b'colour = "red"\n'))})
     with pytest.raises(SettingsError, match="there is no such setting"):
         await rehearse(bad, NOW)
     assert "2 users" in (await rehearse(found, NOW))[0]

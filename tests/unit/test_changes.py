@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from conftest import Clock
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits
 from launchpad.domain.naming import new_id
@@ -26,6 +25,7 @@ from launchpad.store.changes import EVERYTHING, FED, KEPT, PRUNED_EVERY, Change
 from launchpad.store.database import Database
 from launchpad.store.tokens import ApiToken
 
+pytestmark = pytest.mark.usefixtures("every_database")
 PATIENCE_SECONDS = 30
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
@@ -244,7 +244,6 @@ async def test_what_another_process_changes_is_noticed(database: Database, datab
     async with watching(database):
         await in_another_process((database_url, "a", 3))
         await until(lambda: told.of("kv") == {"a0", "a1", "a2"})
-        assert database.changes.is_current
 
 
 async def test_nothing_is_missed_while_several_processes_write(
@@ -279,6 +278,17 @@ async def test_watching_begins_with_everything_since_nobody_knows_what_was_befor
         told.clear()
         async with watching(database):
             assert told == [EVERYTHING]
+
+
+async def test_whoever_watches_as_the_second_takes_over_from_the_first(database: Database, told: Told) -> None:
+    first = asyncio.create_task(database.changes.watch())
+    await until(lambda: database.changes.is_current)
+    async with watching(database):
+        assert told == [EVERYTHING], "one looks for all"
+        first.cancel()
+        await asyncio.wait([first])
+        await until(lambda: database.changes.is_current)
+        assert told == [EVERYTHING, EVERYTHING]
 
 
 # -- gaps, and how current it is ---------------------------------------------------------------------------------------
@@ -374,16 +384,20 @@ async def test_it_is_not_current_where_nobody_knows_whether_a_commit_has_happene
 
 
 async def test_a_database_that_does_not_answer_ends_the_watching(database: Database, database_url: str) -> None:
-    missing = Database(f"{database_url}/missing")
+    missing = Database(database_url.replace("/launchpad.db", "/missing/launchpad.db").replace("@/", "@/missing_"))
     with pytest.raises(StoreUnavailable):
         await missing.changes.watch()
     assert not missing.changes.is_current
     await missing.aclose()
 
 
-async def test_every_table_that_is_fed_has_its_triggers(database: Database, clock: Clock) -> None:
+async def test_every_table_that_is_fed_has_its_triggers(database: Database, every_database: str) -> None:
     """A migration that makes a table anew takes them away."""
     catalogue = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    expected = {f"changes_of_{table}_{event}" for table in FED for event in ("insert", "update", "delete")}
+    if every_database == "postgresql":
+        catalogue = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+        expected = {f"changes_of_{table}" for table in FED}
     async with database.reading() as db:
         found = {str(row[0]) for row in await db.execute(text(catalogue))}
-    assert found == {f"changes_of_{table}_{event}" for table in FED for event in ("insert", "update", "delete")}
+    assert found == expected

@@ -18,8 +18,9 @@ import pytest
 from launchpad.errors import HelperRefused
 from launchpad.ops.doctor import Doctor, Level
 from launchpad.ops.nginx.site import SITE
+from launchpad.parts import cutter_of
 from launchpad.platform import Platform
-from launchpad.runtime.base import HostFacts, NetworkFacts, Runtime
+from launchpad.runtime.base import Engine, HostFacts, NetworkFacts
 from launchpad.runtime.fake import FakeRuntime
 from support.platforms import World, sign_in
 
@@ -27,12 +28,13 @@ NAMES = {"public_url": "https://lab.example.org", "instances_url": "https://run.
 WILDCARD = {"public_url": "https://lab.example.org", "instances_url": "https://{instance}.lab.example.org"}
 
 
-def doctor_of(platform: Platform, runtime: Runtime) -> Doctor:
+def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
     """One that asks another engine."""
     return Doctor(
         platform.database,
         platform.settings,
         runtime,
+        cutter_of(runtime),
         platform.homes,
         platform.images,
         platform.mail,
@@ -44,7 +46,7 @@ def doctor_of(platform: Platform, runtime: Runtime) -> Doctor:
 
 
 async def examined(
-    folder: Path, settings: Mapping[str, Any], runtime: Runtime | None = None
+    folder: Path, settings: Mapping[str, Any], runtime: Engine | None = None
 ) -> dict[str, tuple[Level, str]]:
     """With `runtime`, what is said of another engine."""
     world = World(folder, settings)
@@ -89,7 +91,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     assert list(found) == [
         *("origins", "sign-in", "rights", "files", "database", "clock", "engine", "cgroups", "limits", "network"),
         *("connections", "ports", "names", "certificate", "nginx", "images", "homes", "uids", "disk", "sweep"),
-        *("services", "backups", "mail", "mailbox", "versions"),
+        *("background", "services", "backups", "mail", "mailbox", "versions"),
     ]
     for subject in ("files", "engine", "cgroups"):
         assert found[subject][0] is Level.OK, found[subject]

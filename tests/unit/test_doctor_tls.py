@@ -72,6 +72,15 @@ def said(found: list[Finding]) -> str:
     return " ".join(finding.text for finding in found)
 
 
+async def test_a_certificate_that_demands_stapling_is_told(show: Show) -> None:
+    """nginx staples no answers, and browsers that heed such a certificate refuse it then."""
+    port = await show(PORTAL, INSTANCES, must_staple=True, ends_at=NOW + timedelta(days=365))
+    (found,) = [finding for finding in await looked_at(port) if finding.level is Level.BAD]
+    assert "demands OCSP stapling" in found.text
+    assert "without" in found.remedy
+    assert "stapling" not in said(await looked_at(await show(PORTAL, INSTANCES)))
+
+
 async def test_a_certificate_that_signs_itself_is_told_once(show: Show) -> None:
     port = await show(PORTAL, INSTANCES, ends_at=NOW + timedelta(days=365))
     (found,) = await looked_at(port)

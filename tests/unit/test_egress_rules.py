@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from launchpad.errors import SettingsError
-from launchpad.runtime.egress import PRIVATE_RANGES, gaps, resolvers, rules
+from launchpad.runtime.egress_iptables import gaps, rules
+from launchpad.runtime.egress_nftables import FORWARD, INPUT, INWARD, OUTWARD, chains, differences, table_text
+from launchpad.runtime.firewall import PRIVATE_RANGES, resolvers
 from launchpad.settings import EgressSettings, tables
 
 
@@ -32,6 +34,59 @@ def test_what_is_allowed_comes_before_what_is_refused_and_replies_before_both() 
         assert sum(f"-d {denied} " in line for line in refused) == 2
     inward = [line for line in text if line.startswith("-A I ")]
     assert inward[-1] == "-A I -j REJECT --reject-with icmp-admin-prohibited", "the server itself: nothing else passes"
+
+
+def test_nftables_rules_say_the_same_in_the_same_order() -> None:
+    allowed = EgressSettings(allow=("10.1.2.0/24", "192.168.7.9:3128"), deny=("203.0.113.0/24",))
+    made = chains(allowed, "lp-1", ["10.0.0.53"])
+    begin = [
+        "meta nfproto ipv6 drop",
+        "ct state { established, related } return",
+        "ip daddr 10.1.2.0/24 return",
+        "ip daddr 192.168.7.9/32 tcp dport 3128 return",
+        "ip daddr 10.0.0.53 udp dport 53 return",
+        "ip daddr 10.0.0.53 tcp dport 53 return",
+    ]
+    assert made[OUTWARD][:6] == made[INWARD][:6] == begin
+    refused = made[OUTWARD][6:]
+    assert all(" reject with " in rule for rule in refused)
+    for denied in (*PRIVATE_RANGES, "203.0.113.0/24"):
+        assert sum(f"ip daddr {denied} " in rule for rule in refused) == 2
+    assert made[INWARD][6:] == ["meta l4proto tcp reject with tcp reset", "reject with icmp type admin-prohibited"]
+    text = table_text("t", made).splitlines()
+    assert text[:3] == ["table inet t", "delete table inet t", "table inet t {"], "in one transaction"
+
+
+def listed(*changes: str) -> list[dict[str, dict[str, object]]]:
+    """What `nft -j list table` shows of the default rules, as far as it is looked at, less or with some changes."""
+    found: list[dict[str, dict[str, object]]] = [{"metainfo": {}}, {"table": {"name": "t"}}]
+    for name, rules_of in chains(EgressSettings(), "lp-1", []).items():
+        chain: dict[str, object] = {"name": name}
+        if name in (FORWARD, INPUT) and f"unhooked {name}" not in changes:
+            chain |= {"type": "filter", "hook": name, "prio": -5, "policy": "accept"}
+        found.append({"chain": chain})
+        text = table_text("t", {**EMPTY, name: rules_of}).splitlines()
+        marks = [line.split('comment "')[1][:12] for line in text if "comment" in line]
+        marks = marks[1:] if f"less {name}" in changes else marks
+        marks = [*reversed(marks)] if f"turned {name}" in changes else marks
+        found += [{"rule": {"chain": name, "comment": mark}} for mark in marks]
+        if f"more {name}" in changes:
+            found.append({"rule": {"chain": name}})
+    return found
+
+
+EMPTY: dict[str, list[str]] = {OUTWARD: [], INWARD: [], FORWARD: [], INPUT: []}
+
+
+@pytest.mark.parametrize("change", ["less", "more", "turned", "unhooked"])
+@pytest.mark.parametrize("name", [OUTWARD, INWARD, FORWARD, INPUT])
+def test_a_table_that_lacks_or_has_more_is_told(change: str, name: str) -> None:
+    wanted = chains(EgressSettings(), "lp-1", [])
+    assert differences(listed(), wanted) == []
+    has_nothing_to_change = (change, name) in (("turned", INPUT), ("unhooked", OUTWARD), ("unhooked", INWARD))
+    found = differences(listed(f"{change} {name}"), wanted)
+    assert len(found) == (not has_nothing_to_change)
+    assert all(f"the chain {name}" in each for each in found)
 
 
 def test_resolvers_are_those_that_the_engine_asks_for_instances(tmp_path: Path) -> None:

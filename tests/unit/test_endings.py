@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from launchpad.services.audit import Actor
 from launchpad.services.instances import LaunchRequest
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 
+pytestmark = pytest.mark.usefixtures("every_database")
 BROKEN = """\
 Traceback (most recent call last):
   File "/home/jovyan/.local/lib/python3.11/site-packages/jupyter_server/__init__.py", line 1, in <module>
@@ -301,10 +301,7 @@ async def test_after_the_server_was_restarted_that_is_the_reason_and_only_once(
     lost = await running(world, platform, alice)
     await world.crash(platform)
     await world.runtime.kill(lost.id, exit_code=255)
-    database = sqlite3.connect(world.database_file)
-    database.execute("UPDATE kv SET value = ? WHERE key = 'endings.boot_id'", (json.dumps("an earlier start"),))
-    database.commit()
-    database.close()
+    world.rows("UPDATE kv SET value = ? WHERE key = 'endings.boot_id'", json.dumps("an earlier start"))
     restarted = await world.open()
     await restarted.sweep.sweep(world.clock())  # whichever process looks first
     assert (await reaches(restarted, lost.id, State.FAILED)).reason == "the server was restarted"

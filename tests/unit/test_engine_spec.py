@@ -19,6 +19,7 @@ from launchpad.runtime.engine_spec import (
     create_body,
     host_of,
     instant,
+    is_published,
     listed_container,
     log_text,
     number_of_ports,
@@ -133,6 +134,19 @@ def test_the_images_own_settings_stay_where_nothing_is_said() -> None:
     assert named["HostConfig"]["Runtime"] == "runsc"
 
 
+def test_which_addresses_can_be_an_instances() -> None:
+    settings = EngineSettings(port_range="25000-25009")
+    assert is_published(settings, Address("127.0.0.1", 25000))
+    assert is_published(settings, Address("127.0.0.1", 25009))
+    for odd in (("127.0.0.1", 24999), ("127.0.0.1", 25010), ("192.0.2.1", 25000), ("127.0.0.1 or dst ::/0", 25000)):
+        assert not is_published(settings, Address(*odd))
+
+
+def test_an_address_may_be_another_machines() -> None:
+    assert str(Address("192.0.2.7", 20000)) == "192.0.2.7:20000"
+    assert str(Address("2001:db8::7", 20000)) == "[2001:db8::7]:20000"
+
+
 def test_labels_say_whose_it_is() -> None:
     assert body()["Labels"] == {
         "org.launchpad.deployment": "d1",
@@ -172,7 +186,7 @@ def test_a_running_container() -> None:
     [
         ("created", ContainerState.CREATED),
         ("running", ContainerState.RUNNING),
-        ("paused", ContainerState.RUNNING),
+        ("paused", ContainerState.PAUSED),
         ("restarting", ContainerState.RUNNING),
         ("exited", ContainerState.EXITED),
         ("removing", ContainerState.EXITED),
@@ -182,7 +196,7 @@ def test_a_running_container() -> None:
 def test_every_status_of_the_engine_is_one_of_ours(status: str, state: ContainerState) -> None:
     found = container_of(inspected(Status=status))
     assert found.state is state
-    assert (found.address is not None) is (state is ContainerState.RUNNING)
+    assert (found.address is not None) is state.is_up
     assert (found.exit_code is not None) is (state is ContainerState.EXITED)
 
 

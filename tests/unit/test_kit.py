@@ -14,7 +14,7 @@ from launchpad.errors import StoreUnavailable
 from launchpad.parts import kit_of
 from launchpad.runtime.base import BindMount
 from launchpad.services.catalogue import catalogue_of
-from launchpad.services.kit import CPUINFO_TARGET, ONLINE_TARGET, Kit, targets
+from launchpad.services.kit import CONDA_TARGET, CPUINFO_TARGET, ONLINE_TARGET, PROFILE_TARGET, TARGET, Kit, pip_target
 from launchpad.settings import tables
 
 JUPYTERLAB = catalogue_of(tables({}))["jupyterlab"]
@@ -44,7 +44,10 @@ def test_the_kit_is_readable_by_everybody_and_read_only_in_instances(tmp_path: P
     finally:
         os.umask(before)
     assert all(mount.read_only for mount in mounts)
-    assert {mount.target for mount in mounts} <= targets(JUPYTERLAB)
+    assert {mount.target for mount in mounts} <= {
+        *(TARGET, CONDA_TARGET, PROFILE_TARGET, CPUINFO_TARGET, ONLINE_TARGET),
+        *map(pip_target, JUPYTERLAB.shared_python_prefixes),
+    }
     folder = source(mounts, "/opt/launchpad")
     for path in [folder, *folder.rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -30,6 +30,8 @@ from launchpad.runtime.fake import GB
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 
+pytestmark = pytest.mark.usefixtures("every_database")
+
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:

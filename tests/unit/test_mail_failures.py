@@ -20,6 +20,8 @@ from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 from support.reports import ORDINARY, READ_RECEIPT, report
 
+pytestmark = pytest.mark.usefixtures("every_database")
+
 ALICE = "alice@a.org"
 HERE = Client("192.0.2.1", "Firefox")
 

@@ -22,6 +22,7 @@ from launchpad.wiring import build_platform
 from support.authenticator import Device
 from support.platforms import ACTOR, World, sign_in
 
+pytestmark = pytest.mark.usefixtures("every_database")
 ORIGIN = "http://localhost:8080"
 HERE = Client("192.0.2.9", "Firefox")
 

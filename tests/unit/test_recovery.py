@@ -17,8 +17,10 @@ from launchpad.errors import Conflict, WrongCode
 from launchpad.platform import Platform
 from launchpad.runtime.base import ContainerSpec
 from launchpad.services.logins import Client
+from support.databases import databases
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
+pytestmark = pytest.mark.usefixtures("every_database")
 STEPS = (
     "before home",
     "after home",
@@ -179,7 +181,7 @@ from support.platforms import World, launch, sign_in
 
 async def main():
     folder = Path(sys.argv[1])
-    world = World(folder)
+    world = World(folder, {"database_url": sys.argv[2]})
     platform = await world.open()
     alice, _ = await sign_in(platform, world.letters, "alice@a.org")
     world.runtime.hold("before start")
@@ -202,6 +204,7 @@ async def test_the_kernel_tells_that_a_process_was_killed(tmp_path: Path) -> Non
         "-c",
         CHILD,
         str(folder),
+        databases.url(folder / "state"),
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": ":".join(path for path in paths if path)},
     )

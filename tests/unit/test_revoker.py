@@ -130,7 +130,7 @@ async def test_the_first_look_cuts_where_nobody_may_be(house: House) -> None:
     await house.enters(others, others_login)
     await house.check()
     await house.platform.logins.sign_out(user, login, HERE, house.world.clock())
-    again = ConnectionRevoker(house.platform.database, house.platform.settings, house.platform.runtime)
+    again = ConnectionRevoker(house.platform.database, house.platform.settings, house.world.runtime)
     assert await again.check(house.world.clock()) == [instance.address]
 
 
@@ -175,6 +175,9 @@ class FailingCutter:
         self.cuts.append(list(addresses))
         if self.error is not None and (not self.only or self.only & set(addresses)):
             raise self.error
+
+    async def can_cut(self) -> bool:
+        return self.error is None
 
 
 @dataclass

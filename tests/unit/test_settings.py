@@ -49,6 +49,14 @@ def test_without_a_file_everything_has_a_default() -> None:
     assert [entry.name for entry in settings.environments] == ["rstudio", "jupyterlab"]
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:p@h/d", "postgresql+psycopg://u:p@h/d", "mysql://h/d", "sqlite:///x.db", "/var/lib/x.db"]
+)
+def test_a_database_of_a_kind_that_is_not_supported_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="database_url"):
+        tables({"database_url": url})
+
+
 def test_no_secret_has_a_default() -> None:
     assert tables({}).mail.password is None
     assert tables({}).web.metrics_token is None
@@ -528,7 +536,7 @@ def test_a_catalogue_of_another_shape_is_refused(written: Written, text: str, sa
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("engine", "runtime", "swarm")],
+    [("engine", "runtime", "kubernetes")],
 )
 def test_what_is_not_in_this_version_is_refused_at_the_start_and_not_ignored(
     tmp_path: Path, section: str, key: str, value: str

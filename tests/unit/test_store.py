@@ -1,20 +1,16 @@
-"""The store on a real SQLite file: migrations, transactions, contention, and what each table's module promises.
+"""The store on real databases: migrations, transactions, contention, and what each table's module promises.
 
-The same promises hold on PostgreSQL. To run this file against one, point the fixture `database` in tests/conftest.py
-at `postgresql+asyncpg://user:password@host/an-empty-database`; what is SQLite's own (locks of the file, PRAGMAs) is
-in the tests whose names say so.
+All of it holds on SQLite and on PostgreSQL, but for what is a file's own (tests/unit/test_store_file.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from multiprocessing import get_context
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -36,11 +32,8 @@ from launchpad.store.database import Database, metadata
 from launchpad.store.gate import Ticket
 from launchpad.store.tokens import ApiToken
 
+pytestmark = pytest.mark.usefixtures("every_database")
 GB = 1024**3
-
-
-def url_of(folder: Path) -> str:
-    return f"sqlite+aiosqlite:///{folder / 'launchpad.db'}"
 
 
 def migrate_here(url: str) -> str:
@@ -141,9 +134,9 @@ async def test_migrating_again_changes_nothing(database: Database, clock: Clock)
         assert await users.by_id(db, user.id) == user
 
 
-def test_processes_that_migrate_at_once_all_succeed(tmp_path: Path) -> None:
+def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
     with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as processes:
-        said = list(processes.map(migrate_here, [url_of(tmp_path)] * 6))
+        said = list(processes.map(migrate_here, [empty_url] * 6))
     assert said == ["migrated"] * 6
 
 
@@ -156,11 +149,10 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(database:
         assert (await db.execute(text("SELECT version_num FROM alembic_version"))).scalar_one() == "9999"
 
 
-async def test_a_migration_that_fails_leaves_no_table_behind(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "launchpad.db") as file:
-        file.execute("CREATE TABLE users (id INTEGER)")
-    file.close()
-    database = Database(url_of(tmp_path))
+async def test_a_migration_that_fails_leaves_no_table_behind(empty_url: str) -> None:
+    database = Database(empty_url)
+    async with database._engine.begin() as db:
+        await db.execute(text("CREATE TABLE users (id INTEGER)"))
     with pytest.raises(StoreUnavailable):
         await database.migrate()
     async with database.reading() as db:
@@ -211,10 +203,10 @@ async def test_being_cancelled_inside_takes_everything_back_and_frees_the_lock(
 
 
 async def test_what_a_transaction_reads_stays_true_while_it_writes(
-    database: Database, tmp_path: Path, clock: Clock
+    database: Database, database_url: str, clock: Clock
 ) -> None:
     """Two Database objects stand for two processes: counters that both read and write lose nothing."""
-    other = Database(url_of(tmp_path))
+    other = Database(database_url)
 
     async def count_up(database: Database) -> None:
         for _ in range(20):
@@ -227,8 +219,8 @@ async def test_what_a_transaction_reads_stays_true_while_it_writes(
     await other.aclose()
 
 
-async def test_a_reader_sees_one_state_while_others_write(database: Database, tmp_path: Path, clock: Clock) -> None:
-    other = Database(url_of(tmp_path))
+async def test_a_reader_sees_one_state_while_others_write(database: Database, database_url: str, clock: Clock) -> None:
+    other = Database(database_url)
     async with database.reading() as db:
         assert await kv.get(db, "a") is None
         async with other.transaction() as writing:
@@ -247,9 +239,9 @@ async def test_readers_do_not_wait_for_a_writer(database: Database, clock: Clock
 
 
 async def test_a_database_that_stays_locked_is_unavailable_after_a_bounded_wait(
-    database: Database, tmp_path: Path
+    database: Database, database_url: str
 ) -> None:
-    hasty = Database(url_of(tmp_path), busy_seconds=0.2)
+    hasty = Database(database_url, busy_seconds=0.2)
     async with database.transaction():
         began = time.monotonic()
         with pytest.raises(StoreUnavailable) as caught:
@@ -263,8 +255,10 @@ async def test_a_database_that_stays_locked_is_unavailable_after_a_bounded_wait(
     await hasty.aclose()
 
 
-async def test_a_writer_waits_for_another_process_to_finish(database: Database, tmp_path: Path, clock: Clock) -> None:
-    other = Database(url_of(tmp_path))
+async def test_a_writer_waits_for_another_process_to_finish(
+    database: Database, database_url: str, clock: Clock
+) -> None:
+    other = Database(database_url)
     entered = asyncio.Event()
 
     async def wait_for_the_lock() -> None:
@@ -280,37 +274,6 @@ async def test_a_writer_waits_for_another_process_to_finish(database: Database, 
     async with database.reading() as db:
         assert await kv.get(db, "a") == 2
     await other.aclose()
-
-
-async def test_a_full_disk_is_unavailable_leaves_no_half_row_and_heals(database: Database, clock: Clock) -> None:
-    async def work() -> None:
-        async with database.transaction() as db:
-            await kv.put(db, "small", 1, clock())
-            await db.execute(text("PRAGMA max_page_count = 1"))  # SQLite takes the present size instead
-            await kv.put(db, "large", "x" * 1_000_000, clock())
-
-    with pytest.raises(StoreUnavailable):
-        await work()
-    async with database.transaction() as db:
-        assert await kv.get(db, "small") is None
-        await db.execute(text("PRAGMA max_page_count = 1000000"))
-        await kv.put(db, "large", "x" * 1_000_000, clock())
-        assert (await db.execute(text("PRAGMA integrity_check"))).scalar_one() == "ok"
-
-
-async def test_a_folder_that_is_missing_is_unavailable(tmp_path: Path) -> None:
-    database = Database(url_of(tmp_path / "none"))
-    with pytest.raises(StoreUnavailable):
-        await database.ping()
-    await database.aclose()
-
-
-async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "launchpad.db").write_bytes(b"this is a text, and a rather long one at that" * 100)
-    database = Database(url_of(tmp_path))
-    with pytest.raises(StoreUnavailable):
-        await database.ping()
-    await database.aclose()
 
 
 async def test_a_row_that_names_nobody_is_refused_as_a_fault(database: Database, clock: Clock) -> None:
@@ -339,10 +302,10 @@ async def test_an_instant_without_a_zone_is_refused(database: Database, clock: C
 
 
 async def test_of_fifty_wrong_tries_at_once_only_the_allowed_ones_count(
-    database: Database, tmp_path: Path, clock: Clock
+    database: Database, database_url: str, clock: Clock
 ) -> None:
     """S6, with two processes: exactly 5 are evaluated, and then the right code fails too."""
-    other = Database(url_of(tmp_path))
+    other = Database(database_url)
     challenge = challenge_at(clock())
     async with database.transaction() as db:
         await challenges.add(db, challenge, "192.0.2.1")
@@ -357,8 +320,8 @@ async def test_of_fifty_wrong_tries_at_once_only_the_allowed_ones_count(
     await other.aclose()
 
 
-async def test_a_challenge_is_used_by_exactly_one(database: Database, tmp_path: Path, clock: Clock) -> None:
-    other = Database(url_of(tmp_path))
+async def test_a_challenge_is_used_by_exactly_one(database: Database, database_url: str, clock: Clock) -> None:
+    other = Database(database_url)
     challenge = challenge_at(clock())
     async with database.transaction() as db:
         await challenges.add(db, challenge, "192.0.2.1")
@@ -431,8 +394,10 @@ async def test_pruning_forgets_old_challenges_and_tries_only(database: Database,
 # -- instances ---------------------------------------------------------------------------------------------------------
 
 
-async def test_of_those_who_move_an_instance_at_once_one_wins(database: Database, tmp_path: Path, clock: Clock) -> None:
-    other = Database(url_of(tmp_path))
+async def test_of_those_who_move_an_instance_at_once_one_wins(
+    database: Database, database_url: str, clock: Clock
+) -> None:
+    other = Database(database_url)
     one = await add_instance(database, await add_user(database, "alice", clock()), clock())
 
     async def move(database: Database, after: State) -> bool:
@@ -563,8 +528,8 @@ async def test_only_an_ended_instance_is_forgotten_and_only_by_its_owner(
 # -- the gate ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_ticket_is_taken_by_exactly_one(database: Database, tmp_path: Path, clock: Clock) -> None:
-    other = Database(url_of(tmp_path))
+async def test_a_ticket_is_taken_by_exactly_one(database: Database, database_url: str, clock: Clock) -> None:
+    other = Database(database_url)
     alice = await add_user(database, "alice", clock())
     one, login = await add_instance(database, alice, clock()), await add_login(database, alice, clock())
     ticket = Ticket(one.id, login.id, clock() + timedelta(seconds=30))
@@ -821,9 +786,9 @@ async def test_an_address_has_one_row_which_tells_the_newest_and_counts(database
 
 
 async def test_two_processes_that_note_failures_at_once_lose_none(
-    database: Database, tmp_path: Path, clock: Clock
+    database: Database, database_url: str, clock: Clock
 ) -> None:
-    other = Database(url_of(tmp_path))
+    other = Database(database_url)
     await asyncio.gather(*(fail_to((database, other)[n % 2], "a@x.org", "5.1.1", clock()) for n in range(20)))
     async with database.reading() as db:
         assert (await mail_failures.of_addresses(db, ["a@x.org"]))["a@x.org"].count == 20

@@ -26,7 +26,6 @@ from launchpad.domain.naming import new_id
 from launchpad.ops.nginx import (
     has_ipv6_loopback,
     render,
-    stapling_for,
     wants_http2_directive,
     wants_http2_sizes,
     worker_user,
@@ -124,13 +123,14 @@ class Stub:
         self.requests: list[Message] = []
         self.handlers: dict[str, Handler] = {}
         self.hangs_up_on_reuse = False
+        self.connections_made = 0
         self.port = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def listen(self, path: Path | None = None) -> None:
+    async def listen(self, path: Path | None = None, port: int = 0) -> None:
         if path is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=4 * MEGABYTE)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=4 * MEGABYTE)
             self.port = self._server.sockets[0].getsockname()[1]
         else:
             path.unlink(missing_ok=True)
@@ -162,6 +162,7 @@ class Stub:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self.connections_made += 1
         try:
             for number in itertools.count():
                 request = await read_head(reader)
@@ -298,7 +299,6 @@ class Stage:
             form="full",
             ipv6_loopback=has_ipv6_loopback(),
             worker_user=worker_user(self.socket, runtime_dir),
-            stapling=stapling_for(self.settings.tls.certificate),
             http2_directive=wants_http2_directive(),
             http2_sizes=wants_http2_sizes(),
         )

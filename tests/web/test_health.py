@@ -33,8 +33,7 @@ async def test_a_late_loop_makes_the_portal_degraded_and_metrics_tell_which(port
         if broken:
             raise StoreUnavailable("a word of the inside")
 
-    short = {"every_seconds": 0.05, "late_after_seconds": 0.5, "longest_retry_seconds": 0.05}
-    late = periodic("late-one", work, **short)
+    late = periodic("late-one", work, every_seconds=0.05, late_after_seconds=0.5, longest_retry_seconds=0.05)
     well = periodic("good-one", lambda: asyncio.sleep(0), every_seconds=0.05, late_after_seconds=60)
     background = portal.world.run(portal.platform, late, well)
     portal.app.state.platform = replace(portal.platform, background=background)

@@ -1,4 +1,4 @@
-"""Every way to lay it out, through nginx's own check: addresses, forms, outer proxies, the gate's cache, OCSP."""
+"""Every way to lay it out, through nginx's own check: addresses, forms, outer proxies, the gate's cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launchpad.ops.nginx import Form, has_ipv6_loopback, render, stapling_for, wants_http2_directive, worker_user
+from launchpad.ops.nginx import Form, has_ipv6_loopback, render, wants_http2_directive, worker_user
 from launchpad.settings import tables
 from support.certificates import Authority, written
 from web.nginx_text import check, listens
@@ -47,44 +47,36 @@ def fits(urls: str, outer: str) -> bool:
 
 
 MODES = [
-    (urls, outer, gate_cache, ocsp)
-    for urls, outer, gate_cache, ocsp in itertools.product(URLS, OUTER, (True, False), (True, False))
-    if fits(urls, outer)
-    and (gate_cache or outer == "no outer proxy")
-    and (not ocsp or ("https" in urls and not outer.startswith("TLS ends")))
+    (urls, outer, gate_cache)
+    for urls, outer, gate_cache in itertools.product(URLS, OUTER, (True, False))
+    if fits(urls, outer) and (gate_cache or outer == "no outer proxy")
 ]
 
 
 @pytest.fixture(scope="module")
-def chains(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Path, Path]]:
-    """The files of a certificate and its key, by whether it names a responder."""
+def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The files of a certificate, which names an OCSP responder as some authorities' still do, and of its key."""
     authority = Authority.new()
-    made = {}
-    for ocsp in (True, False):
-        leaf, key = authority.issue("lab.example.org", ocsp=["http://127.0.0.1:9/ocsp"] if ocsp else [])
-        made[ocsp] = written(tmp_path_factory.mktemp("tls"), [leaf, authority.certificate], key)
-    return made
+    leaf, key = authority.issue("lab.example.org", ocsp=["http://127.0.0.1:9/ocsp"])
+    return written(tmp_path_factory.mktemp("tls"), [leaf, authority.certificate], key)
 
 
 @pytest.mark.parametrize("form", ["full", "site"])
-@pytest.mark.parametrize(("urls", "outer", "gate_cache", "ocsp"), MODES)
+@pytest.mark.parametrize(("urls", "outer", "gate_cache"), MODES)
 def test_nginx_accepts_every_mode_without_a_warning(
     folder: Path,
-    chains: dict[bool, tuple[Path, Path]],
+    chain: tuple[Path, Path],
     form: Form,
     urls: str,
     outer: str,
     gate_cache: bool,
-    ocsp: bool,
 ) -> None:
     public_url, instances_url = URLS[urls]
     values: dict[str, Any] = {"web": {"gate_cache": gate_cache}, "proxy": OUTER[outer]}
     tls_is_here = "https" in urls and not outer.startswith("TLS ends")
     if tls_is_here:
-        values["tls"] = dict(zip(("certificate", "key"), chains[ocsp], strict=True))
+        values["tls"] = dict(zip(("certificate", "key"), chain, strict=True))
     settings = tables({"public_url": public_url, "instances_url": instances_url, **values})
-    resolv_conf = folder / "resolv.conf"
-    resolv_conf.write_text("nameserver 127.0.0.53\nnameserver 2001:db8::53\n")
     text = render(
         settings,
         socket=folder / "portal.sock",
@@ -92,10 +84,9 @@ def test_nginx_accepts_every_mode_without_a_warning(
         form=form,
         ipv6_loopback=has_ipv6_loopback(),
         worker_user=worker_user(folder),
-        stapling=stapling_for(settings.tls.certificate, resolv_conf=resolv_conf),
         http2_directive=wants_http2_directive(),
     )
-    assert ("ssl_stapling on;" in text) == ocsp
+    assert "ssl_stapling" not in text
     assert ("ssl_certificate " in text) == tls_is_here
     assert ("add_header Strict-Transport-Security" in text) == ("https" in urls)
     code, said = check(text, folder, form)

@@ -28,6 +28,7 @@ from . import units
 from .context import ConfigOption, as_portal, give_up_root, settings_or_exit, with_platform
 from .output import configure_logging, err, fail, out
 
+ELSEWHERE = "The database is not in state_dir: back it up and restore it with its own tools (pg_dump, pg_restore)."
 RESTORED_SETTINGS = "launchpad.toml.restored"
 
 
@@ -42,7 +43,7 @@ def backup(
     folder = to or settings.backup.folder
     try:
         if settings.database_url:
-            raise Conflict("The database is not in state_dir: back it up with its own tools (pg_dump).")
+            raise Conflict(ELSEWHERE)
         state = StateDir(settings.state_dir)
         now = datetime.now(UTC)
         made = backups.create(
@@ -82,6 +83,8 @@ def restore(
         if check:
             _say(asyncio.run(rehearse(found, now)))
             return
+        if settings.database_url:  # the portal would go on with the other one
+            raise Conflict(ELSEWHERE)
         with units.out_of_the_way():
             as_portal(settings, lambda: _insist_on_quiet(settings))
             asyncio.run(_hand_over(settings, found.manifest.deployment_id))
@@ -158,7 +161,7 @@ def _bring_back(settings: Settings, found: Backup, now: datetime) -> None:
             beside = settings.state_dir / RESTORED_SETTINGS
             try:
                 beside.touch(mode=0o600)
-                beside.write_bytes(found.files[backups.SETTINGS])
+                found.files[backups.SETTINGS].write_to(beside)
             except OSError as error:
                 raise StoreUnavailable(f"{beside} cannot be written: {error.strerror}.") from error
             _say([f"The settings from the backup are in {beside}; the settings of this server were not changed."])

@@ -63,13 +63,13 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Address:
-    """Where nginx reaches an instance: always on the loopback interface."""
+    """Where nginx reaches an instance. `host` is an IP address, of this machine or of another one."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 NEARLY = 0.98  # of a limit: where programs begin to fail

@@ -4,11 +4,12 @@ A tar with a manifest, compressed, and encrypted to the keys of the settings (ag
 Without such a key nothing secret goes into it: neither the deployment's keys nor the settings, which may hold
 passwords. An encrypted one can also be read with a key of the server itself, so that the restore drill needs nobody: it
 keeps a backup from whoever finds it elsewhere, and the server has the data anyway. Homes are not in it: they belong to
-the site's own tool.
+the site's own tool. Everything goes through in pieces, by way of files: the database may be larger than the memory.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -24,6 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pyrage
 from pydantic import TypeAdapter
@@ -32,6 +34,7 @@ from .. import __version__
 from ..errors import BackupUnusable, InvalidInput, StoreUnavailable
 from ..store import snapshot
 from ..store.database import known_revisions
+from .held_files import HeldFile, no_room, room_for_a_file
 
 FORMAT = 1
 MANIFEST, DATABASE, KEY, DEPLOYMENT, SETTINGS = (
@@ -44,6 +47,7 @@ MANIFEST, DATABASE, KEY, DEPLOYMENT, SETTINGS = (
 PREFIX, STAMP = "launchpad-", "%Y%m%dT%H%M%SZ"
 PLAIN, ENCRYPTED = ".tar.gz", ".tar.gz.age"
 LARGEST_BYTES = 16 * 1024**3
+AGE = b"age-encryption.org/"  # what a file of age begins with
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ _MANIFEST = TypeAdapter(Manifest)
 @dataclass(frozen=True)
 class Backup:
     manifest: Manifest
-    files: Mapping[str, bytes]
+    files: Mapping[str, HeldFile]
 
     @property
     def has_secrets(self) -> bool:
@@ -105,23 +109,25 @@ def create(
                     shutil.rmtree(left)
             copy = Path(name) / DATABASE
             snapshot.take(state_dir / DATABASE, copy)
-            files = {DATABASE: copy.read_bytes(), DEPLOYMENT: deployment_id.encode()}
+            (Path(name) / DEPLOYMENT).write_bytes(deployment_id.encode())
+            files = {DATABASE: copy, DEPLOYMENT: Path(name) / DEPLOYMENT}
             if keys:
-                files[KEY] = (state_dir / KEY).read_bytes()
+                files[KEY] = state_dir / KEY
                 if settings_file is not None:
-                    files[SETTINGS] = settings_file.read_bytes()
+                    files[SETTINGS] = settings_file
             manifest = Manifest(
                 format=FORMAT,
                 version=__version__,
                 deployment_id=deployment_id,
                 created_at=now.isoformat(timespec="seconds"),
                 revision=snapshot.revision_of(copy),
-                digests={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+                digests={name: _digest(path) for name, path in files.items()},
                 **snapshot.counts(copy),
             )
-            packed = _pack({MANIFEST: json.dumps(asdict(manifest), indent=2).encode(), **files}, now)
-            written = Path(name) / "written"
-            written.write_bytes(pyrage.encrypt(packed, keys) if keys else packed)
+            written = Path(name) / "packed"
+            _pack(written, json.dumps(asdict(manifest), indent=2).encode(), files, now)
+            if keys:
+                written = _encrypted(written, Path(name) / "encrypted", keys)
             written.chmod(0o600)
             with written.open("rb") as file:
                 os.fsync(file.fileno())
@@ -140,18 +146,26 @@ def read(path: Path, identities: Sequence[str] = ()) -> Backup:
 
     Raises:
         BackupUnusable: it is not one, is damaged, or is of a form that only a newer version of the program knows.
+        StoreUnavailable: the disk has no room for its files.
     """
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise BackupUnusable(f"{path} is too large to be a backup of this program.")
-        content = path.read_bytes()
+        with path.open("rb") as content, room_for_a_file() as decrypted:
+            if content.read(len(AGE)) == AGE:
+                content.seek(0)
+                _decrypt(path, content, decrypted, identities)
+            return _whole(path, decrypted if decrypted.tell() else content)
     except OSError as error:
         raise BackupUnusable(f"{path} cannot be read: {error.strerror}.") from error
-    if content.startswith(b"age-encryption.org/"):
-        content = _decrypted(path, content, identities)
+
+
+def _whole(path: Path, content: BinaryIO) -> Backup:
+    """Raises BackupUnusable unless every file is as the manifest says."""
+    content.seek(0)
     try:
         files = _unpacked(content)
-        written = files.pop(MANIFEST)
+        written = files.pop(MANIFEST).read()
         said = json.loads(written)
         # Before the rest: a newer form may say other things of itself.
         if isinstance(said["format"], int) and said["format"] > FORMAT:
@@ -160,9 +174,9 @@ def read(path: Path, identities: Sequence[str] = ()) -> Backup:
     except (tarfile.TarError, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BackupUnusable(f"{path} is not a backup of this program, or it is damaged or incomplete.") from error
     for name in {DATABASE, DEPLOYMENT, *manifest.digests}:
-        if name not in files or hashlib.sha256(files[name]).hexdigest() != manifest.digests.get(name):
+        if name not in files or files[name].digest != manifest.digests.get(name):
             raise BackupUnusable(f"{path} is damaged: the content of {name} was changed.")
-    if files[DEPLOYMENT].decode("ascii", "replace").strip() != manifest.deployment_id:
+    if files[DEPLOYMENT].read().decode("ascii", "replace").strip() != manifest.deployment_id:
         raise BackupUnusable(f"{path} is damaged: it names two deployments.")
     return Backup(manifest, {name: files[name] for name in manifest.digests})
 
@@ -193,7 +207,7 @@ def restore(backup: Backup, state_dir: Path, now: datetime) -> list[str]:
             fresh = Path(name)
             for file in (DATABASE, DEPLOYMENT, KEY):
                 if file in backup.files:
-                    (fresh / file).write_bytes(backup.files[file])
+                    backup.files[file].write_to(fresh / file)
                     (fresh / file).chmod(0o600)
             snapshot.revision_of(fresh / DATABASE)
             ended = snapshot.end_logins_and_codes(fresh / DATABASE)
@@ -276,21 +290,29 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
         raise InvalidInput(f"“{text[:20]}…” is not a public key of age; it must begin with age1.") from error
 
 
-def _decrypted(path: Path, content: bytes, identities: Sequence[str]) -> bytes:
+def _decrypt(path: Path, content: BinaryIO, target: BinaryIO, identities: Sequence[str]) -> None:
     if not identities:
         raise BackupUnusable(f"{path} is encrypted: name the file with its private key (--identity).")
     try:
         keys = [pyrage.x25519.Identity.from_str(text) for text in identities]
-        return bytes(pyrage.decrypt(content, keys))
+        pyrage.decrypt_io(content, target, keys)
     except pyrage.IdentityError as error:
         raise BackupUnusable(
             "The identity is not a private key of age; it must begin with AGE-SECRET-KEY-1."
         ) from error
-    except pyrage.DecryptError as error:
+    except (pyrage.DecryptError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise no_room(error) from error
         raise BackupUnusable(
             f"{path} cannot be decrypted with the private key that was given (--identity; without it, this server's "
             "own), or it is damaged."
         ) from error
+
+
+def _encrypted(source: Path, target: Path, keys: Sequence[pyrage.x25519.Recipient]) -> Path:
+    with source.open("rb") as content, target.open("wb") as written:
+        pyrage.encrypt_io(content, written, keys)
+    return target
 
 
 @contextmanager
@@ -304,24 +326,33 @@ def _alone(state_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _unpacked(content: bytes) -> dict[str, bytes]:
-    """The files by their names, which lead nowhere. Raises ValueError when they would fill the memory."""
+def _unpacked(content: BinaryIO) -> dict[str, HeldFile]:
+    """The files by their names, which lead nowhere. Raises ValueError when they would fill the disk."""
     files, room = {}, LARGEST_BYTES
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+    with tarfile.open(fileobj=content, mode="r:gz") as tar:
         for member in tar:
             room -= member.size
             if room < 0:
                 raise ValueError("the contents are too large")
             if member.isreg() and (held := tar.extractfile(member)) is not None:
-                files[member.name] = held.read()
+                files[member.name] = HeldFile(cast(BinaryIO, held))
     return files
 
 
-def _pack(files: Mapping[str, bytes], now: datetime) -> bytes:
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(content), 0o600, int(now.timestamp())
-            tar.addfile(member, io.BytesIO(content))
-    return held.getvalue()
+def _pack(target: Path, manifest: bytes, files: Mapping[str, Path], now: datetime) -> None:
+    with tarfile.open(target, mode="w:gz", compresslevel=6) as tar:
+        _add(tar, MANIFEST, len(manifest), io.BytesIO(manifest), now)
+        for name, path in files.items():
+            with path.open("rb") as content:
+                _add(tar, name, os.fstat(content.fileno()).st_size, content, now)
+
+
+def _add(tar: tarfile.TarFile, name: str, size: int, content: BinaryIO, now: datetime) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o600, int(now.timestamp())
+    tar.addfile(member, content)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

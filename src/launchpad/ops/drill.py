@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ..errors import BackupUnusable, LaunchpadError, StoreUnavailable
+from ..errors import BackupUnusable, Conflict, LaunchpadError, StoreUnavailable
 from ..services.audit import CLI, AuditService
 from ..services.reports import ReportService
 from ..settings import Settings, load_settings
@@ -17,6 +17,7 @@ from ..store.database import Database
 from ..store.statedir import StateDir
 from . import backups
 from .backups import Backup
+from .held_files import roomy_folder
 
 OLDEST = timedelta(days=2)  # the timer makes one a day
 LAST_DRILL = "backup.drill"
@@ -53,7 +54,7 @@ async def rehearse(backup: Backup, now: datetime) -> list[str]:
 
 
 async def _rehearse(backup: Backup, now: datetime) -> list[str]:
-    with tempfile.TemporaryDirectory(prefix="launchpad-rehearsal-") as name:
+    with tempfile.TemporaryDirectory(prefix="launchpad-rehearsal-", dir=roomy_folder()) as name:
         folder = Path(name)
         await asyncio.to_thread(backups.restore, backup, folder, now)
         deployment_id = StateDir(folder).deployment_id
@@ -68,7 +69,7 @@ async def _rehearse(backup: Backup, now: datetime) -> list[str]:
             raise BackupUnusable("The restored data does not match what the backup says about itself.")
         if backups.SETTINGS in backup.files:
             settings = folder / backups.SETTINGS
-            settings.write_bytes(backup.files[backups.SETTINGS])
+            backup.files[backups.SETTINGS].write_to(settings)
             load_settings(settings, variables={})
     manifest = backup.manifest
     return [
@@ -91,8 +92,11 @@ class DrillService:
         """Rehearses the newest backup, writes down what became of it, and tells the administrators.
 
         Raises:
+            Conflict: the database is not in the state directory, so the platform makes no backups of it.
             MailUnavailable: no administrator could be told; it is written down all the same.
         """
+        if self._settings.database_url:
+            raise Conflict("The database is not in state_dir: test whether its own tools (pg_restore) can restore it.")
         report = await self._examine(now)
         async with self._database.transaction() as db:
             await kv.put(db, LAST_DRILL, {"at": now.isoformat(), **asdict(report)}, now)

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import structlog
 
@@ -25,18 +24,6 @@ PATIENCE_SECONDS = 5.0
 AT_ONCE = 100  # addresses in one command
 
 
-class ConnectionCutter(Protocol):
-    """What closes open connections. One contract for whoever does it."""
-
-    async def cut(self, addresses: Sequence[Address]) -> None:
-        """See `cut` below.
-
-        Raises:
-            ConnectionsNotCut: some of them may still be open.
-        """
-        ...
-
-
 async def cut(addresses: Sequence[Address]) -> None:
     """Closes every connection that was made from this machine to one of the addresses.
 
@@ -45,7 +32,7 @@ async def cut(addresses: Sequence[Address]) -> None:
     """
     failed: ConnectionsNotCut | None = None
     for first in range(0, len(addresses), AT_ONCE):
-        wanted = " or ".join(f"dst {address.host}:{address.port}" for address in addresses[first : first + AT_ONCE])
+        wanted = " or ".join(f"dst {address}" for address in addresses[first : first + AT_ONCE])
         try:
             await _cut(wanted)
         except ConnectionsNotCut as error:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
-from aiodocker.exceptions import DockerError
 
-from ..domain.instances import Address
 from ..domain.naming import container_name
-from ..errors import EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
+from ..errors import EngineAnswer, EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
 from ..settings import EgressSettings, EngineSettings
 from .base import (
     LABEL_DEPLOYMENT,
@@ -28,7 +26,6 @@ from .base import (
     NetworkFacts,
     RuntimeEvent,
 )
-from .connections import can_cut, cut
 from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_containers import EngineContainers
@@ -52,8 +49,12 @@ _ENDING_SIGNALS = {"2", "3", "9", "15", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM
 _NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied")
 
 
+class _PortsUsedUp(EngineRefused):
+    """None of the ports asked for is free."""
+
+
 class EngineRuntime(EngineContainers, EngineImages):
-    """One Docker Engine. See `base.Runtime` for what each method promises.
+    """One Docker Engine. See `base.Engine` for what each method promises.
 
     Args:
         settings: where the engine is, the network, the range of ports.
@@ -87,7 +88,7 @@ class EngineRuntime(EngineContainers, EngineImages):
     async def host(self) -> HostFacts:
         try:
             return host_of(await self._client.json("info"))
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "describe its host") from error
 
     async def ensure_network(self) -> None:
@@ -108,31 +109,38 @@ class EngineRuntime(EngineContainers, EngineImages):
     async def start(self, spec: ContainerSpec) -> Container:
         """As promised; a container is left behind only when the engine goes away amid it, for the sweep to remove."""
         async with self._starting.setdefault(spec.instance_id, asyncio.Lock()):
-            for _ in range(NAME_TRIES):
-                made = await self._create(spec)
-                if made is None:
-                    there = await self.find(spec.instance_id)
-                    if there is not None and there.state is ContainerState.RUNNING:
-                        return there
-                    await self.remove(spec.instance_id)
-                    continue
-                runs = False
-                try:
-                    started = await self._run(made, spec)
-                    runs = started is not None
-                finally:  # also when the caller is cancelled
-                    if not runs:
-                        await self._take_back(made)
-                if started is not None:
-                    return started
-                self._network.forget()
-                await self._network.ensure()
+            *first, whole = self._settings.port_choices
+            for ports in first:
+                with suppress(_PortsUsedUp):
+                    return await self._start(spec, ports)
+            return await self._start(spec, whole)
+
+    async def _start(self, spec: ContainerSpec, ports: str) -> Container:
+        for _ in range(NAME_TRIES):
+            made = await self._create(spec, ports)
+            if made is None:
+                there = await self.find(spec.instance_id)
+                if there is not None and there.state.is_up:
+                    return there
+                await self.remove(spec.instance_id)
+                continue
+            runs = False
+            try:
+                started = await self._run(made, spec, ports)
+                runs = started is not None
+            finally:  # also when the caller is cancelled
+                if not runs:
+                    await self._take_back(made)
+            if started is not None:
+                return started
+            self._network.forget()
+            await self._network.ensure()
         raise EngineRefused("The container engine could not create the instance; its name is still in use.")
 
-    async def _create(self, spec: ContainerSpec) -> str | None:
+    async def _create(self, spec: ContainerSpec, ports: str) -> str | None:
         """The new container's id; None when the name is taken."""
         image_path = await self._path_in(spec.image) if spec.first_in_path else ""
-        body = create_body(spec, self._settings, self.deployment_id, image_path)
+        body = create_body(spec, self._settings, self.deployment_id, image_path, ports)
         name = container_name(self.deployment_id, spec.instance_id)
         asked = asyncio.ensure_future(
             self._client.json("containers/create", "POST", params={"name": name}, data=body, seconds=MAKE_SECONDS)
@@ -141,13 +149,13 @@ class EngineRuntime(EngineContainers, EngineImages):
             return str((await asyncio.shield(asked))["Id"])
         except asyncio.CancelledError:
             # The engine goes on making it although nobody listens any more.
-            with suppress(DockerError, EngineUnavailable):
+            with suppress(EngineAnswer, EngineUnavailable):
                 await self._take_back(str((await asked)["Id"]))
             raise
-        except DockerError as error:
-            if error.status == 409:
+        except EngineAnswer as error:
+            if error.engine_status == 409:
                 return None
-            if error.status == 404 and "image" in error.message.lower():
+            if error.engine_status == 404 and "image" in error.message.lower():
                 log.warning("engine.no_image", image=spec.image, message=error.message)
                 raise ImageMissing(
                     f"The image {spec.image} is not on this server. Your administrator can fetch it with "
@@ -159,25 +167,25 @@ class EngineRuntime(EngineContainers, EngineImages):
         """The PATH that an image sets; empty where it sets none, or is not there, which its start says."""
         try:
             found = await self._client.json(f"images/{quote(image, safe='/:@')}/json")
-        except DockerError:
+        except EngineAnswer:
             return ""
         return path_of(found["Config"].get("Env") or ())
 
-    async def _run(self, made: str, spec: ContainerSpec) -> Container | None:
+    async def _run(self, made: str, spec: ContainerSpec, ports: str) -> Container | None:
         """Starts it on a port that is free; None when its network is gone or there are several of that name."""
-        for _ in range(min(PORT_TRIES, number_of_ports(self._settings.port_range))):
+        for _ in range(min(PORT_TRIES, number_of_ports(ports))):
             try:
                 await self._client.call(f"containers/{made}/start", "POST", seconds=MAKE_SECONDS)
                 inspected = await self._client.json(f"containers/{made}/json")
                 return self._remember(inspected).container if process_of(inspected) else container_of(inspected)
-            except DockerError as error:
+            except EngineAnswer as error:
                 message = error.message.lower()
                 if any(words in message for words in _PORT_TAKEN):
                     continue  # the engine's allocator goes on to the next port
                 if any(words in message for words in _PORTS_USED_UP):
-                    log.warning("engine.ports_used_up", port_range=self._settings.port_range)
+                    log.warning("engine.ports_used_up", port_range=ports)
                     break
-                if "network" in message and (error.status == 404 or "ambiguous" in message):
+                if "network" in message and (error.engine_status == 404 or "ambiguous" in message):
                     log.warning("engine.network_gone", message=error.message)
                     return None
                 if spec.gpus and any(words in message for words in _NO_GPU):
@@ -190,7 +198,7 @@ class EngineRuntime(EngineContainers, EngineImages):
                         "run. Your administrator can correct the image or its entry in the settings."
                     ) from error
                 raise refused(error, "start the instance") from error
-        raise EngineRefused(
+        raise _PortsUsedUp(
             "No port is free for the instance. Your administrator can widen engine.port_range.", retry_after_seconds=60
         )
 
@@ -202,19 +210,13 @@ class EngineRuntime(EngineContainers, EngineImages):
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
-    async def cut(self, addresses: Sequence[Address]) -> None:
-        await cut(addresses)
-
-    async def can_cut(self) -> bool:
-        return await can_cut()
-
     async def log_tail(self, instance_id: str, lines: int = 100) -> str:
         name = container_name(self.deployment_id, instance_id)
         params = {"stdout": "true", "stderr": "true", "tail": str(lines)}
         try:
             return log_text(await self._client.call(f"containers/{name}/logs", "GET", params=params))
-        except DockerError as error:
-            if error.status in (404, 409):  # gone, or being removed
+        except EngineAnswer as error:
+            if error.engine_status in (404, 409):  # gone, or being removed
                 return ""
             raise refused(error, "read the instance's log") from error
 
@@ -235,7 +237,7 @@ class EngineRuntime(EngineContainers, EngineImages):
                     continue
                 if instance_id and kind:
                     yield RuntimeEvent(instance_id, kind)
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "report what happens") from error
 
     # -- ending ------------------------------------------------------------------------------------------------------
@@ -244,12 +246,35 @@ class EngineRuntime(EngineContainers, EngineImages):
         inspected = await self._inspect(container_name(self.deployment_id, instance_id))
         if inspected is None or not inspected["State"]["Running"]:
             return
+        if inspected["State"].get("Paused"):
+            await self._set_going(inspected["Id"], "unpause")  # so that it can save
         params, seconds = {"t": grace_seconds}, grace_seconds + STOP_MARGIN_SECONDS
         try:
             await self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds)
-        except DockerError as error:
-            if error.status != 404:
+        except EngineAnswer as error:
+            if error.engine_status != 404:
                 raise refused(error, "stop the instance") from error
+
+    async def pause(self, instance_id: str) -> None:
+        if await self._state_now(instance_id) is not ContainerState.PAUSED:
+            await self._set_going(container_name(self.deployment_id, instance_id), "pause")
+
+    async def resume(self, instance_id: str) -> None:
+        if await self._state_now(instance_id) is not ContainerState.RUNNING:
+            await self._set_going(container_name(self.deployment_id, instance_id), "unpause")
+
+    async def _state_now(self, instance_id: str) -> ContainerState:
+        """Raises EngineRefused where it is not up."""
+        there = await self.find(instance_id)
+        if there is None or not there.state.is_up:
+            raise EngineRefused("This instance is not running.")
+        return there.state
+
+    async def _set_going(self, container: str, verb: str) -> None:
+        try:
+            await self._client.call(f"containers/{container}/{verb}", "POST")
+        except EngineAnswer as error:
+            raise refused(error, f"{verb} the instance") from error
 
     async def remove(self, instance_id: str) -> None:
         inspected = await self._inspect(container_name(self.deployment_id, instance_id))
@@ -261,10 +286,10 @@ class EngineRuntime(EngineContainers, EngineImages):
         params = {"force": "true", "v": "true"}
         try:
             await self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS)
-        except DockerError as error:
-            if error.status == 409:  # somebody else is removing it: its name is free when that is done
+        except EngineAnswer as error:
+            if error.engine_status == 409:  # somebody else is removing it: its name is free when that is done
                 await self._until_removed(container_id)
-            elif error.status != 404:
+            elif error.engine_status != 404:
                 raise refused(error, "remove the instance") from error
 
     async def _until_removed(self, container_id: str) -> None:
@@ -272,6 +297,6 @@ class EngineRuntime(EngineContainers, EngineImages):
             await self._client.call(
                 f"containers/{container_id}/wait", "POST", params={"condition": "removed"}, seconds=REMOVE_SECONDS
             )
-        except DockerError as error:
-            if error.status != 404:
+        except EngineAnswer as error:
+            if error.engine_status != 404:
                 raise refused(error, "remove the instance") from error

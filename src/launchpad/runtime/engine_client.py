@@ -1,29 +1,25 @@
-"""One client of the engine's API, with every failure of it turned into one of ours.
-
-aiodocker connects (sockets, TLS) and reads refusals. Its higher methods are not used: each has its own idea of time
-limits, and its streams end quietly when the engine dies halfway, as if a build had succeeded.
-"""
+"""One client of the engine's API, with every failure of it turned into one of ours."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
-import aiodocker
 import aiohttp
 import structlog
-from aiodocker.exceptions import DockerError
 
-from ..errors import EngineRefused, EngineUnavailable, SettingsError
+from ..errors import EngineAnswer, EngineRefused, EngineUnavailable, SettingsError
 
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 30.0  # for calls that do not wait for a container or an image
 CONNECT_SECONDS = 5.0
-NOT_CONNECTED = 900  # aiodocker's own status for an engine that cannot be reached
 # The API spoken with engines that know it. Docker 29 has dropped every older one, 20.10 ends at 1.41.
 API_VERSION = (1, 44)
 SCHEMES = ("unix://", "tcp://", "http://", "https://")
@@ -37,7 +33,7 @@ class EngineClient:
         answer_seconds: patience for one answer where the call names no other.
 
     Raises:
-        SettingsError: `host` is no address of an engine.
+        SettingsError: `host` is no address of an engine, or the certificates for it cannot be read.
     """
 
     def __init__(self, host: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
@@ -47,17 +43,18 @@ class EngineClient:
             )
         self._host = host
         self._answer_seconds = answer_seconds
-        self._docker: aiodocker.Docker | None = None
-        self._connector: aiohttp.BaseConnector | None = None
+        self._http: aiohttp.ClientSession | None = None
+        scheme, _, address = host.partition("://")
+        self._tls = client_tls() if scheme in ("tcp", "https") else None
+        secure = scheme == "https" or self._tls is not None
+        # Any name will do in the URLs of a socket's calls.
+        self._url = "http://engine" if scheme == "unix" else f"{'https' if secure else 'http'}://{address.rstrip('/')}"
         self._version: str | None = None
 
     async def aclose(self) -> None:
-        if self._docker is not None:
-            await self._docker.close()
-            self._docker = None
-        if self._connector is not None:
-            await self._connector.close()
-            self._connector = None
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
 
     async def json(
         self,
@@ -68,7 +65,7 @@ class EngineClient:
         data: Any = None,
         seconds: float | None = None,
     ) -> Any:
-        """One call that answers JSON, within `seconds`; DockerError passes through for the caller to read."""
+        """One call that answers JSON, within `seconds`; EngineAnswer passes through for the caller to read."""
         answer = await self.call(path, method, params=params, data=data, seconds=seconds)
         with answering():
             return json.loads(answer)
@@ -139,41 +136,38 @@ class EngineClient:
         content_type: str = "application/json",
         versioned: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The only place that speaks to aiodocker; the answer is read or thrown away at the end."""
-        docker = self._opened()
+        """The only place that speaks HTTP; the answer is read or thrown away at the end."""
+        http = self._opened()
         try:
-            if versioned:
-                docker.api_version = self._version or await self._agree(timeout)
-            async with docker._query(
-                path,
+            version = f"{self._version or await self._agree(timeout)}/" if versioned else ""
+            async with http.request(
                 method,
+                f"{self._url}/{version}{path}",
                 params=params,
                 data=data,
                 headers={"Content-Type": content_type},
                 timeout=timeout,
-                versioned_api=versioned,
             ) as response:
                 try:
+                    if response.status >= 400:
+                        raise EngineAnswer(response.status, _message_in(await response.read()))
                     yield response
                 finally:
                     response.close()  # gives the connection back if all was read, and drops it otherwise
-        except DockerError as error:
-            if error.status == NOT_CONNECTED:
-                self._version = None
-            raise
         except (aiohttp.ClientError, OSError):
             self._version = None
             raise
 
-    def _opened(self) -> aiodocker.Docker:
-        if self._docker is None:
-            host = self._host
-            if host.startswith("unix://"):
-                # aiohttp's limit of 100 connections would let a hundred slow stops hold up everything else.
-                self._connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
-                host = "unix://localhost"  # any name will do, for the URLs
-            self._docker = aiodocker.Docker(url=host, connector=self._connector)
-        return self._docker
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            connector: aiohttp.BaseConnector
+            # aiohttp's limit of 100 connections would let a hundred slow stops hold up everything else.
+            if self._host.startswith("unix://"):
+                connector = aiohttp.UnixConnector(self._host.removeprefix("unix://"), limit=0)
+            else:
+                connector = aiohttp.TCPConnector(limit=0, ssl=self._tls or True)
+            self._http = aiohttp.ClientSession(connector=connector)
+        return self._http
 
     async def _agree(self, timeout: aiohttp.ClientTimeout) -> str:
         """The version to speak: the engine's newest, at most ours, unless the engine has dropped that already."""
@@ -188,12 +182,10 @@ class EngineClient:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raises EngineUnavailable where no engine answers, or not as one; DockerError, its refusal, passes through."""
+    """Raises EngineUnavailable where no engine answers, or not as one; EngineAnswer, its refusal, passes through."""
     try:
         yield
-    except (aiohttp.ClientError, OSError, TimeoutError, DockerError, ValueError, KeyError) as error:
-        if isinstance(error, DockerError) and error.status != NOT_CONNECTED:
-            raise
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
         log.warning("engine.unavailable", error=repr(error))
         raise EngineUnavailable(
             "The container engine does not answer. Your files are safe; please try again in a minute.",
@@ -201,7 +193,33 @@ def answering() -> Iterator[None]:
         ) from error
 
 
-def refused(error: DockerError, what: str) -> EngineRefused:
+def refused(error: EngineAnswer, what: str) -> EngineRefused:
     """Our error for a refusal; the engine's own words go to the log only."""
-    log.warning("engine.refused", what=what, status=error.status, message=error.message)
+    log.warning("engine.refused", what=what, status=error.engine_status, message=error.message)
     return EngineRefused(f"The container engine could not {what}. Your administrator can find the reason in the log.")
+
+
+def client_tls() -> ssl.SSLContext | None:
+    """What the docker command shows an engine on another machine, by its own variables; None where they ask for none.
+
+    Raises:
+        SettingsError: they name certificates that cannot be read.
+    """
+    if not os.environ.get("DOCKER_TLS_VERIFY"):
+        return None
+    folder = Path(os.environ.get("DOCKER_CERT_PATH") or "~/.docker").expanduser()
+    try:
+        context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"engine.host: DOCKER_TLS_VERIFY is set, and {folder} cannot be used: {error}") from error
+    return context
+
+
+def _message_in(answer: bytes) -> str:
+    """The engine's words in a refusal; whatever there is where another program answers."""
+    text = answer.decode(errors="replace")
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text

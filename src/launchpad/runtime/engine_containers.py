@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiodocker.exceptions import DockerError
 
 from ..domain.naming import container_name
-from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Usage
+from ..errors import EngineAnswer
+from .base import LABEL_DEPLOYMENT, Caps, Container, Usage
 from .control_groups import ControlGroup, ControlGroups
 from .engine_client import EngineClient, refused
 from .engine_spec import container_of, listed_container, process_of, state_of
@@ -24,7 +24,7 @@ INSPECTS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class _Known:
-    """A container that runs, inspected once. `group`: None where its control group is not seen from here."""
+    """A container that is up, inspected once. `group`: None where its control group is not seen from here."""
 
     id: str
     container: Container
@@ -34,7 +34,7 @@ class _Known:
 class EngineContainers:
     """The half of the runtime that looks at containers.
 
-    A container that runs is inspected once, and its control group remembered, until it ends.
+    A container that is up is inspected once, and its control group remembered, until it ends.
 
     Args:
         deployment_id: stands in every container's label; what has another one does not exist here.
@@ -54,12 +54,12 @@ class EngineContainers:
 
     async def list_containers(self) -> list[Container]:
         listed = await self._list()
-        running = [one for one in listed if state_of(str(one["State"])) is ContainerState.RUNNING]
-        self._forget_all_but({str(one["Id"]) for one in running})
-        known = await self._known_of(running)
+        up = [one for one in listed if state_of(str(one["State"])).is_up]
+        self._forget_all_but({str(one["Id"]) for one in up})
+        known = await self._known_of(up)
         # The list itself knows neither exit codes nor who ran out of memory.
         others = await self._inspect_all([str(one["Id"]) for one in listed if one["Id"] not in known])
-        found = [listed_container(one, known[one["Id"]].container) for one in running if one["Id"] in known]
+        found = [listed_container(one, known[one["Id"]].container) for one in up if one["Id"] in known]
         return found + [container_of(one) for one in others if one is not None]
 
     async def usage_all(self) -> Mapping[str, Usage]:
@@ -87,7 +87,7 @@ class EngineContainers:
         params = {"all": "true", "filters": json.dumps(filters)}
         try:
             found: list[dict[str, Any]] = await self._client.json("containers/json", params=params)
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "list the instances") from error
         return found
 
@@ -95,8 +95,8 @@ class EngineContainers:
         """What the engine says of a container of ours; None when there is none, or it is somebody else's."""
         try:
             found: dict[str, Any] = await self._client.json(f"containers/{container}/json")
-        except DockerError as error:
-            if error.status == 404:
+        except EngineAnswer as error:
+            if error.engine_status == 404:
                 return None
             raise refused(error, "inspect the instance") from error
         labels = found["Config"].get("Labels") or {}
@@ -111,10 +111,10 @@ class EngineContainers:
 
         return await asyncio.gather(*map(one, container_ids))
 
-    # -- what is known of those that run -------------------------------------------------------------------------------
+    # -- what is known of those that are up ----------------------------------------------------------------------------
 
     def _remember(self, inspected: Mapping[str, Any]) -> _Known:
-        """Notes a container that runs, as the engine has just said."""
+        """Notes a container that is up, as the engine has just said."""
         container, container_id = container_of(inspected), str(inspected["Id"])
         group = self._groups.find(process_of(inspected), container_id)
         if group is None:
@@ -133,7 +133,7 @@ class EngineContainers:
                 del self._ids[instance_id]
 
     async def _known_of(self, listed: Sequence[Mapping[str, Any]]) -> dict[str, _Known]:
-        """Of containers that are listed as running, by their ids; one that has ended since is left out."""
+        """Of containers that are listed as up, by their ids; one that has ended since is left out."""
         new = [str(one["Id"]) for one in listed if one["Id"] not in self._known]
         for inspected in await self._inspect_all(new):
             if inspected is not None and process_of(inspected):
@@ -141,7 +141,7 @@ class EngineContainers:
         return {one["Id"]: self._known[one["Id"]] for one in listed if one["Id"] in self._known}
 
     async def _group_now(self, instance_id: str) -> ControlGroup | None:
-        """Of the instance's container as it is now, asked of the engine; None when none runs."""
+        """Of the instance's container as it is now, asked of the engine; None when none is up."""
         inspected = await self._inspect(container_name(self.deployment_id, instance_id))
         if inspected is None or not process_of(inspected):
             return None

@@ -12,9 +12,8 @@ from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
 import structlog
-from aiodocker.exceptions import DockerError
 
-from ..errors import EngineRefused, ImageMissing
+from ..errors import EngineAnswer, EngineRefused, ImageMissing
 from .base import ImageInfo, Progress
 from .engine_client import EngineClient, refused
 from .engine_spec import reference_parts
@@ -36,8 +35,8 @@ class EngineImages:
     async def image_exists(self, reference: str) -> bool:
         try:
             await self._client.json(f"images/{quote(reference, safe='/:@')}/json")
-        except DockerError as error:
-            if error.status == 404:
+        except EngineAnswer as error:
+            if error.engine_status == 404:
                 return False
             raise refused(error, "look for the image") from error
         return True
@@ -46,7 +45,7 @@ class EngineImages:
         params = {"filters": json.dumps({"label": [label]})} if label else None
         try:
             listed = await self._client.json("images/json", params=params)
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "list the images") from error
         images = [
             ImageInfo(
@@ -76,8 +75,8 @@ class EngineImages:
                         layers[str(line.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
                     done, total = (sum(part) for part in zip(*layers.values(), strict=True)) if layers else (0, 0)
                     yield Progress(f"{reference}: {line.get('status', '')}", min(1.0, done / total) if total else None)
-        except DockerError as error:
-            raise _not_pulled(reference, error.message, error.status) from error
+        except EngineAnswer as error:
+            raise _not_pulled(reference, error.message, error.engine_status) from error
         except TimeoutError as error:
             raise _not_pulled(reference, f"no answer within {REGISTRY_SECONDS} s") from error
 
@@ -103,7 +102,7 @@ class EngineImages:
                         if text.strip():
                             last.append(text.rstrip())
                             yield Progress(text.rstrip())
-            except DockerError as error:
+            except EngineAnswer as error:
                 raise _not_built(tag, [*last, error.message]) from error
 
     async def import_image(
@@ -123,7 +122,7 @@ class EngineImages:
                     if "error" in line:
                         raise _not_built(tag, [str(line["error"])])
                     yield Progress(f"{tag}: imported")
-            except DockerError as error:
+            except EngineAnswer as error:
                 raise _not_built(tag, [error.message]) from error
 
 

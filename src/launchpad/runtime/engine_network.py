@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from aiodocker.exceptions import DockerError
 
-from ..errors import NetworkUnavailable
+from ..errors import EngineAnswer, NetworkUnavailable
 from .base import LABEL_DEPLOYMENT, NetworkFacts
 from .egress import EgressRules
 from .engine_client import EngineClient, refused
@@ -65,10 +64,13 @@ class EngineNetwork:
         if not await asyncio.to_thread(_filters_bridges):
             gaps.append(f"containers reach each other: {BRIDGE_FILTER} is not 1, so the kernel filters nothing there")
         shielded: list[bool | None] = []
+        firewall = ""
         for bridge in map(_bridge_of, there):
             gaps += await self._egress.gaps(bridge)
             shielded.append(await self._egress.shields(bridge))
-        return NetworkFacts(exists=True, gaps=tuple(gaps), shielded=None if None in shielded else all(shielded))
+            firewall = await self._egress.firewall(bridge)
+        holds = None if None in shielded else all(shielded)
+        return NetworkFacts(exists=True, gaps=tuple(gaps), shielded=holds, firewall=firewall)
 
     async def remove(self) -> None:
         """Takes it away with its rules, when the platform leaves this server; what others have of that name stays.
@@ -82,7 +84,7 @@ class EngineNetwork:
                 if (network.get("Labels") or {}).get(LABEL_DEPLOYMENT) == self._deployment_id:
                     try:
                         await self._client.call(f"networks/{network['Id']}", "DELETE")
-                    except DockerError as error:
+                    except EngineAnswer as error:
                         raise refused(error, "remove the instances' network") from error
             await self._egress.remove()
 
@@ -110,7 +112,7 @@ class EngineNetwork:
         filters = json.dumps({"name": [self._name]})
         try:
             listed = await self._client.json("networks", params={"filters": filters})
-        except DockerError as error:
+        except EngineAnswer as error:
             raise refused(error, "list its networks") from error
         same = [network for network in listed if network["Name"] == self._name]
         return sorted(same, key=lambda network: (network["Created"], network["Id"]))
@@ -125,10 +127,10 @@ class EngineNetwork:
         }
         try:
             await self._client.call("networks/create", "POST", data=body)
-        except DockerError as error:
-            if error.status == 409 or "same bridge name" in error.message:  # another process was quicker
+        except EngineAnswer as error:
+            if error.engine_status == 409 or "same bridge name" in error.message:  # another process was quicker
                 return
-            log.warning("engine.no_network", network=self._name, status=error.status, message=error.message)
+            log.warning("engine.no_network", network=self._name, status=error.engine_status, message=error.message)
             if any(words in error.message.lower() for words in _POOL_WORDS):
                 raise NetworkUnavailable(
                     "The engine has no network addresses left for the instances' network. Remove unused networks, or "
@@ -152,8 +154,8 @@ class EngineNetwork:
                 continue
             try:
                 await self._client.call(f"networks/{network['Id']}", "DELETE")
-            except DockerError as error:
-                if error.status != 404:  # 404: another process was quicker
+            except EngineAnswer as error:
+                if error.engine_status != 404:  # 404: another process was quicker
                     log.warning("engine.network_stays", network=network["Id"], message=error.message)
                     continue
             left -= 1

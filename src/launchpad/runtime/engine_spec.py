@@ -32,11 +32,12 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def create_body(
-    spec: ContainerSpec, settings: EngineSettings, deployment_id: str, image_path: str = ""
+    spec: ContainerSpec, settings: EngineSettings, deployment_id: str, image_path: str = "", ports: str = ""
 ) -> dict[str, Any]:
     """The body. Everything that is not granted is dropped; memory and swap have one cap together.
 
-    `image_path` is the PATH of the image's own, looked at where the specification puts a folder before it.
+    `image_path` is the PATH of the image's own, looked at where the specification puts a folder before it; `ports` the
+    range that the engine chooses from (empty: all of the instances').
 
     No restart policy: an instance that ends has ended, and the platform says why. After a reboot its port would be
     another one, and its home perhaps not yet mounted; a crash loop would look like an instance that runs.
@@ -44,7 +45,7 @@ def create_body(
     port = f"{spec.network_port}/tcp"
     host: dict[str, Any] = {
         "NetworkMode": settings.network,
-        "PortBindings": {port: [{"HostIp": LOOPBACK, "HostPort": settings.port_range}]},
+        "PortBindings": {port: [{"HostIp": LOOPBACK, "HostPort": ports or settings.port_range}]},
         "Memory": spec.memory_bytes,
         "MemorySwap": spec.memory_bytes,
         "NanoCpus": int(spec.cpus * 1_000_000_000),
@@ -112,6 +113,12 @@ def gpu_request(gpus: Gpus) -> dict[str, Any]:
     return wanted | {"Count": -1 if gpus == "all" else gpus}
 
 
+def is_published(settings: EngineSettings, address: Address) -> bool:
+    """Whether instances can have that address here."""
+    first, _, last = settings.port_range.partition("-")
+    return address.host == LOOPBACK and int(first) <= address.port <= int(last or first)
+
+
 def labels_of(spec: ContainerSpec, deployment_id: str) -> dict[str, str]:
     return {
         LABEL_DEPLOYMENT: deployment_id,
@@ -126,7 +133,6 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
     labels = inspected["Config"].get("Labels") or {}
     state = inspected["State"]
     status = state_of(str(state["Status"]))
-    running = status is ContainerState.RUNNING
     exit_code = int(state["ExitCode"]) if status is ContainerState.EXITED else None
     started = str(state.get("StartedAt") or NO_START_YET)
     return Container(
@@ -134,7 +140,7 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
         owner_id=labels.get(LABEL_OWNER, ""),
         environment=labels.get(LABEL_ENVIRONMENT, ""),
         state=status,
-        address=_address((inspected.get("NetworkSettings") or {}).get("Ports")) if running else None,
+        address=_address((inspected.get("NetworkSettings") or {}).get("Ports")) if status.is_up else None,
         exit_code=exit_code,
         # Set as soon as anything in it was killed for memory; one that ended well later did not end of that.
         out_of_memory=bool(state.get("OOMKilled")) and exit_code not in (None, 0),
@@ -143,7 +149,7 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
 
 
 def listed_container(listed: Mapping[str, Any], inspected: Container) -> Container:
-    """What one line of `GET /containers/json` says of a container that runs, over what it said when inspected."""
+    """What one line of `GET /containers/json` says of a container that is up, over what it said when inspected."""
     published = (
         Address(LOOPBACK, int(port["PublicPort"]))
         for port in listed.get("Ports") or ()
@@ -153,7 +159,7 @@ def listed_container(listed: Mapping[str, Any], inspected: Container) -> Contain
 
 
 def process_of(inspected: Mapping[str, Any]) -> int:
-    """The first process of a container that runs, as the engine's machine numbers it; 0 of one that does not."""
+    """The first process of a container that is up, as the engine's machine numbers it; 0 of any other."""
     return int(inspected["State"].get("Pid") or 0)
 
 
@@ -211,7 +217,9 @@ def number_of_ports(port_range: str) -> int:
 def state_of(status: str) -> ContainerState:
     if status == "created":
         return ContainerState.CREATED
-    if status in ("running", "paused", "restarting"):
+    if status == "paused":
+        return ContainerState.PAUSED
+    if status in ("running", "restarting"):
         return ContainerState.RUNNING
     return ContainerState.EXITED
 

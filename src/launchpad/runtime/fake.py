@@ -44,10 +44,11 @@ class _Running:
     container: Container
     server: asyncio.Server
     connections: set[asyncio.StreamWriter] = field(default_factory=set)
+    goes: asyncio.Event = field(default_factory=asyncio.Event)  # not while it stands still
 
 
 class FakeRuntime:
-    """See `base.Runtime`. The fault injectors are plain methods: `go_down`, `come_back`, `hold_starts`, `kill`.
+    """See `base.Engine` and `base.ConnectionCutter`. The fault injectors are plain methods: `go_down`, `hold_starts`, …
 
     Args:
         missing_images: references that this engine does not have; it has every other one.
@@ -163,7 +164,7 @@ class FakeRuntime:
         await self._starts_may_go_on.wait()
         self._check()
         there = self._running.get(spec.instance_id)
-        if there is not None and there.container.state is ContainerState.RUNNING:
+        if there is not None and there.container.state.is_up:
             return there.container
         if not await self.image_exists(spec.image):
             raise ImageMissing(f"The image {spec.image} is not on this server.")
@@ -173,9 +174,11 @@ class FakeRuntime:
         if spec.gpus and not self.has_gpus:
             raise GpuUnavailable(NO_GPU)
         connections: set[asyncio.StreamWriter] = set()
-        server = await asyncio.start_server(_answer_with(spec.instance_id, connections), "127.0.0.1", 0)
+        goes = asyncio.Event()
+        goes.set()
+        server = await asyncio.start_server(_answer_with(spec.instance_id, connections, goes), "127.0.0.1", 0)
         there = self._running.get(spec.instance_id)
-        if there is not None and there.container.state is ContainerState.RUNNING:  # somebody else was quicker
+        if there is not None and there.container.state.is_up:  # somebody else was quicker
             server.close()
             return there.container
         port = int(server.sockets[0].getsockname()[1])
@@ -187,7 +190,7 @@ class FakeRuntime:
             address=Address("127.0.0.1", port),
             started_at=datetime.now(UTC),
         )
-        self._running[spec.instance_id] = _Running(spec, container, server, connections)
+        self._running[spec.instance_id] = _Running(spec, container, server, connections, goes)
         self._tell(RuntimeEvent(spec.instance_id, "started"))
         return container
 
@@ -211,6 +214,23 @@ class FakeRuntime:
         await self._end(instance_id, KILLED, out_of_memory=False)
         self._running.pop(instance_id, None)
 
+    async def pause(self, instance_id: str) -> None:
+        self._go(instance_id, ContainerState.PAUSED)
+
+    async def resume(self, instance_id: str) -> None:
+        self._go(instance_id, ContainerState.RUNNING)
+
+    def _go(self, instance_id: str, state: ContainerState) -> None:
+        self._check()
+        there = self._running.get(instance_id)
+        if there is None or not there.container.state.is_up:
+            raise EngineRefused("This instance is not running.")
+        there.container = replace(there.container, state=state)
+        if state is ContainerState.PAUSED:
+            there.goes.clear()
+        else:
+            there.goes.set()
+
     async def usage(self, instance_id: str) -> Usage | None:
         return (await self.usage_all()).get(instance_id)
 
@@ -219,13 +239,13 @@ class FakeRuntime:
         return {
             instance_id: Usage(one.spec.memory_bytes // 4, 1.0, 3, peak_memory_bytes=one.spec.memory_bytes // 2)
             for instance_id, one in self._running.items()
-            if one.container.state is ContainerState.RUNNING
+            if one.container.state.is_up
         }
 
     async def caps(self, instance_id: str) -> Caps | None:
         self._check()
         there = self._running.get(instance_id)
-        if there is None or there.container.state is not ContainerState.RUNNING:
+        if there is None or not there.container.state.is_up:
             return None
         return Caps(there.spec.memory_bytes, 0, there.spec.cpus, there.spec.pids_limit)
 
@@ -311,12 +331,12 @@ class FakeRuntime:
     def _signal(self, instance_id: str) -> None:
         """The engine is told to end what runs."""
         there = self._running.get(instance_id)
-        if there is not None and there.container.state is ContainerState.RUNNING:
+        if there is not None and there.container.state.is_up:
             self._tell(RuntimeEvent(instance_id, "signalled"))
 
     async def _end(self, instance_id: str, exit_code: int, out_of_memory: bool) -> None:
         there = self._running.get(instance_id)
-        if there is None or there.container.state is not ContainerState.RUNNING:
+        if there is None or not there.container.state.is_up:
             return
         there.server.close()
         for connection in tuple(there.connections):
@@ -339,7 +359,7 @@ class FakeRuntime:
 
 
 def _answer_with(
-    text: str, connections: set[asyncio.StreamWriter]
+    text: str, connections: set[asyncio.StreamWriter], goes: asyncio.Event
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
     """A connection handler that answers any request with `text`; `connections` are those that are open."""
 
@@ -348,6 +368,7 @@ def _answer_with(
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 await reader.readuntil(b"\r\n\r\n")
+                await goes.wait()
                 body = text.encode()
                 length = f"Content-Length: {len(body)}"
                 head = ("HTTP/1.1 200 OK", "Content-Type: text/plain", length, "Connection: close")

@@ -23,6 +23,7 @@ class Actor:
         return cls(user.email, client)
 
 
+LOOKED_THROUGH = 25_000  # about 20 ms
 SWEEP = Actor("sweep")
 SYSTEM = Actor("system")  # nobody: it happened by itself, or from outside the platform
 CLI = Actor("cli")
@@ -42,3 +43,20 @@ class AuditService:
     async def page(self, *, limit: int = 100, before_id: int | None = None, search: str = "") -> list[AuditRecord]:
         async with self._database.reading() as db:
             return await store.page(db, limit=limit, before_id=before_id, search=search)
+
+    async def look(
+        self, *, limit: int, before_id: int | None = None, search: str = ""
+    ) -> tuple[list[AuditRecord], int | None]:
+        """A page of records, newest first, and before which record the next one begins (None: this is the last).
+
+        A search goes through `LOOKED_THROUGH` records a page, so a page may hold few records, or none, and not be the
+        last.
+        """
+        async with self._database.reading() as db:
+            first, last = await store.first_and_last(db)
+            begin = last + 1 if before_id is None else min(before_id, last + 1)
+            from_id = max(begin - LOOKED_THROUGH, first) if search else first
+            found = await store.page(db, limit=limit + 1, before_id=begin, from_id=from_id, search=search)
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].id
+        return found, from_id if from_id > first else None

@@ -25,6 +25,7 @@ Beat = Callable[[], None]
 
 OWNER_LOOKS_SECONDS = 0.5  # how soon a process that gets the lease begins with the owner's loops
 WATCH_SECONDS = 1.0
+CLOSING_SECONDS = 1.0
 RECORD_SECONDS = 5.0
 GIVEN_UP_AFTER = 2  # times `late_after_seconds`: a pass that shows no sign of life for so long is begun anew
 LONGEST_TEXT = 200
@@ -42,6 +43,7 @@ class Loop:
         first_after_seconds: the pause before the first pass.
         retry_seconds: the pause after a failure; it doubles with every further one in a row, up to the longest.
         owner_only: runs in the process that owns the work, and in no other.
+        goes_on: a pass does not end by itself.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Loop:
     retry_seconds: float = 1.0
     longest_retry_seconds: float = 60.0
     owner_only: bool = True
+    goes_on: bool = False
 
 
 def periodic(
@@ -97,6 +100,7 @@ def continuous(
         late_after_seconds=late_after_seconds,
         longest_retry_seconds=longest_retry_seconds,
         owner_only=owner_only,
+        goes_on=True,
     )
 
 
@@ -159,7 +163,11 @@ class Background:
             self._tasks.append(asyncio.create_task(one.run(), name=f"loop {one.loop.name}"))
 
     async def aclose(self) -> None:
-        """Cancels every pass that is under way, and waits until it has ended."""
+        """Ends every loop: short passes may come to their end within a moment, everything else is cancelled."""
+        ending = [one.last_pass() for one in self._running]
+        under_way = {task for task in ending if task is not None}
+        if under_way:
+            await asyncio.wait(under_way, timeout=CLOSING_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -195,6 +203,7 @@ class _Running:
     current: asyncio.Task[object] | None = None
     ended_since: str | None = None  # why the pass under way was cancelled by us
     is_standby: bool = False
+    is_closing: bool = False
     was_late: bool = False
     last_success_at: datetime | None = None
     failures: int = 0
@@ -229,9 +238,14 @@ class _Running:
             return LoopState.FAILING
         return LoopState.STARTING if self.good is None else LoopState.OK
 
+    def last_pass(self) -> asyncio.Task[object] | None:
+        """Begins no other pass; the one that is under way, if it ends by itself."""
+        self.is_closing = True
+        return None if self.loop.goes_on else self.current
+
     async def run(self) -> None:
         await self.time.sleep(self.loop.first_after_seconds)
-        while True:
+        while not self.is_closing:
             if not self.may_run(self.loop):
                 self.is_standby = True
                 await self.time.sleep(OWNER_LOOKS_SECONDS)

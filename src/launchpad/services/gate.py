@@ -182,13 +182,14 @@ class GateService:
         if row.instance_state != State.RUNNING or row.host is None or row.port is None or environment is None:
             return self._ended(request, row)
         self._loops.works(row.login_id, request.instance_id)
-        self._note_admitted(request.instance_id, row.login_id, Address(row.host, row.port))
+        address = Address(row.host, row.port)
+        self._note_admitted(request.instance_id, row.login_id, address)
         if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
             self._last_seen.login(row.login_id, None, now)
         values = self._launcher.placeholders(environment, request.instance_id, row.username, row.uid)
         return Decision(
             204,
-            upstream=f"{row.host}:{row.port}",
+            upstream=str(address),
             prefix=environment.prefix,
             cookie=passed_on,
             headers={name: values.fill(text) for name, text in environment.request_headers.items()},

@@ -16,7 +16,7 @@ import structlog
 from ..domain.environments import Environment
 from ..domain.sizes import describe_bytes
 from ..errors import EngineRefused, ImageMissing, SettingsError
-from ..runtime.base import ImageInfo, Progress, Runtime
+from ..runtime.base import ImageInfo, Images, Progress
 from ..settings import ImageSettings
 from .recipes import (
     LABEL_HASH,
@@ -64,7 +64,7 @@ class ImageService:
     """
 
     def __init__(
-        self, runtime: Runtime, settings: ImageSettings, certificates: Callable[[Sequence[Path]], list[str]]
+        self, runtime: Images, settings: ImageSettings, certificates: Callable[[Sequence[Path]], list[str]]
     ) -> None:
         self._runtime = runtime
         self._folder = settings.recipes or shipped_folder()

@@ -10,7 +10,7 @@ import structlog
 from ..domain.instances import Instance, State
 from ..domain.logs import KEPT_LINES, cleaned
 from ..errors import LaunchpadError
-from ..runtime.base import Runtime
+from ..runtime.base import Containers
 from ..store import instance_logs
 from ..store.database import Database
 
@@ -26,7 +26,7 @@ class InstanceLogs:
         secrets_of: what of ours may stand in the output of an instance, by its id: it is masked.
     """
 
-    def __init__(self, database: Database, runtime: Runtime, secrets_of: SecretsOf) -> None:
+    def __init__(self, database: Database, runtime: Containers, secrets_of: SecretsOf) -> None:
         self._database = database
         self._runtime = runtime
         self._secrets_of = secrets_of

@@ -32,12 +32,6 @@ def pip_target(prefix: str) -> str:
     return prefix.rstrip("/") + "/pip.conf"
 
 
-def targets(environment: Environment) -> frozenset[str]:
-    """Where a kit's mounts are seen in an instance of this environment."""
-    pip = (pip_target(prefix) for prefix in environment.shared_python_prefixes)
-    return frozenset((TARGET, CONDA_TARGET, PROFILE_TARGET, CPUINFO_TARGET, ONLINE_TARGET, *pip))
-
-
 class Kit:
     """A copy of the kit in `folder`, written anew as far as it differs.
 

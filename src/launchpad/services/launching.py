@@ -1,12 +1,10 @@
-"""From an instance to a container that answers: the container's specification, and the wait until it is usable."""
+"""From an instance to a container that answers: the order for it, and the wait until it is usable."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import hmac
-from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 
 import aiohttp
@@ -14,13 +12,11 @@ import aiohttp
 from ..domain.environments import Environment, Placeholders, Prefix
 from ..domain.instances import Address, Instance
 from ..domain.logs import KEPT_LINES, fails_repeatedly
-from ..domain.safe_mode import in_safe_mode
 from ..domain.users import User
 from ..errors import ContainerEnded, StartFailed
-from ..runtime.base import ContainerSpec, ContainerState, Runtime
+from ..runtime.base import Container, Containers, Launches, LaunchOrder
 from ..settings import Settings
-from .kit import Kit
-from .specification import specification
+from .composer import placeholders
 
 FIRST_LOOK_SECONDS = 0.02
 PATIENCE = 1.1  # each look waits this much longer: what is ready is found within a tenth of the time it took
@@ -29,56 +25,46 @@ CONTAINER_LOOK_SECONDS = 1.0
 
 
 class Launcher:
-    """Knows how instances are put together; keeps no state of its own."""
+    """Knows what is ordered for an instance, and when it answers; keeps no state of its own."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        runtime: Runtime,
-        token_key: bytes,
-        ca_bundle: Path | None = None,
-        kit: Kit | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, containers: Containers, launches: Launches, token_key: bytes) -> None:
         self._settings = settings
-        self._runtime = runtime
+        self._containers = containers
+        self._launches = launches
         self._token_key = token_key
-        self._ca_bundle = ca_bundle
-        self._kit = kit
         self._http: aiohttp.ClientSession | None = None
 
+    async def launch(self, instance: Instance, owner: User) -> Container:
+        """Has the instance's container composed and started; raises what `runtime.base.Launches` says."""
+        limits = instance.limits
+        return await self._launches.launch(
+            LaunchOrder(
+                instance_id=instance.id,
+                owner_id=owner.id,
+                environment=instance.environment,
+                username=owner.username,
+                uid=owner.uid,
+                memory_bytes=limits.memory_bytes,
+                cpus=limits.cpus,
+                token=self.token(instance.id),
+                lab=owner.lab,
+                safe_mode=instance.safe_mode,
+            )
+        )
+
     def placeholders(self, environment: Environment, instance_id: str, username: str, uid: int) -> Placeholders:
-        return Placeholders(
-            root_path=self._settings.instances.root_path(instance_id),
+        return placeholders(
+            self._settings,
+            environment,
+            instance_id=instance_id,
             token=self.token(instance_id),
             username=username,
             uid=uid,
-            home=environment.home,
-            dashboard_url=self._settings.dashboard_url,
-            cran_mirror=self._settings.images.cran_mirror,
-            time_zone=self._settings.images.zone,
         )
 
     def token(self, instance_id: str) -> str:
         """What an application with a log-in of its own accepts from nginx; derived, so that it is stored nowhere."""
         return hmac.new(self._token_key, instance_id.encode(), hashlib.sha256).hexdigest()
-
-    def specification(
-        self, instance: Instance, owner: User, environment: Environment, image: str, home: Path
-    ) -> ContainerSpec:
-        made = specification(
-            in_safe_mode(environment) if instance.safe_mode else environment,
-            self.placeholders(environment, instance.id, owner.username, owner.uid),
-            instance_id=instance.id,
-            owner_id=owner.id,
-            image=image,
-            memory_bytes=instance.limits.memory_bytes,
-            cpus=instance.limits.cpus,
-            home=home,
-            shared=[each for each in self._settings.mounts if not each.labs or owner.lab in each.labs],
-            ca_bundle=self._ca_bundle,
-            kit=self._kit,
-        )
-        return replace(made, safe_mode=instance.safe_mode)
 
     async def wait_until_usable(self, instance: Instance, environment: Environment, address: Address) -> None:
         """Returns as soon as the health URL answers below 400.
@@ -101,11 +87,11 @@ class Launcher:
                 )
             if now - looked_at_container > CONTAINER_LOOK_SECONDS:
                 looked_at_container = now
-                container = await self._runtime.find(instance.id)
-                if container is None or container.state is not ContainerState.RUNNING:
+                container = await self._containers.find(instance.id)
+                if container is None or not container.state.is_up:
                     raise ContainerEnded(f"{environment.title} ended while it started.")
                 if environment.failure_patterns:
-                    printed = await self._runtime.log_tail(instance.id, KEPT_LINES)
+                    printed = await self._containers.log_tail(instance.id, KEPT_LINES)
                     if fails_repeatedly(printed, environment.failure_patterns):
                         raise StartFailed(f"{environment.title} does not start: it fails again and again.")
             await asyncio.sleep(pause)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -31,6 +32,8 @@ from .background import Beat, Loop, continuous
 from .mail_failures import keep
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # Greylisting lets a mail pass after some minutes, and a code works for ten.
 RETRY_AFTER_SECONDS = (2.0, 10.0, 30.0, 60.0, 120.0, 120.0, 120.0)
@@ -167,8 +170,7 @@ class MailQueue:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._idle.append(waiting)  # before looking: what is added meanwhile wakes
         try:
-            async with self._database.reading() as db:
-                due_at = await store.first_due(db)
+            due_at = await _to_its_end(self._first_due())
             seconds = look_seconds
             if due_at is not None:
                 seconds = min(seconds, max(0.0, (due_at - self._now()).total_seconds()))
@@ -185,11 +187,11 @@ class MailQueue:
         Raises:
             StoreUnavailable: as above. What was sent and could not be written down is not sent again by this process.
         """
-        await self._settle()
+        await _to_its_end(self._settle())
         done = asyncio.Event()
         self._under_way.add(done)
         try:
-            mail = await self._claim()
+            mail = await _to_its_end(self._claim())
             if mail is None:
                 return False
             self.wake()  # there may be more of them
@@ -201,13 +203,16 @@ class MailQueue:
         finally:
             self._under_way.discard(done)
             done.set()
-        await self._settle()
+        await _to_its_end(self._settle())
         return True
+
+    async def _first_due(self) -> datetime | None:
+        async with self._database.reading() as db:
+            return await store.first_due(db)
 
     async def _claim(self) -> OutgoingMail | None:
         now = self._now()
-        async with self._database.reading() as db:  # most often there is nothing, and no writer has to wait for that
-            due_at = await store.first_due(db)
+        due_at = await self._first_due()  # most often there is nothing, and no writer has to wait for that
         longest = max([self._claimed_for, *self._pauses])
         if due_at is None or now < due_at <= now + longest:
             return None
@@ -278,3 +283,15 @@ class MailQueue:
             self._known_failing = failing
             for mail_id in settled:
                 del self._verdicts[mail_id]
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """A few milliseconds with the database, which a cancelled sender waits for: half of it is of no use to anybody."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # it was looked at
+        raise

@@ -16,7 +16,7 @@ import structlog
 
 from ..domain.instances import Address
 from ..errors import LaunchpadError
-from ..runtime.connections import ConnectionCutter
+from ..runtime.base import ConnectionCutter
 from ..settings import Settings
 from ..store import gate
 from ..store.database import Database

@@ -20,7 +20,7 @@ from ..domain.ends import Gap, with_first_cause
 from ..domain.environments import Environment
 from ..domain.instances import LIVE, Instance, Stage, State
 from ..errors import ContainerEnded, EngineRefused, EngineUnavailable, LaunchpadError
-from ..runtime.base import Container, ContainerState, Runtime
+from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
 from ..store.database import Database
@@ -201,13 +201,11 @@ class InstanceRunner:
             await self._stage(instance_id, Stage.HOME)
             # One home, one limit: an instance that runs already keeps the room that it was promised.
             most = max(one.limits.storage_bytes for one in (instance, *beside))
-            home = await self._homes.prepare(owner.username, owner.uid, most)
+            await self._homes.prepare(owner.username, owner.uid, most)
             await self._stage(instance_id, Stage.IMAGE)
             image = await self._images.resolve(environment)
             await self._stage(instance_id, Stage.CONTAINER, image=image.reference, stand_in=image.stand_in)
-            await self._runtime.ensure_network()
-            specification = self._launcher.specification(instance, owner, environment, image.reference, home)
-            container = await self._runtime.start(specification)
+            container = await self._launcher.launch(instance, owner)
             if container.address is None:  # it has ended already; the engine says how a moment later
                 raise ContainerEnded(f"{environment.title} ended while it started.")
             await self._stage(instance_id, Stage.STARTING)
@@ -380,10 +378,10 @@ class InstanceRunner:
             await instances.note(db, instance.id, carrier=self.id)
 
     async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
-        if container is None or container.state is not ContainerState.RUNNING:
+        if container is None or not container.state.is_up:
             # What was listed may be older than the row: it may have begun to run in between.
             container = await self._runtime.find(instance.id)
-        if container is not None and container.state is ContainerState.RUNNING:
+        if container is not None and container.state.is_up:
             if container.address == instance.address or container.address is None:
                 return None
             async with self._database.transaction() as db:

@@ -1,7 +1,4 @@
-"""From what a user launches to what a container is made of. Pure: the settings decide.
-
-The privileged helper builds the same specification from its own settings and starts nothing that differs from it.
-"""
+"""From what a user launches to what a container is made of. Pure: the settings decide."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ def specification(
         home: the owner's home on the server.
         shared: the shared directories that the owner gets.
         ca_bundle: CA certificates for the container; None: those of its image.
-        kit: what instances get from the platform; None: the helper adds it.
+        kit: what instances get from the platform; None: nothing.
 
     Raises:
         StoreUnavailable: the kit cannot be written.

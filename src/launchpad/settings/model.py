@@ -72,11 +72,18 @@ class EngineSettings(Section):
         description="Docker network of the instances; created at first use, without traffic between containers.",
     )
     port_range: PortRange = Field("20000-29999", description="Loopback ports the engine publishes instances on.")
-    runtime: Literal["engine", "swarm", "fake"] = Field(
+    keepalive_ports: int = Field(
+        256,
+        ge=0,
+        le=4096,
+        description="At how many of them, from the first, nginx keeps connections to instances open; the engine takes these "
+        "first. Each takes 12 kB of nginx's memory. 0: at none. After a change render nginx's configuration again.",
+    )
+    runtime: Literal["engine", "kubernetes", "fake"] = Field(
         "engine",
         description=(
-            "`engine`: one Docker Engine. `fake`: nothing is started, for demonstrations. `swarm` is not supported "
-            "in this version."
+            "`engine`: one Docker Engine. `fake`: nothing is started, for demonstrations. `kubernetes` is not "
+            "supported in this version."
         ),
     )
     oci_runtime: str = Field(
@@ -89,6 +96,19 @@ class EngineSettings(Section):
         "runtime that has its own view (runsc, kata).",
     )
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
+
+    @property
+    def ports(self) -> range:
+        first, _, last = self.port_range.partition("-")
+        return range(int(first), int(last or first) + 1)
+
+    @property
+    def port_choices(self) -> tuple[str, ...]:
+        """The ranges that a port is asked of, one after the other: those with kept connections first, all of them last."""
+        kept = self.ports[: self.keepalive_ports]
+        if not 0 < len(kept) < len(self.ports):
+            return (self.port_range,)
+        return (f"{kept[0]}-{kept[-1]}", self.port_range)
 
     @property
     def limits_visible_cores(self) -> bool:
@@ -117,6 +137,11 @@ class EgressSettings(Section):
         "enforced",
         description="`enforced`: instances reach neither the server nor private networks, and none starts without "
         "the rules. `off`: no rules, instances reach whatever the network allows.",
+    )
+    firewall: Literal["auto", "nftables", "iptables"] = Field(
+        "auto",
+        description="What holds the rules: a table of nftables, or chains of iptables. `auto`: nftables where the server "
+        "has it.",
     )
     allow: tuple[EgressTarget, ...] = Field(
         (),
@@ -183,7 +208,13 @@ class Settings(BaseSettings):
         "instance as in https://{instance}.lab.example.org, with a wildcard in DNS and certificate.",
     )
     state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
-    database_url: str = Field("", description="Empty: SQLite in state_dir. Else postgresql+asyncpg://…")
+    database_url: str = Field(
+        "",
+        pattern=r"^$|^(postgresql\+asyncpg://|sqlite\+aiosqlite:///)\S+$",
+        description=(
+            "Empty: SQLite in state_dir. Else PostgreSQL 15 or later, `postgresql+asyncpg://user:password@host/database`."
+        ),
+    )
     admin_emails: tuple[Address, ...] = Field((), description="Become administrators when they first sign in.")
     security_contact: str = Field(
         "",

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from pydantic import Field
+
+from ..contract import verb
+
+HomeName = Annotated[str, Field(max_length=64)]
+LimitBytes = Annotated[int, Field(gt=0, lt=2**60)]
 
 
 @dataclass(frozen=True)
@@ -75,3 +82,25 @@ class Homes(Protocol):
             HomeUnavailable: it cannot; the text names the root and what is wrong.
         """
         ...
+
+
+class HomeVerbs(Protocol):
+    """What a process without rights asks the helper about homes; each verb is what `Homes` has of its name."""
+
+    @verb()
+    async def homes_check(self) -> None: ...
+
+    @verb()
+    async def homes_enforce_limits(self) -> bool: ...
+
+    @verb()
+    async def homes_owners(self) -> list[int]: ...
+
+    @verb()
+    async def home_exists(self, username: HomeName) -> bool: ...
+
+    @verb()
+    async def home_prepare(self, username: HomeName, uid: int, limit_bytes: LimitBytes | None) -> None: ...
+
+    @verb()
+    async def home_use(self, username: HomeName) -> HomeUse: ...

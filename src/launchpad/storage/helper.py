@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ..errors import EngineRefused, EngineUnavailable, HomeUnavailable
-from ..helper_client import HelperClient
+from ..helper_client import HelperClient, asking
 from . import directories
-from .base import HomeUse
+from .base import HomeUse, HomeVerbs
+
+T = TypeVar("T")
 
 
 class HelperHomes:
@@ -17,6 +20,7 @@ class HelperHomes:
     def __init__(self, line: HelperClient, root: Path) -> None:
         self.root = root
         self._line = line
+        self._verbs: HomeVerbs = asking(line, HomeVerbs)
         self._enforces_limits: bool | None = None
 
     @property
@@ -30,25 +34,25 @@ class HelperHomes:
         return directories.home_path(self.root, username)
 
     async def exists(self, username: str) -> bool:
-        return bool(await self._ask("home-exists", username=self.path_of(username).name))
+        return await _asked(self._verbs.home_exists(self.path_of(username).name))
 
     async def owners(self) -> set[int]:
-        return set(await self._ask("homes-owners"))
+        return set(await _asked(self._verbs.homes_owners()))
 
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
         path = self.path_of(username)
-        await self._ask("home-prepare", username=username, uid=uid, limit_bytes=limit_bytes)
+        await _asked(self._verbs.home_prepare(username, uid, limit_bytes))
         return path
 
     async def use(self, username: str) -> HomeUse:
-        used, limit, free = await self._ask("home-use", username=self.path_of(username).name)
-        return HomeUse(used_bytes=used, limit_bytes=limit, free_bytes=free)
+        return await _asked(self._verbs.home_use(self.path_of(username).name))
 
     async def check(self) -> None:
-        await self._ask("homes-check")
+        await _asked(self._verbs.homes_check())
 
-    async def _ask(self, verb: str, **arguments: Any) -> Any:
-        try:
-            return await self._line.ask(verb, arguments)
-        except (EngineUnavailable, EngineRefused) as error:
-            raise HomeUnavailable(error.detail, retry_after_seconds=error.retry_after_seconds) from error
+
+async def _asked(answer: Awaitable[T]) -> T:
+    try:
+        return await answer
+    except (EngineUnavailable, EngineRefused) as error:
+        raise HomeUnavailable(error.detail, retry_after_seconds=error.retry_after_seconds) from error

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Column, Index, Integer, String, Table, Text, delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .database import Instant, metadata
+from .schema import Instant, contains, metadata
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,32 @@ async def add(
 
 
 async def page(
-    db: AsyncConnection, *, limit: int = 100, before_id: int | None = None, search: str = ""
+    db: AsyncConnection, *, limit: int = 100, before_id: int | None = None, from_id: int = 0, search: str = ""
 ) -> list[AuditRecord]:
-    """Newest first, from before the record `before_id`; `search` looks in actor, action, subject and details."""
+    """Newest first, from before the record `before_id` back to `from_id`.
+
+    `search` looks in actor, action, subject and details.
+    """
     query = select(table).order_by(table.c.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(table.c.id < before_id)
+    if from_id:
+        query = query.where(table.c.id >= from_id)
     if search:
-        wanted = search.lower()
-        columns = (table.c.actor, table.c.action, table.c.subject, table.c.details)
-        query = query.where(or_(*(func.lower(column).contains(wanted, autoescape=True) for column in columns)))
+        texts = [contains(column, search) for column in (table.c.actor, table.c.action, table.c.subject)]
+        # In the details, JSON writes letters other than ASCII's as numbers.
+        query = query.where(or_(*texts, contains(table.c.details, json.dumps(search)[1:-1])))
     return [
         AuditRecord(row.id, row.at, row.actor, row.client, row.action, row.subject, json.loads(row.details))
         for row in await db.execute(query)
     ]
+
+
+async def first_and_last(db: AsyncConnection) -> tuple[int, int]:
+    """The ids of the oldest and the newest record; 0 and 0 without any."""
+    ends = (select(end(table.c.id)).scalar_subquery() for end in (func.min, func.max))  # one query would read them all
+    first, last = (await db.execute(select(*ends))).one()
+    return first or 0, last or 0
 
 
 async def newest_at(db: AsyncConnection) -> datetime | None:

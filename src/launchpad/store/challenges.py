@@ -39,6 +39,7 @@ verifications = Table(
     Column("at", Instant, nullable=False),
     Index("ix_verifications_client_at", "client", "at"),
     Index("ix_verifications_at", "at"),
+    Index("ix_verifications_address_id", "address", "id"),
 )
 
 

@@ -84,6 +84,7 @@ class ChangeFeed:
         self._last: int | None = None  # the newest number that was told
         self._looked_at: float | None = None
         self._look_again = False
+        self._one_watches = asyncio.Lock()
         self._position = 0
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -109,10 +110,12 @@ class ChangeFeed:
     async def watch(self) -> None:
         """Tells what other processes change, until it is cancelled; begins with `EVERYTHING`.
 
+        Called again meanwhile, it waits for its turn.
+
         Raises:
             StoreUnavailable: the database does not answer. Whoever calls tries again.
         """
-        async with self._connect() as db:
+        async with self._one_watches, self._connect() as db:
             lookout: _Lookout = _SqliteLookout(db) if db.dialect.name == "sqlite" else _PostgresqlLookout(db)
             await lookout.open()
             first = True
@@ -175,11 +178,12 @@ async def _since(db: AsyncConnection, last: int) -> Batch:
     # From `last` itself on: where that row is gone, others may be, too.
     query = select(table.c.seq, table.c.table_name, table.c.key).where(table.c.seq >= last).order_by(table.c.seq)
     rows = [tuple(row) for row in await db.execute(query)]
-    if not rows and not last:
-        return Batch(0, ())
-    if not rows or rows[0][0] > max(last, 1):
-        return Batch(rows[-1][0] if rows else (await _newest(db)).newest, (EVERYTHING,))
-    return Batch(rows[-1][0], tuple(dict.fromkeys(Change(name, key) for seq, name, key in rows if seq > last)))
+    first, newest = (rows[0][0], rows[-1][0]) if rows else (None, 0)
+    missing = first != last if last else newest > KEPT and first != 1  # of a new database the first is number 1
+    if missing:
+        return Batch(newest or (await _newest(db)).newest, (EVERYTHING,))
+    changes = dict.fromkeys(Change(name, key) for seq, name, key in rows if seq > last)
+    return Batch(newest, tuple(changes))
 
 
 class _Lookout(Protocol):

@@ -28,6 +28,14 @@ log = structlog.get_logger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 10  # how long a writer waits for another process before the answer is 503
+ANSWER_SECONDS = 60  # of one statement on PostgreSQL: a server that is gone without a word holds nobody for ever
+# What PostgreSQL says (https://www.postgresql.org/docs/15/errcodes-appendix.html) when it is not the program's fault:
+# the connection, who may connect, no such database, a conflict of transactions, no room or memory, an operator at work,
+# a fault of the system, of the server.
+UNAVAILABLE_CLASSES = {"08", "28", "3D", "40", "53", "57", "58", "XX"}
+# A lock that was not to be had, a server that only reads, no right to do it, tables and columns other than these.
+UNAVAILABLE_CODES = {"55P03", "25006", "42501", "42P01", "42P07", "42703"}
+_TAKE_WRITE_LOCK = text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
 
 class Database:
@@ -39,9 +47,9 @@ class Database:
     """
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-        self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._busy_seconds = busy_seconds
+        self._is_sqlite = url.startswith("sqlite")
+        options = {} if self._is_sqlite else _postgresql_options(busy_seconds)
+        self._engine = create_async_engine(url, **options)
         self._write_lock = asyncio.Lock()
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _sqlite_preparer(busy_seconds))
@@ -56,8 +64,11 @@ class Database:
             StoreUnavailable: the database does not answer.
         """
         with _translated():
-            async with self._engine.connect() as db, db.begin():
-                yield db
+            async with self._engine.connect() as db:
+                if not self._is_sqlite:  # where each statement would see another state
+                    await db.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                async with db.begin():
+                    yield db
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -91,8 +102,7 @@ class Database:
 
     async def _take_write_lock(self, db: AsyncConnection) -> None:
         if not self._is_sqlite:
-            await db.execute(text(f"SET LOCAL lock_timeout = {round(self._busy_seconds * 1000)}"))
-            await db.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
+            await db.execute(_TAKE_WRITE_LOCK)
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[AsyncConnection]:
@@ -147,16 +157,37 @@ class _translated:  # noqa: N801 - a context manager that reads like a function
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if (
-            isinstance(error, OperationalError | PoolTimeoutError | sqlite3.OperationalError | OSError)
-            or type(error) is DatabaseError  # a broken file; the kinds below it are faults of the program
-            or (isinstance(error, DBAPIError) and error.connection_invalidated)
-        ):
+        if error is not None and _is_unavailable(error):
             log.error("store.unavailable", error=str(error))
             raise StoreUnavailable(
                 "The database is not available right now. Nothing was changed; please try again in a moment.",
                 retry_after_seconds=5,
             ) from error
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    if isinstance(error, OperationalError | PoolTimeoutError | sqlite3.OperationalError | OSError):
+        return True
+    if type(error) in (DatabaseError, sqlite3.DatabaseError):  # a broken file; the kinds below are faults of ours
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    return error.connection_invalidated or code[:2] in UNAVAILABLE_CLASSES or code in UNAVAILABLE_CODES
+
+
+def _postgresql_options(busy_seconds: float) -> dict[str, Any]:
+    return {
+        "pool_pre_ping": True,
+        "connect_args": {
+            "timeout": busy_seconds,
+            "command_timeout": ANSWER_SECONDS,
+            "server_settings": {
+                "application_name": "launchpad",
+                "lock_timeout": str(round(busy_seconds * 1000)),
+            },
+        },
+    }
 
 
 def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
@@ -171,8 +202,13 @@ def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        connection.create_function("lower_of_any_letter", 1, _lower, deterministic=True)
 
     return prepare
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, ForeignKey, String, Table, bindparam, delete, insert, select
+from sqlalchemy import Column, ForeignKey, Index, String, Table, bindparam, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.instances import Address, State
@@ -19,6 +19,7 @@ tickets = Table(
     Column("instance_id", ForeignKey("instances.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("login_id", ForeignKey("logins.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("expires_at", Instant, nullable=False),
+    Index("ix_tickets_expires_at", "expires_at"),
 )
 
 grants = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     Integer,
     Row,
+    Select,
     String,
     Table,
     case,
@@ -65,7 +66,9 @@ table = Table(
     Column("oom_count", Integer, nullable=False, default=0, server_default="0"),
     Column("oom_at", Instant),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
-    Index("ix_instances_state", "state"),
+    Index("ix_instances_created_at_id", "created_at", "id"),
+    Index("ix_instances_state_ended_at_id", "state", "ended_at", "id"),
+    Index("ix_instances_environment_state_ended_at_id", "environment", "state", "ended_at", "id"),
 )
 
 
@@ -122,9 +125,11 @@ async def by_id(db: AsyncConnection, instance_id: str) -> Instance | None:
     return _instance(row) if row else None
 
 
-async def by_ids(db: AsyncConnection, instance_ids: Collection[str]) -> list[Instance]:
-    """Those of them that there are, any owner's."""
-    return [_instance(row) for row in await db.execute(select(table).where(table.c.id.in_(instance_ids)))]
+async def by_ids(db: AsyncConnection, instance_ids: Sequence[str]) -> list[Instance]:
+    """Any owner's, in the order of their ids in `instance_ids`; what is not there is left out."""
+    rows = await db.execute(select(table).where(table.c.id.in_(instance_ids)))
+    found = {row.id: _instance(row) for row in rows}
+    return [found[instance_id] for instance_id in instance_ids if instance_id in found]
 
 
 async def count_out_of_memory(db: AsyncConnection, instance_id: str, at: datetime, not_since: datetime) -> bool:
@@ -154,18 +159,24 @@ async def of_owner(
     before: Place | None = None,
 ) -> list[Instance]:
     """Newest first."""
-    query = select(table).where(table.c.owner_id == owner_id, table.c.state.in_(list(states)))
+    query = _in_any(select(table).where(table.c.owner_id == owner_id), states)
     if before is not None:
         query = query.where(tuple_(table.c.created_at, table.c.id) < (before.at, before.key))
     query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     return [_instance(row) for row in await db.execute(query)]
 
 
+def _in_any(query: Select[Any], states: Iterable[State]) -> Select[Any]:
+    """Without a condition where all are wanted, so that the index of the order is read."""
+    wanted = frozenset(states)
+    return query if wanted == LIVE | ENDED else query.where(table.c.state.in_(wanted))
+
+
 async def page(
     db: AsyncConnection, *, states: Iterable[State] = LIVE, limit: int = 100, before: Place | None = None
 ) -> list[Instance]:
     """Everyone's, newest first."""
-    query = select(table).where(table.c.state.in_(list(states)))
+    query = _in_any(select(table), states)
     if before is not None:
         query = query.where(tuple_(table.c.created_at, table.c.id) < (before.at, before.key))
     query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)

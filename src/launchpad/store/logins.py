@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ForeignKey, Row, String, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Row,
+    String,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.signin import Login
@@ -25,6 +38,7 @@ table = Table(
     Column("client", String(64), nullable=False),
     Column("user_agent", String(200), nullable=False),
     Column("fresh_at", Instant),
+    Index("ix_logins_expires_at", "expires_at"),
 )
 
 

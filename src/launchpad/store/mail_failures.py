@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.mail import STATUS_MAX, FailureKind, MailFailure
 from ..domain.paging import Place
-from .database import Instant, metadata
+from .schema import Instant, contains, metadata
 
 table = Table(
     "mail_failures",
@@ -54,7 +54,7 @@ async def page(
         same = and_(table.c.last_at == before.at, table.c.address > before.key)
         query = query.where(or_(table.c.last_at < before.at, same))
     if search:
-        query = query.where(table.c.address.contains(search.lower(), autoescape=True))
+        query = query.where(contains(table.c.address, search))
     return [_failure(row) for row in await db.execute(query)]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Float,
     Integer,
     Row,
@@ -25,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.limits import Quota
 from ..domain.users import Role, User, UserStatus
-from .database import Instant, metadata
+from .schema import Instant, contains, metadata
 
 table = Table(
     "users",
@@ -92,10 +93,13 @@ async def page(db: AsyncConnection, *, search: str = "", limit: int = 50, after:
     if after is not None:
         query = query.where(table.c.email > after)
     if search:
-        wanted = search.lower()
-        columns = (table.c.email, table.c.username, table.c.lab)
-        query = query.where(or_(*(func.lower(column).contains(wanted, autoescape=True) for column in columns)))
+        query = query.where(found_by(search))
     return [_user(row) for row in await db.execute(query)]
+
+
+def found_by(search: str) -> ColumnElement[bool]:
+    """What a search for users looks in."""
+    return or_(*(contains(column, search) for column in (table.c.email, table.c.username, table.c.lab)))
 
 
 async def active_admins(db: AsyncConnection) -> list[User]:

@@ -21,7 +21,7 @@ from ...errors import (
     MailUnavailable,
 )
 from ...mail.messages import probe_mail
-from ...runtime.base import HostFacts, Runtime
+from ...runtime.base import ConnectionCutter, HostFacts, Runtime
 from ...services.bounces import BounceService
 from ...services.images import ImageService
 from ...services.mailing import MailQueue
@@ -54,6 +54,7 @@ class Doctor:
         database: Database,
         settings: Settings,
         runtime: Runtime,
+        cutter: ConnectionCutter,
         homes: Homes,
         images: ImageService,
         mail_queue: MailQueue,
@@ -66,6 +67,7 @@ class Doctor:
         self._database = database
         self._settings = settings
         self._runtime = runtime
+        self._cutter = cutter
         self._homes = homes
         self._images = images
         self._mail = mail_queue
@@ -254,7 +256,7 @@ class Doctor:
             return None
 
     async def _connections(self, subject: str) -> list[Finding]:
-        if await self._runtime.can_cut():
+        if await self._cutter.can_cut():
             return [Finding(Level.OK, subject, "Open connections are closed when access to an instance ends.")]
         return [
             Finding(

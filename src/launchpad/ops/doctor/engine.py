@@ -136,7 +136,8 @@ async def network(subject: str, runtime: Runtime, settings: Settings) -> list[Fi
         found.append(Finding(Level.WARN, subject, text, remedy))
     for gap in now.gaps:
         text = f"Instances are not isolated from each other or from this server: {gap}."
-        remedy = "Remove what is in the way; “launchpad sweep” applies the rules. See “iptables -S”."
+        show = "nft list ruleset" if now.firewall == "nftables" else "iptables -S"
+        remedy = f"Remove what is in the way; “launchpad sweep” applies the rules. See “{show}”."
         found.append(Finding(Level.BAD, subject, text, remedy))
     if mended := [gap for gap in before.gaps if gap not in now.gaps]:
         text = f"Rules were missing and have just been restored: {'; '.join(mended)}."
@@ -157,6 +158,7 @@ async def network(subject: str, runtime: Runtime, settings: Settings) -> list[Fi
             )
         ]
     text = "Instances reach neither each other, nor this server, nor private networks; only this server reaches them."
+    text += f" The rules are held by {now.firewall}." if now.firewall else ""
     return [Finding(Level.OK, subject, text)]
 
 

@@ -48,7 +48,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Served:
-    """A certificate as it was shown. `trusted`: whether this server trusts who signed it; None: it is over anyway."""
+    """A certificate as it was shown.
+
+    Attributes:
+        trusted: whether this server trusts who signed it; None: it is over anyway.
+        must_staple: it asks browsers to refuse it without an OCSP answer, which nginx does not hand out.
+    """
 
     names: tuple[str, ...]
     begins_at: datetime
@@ -56,6 +61,7 @@ class Served:
     signs_itself: bool
     trusted: bool | None
     fingerprint: bytes
+    must_staple: bool
 
 
 def places(settings: Settings) -> list[Place]:
@@ -181,6 +187,10 @@ def judged(subject: str, served: Served, now: datetime) -> list[Finding]:
         text = "This server does not trust its issuer: the authority is your own, or the chain is incomplete."
         remedy = "Append the authority's intermediate certificates to the file of tls.certificate."
         found.append(Finding(Level.WARN, subject, text, remedy))
+    if served.must_staple:
+        text = "It demands OCSP stapling (“must staple”), which nginx does not do: some browsers refuse to connect."
+        remedy = f"Get one without (certbot: remove “must_staple” from /etc/letsencrypt/renewal): {CERTIFICATES}."
+        found.append(Finding(Level.BAD, subject, text, remedy))
     return found
 
 
@@ -206,6 +216,7 @@ async def shown(place: Place, address: str = LOOPBACK) -> Served:
         signs_itself=found.issuer == found.subject,
         trusted=await _is_trusted(place, address),
         fingerprint=found.fingerprint(SHA256()),
+        must_staple=_must_staple(found),
     )
 
 
@@ -254,6 +265,14 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
         return ()  # browsers do not look at the common name
     addresses = [str(address) for address in extension.get_values_for_type(x509.IPAddress)]
     return (*extension.get_values_for_type(x509.DNSName), *addresses)
+
+
+def _must_staple(certificate: x509.Certificate) -> bool:
+    try:
+        features = certificate.extensions.get_extension_for_class(x509.TLSFeature).value
+    except x509.ExtensionNotFound:
+        return False
+    return x509.TLSFeatureType.status_request in features
 
 
 def _kind(error: Exception) -> str:

@@ -23,8 +23,8 @@ from ...errors import SettingsError, Unavailable
 from ...settings import Settings
 from ...settings.front import ProxySettings
 from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
+from .keepalive import KEPT_PER_PORT, KEPT_SECONDS, keepalive_ports, numbers_pattern
 from .refusals import HEADER_LINE_MAX, OWN_REFUSALS
-from .stapling import Stapling
 
 Form = Literal["full", "site"]
 
@@ -123,7 +123,6 @@ def render(
     form: Form,
     ipv6_loopback: bool = False,
     worker_user: str | None = "www-data",
-    stapling: Stapling | None = None,
     http2_directive: bool = False,
     http2_sizes: bool = False,
 ) -> str:
@@ -137,7 +136,6 @@ def render(
         ipv6_loopback: whether the machine has ::1; if so nginx listens on IPv6 as well.
         worker_user: `name` or `name group` the worker processes run as, in the full form when root starts it; None
             where somebody else does (nginx would warn).
-        stapling: what is known of the certificate's OCSP responder; None: answers of none are stapled.
         http2_directive: whether this nginx wants HTTP/2 as a directive (1.25.1 and newer) or with `listen`.
         http2_sizes: whether it has limits of its own for HTTP/2 (before 1.19.7).
 
@@ -167,7 +165,6 @@ def render(
         client="$lp_client" if outer else "$remote_addr",
         tls=tls,
         is_https=settings.is_https,
-        stapling=_stapling(stapling) if tls else None,
         http2_directive=http2_directive,
         socket=_path(socket),
         runtime_dir=_path(runtime_dir),
@@ -182,6 +179,10 @@ def render(
         header_line_max=HEADER_LINE_MAX,
         http2_sizes=http2_sizes,
         gate_cache=settings.web.gate_cache,
+        keepalive_ports=(kept := keepalive_ports(settings.engine)),
+        keepalive_pattern=numbers_pattern(kept),
+        kept_per_port=KEPT_PER_PORT,
+        kept_seconds=KEPT_SECONDS,
     )
 
 
@@ -191,12 +192,6 @@ def _tls(settings: Settings) -> dict[str, str] | None:
     if settings.tls.certificate is None or settings.tls.key is None:
         raise SettingsError("public_url is https, so nginx needs tls.certificate and tls.key.")
     return {"certificate": _path(settings.tls.certificate), "key": _path(settings.tls.key)}
-
-
-def _stapling(stapling: Stapling | None) -> dict[str, object] | None:
-    if stapling is None:
-        return None
-    return {"resolvers": stapling.resolvers, "trusted": _path(stapling.trusted) if stapling.trusted else None}
 
 
 def _templates() -> Environment:

@@ -10,7 +10,6 @@ from ...settings import Settings
 from ...store.statedir import StateDir
 from .machine import has_ipv6_loopback, wants_http2_directive, wants_http2_sizes, worker_user
 from .render import Form, render
-from .stapling import stapling_for
 
 SOCKET_PATH_MAX = 100  # the kernel's limit is 107 bytes
 SITE = Path("/etc/nginx/sites-available/launchpad")  # where launchpad-apply puts it
@@ -48,7 +47,6 @@ def rendered(settings: Settings, state: StateDir | None, form: Form) -> str:
         form=form,
         ipv6_loopback=has_ipv6_loopback(),
         worker_user=worker_user(path.parent),
-        stapling=stapling_for(settings.tls.certificate) if settings.is_https else None,
         http2_directive=wants_http2_directive(),
         http2_sizes=wants_http2_sizes(),
     )

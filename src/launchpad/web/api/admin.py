@@ -19,7 +19,7 @@ from ..admin_schemas import (
 )
 from ..deps import CurrentAdmin, Here
 from ..schemas import AdminInstanceView, ExtendBody
-from .paging import Cursor, Limit, LongCursor, place_of, tell_next
+from .paging import NEXT, Cursor, Limit, LongCursor, place_of, tell_next
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 
@@ -62,16 +62,10 @@ async def list_instances(
     cursor: Cursor | None = None,
 ) -> list[AdminInstanceView]:
     """Everyone's, newest first."""
-    found = await platform.instances.of_everyone(with_ended=all, limit=limit, before=place_of(cursor))
-    tell_next(response, found, limit, lambda instance: instance.place)
-    owners = await platform.users.by_ids({instance.owner_id for instance in found})
+    found = await platform.listings.everyone(with_ended=all, limit=limit, before=place_of(cursor))
+    tell_next(response, found, limit, lambda listed: listed.instance.place)
     url = platform.settings.instances
-    return [
-        AdminInstanceView.of_owner(
-            instance, url, owners.get(instance.owner_id), await platform.instances.queue_position(instance)
-        )
-        for instance in found
-    ]
+    return [AdminInstanceView.of_owner(one.instance, url, one.owner, one.queue_position) for one in found]
 
 
 @router.get("/instances/{instance_id}/log", response_class=PlainTextResponse)
@@ -125,9 +119,14 @@ async def audit(
     limit: Limit = 100,
     cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
 ) -> list[AuditView]:
-    """Who did what, newest first."""
-    found = await platform.audit.page(limit=limit, before_id=cursor, search=search)
-    tell_next(response, found, limit, lambda record: record.id)
+    """Who did what, newest first.
+
+    `X-Next-Cursor` continues a long list. A search goes through many records a page, not through all of them: a page
+    may be empty and have a next one.
+    """
+    found, further = await platform.audit.look(limit=limit, before_id=cursor, search=search)
+    if further is not None:
+        response.headers[NEXT] = str(further)
     return [AuditView.of(record) for record in found]
 
 

@@ -114,10 +114,9 @@ async def audit(
     request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", before: int | None = None
 ) -> Response:
     """Who did what, newest first."""
-    found = await platform.audit.page(limit=PAGE, before_id=before, search=q.strip())
+    found, further = await platform.audit.look(limit=PAGE, before_id=before, search=q.strip())
     entries = [await _entry(platform, record) for record in found]
-    more = urlencode({"q": q, "before": found[-1].id}) if len(found) == PAGE else None
-    next_page = f"/admin/audit?{more}" if more else None
+    next_page = f"/admin/audit?{urlencode({'q': q, 'before': further})}" if further is not None else None
     return page(request, "admin/audit.html", visitor, entries=entries, next_page=next_page, query={"q": q})
 
 

@@ -8,12 +8,10 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ...domain.instances import ENDED, Instance
+from ...domain.instances import ENDED, LIVE, Instance, State
 from ...domain.limits import Offer
-from ...domain.paging import Place
-from ...domain.users import User
 from ...platform import Platform
-from ..api.paging import place_of
+from ...services.listings import InstanceFilter, ListStart
 from ..deps import CurrentAdmin, Here
 from . import views
 from .dashboard import title_of
@@ -23,8 +21,6 @@ from .rendering import page, saying, see_other
 router = APIRouter(prefix="/admin/instances")
 
 PAGE = 50
-LOOK = 200  # rows looked through at a time for what a filter wants
-LOOKS = 20
 
 
 @dataclass(frozen=True)
@@ -34,11 +30,11 @@ class Filter:
     q: str = ""
     state: str = ""
 
-    def wants(self, instance: Instance, owner: User | None) -> bool:
-        if self.state not in ("", "ended", "all") and instance.state != self.state:
-            return False
-        text = f"{owner.email if owner else ''} {instance.environment}".lower()
-        return self.q.strip().lower() in text
+    @property
+    def wanted(self) -> InstanceFilter:
+        groups = {"": LIVE, "ended": ENDED, "all": LIVE | ENDED}
+        one = frozenset(state for state in State if state == self.state)
+        return InstanceFilter(self.q, groups.get(self.state, one))
 
     def path(self, **more: str) -> str:
         given = {name: value for name, value in {"q": self.q, "state": self.state, **more}.items() if value}
@@ -60,10 +56,12 @@ async def instances(
 ) -> Response:
     """Everyone's instances: active ones newest first, ended ones by their end, the latest first."""
     wanted = Filter(q[:200], state[:20])
-    found, further = await _find(platform, wanted, _Start.parse(before, wanted))
+    start = ListStart.parse(before) if before is not None else None
+    found, further = await platform.listings.instances(wanted.wanted, limit=PAGE, start=start)
     offers: dict[str, Offer] = {}
     rows = []
-    for instance, owner in found:
+    for listed in found:
+        instance, owner = listed.instance, listed.owner
         environment = platform.catalogue.get(instance.environment)
         if environment and instance.environment not in offers:
             offers[instance.environment] = await platform.offers.for_environment(instance.environment)
@@ -73,7 +71,7 @@ async def instances(
                 environment,
                 visitor.now,
                 offer=offers.get(instance.environment),
-                queue_position=await platform.instances.queue_position(instance),
+                queue_position=listed.queue_position,
                 owner_email=owner.email if owner else "",
             )
         )
@@ -85,50 +83,6 @@ async def instances(
         next_page=wanted.path(before=str(further)) if further else None,
         query=wanted,
     )
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Where a page begins: among those that are active, newest first, or the ended ones, the latest end first."""
-
-    ended: bool = False
-    before: Place | None = None
-
-    @classmethod
-    def parse(cls, cursor: str | None, wanted: Filter) -> _Start:
-        """Raises InvalidInput for what `str` did not write."""
-        if cursor is None:
-            return cls(ended=wanted.state in {"ended", *ENDED})
-        kind, _, place = cursor.partition("~")
-        return cls(kind == "ended", place_of(place))
-
-    def __str__(self) -> str:
-        return f"{'ended' if self.ended else 'active'}~{self.before}"
-
-
-async def _find(
-    platform: Platform, wanted: Filter, start: _Start
-) -> tuple[list[tuple[Instance, User | None]], _Start | None]:
-    """A page of what the filter wants, and where the next one begins (None: there is no more)."""
-    found: list[tuple[Instance, User | None]] = []
-    for _ in range(LOOKS):
-        if start.ended:
-            some = await platform.instances.ended(limit=LOOK, before=start.before)
-        else:
-            some = await platform.instances.of_everyone(limit=LOOK, before=start.before)
-        owners = await platform.users.by_ids({instance.owner_id for instance in some})
-        for instance in some:
-            start = _Start(start.ended, instance.ended_place if start.ended else instance.place)
-            owner = owners.get(instance.owner_id)
-            if wanted.wants(instance, owner):
-                found.append((instance, owner))
-                if len(found) == PAGE:
-                    return found, start
-        if len(some) < LOOK:
-            if start.ended or wanted.state != "all":
-                return found, None
-            start = _Start(ended=True)
-    return found, start
 
 
 @router.post("/{instance_id}/stop")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlencode
@@ -23,7 +22,6 @@ from .rendering import after_form, page, saying, see_other
 router = APIRouter(prefix="/admin/users")
 
 PAGE = 50
-LIVE_COUNTED = 5000  # more than any server this is for can run
 LAB_MAX = 100
 Text = Annotated[str, Form()]
 
@@ -31,15 +29,13 @@ Text = Annotated[str, Form()]
 @router.get("")
 async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", after: str = "") -> Response:
     """Everybody who has signed in, by e-mail address."""
-    found = await platform.users.page(search=q.strip(), limit=PAGE, after=after or None)
-    failures = await platform.mail_failures.of_addresses(user.email for user in found)
-    running = Counter(one.owner_id for one in await platform.instances.of_everyone(limit=LIVE_COUNTED))
-    more = urlencode({"q": q, "after": found[-1].email}) if len(found) == PAGE else None
+    found = await platform.listings.users(search=q.strip(), limit=PAGE + 1, after=after or None)
+    more = urlencode({"q": q, "after": found[PAGE - 1].user.email}) if len(found) > PAGE else None
     return page(
         request,
         "admin/users.html",
         visitor,
-        users=[UserRow(user, running[user.id], failures.get(user.email)) for user in found],
+        users=[UserRow(one.user, one.live_instances, one.mail_failure) for one in found[:PAGE]],
         next_page=f"/admin/users?{more}" if more else None,
         query={"q": q},
     )

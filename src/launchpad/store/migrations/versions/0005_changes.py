@@ -1,4 +1,4 @@
-"""Changes of rows, written by triggers"""
+"""Changes of rows, written by triggers; indexes for lists and for the limits of sign-in"""
 
 from __future__ import annotations
 
@@ -51,3 +51,13 @@ def upgrade() -> None:
     ):
         for statement in trigger_statements(dialect, table, key):
             op.execute(statement)
+
+    op.create_index("ix_verifications_address_id", "verifications", ["address", "id"])
+    op.create_index("ix_logins_expires_at", "logins", ["expires_at"])
+    op.create_index("ix_tickets_expires_at", "tickets", ["expires_at"])
+    op.drop_index("ix_instances_state", "instances")  # the next but one begins with it
+    op.create_index("ix_instances_created_at_id", "instances", ["created_at", "id"])
+    op.create_index("ix_instances_state_ended_at_id", "instances", ["state", "ended_at", "id"])
+    op.create_index(
+        "ix_instances_environment_state_ended_at_id", "instances", ["environment", "state", "ended_at", "id"]
+    )

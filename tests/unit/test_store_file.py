@@ -1,0 +1,44 @@
+"""What only SQLite's file can do to the store: a full disk, a folder that is missing, a file that is something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from conftest import Clock
+from launchpad.errors import StoreUnavailable
+from launchpad.store import kv
+from launchpad.store.database import Database
+
+
+async def test_a_full_disk_is_unavailable_leaves_no_half_row_and_heals(database: Database, clock: Clock) -> None:
+    async def work() -> None:
+        async with database.transaction() as db:
+            await kv.put(db, "small", 1, clock())
+            await db.execute(text("PRAGMA max_page_count = 1"))  # SQLite takes the present size instead
+            await kv.put(db, "large", "x" * 1_000_000, clock())
+
+    with pytest.raises(StoreUnavailable):
+        await work()
+    async with database.transaction() as db:
+        assert await kv.get(db, "small") is None
+        await db.execute(text("PRAGMA max_page_count = 1000000"))
+        await kv.put(db, "large", "x" * 1_000_000, clock())
+        assert (await db.execute(text("PRAGMA integrity_check"))).scalar_one() == "ok"
+
+
+async def test_a_folder_that_is_missing_is_unavailable(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'none' / 'launchpad.db'}")
+    with pytest.raises(StoreUnavailable):
+        await database.ping()
+    await database.aclose()
+
+
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "launchpad.db").write_bytes(b"this is a text, and a rather long one at that" * 100)
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'launchpad.db'}")
+    with pytest.raises(StoreUnavailable):
+        await database.ping()
+    await database.aclose()
