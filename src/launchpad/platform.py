@@ -18,7 +18,10 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.last_seen import LastSeen
 from .services.listings import ListingService
+from .services.live import Live
+from .services.live.streams import EventStreams
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -52,6 +55,7 @@ class Platform:
     mail: MailQueue
     mail_failures: MailFailureService
     bounces: BounceService
+    events: EventStreams
     images: ImageService
     audit: AuditService
     background: Background
@@ -63,6 +67,8 @@ class Platform:
     drill: DrillService
     instances: InstanceService
     instance_logs: InstanceLogs
+    last_seen: LastSeen
+    live: Live
     offers: OfferService
     listings: ListingService
     logins: LoginService
@@ -88,6 +94,8 @@ class Platform:
         await self.background.aclose()
         await self.runner.aclose()
         await self.mail.aclose()
-        await self.logins.settle()
+        await self.last_seen.settle()
+        await self.events.aclose()
+        await self.live.aclose()
         await self.runtime.aclose()
         await self.database.aclose()

@@ -23,8 +23,12 @@ from .services.endings import Endings
 from .services.gate import GateService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.listings import ListingService
+from .services.live import Live
+from .services.live.loops import loops_of
+from .services.live.streams import EventStreams
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -45,6 +49,7 @@ from .storage.helper import HelperHomes
 from .store.database import Database
 from .store.statedir import OwnerLease, StateDir
 from .web.cookies import CookieNames
+from .web.event_texts import ApiTexts
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:
@@ -100,13 +105,16 @@ def build_platform(
     )
     endings = Endings(database, reach.runtime, homes, logs, catalogue, now)
     runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, mark, endings, now)
-    offers = OfferService(database, settings, reach.runtime)
+    live = Live.over(database, reach.runtime, homes, reach.images, catalogue)
+    offers = OfferService(database, settings, live.host, live.instances)
     instances = InstanceService(database, settings, offers, runner, catalogue)
     sweep = SweepService(database, runner, endings, offers, settings.audit_days)
     runner.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
-    logins = LoginService(database, settings, state.key("csrf"))
+    last_seen = LastSeen(database)
+    logins = LoginService(database, settings, state.key("csrf"), live.signed_in, last_seen)
+    events = EventStreams(live, database.changes, logins, settings, catalogue, now, ApiTexts(settings.instances))
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
     observer = Observer(reach.runtime, runner)
@@ -118,6 +126,7 @@ def build_platform(
             *mail.loops(),
             *bounces.loops(now),
             *sweep.loops(settings.web.sweep_seconds, now),
+            *loops_of(database.changes, live, events),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -134,13 +143,22 @@ def build_platform(
         mail=mail,
         mail_failures=MailFailureService(database),
         bounces=bounces,
+        events=events,
         images=reach.images,
         audit=audit,
         runner=runner,
         observer=observer,
         background=background,
         gate=GateService(
-            database, settings, launcher, catalogue, names.instance, names.all, revoker.note_admitted, logins
+            database,
+            settings,
+            launcher,
+            catalogue,
+            names.instance,
+            names.all,
+            revoker.note_admitted,
+            last_seen,
+            live.entrances,
         ),
         revoker=revoker,
         doctor=Doctor(
@@ -159,6 +177,8 @@ def build_platform(
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
         instance_logs=logs,
+        last_seen=last_seen,
+        live=live,
         offers=offers,
         listings=ListingService(database),
         logins=logins,
@@ -166,7 +186,7 @@ def build_platform(
         reports=reports,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
-        tokens=TokenService(database),
+        tokens=TokenService(database, live.signed_in, last_seen),
         users=UserService(database, instances),
         importing=ImportService(database, settings, homes, offers),
     )

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ...domain.ends import notices_of
-from ...domain.instances import Instance, State, shortages
+from ...domain.instances import Instance
 from ...domain.return_paths import RETURN_PATH_MAX
 from ...domain.sizes import parse_bytes
-from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
+from ...errors import Forbidden
 from ...platform import Platform
 from ...runtime.base import Usage
 from ...services.instances import LaunchRequest
-from ...storage.base import HomeUse
-from ..deps import CurrentUser, Here, Visitor
-from ..schemas import ExtendBody, InstanceView, LaunchBody, UsageView
+from ..deps import CurrentUser, Here
+from ..schemas import ExtendBody, InstanceView, LaunchBody
 from .paging import Cursor, Limit, place_of, tell_next
 
 router = APIRouter(prefix="/instances", tags=["instances"])
-
-LOOK_AGAIN_SECONDS = 1.0
-USAGE_SECONDS = 5.0
 
 
 async def own_instance(instance_id: str, visitor: CurrentUser, platform: Here) -> Instance:
@@ -37,25 +31,14 @@ OwnInstance = Annotated[Instance, Depends(own_instance)]
 
 
 async def usage_of(platform: Platform, instance: Instance) -> Usage | None:
-    """What it uses now; None when it does not run or the engine does not answer."""
-    if instance.state is not State.RUNNING:
-        return None
-    try:
-        return await platform.runtime.usage(instance.id)
-    except EngineUnavailable:
-        return None
+    """What it uses now; None when it does not run or nothing can be said."""
+    sample = await platform.live.usage.of(instance)
+    return sample.usage if sample is not None else None
 
 
-async def lacking(platform: Platform, instance: Instance, usage: Usage | None, username: str) -> tuple[str, ...]:
+async def lacking(platform: Platform, instance: Instance, username: str) -> tuple[str, ...]:
     """What a running instance lacks now, in its owner's words."""
-    environment = platform.catalogue.get(instance.environment)
-    if usage is None or environment is None:
-        return ()
-    try:
-        home = await platform.homes.use(username)
-    except HomeUnavailable:
-        home = HomeUse(None, None)
-    return shortages(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes, home.free_bytes)
+    return await platform.live.lacking(instance, platform.catalogue.get(instance.environment), username)
 
 
 async def view_of(
@@ -105,59 +88,13 @@ async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> Inst
 async def get_instance(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> InstanceView:
     """An own instance. `reason`: why it ended; while it runs, its `notices`, such as a full home folder."""
     usage = await usage_of(platform, instance)
-    return await view_of(platform, instance, usage, await lacking(platform, instance, usage, visitor.user.username))
+    return await view_of(platform, instance, usage, await lacking(platform, instance, visitor.user.username))
 
 
 @router.get("/{instance_id}/log", response_class=PlainTextResponse)
 async def log(instance: OwnInstance, platform: Here) -> PlainTextResponse:
     """The last lines that it printed, of a live instance as of now; empty where there are none. Keys are masked."""
     return PlainTextResponse(await platform.instance_logs.of(instance))
-
-
-@router.get("/{instance_id}/events", response_class=EventSourceResponse)
-async def events(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> AsyncIterator[ServerSentEvent]:
-    """`state` (with the notices) and `stage` at the start and when they change, `usage` every few seconds; ends with
-    the instance."""
-    async for event in follow(platform, visitor, instance):
-        yield event
-
-
-async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> AsyncIterator[ServerSentEvent]:
-    """The events of one instance until it has ended or is forgotten, or its owner is signed out."""
-    seen: InstanceView | None = None
-    usage_due = 0.0
-    lacks: tuple[str, ...] = ()
-    while True:
-        usage = None
-        if usage_due <= 0 and (usage := await usage_of(platform, instance)) is not None:
-            usage_due = USAGE_SECONDS
-            lacks = await lacking(platform, instance, usage, visitor.user.username)
-        view = await view_of(platform, instance, lacks=lacks)
-        if seen is None or _told(view) != _told(seen):
-            yield ServerSentEvent(event="state", data=view)
-        if seen is None or (view.stage, view.queue_position) != (seen.stage, seen.queue_position):
-            yield ServerSentEvent(
-                event="stage",
-                data={"stage": view.stage, "state": view.state, "queue_position": view.queue_position},
-            )
-        seen = view
-        if not instance.is_live:
-            return
-        if (used := UsageView.of(usage)) is not None:
-            yield ServerSentEvent(event="usage", data=used)
-        await platform.runner.changes.wait(instance.id, LOOK_AGAIN_SECONDS)
-        usage_due -= LOOK_AGAIN_SECONDS
-        if not await platform.logins.still_there(visitor.user, visitor.login, platform.now()):
-            return
-        try:
-            instance = await platform.instances.get(instance.id, visitor.user)
-        except NotFound:
-            return
-
-
-def _told(view: InstanceView) -> tuple[object, ...]:
-    """What of an instance its followers hear about at once."""
-    return view.state, view.reason, view.expires_at, view.notices
 
 
 @router.get("/{instance_id}/open", status_code=303, response_class=RedirectResponse)

@@ -120,7 +120,7 @@ async def instance_view(platform: Platform, instance: Instance, visitor: Visitor
         offer=await platform.offers.for_environment(instance.environment) if environment else None,
         memory_used_bytes=usage.memory_bytes if usage else None,
         queue_position=await platform.instances.queue_position(instance),
-        lacks=await lacking(platform, instance, usage, visitor.user.username),
+        lacks=await lacking(platform, instance, visitor.user.username),
     )
 
 
