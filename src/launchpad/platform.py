@@ -35,6 +35,7 @@ from .services.users import UserService
 from .settings import Settings
 from .storage.base import Homes
 from .store.database import Database
+from .store.lease import OwnerLease
 from .store.statedir import StateDir
 
 
@@ -44,6 +45,7 @@ class Platform:
 
     settings: Settings
     state: StateDir
+    lease: OwnerLease
     now: Callable[[], datetime]
     catalogue: Mapping[str, Environment]
     database: Database
@@ -87,6 +89,7 @@ class Platform:
         """Gives everything back, in the order that lets what is under way end well."""
         await self.background.aclose()
         await self.runner.aclose()
+        await self.lease.aclose()  # another process may take over from now on
         await self.mail.aclose()
         await self.logins.settle()
         await self.runtime.aclose()

@@ -43,7 +43,8 @@ from .storage.base import Homes
 from .storage.choose import choose_driver
 from .storage.helper import HelperHomes
 from .store.database import Database
-from .store.statedir import OwnerLease, StateDir
+from .store.lease import OwnerLease
+from .store.statedir import StateDir
 from .web.cookies import CookieNames
 
 
@@ -92,14 +93,14 @@ def build_platform(
     catalogue = catalogue_of(settings)
     reach = reach_of(settings, state.deployment_id, homes, engine=runtime, helper=helper)
     launcher = Launcher(settings, reach.runtime, reach.launches, state.key("instance-token"))
-    mark = OwnerLease(state)
+    lease = OwnerLease(state, settings.resolved_database_url)
     logs = InstanceLogs(
         database,
         reach.runtime,
         lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings)),
     )
     endings = Endings(database, reach.runtime, homes, logs, catalogue, now)
-    runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, mark, endings, now)
+    runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, lease, endings, now)
     offers = OfferService(database, settings, reach.runtime)
     instances = InstanceService(database, settings, offers, runner, catalogue)
     sweep = SweepService(database, runner, endings, offers, settings.audit_days)
@@ -126,6 +127,7 @@ def build_platform(
     return Platform(
         settings=settings,
         state=state,
+        lease=lease,
         now=now,
         catalogue=catalogue,
         database=database,

@@ -22,7 +22,8 @@ from ..services.audit import CLI
 from ..services.registration import leave_uids_out
 from ..settings import Settings
 from ..settings.file import config_path
-from ..store.statedir import HelperState, StateDir, living_carriers
+from ..store.lease import is_in_use
+from ..store.statedir import HelperState, StateDir
 from ..wiring import build_platform
 from . import units
 from .context import ConfigOption, as_portal, give_up_root, settings_or_exit, with_platform
@@ -123,7 +124,7 @@ def report_failure(
 
 
 def _insist_on_quiet(settings: Settings) -> None:
-    if living_carriers(settings.state_dir):
+    if is_in_use(settings.state_dir):
         fail(Conflict("The portal, a sweep or another command is using this state directory; stop it first."))
 
 

@@ -24,7 +24,7 @@ from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
 from ..store.database import Database
-from ..store.statedir import OwnerLease
+from ..store.lease import OwnerLease
 from .changes import Changes
 from .endings import Endings
 from .images import ImageService, ResolvedImage
@@ -62,7 +62,7 @@ class InstanceRunner:
         images: ImageService,
         launcher: Launcher,
         catalogue: Mapping[str, Environment],
-        mark: OwnerLease,
+        lease: OwnerLease,
         endings: Endings,
         now: Now = utc_now,
     ) -> None:
@@ -72,7 +72,7 @@ class InstanceRunner:
         self._images = images
         self._launcher = launcher
         self._catalogue = catalogue
-        self._mark = mark
+        self._lease = lease
         self._endings = endings
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -81,7 +81,12 @@ class InstanceRunner:
 
     @property
     def id(self) -> str:
-        return self._mark.id
+        return self._lease.id
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this process carries out what is recorded."""
+        return self._lease.is_held
 
     async def image_for(self, environment: Environment) -> ResolvedImage:
         """Raises ImageMissing or EngineUnavailable."""
@@ -150,7 +155,6 @@ class InstanceRunner:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._launcher.aclose()
-        self._mark.close()
 
     async def on_capacity_freed(self) -> None:
         """Lets those start that wait, since something ended."""
@@ -158,6 +162,8 @@ class InstanceRunner:
             await self.after_end()
 
     def _spawn(self, instance_id: str, work: Work, *, instead: bool = False) -> None:
+        if not self.is_owner:
+            return  # the intent is recorded; the process that owns the work carries it out
         before = self._tasks.get(instance_id)
         if before is not None and not before.done():
             if not instead:
@@ -282,7 +288,7 @@ class InstanceRunner:
         """
         async with self._database.reading() as db:
             instance = await instances.by_id(db, instance_id)
-        if instance is None:
+        if instance is None or not self.is_owner:
             return None
         return await self._reconcile(instance, await self._runtime.find(instance_id))
 
@@ -295,6 +301,8 @@ class InstanceRunner:
         Raises:
             EngineUnavailable: nothing can be said, and nothing was changed.
         """
+        if not self.is_owner:
+            return []  # whoever holds it does
         containers = {container.instance_id: container for container in await self._runtime.list_containers()}
         gap = await self._endings.gap(engine_was_away)
         async with self._database.reading() as db:
@@ -361,21 +369,15 @@ class InstanceRunner:
             return None  # this process is at it
         if instance.state is State.RUNNING:
             return await self._reconcile_running(instance, container, gap)
-        if self._mark.is_alive(instance.carrier) and instance.carrier != self.id:
-            return None  # another process is at it
-        if instance.state is State.STARTING:
-            await self._adopt(instance)
-            self.start(instance.id)
-            return Outcome(instance.id, "start taken over", "the process that carried it out has ended")
-        if instance.state is State.STOPPING:
-            await self._adopt(instance)
-            self._spawn(instance.id, lambda: self._carry_end(instance.id))
-            return Outcome(instance.id, "stop taken over", "the process that carried it out has ended")
-        return None
-
-    async def _adopt(self, instance: Instance) -> None:
+        if instance.state not in (State.STARTING, State.STOPPING):
+            return None
         async with self._database.transaction() as db:
             await instances.note(db, instance.id, carrier=self.id)
+        is_start = instance.state is State.STARTING
+        carry = self._carry_start if is_start else self._carry_end
+        self._spawn(instance.id, lambda: carry(instance.id))
+        action = "start taken over" if is_start else "stop taken over"
+        return Outcome(instance.id, action, "the process that carried it out has ended")
 
     async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
         if container is None or not container.state.is_up:
