@@ -18,6 +18,7 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.intents import IntentWatcher
 from .services.listings import ListingService
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
@@ -58,6 +59,7 @@ class Platform:
     audit: AuditService
     background: Background
     runner: InstanceRunner
+    intents: IntentWatcher
     observer: Observer
     gate: GateService
     revoker: ConnectionRevoker
@@ -83,6 +85,7 @@ class Platform:
             StoreUnavailable: the database cannot be opened.
         """
         await self.database.migrate()
+        await self.lease.try_acquire()  # a portal that is alone owns the work from the beginning
         self.background.start()
 
     async def aclose(self) -> None:

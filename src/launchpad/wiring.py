@@ -23,6 +23,7 @@ from .services.endings import Endings
 from .services.gate import GateService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.intents import IntentWatcher
 from .services.launching import Launcher
 from .services.listings import ListingService
 from .services.logins import LoginService
@@ -30,6 +31,7 @@ from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
 from .services.observer import Observer
 from .services.offers import OfferService
+from .services.ownership import ownership
 from .services.passkeys import PasskeyService
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
@@ -111,9 +113,12 @@ def build_platform(
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
     observer = Observer(reach.runtime, runner)
+    intents = IntentWatcher(database, runner)
     outbox = Outbox(state.outbox)
     background = Background(
         (
+            ownership(lease, runner),
+            intents.loop(),
             observer.loop(),  # its first act is to bring rows and engine together
             revoker.loop(now),
             *mail.loops(),
@@ -122,6 +127,7 @@ def build_platform(
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
+        is_owner=lambda: lease.is_held,
         records=state.run / "background",
     )
     return Platform(
@@ -139,6 +145,7 @@ def build_platform(
         images=reach.images,
         audit=audit,
         runner=runner,
+        intents=intents,
         observer=observer,
         background=background,
         gate=GateService(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
@@ -227,6 +228,7 @@ class World:
         await platform.database.migrate()
         await platform.lease.try_acquire()
         self.opened.append(platform)
+        self.run(platform, platform.intents.loop())
         if mail:
             self.run(platform, platform.mail.loops()[0])
         return platform

@@ -175,6 +175,7 @@ async def _reconcile(settings: Settings, made_at: str) -> list[str]:
     platform = build_platform(settings)
     try:
         await platform.database.migrate()
+        await platform.lease.acquire()  # nobody has it: see _insist_on_quiet
         async with platform.database.transaction() as db:
             await leave_uids_out(db, settings, platform.now())
         await platform.audit.record(platform.now(), CLI, "backup.restored", made_at)

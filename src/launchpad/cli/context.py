@@ -10,12 +10,14 @@ import os
 import pwd
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ..control import client
 from ..domain.environments import Environment
-from ..errors import LaunchpadError, SettingsError, StoreUnavailable
+from ..errors import LaunchpadError, SettingsError, StoreUnavailable, Unavailable
 from ..ops.certificates import site_certificates
 from ..parts import runtime_of
 from ..services.catalogue import catalogue_of
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from ..platform import Platform
 
 T = TypeVar("T")
+
+OWNER_SECONDS = 60.0  # how long a command waits for another one that owns the work
+ASK_AGAIN_SECONDS = 0.2
 
 ConfigOption = Annotated[
     Path | None,
@@ -158,6 +163,43 @@ async def on_platform(
         return await work(platform)
     finally:
         await platform.aclose()
+
+
+def ask_portal(config: Path | None, verb: str, **arguments: Any) -> Any:
+    """What the portal answers (see `control.verbs`); where none lives, this process owns the work and does it itself.
+
+    Our errors, the portal's or our own, end the command politely.
+    """
+    configure_logging(logging.WARNING)
+    settings = settings_or_exit(config)
+    try:
+        answer = client.ask(settings.state_dir, verb, arguments)
+        if answer is None:
+            give_up_root(settings)
+            answer = asyncio.run(on_platform(settings, lambda platform: _as_owner(platform, verb, arguments)))
+        return client.value_of(answer)
+    except LaunchpadError as error:
+        fail(error)
+
+
+async def _as_owner(platform: Platform, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Does it here as soon as the lease can be had, unless a portal has come to life meanwhile and answers."""
+    from ..control import verbs  # loads the whole platform
+
+    deadline = monotonic() + OWNER_SECONDS
+    while not await platform.lease.try_acquire():
+        answer = await asyncio.to_thread(client.ask, platform.settings.state_dir, verb, arguments)
+        if answer is not None:
+            return answer
+        if monotonic() > deadline:
+            raise Unavailable(
+                "Another process owns the work and does not end: a command, or a portal on another server. Try again "
+                "later, or run this where the portal runs."
+            )
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+    value = await verbs.answer(platform, verb, arguments)
+    await platform.runner.wait()
+    return {"value": value}
 
 
 def with_platform(

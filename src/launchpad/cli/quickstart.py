@@ -336,6 +336,7 @@ class Supervisor:
         platform = self._platform
         try:
             await platform.database.migrate()
+            await asyncio.wait_for(platform.lease.acquire(), STOP_INSTANCES_SECONDS)
             live = await platform.instances.of_everyone(limit=10_000)
             if live:
                 say(f"Saving and stopping {len(live)} instance{'s' if len(live) > 1 else ''}")

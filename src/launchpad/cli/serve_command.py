@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from ..control.server import ControlServer
 from ..errors import LaunchpadError, SettingsError
 from ..ops.nginx.site import socket_path
 from ..settings import Settings
@@ -59,6 +60,7 @@ def serve(
     except LaunchpadError as error:
         fail(error)
     server = _Server(
+        ControlServer(platform),
         uvicorn.Config(
             create_app(platform),
             proxy_headers=False,  # deps.get_client knows whom to believe
@@ -66,25 +68,31 @@ def serve(
             log_level="warning",
             timeout_graceful_shutdown=2,  # pages that follow an instance would hold it for ever
             server_header=False,
-        )
+        ),
     )
     server.run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    """Tells systemd when it is ready, and for as long as it lives."""
+    """Tells systemd when it is ready, and for as long as it lives; listens to commands."""
 
-    _alive: asyncio.Task[None] | None = None
+    def __init__(self, control: ControlServer, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._control = control
+        self._beside: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._alive = asyncio.create_task(keep_watchdog())
+        if self.should_exit:  # the application did not start
+            return
+        self._beside = [asyncio.create_task(keep_watchdog()), asyncio.create_task(self._control.run())]
         notify("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify("STOPPING=1")
-        if self._alive is not None:
-            self._alive.cancel()
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         await super().shutdown(sockets)
 
 

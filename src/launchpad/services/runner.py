@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +28,7 @@ from .changes import Changes
 from .endings import Endings
 from .images import ImageService, ResolvedImage
 from .launching import Launcher
+from .outcomes import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -40,15 +40,6 @@ AGAIN_AFTER_SECONDS = 5.0  # a pause before what went wrong on our side is taken
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One thing that was done, and why, for the sweep's report."""
-
-    instance_id: str
-    action: str
-    reason: str
 
 
 class InstanceRunner:
@@ -85,7 +76,6 @@ class InstanceRunner:
 
     @property
     def is_owner(self) -> bool:
-        """Whether this process carries out what is recorded."""
         return self._lease.is_held
 
     async def image_for(self, environment: Environment) -> ResolvedImage:
@@ -144,16 +134,18 @@ class InstanceRunner:
         self._spawn(instance_id, lambda: self._carry_end(instance_id), instead=True)
         return True
 
-    async def wait(self) -> None:
-        """Waits until everything under way in this process is done."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+    async def wait(self, *instance_ids: str) -> None:
+        """Waits until everything under way in this process, or of these instances, is done."""
+        while tasks := [task for one, task in self._tasks.items() if one in instance_ids or not instance_ids]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drop(self) -> None:
+        """Drops what is under way; the rows keep the intents, and another process may take them over from now on."""
+        tasks = [task for task in self._tasks.values() if task.cancel()]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Drops what is under way; the rows keep the intents, and another process may take them over from now on."""
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.drop()
         await self._launcher.aclose()
 
     async def on_capacity_freed(self) -> None:
@@ -292,6 +284,16 @@ class InstanceRunner:
             return None
         return await self._reconcile(instance, await self._runtime.find(instance_id))
 
+    async def take_up(self, instance_id: str) -> None:
+        """Carries out what another process has recorded."""
+        async with self._database.reading() as db:
+            instance = await instances.by_id(db, instance_id)
+        if instance is not None and self.is_owner:
+            if instance.state is State.STARTING:
+                await self._reconcile(instance, None)
+            elif instance.state is State.STOPPING and instance.carrier != self.id:
+                self._spawn(instance_id, lambda: self._carry_end(instance_id), instead=True)
+
     async def reconcile_all(self, *, engine_was_away: bool = False) -> list[Outcome]:
         """Compares every live row with the engine, and removes containers of instances that have ended.
 
@@ -302,13 +304,12 @@ class InstanceRunner:
             EngineUnavailable: nothing can be said, and nothing was changed.
         """
         if not self.is_owner:
-            return []  # whoever holds it does
+            return []
         containers = {container.instance_id: container for container in await self._runtime.list_containers()}
         gap = await self._endings.gap(engine_was_away)
         async with self._database.reading() as db:
             live = await instances.in_states(db, State.STARTING, State.RUNNING, State.STOPPING)
-        known = {instance.id for instance in live}
-        strays = [container for container in containers.values() if container.instance_id not in known]
+        strays = [containers[one] for one in set(containers) - {instance.id for instance in live}]
         outcomes = [
             await self._one("-", self._runtime.mend_network()),  # a firewall loaded anew knows nothing of our rules
             *[await self._one(one.id, self._reconcile(one, containers.get(one.id), gap)) for one in live],
@@ -365,19 +366,18 @@ class InstanceRunner:
         return Outcome(container.instance_id, "removed", "its instance had ended")
 
     async def _reconcile(self, instance: Instance, container: Container | None, gap: Gap = Gap.NONE) -> Outcome | None:
-        if instance.id in self._tasks:
-            return None  # this process is at it
+        if instance.id in self._tasks or not self.is_owner:
+            return None  # somebody is at it
         if instance.state is State.RUNNING:
             return await self._reconcile_running(instance, container, gap)
         if instance.state not in (State.STARTING, State.STOPPING):
             return None
         async with self._database.transaction() as db:
             await instances.note(db, instance.id, carrier=self.id)
-        is_start = instance.state is State.STARTING
-        carry = self._carry_start if is_start else self._carry_end
+        carry = self._carry_start if instance.state is State.STARTING else self._carry_end
         self._spawn(instance.id, lambda: carry(instance.id))
-        action = "start taken over" if is_start else "stop taken over"
-        return Outcome(instance.id, action, "the process that carried it out has ended")
+        what = "start" if instance.state is State.STARTING else "stop"
+        return Outcome(instance.id, f"{what} taken over", "the process that carried it out has ended")
 
     async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
         if container is None or not container.state.is_up:

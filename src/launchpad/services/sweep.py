@@ -26,7 +26,8 @@ from ..store.database import Database
 from .background import Loop, periodic
 from .endings import Endings, names
 from .offers import OfferService
-from .runner import InstanceRunner, Outcome
+from .outcomes import Outcome
+from .runner import InstanceRunner
 
 log = structlog.get_logger(__name__)
 

@@ -52,9 +52,9 @@ class OwnerLease:
         fcntl.flock(self._in_use, fcntl.LOCK_SH)
         self._lock: _Lock
         if database_url.startswith("sqlite"):
-            self._lock, self._again_seconds = _FileLock(state.run / LOCK_FILE), ASK_AGAIN_SECONDS
+            self._lock, self.ask_again_seconds = _FileLock(state.run / LOCK_FILE), ASK_AGAIN_SECONDS
         else:
-            self._lock, self._again_seconds = _AdvisoryLock(database_url), ASK_AGAIN_POSTGRESQL_SECONDS
+            self._lock, self.ask_again_seconds = _AdvisoryLock(database_url), ASK_AGAIN_POSTGRESQL_SECONDS
 
     @property
     def is_held(self) -> bool:
@@ -64,7 +64,7 @@ class OwnerLease:
     async def acquire(self) -> None:
         """Waits until this process holds the lease; a database that does not answer is waited for, too."""
         while not await self._try():  # noqa: ASYNC110 - the kernel and the server tell nobody that a lock is free
-            await asyncio.sleep(self._again_seconds)
+            await asyncio.sleep(self.ask_again_seconds)
 
     async def try_acquire(self) -> bool:
         """Whether this process holds the lease now, without waiting for another one to give it back.
