@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from .domain.environments import Environment
-from .ops.doctor import Doctor
-from .ops.drill import DrillService
-from .ops.importing import ImportService
 from .runtime.base import Runtime
 from .services.audit import AuditService
 from .services.background import Background
@@ -39,6 +38,11 @@ from .store.database import Database
 from .store.lease import OwnerLease
 from .store.statedir import StateDir
 
+if TYPE_CHECKING:
+    from .ops.doctor import Doctor
+    from .ops.drill import DrillService
+    from .ops.importing import ImportService
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -63,8 +67,9 @@ class Platform:
     observer: Observer
     gate: GateService
     revoker: ConnectionRevoker
-    doctor: Doctor
-    drill: DrillService
+    make_doctor: Callable[[], Doctor]
+    make_drill: Callable[[], DrillService]
+    make_importing: Callable[[], ImportService]
     instances: InstanceService
     instance_logs: InstanceLogs
     offers: OfferService
@@ -76,7 +81,18 @@ class Platform:
     sweep: SweepService
     tokens: TokenService
     users: UserService
-    importing: ImportService
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        return self.make_doctor()
+
+    @cached_property
+    def drill(self) -> DrillService:
+        return self.make_drill()
+
+    @cached_property
+    def importing(self) -> ImportService:
+        return self.make_importing()
 
     async def start(self) -> None:
         """Opens what a portal needs, and begins with the background work.

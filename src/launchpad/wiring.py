@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import KEPT, Outbox
 from .mail.smtp import STEPS_IN_ALL, SmtpMailer
-from .ops.doctor import Doctor
-from .ops.drill import DrillService
-from .ops.importing import ImportService
 from .parts import helper_client_of, reach_of
 from .platform import Platform
 from .runtime.base import Engine
@@ -48,6 +46,11 @@ from .store.database import Database
 from .store.lease import OwnerLease
 from .store.statedir import StateDir
 from .web.cookies import CookieNames
+
+if TYPE_CHECKING:
+    from .ops.doctor import Doctor
+    from .ops.drill import DrillService
+    from .ops.importing import ImportService
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:
@@ -130,6 +133,36 @@ def build_platform(
         is_owner=lambda: lease.is_held,
         records=state.run / "background",
     )
+
+    # What some commands need, and no portal: loaded and built at its first use.
+
+    def make_doctor() -> Doctor:
+        from .ops.doctor import Doctor
+
+        return Doctor(
+            database,
+            settings,
+            reach.runtime,
+            reach.cutter,
+            homes,
+            reach.images,
+            mail,
+            sweep,
+            bounces,
+            catalogue,
+            state.deployment_id,
+        )
+
+    def make_drill() -> DrillService:
+        from .ops.drill import DrillService
+
+        return DrillService(settings, state, database, audit, reports)
+
+    def make_importing() -> ImportService:
+        from .ops.importing import ImportService
+
+        return ImportService(database, settings, homes, offers)
+
     return Platform(
         settings=settings,
         state=state,
@@ -152,20 +185,9 @@ def build_platform(
             database, settings, launcher, catalogue, names.instance, names.all, revoker.note_admitted, logins
         ),
         revoker=revoker,
-        doctor=Doctor(
-            database,
-            settings,
-            reach.runtime,
-            reach.cutter,
-            homes,
-            reach.images,
-            mail,
-            sweep,
-            bounces,
-            catalogue,
-            state.deployment_id,
-        ),
-        drill=DrillService(settings, state, database, audit, reports),
+        make_doctor=make_doctor,
+        make_drill=make_drill,
+        make_importing=make_importing,
         instances=instances,
         instance_logs=logs,
         offers=offers,
@@ -177,5 +199,4 @@ def build_platform(
         sweep=sweep,
         tokens=TokenService(database),
         users=UserService(database, instances),
-        importing=ImportService(database, settings, homes, offers),
     )

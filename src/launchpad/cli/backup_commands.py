@@ -27,7 +27,8 @@ from ..store.statedir import HelperState, StateDir
 from ..wiring import build_platform
 from . import units
 from .context import ConfigOption, as_portal, give_up_root, settings_or_exit, with_platform
-from .output import configure_logging, err, fail, out
+from .logs import configure_logging
+from .output import err, fail, out
 
 ELSEWHERE = "The database is not in state_dir: back it up and restore it with its own tools (pg_dump, pg_restore)."
 RESTORED_SETTINGS = "launchpad.toml.restored"

@@ -1,4 +1,4 @@
-"""Commands that a portal is asked for by a process that loads next to nothing: `launchpad sweep`, every minute.
+"""Commands whose processes load no more than they need: those that stay, and the timer's sweep, every minute.
 
 What is not quite plain (another option, no portal, a table to draw) is left to the whole program.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,58 @@ NOTHING = "Nothing to do."
 
 def run(arguments: Sequence[str]) -> int | None:
     """The exit code; None: the whole program has to do it, and nothing was done."""
-    if not arguments or arguments[0] != "sweep":
+    command = _COMMANDS.get(arguments[0]) if arguments else None
+    if command is None:
         return None
-    options = _options(arguments[1:])
+    work, flag = command
+    options = _options(arguments[1:], flag)
     if options is None:
         return None
-    config, as_json = options
-    place = state_dir(config)
-    if place is None:
-        return None
     try:
-        answer = ask(place, "sweep")
-        if answer is None:
-            return None
-        outcomes = value_of(answer)
+        return work(*options)
     except LaunchpadError as error:
         _say(error)
         return 1
+
+
+def _options(arguments: Sequence[str], flag: str | None) -> tuple[Path | None, bool] | None:
+    """`--config`, and whether the flag is there."""
+    config, has_flag = None, False
+    rest = list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if option == flag:
+            has_flag = True
+        elif option == "--config" and rest:
+            config = Path(rest.pop(0))
+        elif option.startswith("--config="):
+            config = Path(option.removeprefix("--config="))
+        else:
+            return None
+    return config, has_flag
+
+
+def _serve(config: Path | None, quiet: bool) -> int:
+    # Where they are installed, structlog loads Rich, and with it Pygments, for tracebacks in colour.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    from .portal import run as run_portal
+
+    run_portal(config, quiet=quiet)
+    return 0
+
+
+def _quickstart(config: Path | None, _: bool) -> int:
+    from .supervisor import run as run_supervisor
+
+    return run_supervisor(config)
+
+
+def _sweep(config: Path | None, as_json: bool) -> int | None:
+    place = state_dir(config)
+    answer = None if place is None else ask(place, "sweep")
+    if answer is None:
+        return None
+    outcomes = value_of(answer)
     _show(
         [{"instance": one["instance_id"], "action": one["action"], "reason": one["reason"]} for one in outcomes],
         as_json,
@@ -44,20 +79,11 @@ def run(arguments: Sequence[str]) -> int | None:
     return 0
 
 
-def _options(arguments: Sequence[str]) -> tuple[Path | None, bool] | None:
-    config, as_json = None, False
-    rest = list(arguments)
-    while rest:
-        option = rest.pop(0)
-        if option == "--json":
-            as_json = True
-        elif option == "--config" and rest:
-            config = Path(rest.pop(0))
-        elif option.startswith("--config="):
-            config = Path(option.removeprefix("--config="))
-        else:
-            return None
-    return config, as_json
+_COMMANDS: dict[str, tuple[Callable[[Path | None, bool], int | None], str | None]] = {
+    "serve": (_serve, "--quiet"),
+    "sweep": (_sweep, "--json"),
+    "quickstart": (_quickstart, None),
+}
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -72,7 +98,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _say(error: LaunchpadError) -> None:
-    """As `cli.output.fail` says it."""
+    """As `output.fail` says it."""
     title = f"\033[1;31m{error.title}\033[0m" if sys.stderr.isatty() else error.title
     lines = [title, error.detail]
     lines += [f"  {field}: {message}" for field, message in error.fields.items() if message not in error.detail]
