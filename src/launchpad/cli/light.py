@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..control.client import ask, value_of
@@ -16,6 +17,17 @@ from ..errors import LaunchpadError
 from ..settings_place import state_dir
 
 NOTHING = "Nothing to do."
+# What sqlalchemy.ext.asyncio takes of the two.
+_OF_THE_MAPPER = (
+    "async_scoped_session",
+    "async_object_session",
+    "async_session",
+    "async_sessionmaker",
+    "AsyncAttrs",
+    "AsyncSession",
+    "AsyncSessionTransaction",
+    "close_all_sessions",
+)
 
 
 def run(arguments: Sequence[str]) -> int | None:
@@ -51,9 +63,23 @@ def _options(arguments: Sequence[str], flag: str | None) -> tuple[Path | None, b
     return config, has_flag
 
 
-def _serve(config: Path | None, quiet: bool) -> int:
-    # Where they are installed, structlog loads Rich, and with it Pygments, for tracebacks in colour.
+def leave_out_what_is_not_used() -> None:
+    """Keeps 12 MB out of a process that stays: what libraries load for others at their own start.
+
+    Rich, and with it Pygments, is structlog's for tracebacks in colour. SQLAlchemy's object-relational mapper comes
+    with its asyncio package; our SQL is in its core language (docs/adr/0002), and nobody here asks for a name of the
+    mapper.
+    """
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    for name in ("scoping", "session"):
+        stand_in = ModuleType(f"sqlalchemy.ext.asyncio.{name}")
+        for each in _OF_THE_MAPPER:
+            setattr(stand_in, each, None)
+        sys.modules.setdefault(stand_in.__name__, stand_in)
+
+
+def _serve(config: Path | None, quiet: bool) -> int:
+    leave_out_what_is_not_used()
     from .portal import run as run_portal
 
     run_portal(config, quiet=quiet)
