@@ -7,7 +7,6 @@ the whole program that end: `prepare` before, `stop-instances` afterwards (see `
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import http.client
 import json
 import os
@@ -23,8 +22,9 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import AlreadyRunning, Unavailable
+from ..errors import Unavailable
 from ..settings_place import state_dir
+from .only_one import hold
 
 PORTAL_START_SECONDS = 30
 STOP_INSTANCES_SECONDS = 12.0  # all in all a stop takes less than 15 s
@@ -118,7 +118,7 @@ def run(config: Path | None) -> int:
     folder = state_dir(config, default=Path(OWN_FOLDER))
     if folder is None:  # the settings cannot be read; `prepare` says why
         return Child("program", *_program("prepare", config)).wait()
-    lock = _only_one(folder)
+    lock = hold(folder)
     supervisor = Supervisor(config, folder)
     try:
         if supervisor.start():
@@ -275,34 +275,6 @@ def say(text: str) -> None:
 
 def _program(command: str, config: Path | None) -> tuple[str, ...]:
     return (sys.executable, "-m", "launchpad", command, *(("--config", str(config)) if config else ()))
-
-
-def _only_one(folder: Path) -> Any:
-    """Holds the state directory for one quick start at a time.
-
-    Raises:
-        AlreadyRunning: another one holds it.
-    """
-    try:
-        for each in (folder, folder / "run"):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = (folder / "run" / "quickstart.lock").open("a+")
-    except OSError as error:
-        raise Unavailable(f"The state directory {folder} cannot be used: {error.strerror}.") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        pid, _, url = file.read().strip().partition(" ")
-        see = f"; see {url}" if url else ""
-        raise AlreadyRunning(
-            f"Process {pid or 'another'} runs it with the same state directory{see}. Stop it first, or set "
-            "LAUNCHPAD_STATE_DIR, LAUNCHPAD_PUBLIC_URL and LAUNCHPAD_INSTANCES_URL to run a second one."
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
 
 
 def _stop_is_wanted(seconds: float | None, *, whatever_children: bool = False) -> bool:
