@@ -50,6 +50,6 @@ def _lock(file: IO[str]) -> None:
         see = f"; see {url}" if url else ""
         raise AlreadyRunning(
             f"The quick start is already running: process {pid or 'another'} has the same state directory{see}. "
-            "Stop it first, or set LAUNCHPAD_STATE_DIR, LAUNCHPAD_PUBLIC_URL and LAUNCHPAD_INSTANCES_URL to run a second "
-            "one."
+            "Stop it first, or set LAUNCHPAD_STATE_DIR, LAUNCHPAD_PUBLIC_URL and LAUNCHPAD_INSTANCES_URL for a "
+            "second one."
         ) from None

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 REQUEST_BYTES = 16 * 1024 * 1024
 REQUEST_SECONDS = 30.0
+STRANGER_SECONDS, STRANGER_BYTES = 2.0, 64 * 1024
 ALIVE_SECONDS = 5.0  # a long work shows so often that it goes on
 AGAIN_AFTER_SECONDS = 1.0
 BACKLOG = 64
@@ -87,6 +88,8 @@ class ControlServer:
         try:
             if uid not in self._allowed:
                 log.error("control.stranger", uid=uid)
+                async with asyncio.timeout(STRANGER_SECONDS):
+                    await reader.read(STRANGER_BYTES)  # what is closed unread takes the answer with it
                 said = error_body(
                     Forbidden("Run this as root: only root and the portal's own user may ask the portal.")
                 )
