@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from ipaddress import ip_address
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,7 +81,9 @@ class PasskeyService:
             if len(known) >= PASSKEYS_MAX:
                 raise Conflict(f"You have {PASSKEYS_MAX} passkeys already. Remove one that you do not use any more.")
             await passkeys.keep_challenge(db, f"add:{login.id}", challenge, now + LASTS)
-        return _ceremonies().options_to_add(self._host, user, challenge, known)
+        from . import ceremonies  # when the first one is held: it takes 15 MB
+
+        return ceremonies.options_to_add(self._host, user, challenge, known)
 
     async def add(
         self, user: User, login: Login, credential: dict[str, Any], name: str, actor: Actor, now: datetime
@@ -98,13 +99,15 @@ class PasskeyService:
             challenge = await passkeys.take_challenge(db, f"add:{login.id}", now)
         if challenge is None:
             raise InvalidInput("That took too long. Please try again.")
-        made = _ceremonies().made(credential, challenge, self._host, self._settings.public_url)
+        from . import ceremonies
+
+        made = ceremonies.made(credential, challenge, self._host, self._settings.public_url)
         if made is None:
             raise InvalidInput("The device's answer could not be used. Please try again.")
         passkey = Passkey(
             id=new_id(),
             user_id=user.id,
-            credential_id=_ceremonies().encoded(made.credential_id),
+            credential_id=ceremonies.encoded(made.credential_id),
             public_key=made.credential_public_key,
             sign_count=made.sign_count,
             name=name,
@@ -165,7 +168,9 @@ class PasskeyService:
         return self._options_to_use(challenge, known)
 
     def _options_to_use(self, challenge: bytes, known: list[Passkey]) -> dict[str, Any]:
-        return _ceremonies().options_to_use(self._host, challenge, known)
+        from . import ceremonies
+
+        return ceremonies.options_to_use(self._host, challenge, known)
 
     async def sign_in(
         self, cookie: str | None, credential: dict[str, Any], remember: bool, client: Client, now: datetime
@@ -203,7 +208,9 @@ class PasskeyService:
         passkey = await passkeys.by_credential(db, str(credential.get("id", ""))[:1400])
         right = False
         if challenge is not None and passkey is not None:
-            used = _ceremonies().used(credential, challenge, self._host, self._settings.public_url, passkey)
+            from . import ceremonies
+
+            used = ceremonies.used(credential, challenge, self._host, self._settings.public_url, passkey)
             if used is not None:
                 right = True
                 await passkeys.used(db, passkey.id, used.new_sign_count, now)
@@ -218,9 +225,3 @@ class PasskeyService:
 async def _record(db: AsyncConnection, now: datetime, actor: Actor, action: str, subject: str, what: str) -> None:
     details = {"passkey": what}
     await audit.add(db, at=now, actor=actor.name, client=actor.client, action=action, subject=subject, details=details)
-
-
-def _ceremonies() -> ModuleType:
-    from . import ceremonies  # when the first one is held
-
-    return ceremonies
