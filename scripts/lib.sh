@@ -59,18 +59,34 @@ install_packages() {
   rm -f "$log"
 }
 
-# The first Python from 3.11 on that can make virtual environments; installs one if there is none.
-find_python() {
+# Refuses distributions that are too old; of others than Debian and Ubuntu nothing is known.
+check_system() {
+  local ID='' VERSION_ID=''
+  # shellcheck source=/dev/null
+  [ ! -r /etc/os-release ] || . /etc/os-release
+  case "$ID:${VERSION_ID%%.*}" in
+    debian:[0-9] | debian:1[01]) die "Debian 12 or newer is needed; this is $VERSION_ID." ;;
+    ubuntu:1[0-9] | ubuntu:2[01]) die "Ubuntu 22.04 or newer is needed; this is $VERSION_ID." ;;
+  esac
+}
+
+# python_that CODE: the first Python from 3.11 on for which the code does not fail.
+python_that() {
   local candidate
   for candidate in python3.13 python3.12 python3.11 python3; do
     if command -v "$candidate" >/dev/null &&
-      "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      "$candidate" -c "import sys; sys.version_info >= (3, 11) or sys.exit(1); $1" 2>/dev/null; then
       command -v "$candidate"
       return
     fi
   done
   return 1
 }
+
+any_python() { python_that pass; }
+
+# One that can make virtual environments.
+find_python() { python_that 'import ensurepip, venv'; }
 
 need_python() {
   PYTHON=$(find_python) && return

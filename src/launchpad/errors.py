@@ -120,6 +120,16 @@ class Unavailable(LaunchpadError):
     title = "Not available right now"
 
 
+class AlreadyRunning(Unavailable):
+    code = "already-running"
+    title = "The quick start is already running"
+
+
+class PortTaken(Unavailable):
+    code = "port-taken"
+    title = "A port is already in use"
+
+
 class StoreUnavailable(Unavailable):
     """The database did not answer or could not be written to."""
 

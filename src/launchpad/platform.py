@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from .domain.environments import Environment
-from .ops.doctor import Doctor
-from .ops.drill import DrillService
-from .ops.importing import ImportService
 from .runtime.base import Runtime
 from .services.audit import AuditService
 from .services.background import Background
@@ -18,6 +17,7 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.intents import IntentWatcher
 from .services.last_seen import LastSeen
 from .services.listings import ListingService
 from .services.live import Live
@@ -38,7 +38,13 @@ from .services.users import UserService
 from .settings import Settings
 from .storage.base import Homes
 from .store.database import Database
+from .store.lease import OwnerLease
 from .store.statedir import StateDir
+
+if TYPE_CHECKING:
+    from .ops.doctor import Doctor
+    from .ops.drill import DrillService
+    from .ops.importing import ImportService
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Platform:
 
     settings: Settings
     state: StateDir
+    lease: OwnerLease
     now: Callable[[], datetime]
     catalogue: Mapping[str, Environment]
     database: Database
@@ -60,11 +67,13 @@ class Platform:
     audit: AuditService
     background: Background
     runner: InstanceRunner
+    intents: IntentWatcher
     observer: Observer
     gate: GateService
     revoker: ConnectionRevoker
-    doctor: Doctor
-    drill: DrillService
+    make_doctor: Callable[[], Doctor]
+    make_drill: Callable[[], DrillService]
+    make_importing: Callable[[], ImportService]
     instances: InstanceService
     instance_logs: InstanceLogs
     last_seen: LastSeen
@@ -78,7 +87,18 @@ class Platform:
     sweep: SweepService
     tokens: TokenService
     users: UserService
-    importing: ImportService
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        return self.make_doctor()
+
+    @cached_property
+    def drill(self) -> DrillService:
+        return self.make_drill()
+
+    @cached_property
+    def importing(self) -> ImportService:
+        return self.make_importing()
 
     async def start(self) -> None:
         """Opens what a portal needs, and begins with the background work.
@@ -87,12 +107,14 @@ class Platform:
             StoreUnavailable: the database cannot be opened.
         """
         await self.database.migrate()
+        await self.lease.try_acquire()  # a portal that is alone owns the work from the beginning
         self.background.start()
 
     async def aclose(self) -> None:
         """Gives everything back, in the order that lets what is under way end well."""
         await self.background.aclose()
         await self.runner.aclose()
+        await self.lease.aclose()  # another process may take over from now on
         await self.mail.aclose()
         await self.last_seen.settle()
         await self.events.aclose()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import KEPT, Outbox
 from .mail.smtp import STEPS_IN_ALL, SmtpMailer
-from .ops.doctor import Doctor
-from .ops.drill import DrillService
-from .ops.importing import ImportService
 from .parts import helper_client_of, reach_of
 from .platform import Platform
 from .runtime.base import Engine
@@ -23,6 +21,7 @@ from .services.endings import Endings
 from .services.gate import GateService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.intents import IntentWatcher
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.listings import ListingService
@@ -34,6 +33,7 @@ from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
 from .services.observer import Observer
 from .services.offers import OfferService
+from .services.ownership import ownership
 from .services.passkeys import PasskeyService
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
@@ -47,9 +47,15 @@ from .storage.base import Homes
 from .storage.choose import choose_driver
 from .storage.helper import HelperHomes
 from .store.database import Database
-from .store.statedir import OwnerLease, StateDir
+from .store.lease import OwnerLease
+from .store.statedir import StateDir
 from .web.cookies import CookieNames
 from .web.event_texts import ApiTexts
+
+if TYPE_CHECKING:
+    from .ops.doctor import Doctor
+    from .ops.drill import DrillService
+    from .ops.importing import ImportService
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:
@@ -97,14 +103,14 @@ def build_platform(
     catalogue = catalogue_of(settings)
     reach = reach_of(settings, state.deployment_id, homes, engine=runtime, helper=helper)
     launcher = Launcher(settings, reach.runtime, reach.launches, state.key("instance-token"))
-    mark = OwnerLease(state)
+    lease = OwnerLease(state, settings.resolved_database_url)
     logs = InstanceLogs(
         database,
         reach.runtime,
         lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings)),
     )
     endings = Endings(database, reach.runtime, homes, logs, catalogue, now)
-    runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, mark, endings, now)
+    runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, lease, endings, now)
     live = Live.over(database, reach.runtime, homes, reach.images, catalogue)
     offers = OfferService(database, settings, live.host, live.instances)
     instances = InstanceService(database, settings, offers, runner, catalogue)
@@ -118,9 +124,12 @@ def build_platform(
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
     observer = Observer(reach.runtime, runner)
+    intents = IntentWatcher(database, runner)
     outbox = Outbox(state.outbox)
     background = Background(
         (
+            ownership(lease, runner),
+            intents.loop(),
             observer.loop(),  # its first act is to bring rows and engine together
             revoker.loop(now),
             *mail.loops(),
@@ -130,11 +139,43 @@ def build_platform(
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
+        is_owner=lambda: lease.is_held,
         records=state.run / "background",
     )
+
+    # What some commands need, and no portal: loaded and built at its first use.
+
+    def make_doctor() -> Doctor:
+        from .ops.doctor import Doctor
+
+        return Doctor(
+            database,
+            settings,
+            reach.runtime,
+            reach.cutter,
+            homes,
+            reach.images,
+            mail,
+            sweep,
+            bounces,
+            catalogue,
+            state.deployment_id,
+        )
+
+    def make_drill() -> DrillService:
+        from .ops.drill import DrillService
+
+        return DrillService(settings, state, database, audit, reports)
+
+    def make_importing() -> ImportService:
+        from .ops.importing import ImportService
+
+        return ImportService(database, settings, homes, offers)
+
     return Platform(
         settings=settings,
         state=state,
+        lease=lease,
         now=now,
         catalogue=catalogue,
         database=database,
@@ -147,6 +188,7 @@ def build_platform(
         images=reach.images,
         audit=audit,
         runner=runner,
+        intents=intents,
         observer=observer,
         background=background,
         gate=GateService(
@@ -161,20 +203,9 @@ def build_platform(
             live.entrances,
         ),
         revoker=revoker,
-        doctor=Doctor(
-            database,
-            settings,
-            reach.runtime,
-            reach.cutter,
-            homes,
-            reach.images,
-            mail,
-            sweep,
-            bounces,
-            catalogue,
-            state.deployment_id,
-        ),
-        drill=DrillService(settings, state, database, audit, reports),
+        make_doctor=make_doctor,
+        make_drill=make_drill,
+        make_importing=make_importing,
         instances=instances,
         instance_logs=logs,
         last_seen=last_seen,
@@ -188,5 +219,4 @@ def build_platform(
         sweep=sweep,
         tokens=TokenService(database, live.signed_in, last_seen),
         users=UserService(database, instances),
-        importing=ImportService(database, settings, homes, offers),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -226,7 +225,9 @@ class World:
             mailbox=self.mailbox,
         )
         await platform.database.migrate()
+        await platform.lease.try_acquire()
         self.opened.append(platform)
+        self.run(platform, platform.intents.loop())
         if mail:
             self.run(platform, platform.mail.loops()[0])
         return platform
@@ -254,10 +255,9 @@ class World:
         for task in list(runner._tasks.values()):
             task.cancel()
         await asyncio.gather(*runner._tasks.values(), return_exceptions=True)
-        fcntl.flock(runner._mark._file, fcntl.LOCK_UN)
+        await platform.lease.aclose()
         await runner._launcher.aclose()
         await platform.database.aclose()
-        runner._mark._file.close()
 
     async def close(self) -> None:
         self.runtime.release()

@@ -298,6 +298,7 @@ async def test_who_waits_for_more_than_there_is_any_longer_does_not_hold_up_the_
     users = await people(world, platform, 3)
     large, small = await queue_of_two(world, platform, users)
     world.settings["capacity"] = {"memory": "2g", "cpus": 1000}
+    await platform.lease.release()
     restarted = await world.open()
     await restarted.sweep.sweep(world.clock())
     failed = await restarted.instances.get_any(large.id)
@@ -548,7 +549,8 @@ async def test_an_engine_that_refuses_a_stop_is_asked_again_by_the_sweep(
     await platform.runner.wait()
     assert (await platform.instances.get_any(instance.id)).state is State.STOPPING
     world.runtime.refusing.clear()
-    other = await world.open()  # the timer's sweep is a process of its own
+    await platform.lease.release()
+    other = await world.open()  # the timer's sweep is a process of its own, where no portal lives
     await other.sweep.sweep(world.clock())
     await other.runner.wait()
     assert (await platform.instances.get_any(instance.id)).state is State.STOPPED

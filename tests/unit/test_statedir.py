@@ -1,13 +1,8 @@
-"""The state directory: its keys, its modes, and the marks by which processes know one another to be alive."""
+"""The state directory: its keys and its modes."""
 
 from __future__ import annotations
 
-import os
-import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,16 +10,7 @@ from pathlib import Path
 import pytest
 
 from launchpad.errors import StoreUnavailable
-from launchpad.store.statedir import OwnerLease, StateDir
-
-HOLDS_A_MARK = """
-import sys
-from pathlib import Path
-from launchpad.store.statedir import OwnerLease, StateDir
-mark = OwnerLease(StateDir(Path(sys.argv[1])))
-print(mark.id, flush=True)
-sys.stdin.read()
-"""
+from launchpad.store.statedir import StateDir
 
 
 def mode(path: Path) -> int:
@@ -41,22 +27,10 @@ def state(tmp_path: Path) -> StateDir:
     return StateDir(tmp_path / "state")
 
 
-@pytest.fixture
-def other_process(state: StateDir) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Another process with a mark of its own, and the mark's id."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDS_A_MARK, str(state.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    yield process, process.stdout.readline().strip()
-    process.kill()
-    process.communicate()
-
-
 def test_only_the_owner_reads_keys_and_folders(state: StateDir) -> None:
     assert mode(state.path / "secret.key") == 0o600
     assert mode(state.path / "deployment-id") == 0o600
-    assert [mode(folder) for folder in (state.path, state.run, state.run / "carriers", state.outbox)] == [0o700] * 4
+    assert [mode(folder) for folder in (state.path, state.run, state.outbox)] == [0o700] * 3
 
 
 def test_keys_and_deployment_stay_the_same(state: StateDir) -> None:
@@ -102,51 +76,3 @@ def test_a_path_that_cannot_be_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match=r"The state directory .*/file/state cannot be used"):
         StateDir(tmp_path / "file" / "state")
-
-
-def test_a_process_knows_itself_alive_and_nobody_dead(state: StateDir) -> None:
-    mark = OwnerLease(state)
-    assert mark.is_alive(mark.id)
-    assert not mark.is_alive(None)
-    assert not mark.is_alive("0" * 16)
-    mark.close()
-    assert not list((state.run / "carriers").iterdir())
-
-
-def test_another_process_is_alive_until_it_is_killed(
-    state: StateDir, other_process: tuple[subprocess.Popen[str], str]
-) -> None:
-    """However it dies, there is no lease to wait for, and what it leaves behind is tidied up."""
-    mark = OwnerLease(state)
-    process, id_of_other = other_process
-    assert mark.is_alive(id_of_other)
-    assert mark.is_alive(id_of_other), "looking does not end it"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not mark.is_alive(id_of_other)
-    assert not (state.run / "carriers" / id_of_other).exists()
-    mark.close()
-
-
-def test_programs_that_a_process_starts_do_not_keep_it_alive(state: StateDir) -> None:
-    """The lock is not inherited: nginx outlives a killed portal."""
-    starts_another = "import subprocess; subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\nprint("
-    code = HOLDS_A_MARK.replace("print(", starts_another)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(state.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    id_of_other = process.stdout.readline().strip()
-    mark = OwnerLease(state)
-    try:
-        assert mark.is_alive(id_of_other)
-        process.kill()
-        process.communicate()
-        assert not mark.is_alive(id_of_other)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        mark.close()

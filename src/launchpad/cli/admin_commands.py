@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +13,8 @@ from ..domain.ends import notices_of, reason_for_others
 from ..domain.sizes import describe_bytes
 from ..domain.users import Role, User, UserStatus
 from ..platform import Platform
-from ..services.audit import CLI
-from ..services.logins import Client
-from ..services.users import UserChange
 from ..web.admin_schemas import LimitsBody, LimitsView
-from .context import ConfigOption, JsonOption, with_platform
+from .context import ConfigOption, JsonOption, ask_portal, with_platform
 from .output import out, show_json, show_table
 
 users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True, add_completion=False)
@@ -57,44 +55,33 @@ def list_users(
     show_table(rows, columns, as_json=as_json, empty="Nobody has signed in yet.")
 
 
-def _change(config: Any, email: str, change: UserChange) -> None:
-    async def work(platform: Platform) -> User:
-        user = await platform.users.by_email(email)
-        changed = await platform.users.change(user.id, change, CLI, platform.now())
-        await platform.runner.wait()
-        return changed
-
-    user = with_platform(config, work)
-    out.print(f"{user.email}: role {user.role}, {user.status}", markup=False)
+def _change(config: Path | None, email: str, **change: str) -> None:
+    user = ask_portal(config, "change_user", email=email, **change)
+    out.print(f"{user['email']}: role {user['role']}, {user['status']}", markup=False)
 
 
 @users.command("role")
 def set_role(email: Email, role: Role, config: ConfigOption = None) -> None:
     """Make a user an administrator, or a normal user again."""
-    _change(config, email, UserChange(role=role))
+    _change(config, email, role=role.value)
 
 
 @users.command("suspend")
 def suspend(email: Email, config: ConfigOption = None) -> None:
     """Sign a user out, stop their instances and refuse further sign-ins; their files are kept."""
-    _change(config, email, UserChange(status=UserStatus.SUSPENDED))
+    _change(config, email, status=UserStatus.SUSPENDED.value)
 
 
 @users.command("activate")
 def activate(email: Email, config: ConfigOption = None) -> None:
     """Allow a suspended user to sign in again."""
-    _change(config, email, UserChange(status=UserStatus.ACTIVE))
+    _change(config, email, status=UserStatus.ACTIVE.value)
 
 
 @users.command("sign-out")
 def sign_out_user(email: Email, config: ConfigOption = None) -> None:
     """Sign a user out everywhere; they can sign in again."""
-
-    async def work(platform: Platform) -> int:
-        user = await platform.users.by_email(email)
-        return await platform.logins.end_all(user, Client("local"), platform.now(), by=CLI.name)
-
-    ended = with_platform(config, work)
+    ended = ask_portal(config, "sign_out_user", email=email)
     out.print(f"{email}: {ended} login{'' if ended == 1 else 's'} ended", markup=False)
 
 
@@ -108,19 +95,18 @@ def user_passkeys(
     as_json: JsonOption = False,
 ) -> None:
     """Show a user's passkeys, or remove them."""
+    if remove:
+        removed = ask_portal(config, "remove_passkeys", email=email)
+        out.print(f"{email}: {removed} passkey{'' if removed == 1 else 's'} removed", markup=False)
+        return
 
     async def work(platform: Platform) -> list[Mapping[str, Any]]:
         user = await platform.users.by_email(email)
         found = await platform.passkeys.of_user(user)
-        if remove:
-            await platform.passkeys.remove_all(user, CLI, platform.now())
         return [{"name": one.name, "added": one.created_at, "last_used": one.last_used_at} for one in found]
 
     rows = with_platform(config, work)
-    if remove:
-        out.print(f"{email}: {len(rows)} passkey{'' if len(rows) == 1 else 's'} removed", markup=False)
-    else:
-        show_table(rows, ("name", "added", "last_used"), as_json=as_json, empty="No passkeys.")
+    show_table(rows, ("name", "added", "last_used"), as_json=as_json, empty="No passkeys.")
 
 
 @instances.command("list")
@@ -166,14 +152,7 @@ def instance_log(instance_id: InstanceId, config: ConfigOption = None) -> None:
 @instances.command("stop")
 def stop_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
     """Stop an instance; it gets time to save."""
-
-    async def work(platform: Platform) -> str:
-        await platform.instances.stop_any(instance_id, CLI, platform.now())
-        await platform.runner.wait()
-        instance = await platform.instances.get_any(instance_id)
-        return f"{instance.state}: {reason_for_others(instance.reason, instance.ended_by)}"
-
-    out.print(with_platform(config, work), markup=False)
+    out.print(ask_portal(config, "stop_instance", instance_id=instance_id), markup=False)
 
 
 @instances.command("extend")
@@ -181,12 +160,7 @@ def extend_instance(
     instance_id: InstanceId, days: Annotated[int, typer.Argument(help="Days to add.")], config: ConfigOption = None
 ) -> None:
     """Extend an instance."""
-
-    async def work(platform: Platform) -> str:
-        instance = await platform.instances.extend_any(instance_id, days, CLI, platform.now())
-        return f"runs until {instance.expires_at:%Y-%m-%d %H:%M} UTC"
-
-    out.print(with_platform(config, work), markup=False)
+    out.print(ask_portal(config, "extend_instance", instance_id=instance_id, days=days), markup=False)
 
 
 @limits.command("show")
@@ -219,12 +193,7 @@ def set_limits(
         body = LimitsBody.model_validate_json(document)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-
-    async def work(platform: Platform) -> None:
-        wanted = body.limits(await platform.offers.limits())
-        await platform.offers.set_limits(wanted, CLI, platform.now())
-
-    with_platform(config, work)
+    ask_portal(config, "set_limits", document=body.model_dump(mode="json"))
     out.print("The choices were replaced.")
 
 

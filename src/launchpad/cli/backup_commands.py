@@ -22,11 +22,13 @@ from ..services.audit import CLI
 from ..services.registration import leave_uids_out
 from ..settings import Settings
 from ..settings.file import config_path
-from ..store.statedir import HelperState, StateDir, living_carriers
+from ..store.lease import is_in_use
+from ..store.statedir import HelperState, StateDir
 from ..wiring import build_platform
 from . import units
 from .context import ConfigOption, as_portal, give_up_root, settings_or_exit, with_platform
-from .output import configure_logging, err, fail, out
+from .logs import configure_logging
+from .output import err, fail, out
 
 ELSEWHERE = "The database is not in state_dir: back it up and restore it with its own tools (pg_dump, pg_restore)."
 RESTORED_SETTINGS = "launchpad.toml.restored"
@@ -123,7 +125,7 @@ def report_failure(
 
 
 def _insist_on_quiet(settings: Settings) -> None:
-    if living_carriers(settings.state_dir):
+    if is_in_use(settings.state_dir):
         fail(Conflict("The portal, a sweep or another command is using this state directory; stop it first."))
 
 
@@ -174,6 +176,7 @@ async def _reconcile(settings: Settings, made_at: str) -> list[str]:
     platform = build_platform(settings)
     try:
         await platform.database.migrate()
+        await platform.lease.acquire()  # nobody has it: see _insist_on_quiet
         async with platform.database.transaction() as db:
             await leave_uids_out(db, settings, platform.now())
         await platform.audit.record(platform.now(), CLI, "backup.restored", made_at)

@@ -10,23 +10,31 @@ import os
 import pwd
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ..control import client
 from ..domain.environments import Environment
-from ..errors import LaunchpadError, SettingsError, StoreUnavailable
+from ..errors import LaunchpadError, StoreUnavailable, Unavailable
 from ..ops.certificates import site_certificates
 from ..parts import runtime_of
 from ..services.catalogue import catalogue_of
 from ..services.images import ImageService
 from ..settings import Settings, load_settings
-from .output import configure_logging, fail
+from . import rights
+from .logs import configure_logging
+from .output import fail
+from .rights import become, portal_user
 
 if TYPE_CHECKING:
     from ..platform import Platform
 
 T = TypeVar("T")
+
+OWNER_SECONDS = 60.0  # how long a command waits for another one that owns the work
+ASK_AGAIN_SECONDS = 0.2
 
 ConfigOption = Annotated[
     Path | None,
@@ -43,14 +51,11 @@ def settings_or_exit(config: Path | None) -> Settings:
 
 
 def give_up_root(settings: Settings) -> None:
-    """Where a helper does what needs root, goes on as the user whose state this is.
-
-    Root beside a directory that the portal writes could be led elsewhere by a link, and would leave files behind that
-    the portal cannot write.
-    """
-    user = _portal_user(settings)
-    if user is not None:
-        _become(user)
+    """As `rights.give_up_root`, for commands."""
+    try:
+        rights.give_up_root(settings)
+    except LaunchpadError as error:
+        fail(error)
 
 
 def as_portal(settings: Settings, work: Callable[[], Any]) -> Any:
@@ -64,14 +69,14 @@ def as_portal(settings: Settings, work: Callable[[], Any]) -> Any:
     Raises:
         LaunchpadError: of the work, or the child was killed.
     """
-    user = _portal_user(settings)
+    user = portal_user(settings)
     if user is None:
         return work()
     reading, writing = os.pipe()
 
     def run(user: pwd.struct_passwd) -> None:
         os.close(reading)
-        _become(user)
+        become(user)
         with os.fdopen(writing, "w", encoding="utf-8") as line:
             json.dump(_answer(work), line)
 
@@ -91,24 +96,6 @@ def as_portal(settings: Settings, work: Callable[[], Any]) -> Any:
         error.title = answer["title"]
         raise error
     return answer["value"]
-
-
-def _portal_user(settings: Settings) -> pwd.struct_passwd | None:
-    """The user whose state this is, where a helper does what needs root and this process is root; else None."""
-    if settings.helper.socket is None or os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam(settings.helper.user)
-    except KeyError:
-        fail(SettingsError(f"helper.user: this server has no user “{settings.helper.user}”."))
-
-
-def _become(user: pwd.struct_passwd) -> None:
-    """For good. The groups first: without root they cannot be changed any more."""
-    os.initgroups(user.pw_name, user.pw_gid)
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
-    os.environ["HOME"] = user.pw_dir
 
 
 def _answer(work: Callable[[], Any]) -> dict[str, Any]:
@@ -158,6 +145,43 @@ async def on_platform(
         return await work(platform)
     finally:
         await platform.aclose()
+
+
+def ask_portal(config: Path | None, verb: str, **arguments: Any) -> Any:
+    """What the portal answers (see `control.verbs`); where none lives, this process owns the work and does it itself.
+
+    Our errors, the portal's or our own, end the command politely.
+    """
+    configure_logging(logging.WARNING)
+    settings = settings_or_exit(config)
+    try:
+        answer = client.ask(settings.state_dir, verb, arguments)
+        if answer is None:
+            give_up_root(settings)
+            answer = asyncio.run(on_platform(settings, lambda platform: _as_owner(platform, verb, arguments)))
+        return client.value_of(answer)
+    except LaunchpadError as error:
+        fail(error)
+
+
+async def _as_owner(platform: Platform, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Does it here as soon as the lease can be had, unless a portal has come to life meanwhile and answers."""
+    from ..control import verbs  # loads the whole platform
+
+    deadline = monotonic() + OWNER_SECONDS
+    while not await platform.lease.try_acquire():
+        answer = await asyncio.to_thread(client.ask, platform.settings.state_dir, verb, arguments)
+        if answer is not None:
+            return answer
+        if monotonic() > deadline:
+            raise Unavailable(
+                "Another process owns the work and does not end: a command, or a portal on another server. Try again "
+                "later, or run this where the portal runs."
+            )
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+    value = await verbs.answer(platform, verb, arguments)
+    await platform.runner.wait()
+    return {"value": value}
 
 
 def with_platform(

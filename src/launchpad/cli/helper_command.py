@@ -13,7 +13,8 @@ from ..parts import build_helper
 from ..settings import Settings
 from ..systemd import inherited_socket, keep_watchdog, notify
 from .context import ConfigOption, settings_or_exit
-from .output import configure_logging, fail
+from .logs import configure_logging
+from .output import fail
 
 
 def helper(config: ConfigOption = None) -> None:

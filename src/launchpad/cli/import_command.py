@@ -25,7 +25,8 @@ from ..storage.choose import choose_driver
 from ..storage.moving import Carried
 from ..store import original
 from .context import ConfigOption, JsonOption, as_portal, on_platform, settings_or_exit
-from .output import configure_logging, err, fail, out, show_json, show_table
+from .logs import configure_logging
+from .output import err, fail, out, show_json, show_table
 
 COLUMNS = ("email", "account", "username", "folder", "files", "size", "kept", "result")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from collections.abc import Mapping
@@ -12,9 +13,8 @@ import typer
 from ..errors import SettingsError
 from ..mail.bounces import REPORT_BYTES
 from ..platform import Platform
-from ..services.audit import CLI
 from ..web.admin_schemas import MailFailureView
-from .context import ConfigOption, JsonOption, settings_or_exit, with_platform
+from .context import ConfigOption, JsonOption, ask_portal, settings_or_exit, with_platform
 from .output import fail, out, show_table
 
 app = typer.Typer(
@@ -48,11 +48,7 @@ def forget(
     address: Annotated[str, typer.Argument(help="The address, as shown in the list.")], config: ConfigOption = None
 ) -> None:
     """Remove an address from the list."""
-
-    async def work(platform: Platform) -> None:
-        await platform.mail_failures.forget(address, CLI, platform.now())
-
-    with_platform(config, work)
+    ask_portal(config, "forget_mail_failure", address=address)
     out.print(f"{address}: removed from the list", markup=False)
 
 
@@ -78,11 +74,8 @@ def take_bounce(config: ConfigOption = None) -> None:
     while sys.stdin.buffer.read(PIECE_BYTES):
         pass  # the mail server may take a pipe that is not read to its end for a failure
 
-    async def work(platform: Platform) -> int:
-        return await platform.bounces.take(message, platform.now())
-
     try:
-        taken = with_platform(config, work)
+        taken = ask_portal(config, "take_bounce", message=base64.b64encode(message).decode("ascii"))
     except SystemExit as refused:
         raise typer.Exit(os.EX_TEMPFAIL) from refused
     out.print(f"Undelivered mails reported: {taken}.")

@@ -20,6 +20,8 @@ COMMANDS = {
     "doctor": ("doctor_command", "app"),
     "helper": ("helper_command", "helper"),
     "quickstart": ("quickstart", "quickstart"),
+    "prepare": ("quickstart", "prepare"),
+    "stop-instances": ("quickstart", "stop_instances"),
     "nginx": ("nginx_commands", "app"),
     "images": ("image_commands", "app"),
     "network": ("network_commands", "app"),
@@ -36,7 +38,7 @@ COMMANDS = {
     "report-failure": ("backup_commands", "report_failure"),
 }
 # Called by units and scripts, not by people.
-HIDDEN = {"helper", "quickstart", "network", "release", "report-failure"}
+HIDDEN = {"helper", "quickstart", "prepare", "stop-instances", "network", "release", "report-failure"}
 
 
 class Commands(TyperGroup):

@@ -10,7 +10,8 @@ import typer
 from ..errors import LaunchpadError
 from ..parts import engine_of
 from .context import ConfigOption, settings_or_exit
-from .output import configure_logging, err, fail
+from .logs import configure_logging
+from .output import err, fail
 
 app = typer.Typer(help="The instances' network.", no_args_is_help=True, add_completion=False)
 

@@ -9,7 +9,8 @@ import typer
 from ..errors import LaunchpadError
 from ..ops import releases
 from .context import ConfigOption, give_up_root, settings_or_exit
-from .output import configure_logging, err, fail, out
+from .logs import configure_logging
+from .output import err, fail, out
 
 app = typer.Typer(help="Steps of an upgrade; used by install.sh.", no_args_is_help=True, add_completion=False)
 

@@ -33,7 +33,7 @@ from pydantic import TypeAdapter
 from .. import __version__
 from ..errors import BackupUnusable, InvalidInput, StoreUnavailable
 from ..store import snapshot
-from ..store.database import known_revisions
+from ..store.revisions import known_revisions
 from .held_files import HeldFile, no_room, room_for_a_file
 
 FORMAT = 1

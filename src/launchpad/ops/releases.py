@@ -14,7 +14,7 @@ from .. import __version__
 from ..errors import Conflict, StoreUnavailable
 from ..settings import Settings
 from ..store import snapshot
-from ..store.database import known_revisions
+from ..store.revisions import known_revisions
 
 DATABASE, KEPT, ASIDE = "launchpad.db", "before-upgrade.db", "after-failed-upgrade.db"
 ROOM_BYTES = 100 * 1024**2

@@ -7,7 +7,6 @@ device has to verify its user (PIN, finger, face), since the passkey is the only
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,23 +15,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
-from webauthn import (
-    generate_authentication_options,
-    generate_registration_options,
-    options_to_json,
-    verify_authentication_response,
-    verify_registration_response,
-)
-from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
-from webauthn.helpers.exceptions import WebAuthnException
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 
 from ..domain.naming import new_id
 from ..domain.passkeys import PASSKEY_NAME_MAX, PASSKEYS_MAX, Passkey
@@ -47,8 +30,6 @@ from .audit import Actor
 from .logins import Client, LoginService, SignedIn
 from .mailing import MailQueue
 from .sign_in_limits import SignInLimits
-
-log = structlog.get_logger(__name__)
 
 LASTS = timedelta(minutes=5)
 NOTICE_LASTS = timedelta(days=1)  # how long it is of use to be told of a new passkey
@@ -100,20 +81,9 @@ class PasskeyService:
             if len(known) >= PASSKEYS_MAX:
                 raise Conflict(f"You have {PASSKEYS_MAX} passkeys already. Remove one that you do not use any more.")
             await passkeys.keep_challenge(db, f"add:{login.id}", challenge, now + LASTS)
-        options = generate_registration_options(
-            rp_id=self._host,
-            rp_name="Data-Science Launchpad",
-            user_id=user.id.encode(),
-            user_name=user.email,
-            user_display_name=user.email,
-            challenge=challenge,
-            authenticator_selection=AuthenticatorSelectionCriteria(
-                resident_key=ResidentKeyRequirement.REQUIRED,
-                user_verification=UserVerificationRequirement.REQUIRED,
-            ),
-            exclude_credentials=[_descriptor(passkey) for passkey in known],
-        )
-        return _as_json(options)
+        from . import ceremonies  # when the first one is held: it takes 15 MB
+
+        return ceremonies.options_to_add(self._host, user, challenge, known)
 
     async def add(
         self, user: User, login: Login, credential: dict[str, Any], name: str, actor: Actor, now: datetime
@@ -129,21 +99,15 @@ class PasskeyService:
             challenge = await passkeys.take_challenge(db, f"add:{login.id}", now)
         if challenge is None:
             raise InvalidInput("That took too long. Please try again.")
-        try:
-            made = verify_registration_response(
-                credential=credential,
-                expected_challenge=challenge,
-                expected_rp_id=self._host,
-                expected_origin=self._settings.public_url,
-                require_user_verification=True,
-            )
-        except (WebAuthnException, ValueError, KeyError) as error:
-            log.warning("passkey.refused", error=str(error))
-            raise InvalidInput("The device's answer could not be used. Please try again.") from None
+        from . import ceremonies
+
+        made = ceremonies.made(credential, challenge, self._host, self._settings.public_url)
+        if made is None:
+            raise InvalidInput("The device's answer could not be used. Please try again.")
         passkey = Passkey(
             id=new_id(),
             user_id=user.id,
-            credential_id=bytes_to_base64url(made.credential_id),
+            credential_id=ceremonies.encoded(made.credential_id),
             public_key=made.credential_public_key,
             sign_count=made.sign_count,
             name=name,
@@ -204,13 +168,9 @@ class PasskeyService:
         return self._options_to_use(challenge, known)
 
     def _options_to_use(self, challenge: bytes, known: list[Passkey]) -> dict[str, Any]:
-        options = generate_authentication_options(
-            rp_id=self._host,
-            challenge=challenge,
-            allow_credentials=[_descriptor(passkey) for passkey in known],
-            user_verification=UserVerificationRequirement.REQUIRED,
-        )
-        return _as_json(options)
+        from . import ceremonies
+
+        return ceremonies.options_to_use(self._host, challenge, known)
 
     async def sign_in(
         self, cookie: str | None, credential: dict[str, Any], remember: bool, client: Client, now: datetime
@@ -248,19 +208,10 @@ class PasskeyService:
         passkey = await passkeys.by_credential(db, str(credential.get("id", ""))[:1400])
         right = False
         if challenge is not None and passkey is not None:
-            try:
-                used = verify_authentication_response(
-                    credential=credential,
-                    expected_challenge=challenge,
-                    expected_rp_id=self._host,
-                    expected_origin=self._settings.public_url,
-                    credential_public_key=passkey.public_key,
-                    credential_current_sign_count=passkey.sign_count,
-                    require_user_verification=True,
-                )
-            except (WebAuthnException, ValueError, KeyError) as error:
-                log.warning("passkey.refused", error=str(error))
-            else:
+            from . import ceremonies
+
+            used = ceremonies.used(credential, challenge, self._host, self._settings.public_url, passkey)
+            if used is not None:
                 right = True
                 await passkeys.used(db, passkey.id, used.new_sign_count, now)
         await challenges.record_verification(db, client.key, NOBODY, right, now)
@@ -274,12 +225,3 @@ class PasskeyService:
 async def _record(db: AsyncConnection, now: datetime, actor: Actor, action: str, subject: str, what: str) -> None:
     details = {"passkey": what}
     await audit.add(db, at=now, actor=actor.name, client=actor.client, action=action, subject=subject, details=details)
-
-
-def _descriptor(passkey: Passkey) -> PublicKeyCredentialDescriptor:
-    return PublicKeyCredentialDescriptor(id=base64url_to_bytes(passkey.credential_id))
-
-
-def _as_json(options: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(options_to_json(options))
-    return found

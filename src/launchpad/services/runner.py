@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,11 +23,12 @@ from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
 from ..store.database import Database
-from ..store.statedir import OwnerLease
+from ..store.lease import OwnerLease
 from .changes import Changes
 from .endings import Endings
 from .images import ImageService, ResolvedImage
 from .launching import Launcher
+from .outcomes import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -42,15 +42,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One thing that was done, and why, for the sweep's report."""
-
-    instance_id: str
-    action: str
-    reason: str
-
-
 class InstanceRunner:
     """`now` is a function here, since carrying out takes time and the end of it has to be recorded."""
 
@@ -62,7 +53,7 @@ class InstanceRunner:
         images: ImageService,
         launcher: Launcher,
         catalogue: Mapping[str, Environment],
-        mark: OwnerLease,
+        lease: OwnerLease,
         endings: Endings,
         now: Now = utc_now,
     ) -> None:
@@ -72,7 +63,7 @@ class InstanceRunner:
         self._images = images
         self._launcher = launcher
         self._catalogue = catalogue
-        self._mark = mark
+        self._lease = lease
         self._endings = endings
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -81,7 +72,11 @@ class InstanceRunner:
 
     @property
     def id(self) -> str:
-        return self._mark.id
+        return self._lease.id
+
+    @property
+    def is_owner(self) -> bool:
+        return self._lease.is_held
 
     async def image_for(self, environment: Environment) -> ResolvedImage:
         """Raises ImageMissing or EngineUnavailable."""
@@ -139,18 +134,19 @@ class InstanceRunner:
         self._spawn(instance_id, lambda: self._carry_end(instance_id), instead=True)
         return True
 
-    async def wait(self) -> None:
-        """Waits until everything under way in this process is done."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+    async def wait(self, *instance_ids: str) -> None:
+        """Waits until everything under way in this process, or of these instances, is done."""
+        while tasks := [task for one, task in self._tasks.items() if one in instance_ids or not instance_ids]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drop(self) -> None:
+        """Drops what is under way; the rows keep the intents, and another process may take them over from now on."""
+        tasks = [task for task in self._tasks.values() if task.cancel()]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Drops what is under way; the rows keep the intents, and another process may take them over from now on."""
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.drop()
         await self._launcher.aclose()
-        self._mark.close()
 
     async def on_capacity_freed(self) -> None:
         """Lets those start that wait, since something ended."""
@@ -158,6 +154,8 @@ class InstanceRunner:
             await self.after_end()
 
     def _spawn(self, instance_id: str, work: Work, *, instead: bool = False) -> None:
+        if not self.is_owner:
+            return  # the intent is recorded; the process that owns the work carries it out
         before = self._tasks.get(instance_id)
         if before is not None and not before.done():
             if not instead:
@@ -282,9 +280,19 @@ class InstanceRunner:
         """
         async with self._database.reading() as db:
             instance = await instances.by_id(db, instance_id)
-        if instance is None:
+        if instance is None or not self.is_owner:
             return None
         return await self._reconcile(instance, await self._runtime.find(instance_id))
+
+    async def take_up(self, instance_id: str) -> None:
+        """Carries out what another process has recorded."""
+        async with self._database.reading() as db:
+            instance = await instances.by_id(db, instance_id)
+        if instance is not None and self.is_owner:
+            if instance.state is State.STARTING:
+                await self._reconcile(instance, None)
+            elif instance.state is State.STOPPING and instance.carrier != self.id:
+                self._spawn(instance_id, lambda: self._carry_end(instance_id), instead=True)
 
     async def reconcile_all(self, *, engine_was_away: bool = False) -> list[Outcome]:
         """Compares every live row with the engine, and removes containers of instances that have ended.
@@ -295,12 +303,13 @@ class InstanceRunner:
         Raises:
             EngineUnavailable: nothing can be said, and nothing was changed.
         """
+        if not self.is_owner:
+            return []
         containers = {container.instance_id: container for container in await self._runtime.list_containers()}
         gap = await self._endings.gap(engine_was_away)
         async with self._database.reading() as db:
             live = await instances.in_states(db, State.STARTING, State.RUNNING, State.STOPPING)
-        known = {instance.id for instance in live}
-        strays = [container for container in containers.values() if container.instance_id not in known]
+        strays = [containers[one] for one in set(containers) - {instance.id for instance in live}]
         outcomes = [
             await self._one("-", self._runtime.mend_network()),  # a firewall loaded anew knows nothing of our rules
             *[await self._one(one.id, self._reconcile(one, containers.get(one.id), gap)) for one in live],
@@ -357,25 +366,18 @@ class InstanceRunner:
         return Outcome(container.instance_id, "removed", "its instance had ended")
 
     async def _reconcile(self, instance: Instance, container: Container | None, gap: Gap = Gap.NONE) -> Outcome | None:
-        if instance.id in self._tasks:
-            return None  # this process is at it
+        if instance.id in self._tasks or not self.is_owner:
+            return None  # somebody is at it
         if instance.state is State.RUNNING:
             return await self._reconcile_running(instance, container, gap)
-        if self._mark.is_alive(instance.carrier) and instance.carrier != self.id:
-            return None  # another process is at it
-        if instance.state is State.STARTING:
-            await self._adopt(instance)
-            self.start(instance.id)
-            return Outcome(instance.id, "start taken over", "the process that carried it out has ended")
-        if instance.state is State.STOPPING:
-            await self._adopt(instance)
-            self._spawn(instance.id, lambda: self._carry_end(instance.id))
-            return Outcome(instance.id, "stop taken over", "the process that carried it out has ended")
-        return None
-
-    async def _adopt(self, instance: Instance) -> None:
+        if instance.state not in (State.STARTING, State.STOPPING):
+            return None
         async with self._database.transaction() as db:
             await instances.note(db, instance.id, carrier=self.id)
+        carry = self._carry_start if instance.state is State.STARTING else self._carry_end
+        self._spawn(instance.id, lambda: carry(instance.id))
+        what = "start" if instance.state is State.STARTING else "stop"
+        return Outcome(instance.id, f"{what} taken over", "the process that carried it out has ended")
 
     async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
         if container is None or not container.state.is_up:

@@ -26,7 +26,8 @@ from ..store.database import Database
 from .background import Loop, periodic
 from .endings import Endings, names
 from .offers import OfferService
-from .runner import InstanceRunner, Outcome
+from .outcomes import Outcome
+from .runner import InstanceRunner
 
 log = structlog.get_logger(__name__)
 
@@ -81,8 +82,10 @@ class SweepService:
 
         Returns what was done and why. What takes time (saving, stopping) goes on in the background;
         `InstanceRunner.wait` waits for it. An engine that does not answer is an outcome of its own, and nothing is
-        decided without it.
+        decided without it. Nothing is done in a process that does not own the work.
         """
+        if not self._runner.is_owner:
+            return []
         outcomes: list[Outcome] = []
         try:
             outcomes += await self._runner.reconcile_all()

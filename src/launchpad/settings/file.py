@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from ..errors import SettingsError
+from ..settings_place import DEFAULT_CONFIG
 from .catalogue import with_shipped_environments
-from .model import DEFAULT_CONFIG, VARIABLE_PREFIX, Settings
+from .model import VARIABLE_PREFIX, Settings
 
 _NOT_SETTINGS = {"LAUNCHPAD_CONFIG"}
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-]+)\s*\]\]?")

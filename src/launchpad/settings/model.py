@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ..domain.origins import InstancesOrigin
 from ..domain.sizes import parse_bytes
+from ..settings_place import DEFAULT_STATE_DIR
 from .backup import BackupSettings
 from .catalogue import with_shipped_environments
 from .environments import EnvironmentSettings
@@ -39,7 +40,6 @@ from .values import (
     WholePath,
 )
 
-DEFAULT_CONFIG = Path("/etc/launchpad/launchpad.toml")
 VARIABLE_PREFIX = "LAUNCHPAD_"
 
 
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
         description="Address of the instances: another port or host name than public_url, or a host name for each "
         "instance as in https://{instance}.lab.example.org, with a wildcard in DNS and certificate.",
     )
-    state_dir: Path = Field(Path("/var/lib/launchpad"), description="Database, secrets (0600), outbox.")
+    state_dir: Path = Field(DEFAULT_STATE_DIR, description="Database, secrets (0600), outbox.")
     database_url: str = Field(
         "",
         pattern=r"^$|^(postgresql\+asyncpg://|sqlite\+aiosqlite:///)\S+$",

@@ -6,14 +6,9 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from ..errors import StoreUnavailable
 from .changes import WRITE_LOCK, ChangeFeed
+from .revisions import is_newest
 from .schema import Instant as Instant
 from .schema import metadata as metadata
 
 log = structlog.get_logger(__name__)
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 10  # how long a writer waits for another process before the answer is 503
 ANSWER_SECONDS = 60  # of one statement on PostgreSQL: a server that is gone without a word holds nobody for ever
 # What PostgreSQL says (https://www.postgresql.org/docs/15/errcodes-appendix.html) when it is not the program's fault:
@@ -119,7 +114,10 @@ class Database:
         with _translated():  # not transaction(), which needs the tables
             async with self._writing() as db, db.begin():
                 await self._take_write_lock(db)
-                await db.run_sync(_upgrade)
+                if not await db.run_sync(is_newest):
+                    from .upgrading import upgrade  # Alembic takes 11 MB, and is needed once a version
+
+                    await db.run_sync(upgrade)
 
     async def ping(self) -> None:
         async with self.reading() as db:
@@ -214,26 +212,3 @@ def _lower(text: str | None) -> str | None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("launchpad_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _alembic_config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    return config
-
-
-def known_revisions() -> set[str]:
-    """Every version of the tables that this version of the program knows."""
-    return {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
-
-
-def _upgrade(connection: Connection) -> None:
-    config = _alembic_config(connection)
-    known = known_revisions()
-    present = MigrationContext.configure(connection).get_current_revision()
-    if present is not None and present not in known:
-        raise StoreUnavailable(
-            "The database was written by a newer version of this program. Install that version, or restore a backup."
-        )
-    command.upgrade(config, "head")

@@ -1,9 +1,8 @@
-"""The state directory: keys that live outside the database, the deployment's id, and which processes are alive."""
+"""The state directory: keys that live outside the database, and the deployment's id."""
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import hmac
 import os
@@ -28,7 +27,7 @@ class StateDir:
         self.path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in ("run", "run/carriers", "outbox"):
+            for name in ("run", "outbox"):
                 (path / name).mkdir(mode=0o700, exist_ok=True)
             self._given: set[bytes] = set()
             self._key = bytes.fromhex(_read_or_make(path / "secret.key", secrets.token_hex(32)))
@@ -141,53 +140,3 @@ def _read_or_make(path: Path, value: str) -> str:
     if len(text) < len(value):
         raise ValueError(f"{path.name} is incomplete; restore it from a backup")
     return text
-
-
-def living_carriers(state_dir: Path) -> int:
-    """How many processes work with this state directory now."""
-    alive = 0
-    folder = state_dir / "run" / "carriers"
-    for path in folder.iterdir() if folder.is_dir() else ():
-        try:
-            with path.open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            continue
-        except BlockingIOError:
-            alive += 1
-    return alive
-
-
-class OwnerLease:
-    """Says that this process is alive, to every other one on this machine.
-
-    Intents in the database name the process that carries them out. The mark is a locked file: the kernel lets go of the
-    lock at the instant the process dies, however it dies, so nobody has to wait for a lease to run out.
-    """
-
-    def __init__(self, state: StateDir) -> None:
-        self._folder = state.run / "carriers"
-        self.id = new_id()
-        self._path = self._folder / self.id
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def is_alive(self, carrier_id: str | None) -> bool:
-        """Whether the process of that mark is still there."""
-        if carrier_id is None:
-            return False
-        if carrier_id == self.id:
-            return True
-        try:
-            with (self._folder / carrier_id).open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        (self._folder / carrier_id).unlink(missing_ok=True)
-        return False
-
-    def close(self) -> None:
-        self._path.unlink(missing_ok=True)
-        self._file.close()

@@ -23,7 +23,8 @@ from ...errors import LaunchpadError
 from ...settings import Settings
 from ...store import audit, instances, users
 from ...store.database import Database
-from ..nginx.site import SITE, rendered, socket_path
+from ..nginx.site import SITE, rendered
+from ..portal_socket import socket_path
 from .findings import Finding, Level, numbers, unseen
 
 SCARCE, NEARLY_NONE = 0.10, 0.02

@@ -1,0 +1,127 @@
+"""What commands ask the portal for: each thing once, whether the portal does it or the command itself.
+
+Arguments and values are such as JSON has.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..domain.ends import reason_for_others
+from ..domain.users import Role, UserStatus
+from ..errors import Conflict
+from ..platform import Platform
+from ..services.audit import CLI
+from ..services.logins import Client
+from ..services.users import UserChange
+from ..web.admin_schemas import LimitsBody
+
+
+async def sweep(platform: Platform) -> list[dict[str, str]]:
+    """One pass over all instances: what was done and why, as soon as it is done."""
+    outcomes = await platform.sweep.sweep(platform.now())
+    await _settle(platform, (outcome.instance_id for outcome in outcomes))
+    return [asdict(outcome) for outcome in outcomes]
+
+
+async def stop_instance(platform: Platform, instance_id: str) -> str:
+    await platform.instances.stop_any(instance_id, CLI, platform.now())
+    await _settle(platform, [instance_id])
+    instance = await platform.instances.get_any(instance_id)
+    return f"{instance.state}: {reason_for_others(instance.reason, instance.ended_by)}"
+
+
+async def extend_instance(platform: Platform, instance_id: str, days: int) -> str:
+    instance = await platform.instances.extend_any(instance_id, days, CLI, platform.now())
+    return f"runs until {instance.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+async def change_user(
+    platform: Platform, email: str, role: str | None = None, status: str | None = None
+) -> dict[str, str]:
+    user = await platform.users.by_email(email)
+    theirs = [instance.id for instance in await platform.instances.of_owner(user)]
+    change = UserChange()
+    if role is not None:
+        change = UserChange(role=Role(role))
+    if status is not None:
+        change = UserChange(role=change.role, status=UserStatus(status))
+    changed = await platform.users.change(user.id, change, CLI, platform.now())
+    if not changed.is_active:
+        await _settle(platform, theirs)
+    return {"email": changed.email, "role": changed.role.value, "status": changed.status.value}
+
+
+async def sign_out_user(platform: Platform, email: str) -> int:
+    """How many logins were ended."""
+    user = await platform.users.by_email(email)
+    return await platform.logins.end_all(user, Client("local"), platform.now(), by=CLI.name)
+
+
+async def remove_passkeys(platform: Platform, email: str) -> int:
+    """How many there were."""
+    user = await platform.users.by_email(email)
+    found = await platform.passkeys.of_user(user)
+    await platform.passkeys.remove_all(user, CLI, platform.now())
+    return len(found)
+
+
+async def set_limits(platform: Platform, document: dict[str, Any]) -> None:
+    wanted = LimitsBody.model_validate(document).limits(await platform.offers.limits())
+    await platform.offers.set_limits(wanted, CLI, platform.now())
+
+
+async def forget_mail_failure(platform: Platform, address: str) -> None:
+    await platform.mail_failures.forget(address, CLI, platform.now())
+
+
+async def take_bounce(platform: Platform, message: str) -> int:
+    """How many mails a report, in Base64, says did not arrive."""
+    return await platform.bounces.take(base64.b64decode(message), platform.now())
+
+
+VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
+    each.__name__: each
+    for each in (
+        sweep,
+        stop_instance,
+        extend_instance,
+        change_user,
+        sign_out_user,
+        remove_passkeys,
+        set_limits,
+        forget_mail_failure,
+        take_bounce,
+    )
+}
+
+
+async def answer(platform: Platform, verb: str, arguments: Mapping[str, Any]) -> Any:
+    """What the verb answers.
+
+    Raises:
+        Conflict: there is no such verb, or it takes other arguments: whoever asks is of another version.
+        LaunchpadError: of the work.
+    """
+    work = VERBS.get(verb)
+    if work is None or not _takes(work, platform, arguments):
+        raise Conflict("The running portal is of another version than this command. Restart the portal.")
+    return await work(platform, **arguments)
+
+
+def _takes(work: Callable[..., object], platform: Platform, arguments: Mapping[str, Any]) -> bool:
+    try:
+        inspect.signature(work).bind(platform, **arguments)
+    except TypeError:
+        return False
+    return True
+
+
+async def _settle(platform: Platform, instance_ids: Iterable[str]) -> None:
+    """Waits until what is under way for these instances is done."""
+    if named := tuple(instance_ids):
+        await platform.runner.wait(*named)

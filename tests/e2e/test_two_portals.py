@@ -1,0 +1,105 @@
+"""Two portals of one state directory: one owns the work, the other is a standby and takes over when the first dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+import httpx
+
+from launchpad.control.client import SOCKET_NAME
+from support.live import LivePlatform, StartPlatform, docker
+
+PATIENCE_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def standby_of(live: LivePlatform) -> AsyncIterator[httpx.AsyncClient]:
+    """A second portal, and a client of its own socket; it ends with the test."""
+    path = live.folder / "standby" / "portal.sock"
+    variables = {**live.variables, "LAUNCHPAD_WEB__SOCKET": str(path)}
+    with (live.folder / "standby.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *live.program.command, "serve", env=variables, stdout=log, stderr=log
+        )
+    headers = {"Host": httpx.URL(live.public_url).netloc.decode(), "X-Forwarded-For": "127.0.0.1"}
+    transport = httpx.AsyncHTTPTransport(uds=str(path))
+    try:
+        async with httpx.AsyncClient(
+            transport=transport, base_url=live.public_url, headers=headers, timeout=60
+        ) as http:
+            deadline = monotonic() + PATIENCE_SECONDS
+            while True:
+                assert process.returncode is None, (live.folder / "standby.log").read_text()
+                try:
+                    if (await http.get("/healthz")).status_code == 200:
+                        break
+                except httpx.HTTPError:
+                    assert monotonic() < deadline
+                await asyncio.sleep(0.05)
+            yield http
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def owner(live: LivePlatform) -> int:
+    """The process that owns the work, as it writes it down."""
+    return int((live.state / "run" / "owner.lock").read_text())
+
+
+async def test_k3_a_standby_takes_over_a_launch_whose_owner_is_killed(start_platform: StartPlatform) -> None:
+    """It serves pages before, and does the work as soon as the owner has died: one container, one running instance."""
+    live = await start_platform()
+    assert live.portal is not None
+    async with live.person("kira@example.org") as kira, standby_of(live) as http:
+        first = live.portal.pid
+        assert owner(live) == first
+        http.cookies = kira.http.cookies
+        assert (await http.get("/dashboard")).status_code == 200, "a standby serves pages"
+        before = await kira.launch_and_wait("rstudio")
+        instance = await kira.launch("jupyterlab")
+        await asyncio.sleep(0.3)  # amid the launch, wherever that is
+        live.portal.send_signal(signal.SIGKILL)
+        await live.portal.wait()
+
+        async def state(instance_id: str) -> str:
+            return str((await http.get(f"/api/v1/instances/{instance_id}")).json()["state"])
+
+        deadline = monotonic() + PATIENCE_SECONDS
+        while await state(instance["id"]) != "running":
+            assert monotonic() < deadline, (live.folder / "standby.log").read_text()[-4000:]
+            await asyncio.sleep(0.1)
+        assert owner(live) != first
+        assert await state(before["id"]) == "running"
+        names = docker("ps", "-aq", "--filter", f"label=org.launchpad.deployment={live.deployment_id}").split()
+        assert len(names) == 2, "no second and no forgotten container"
+        assert json.loads(live.command("sweep", "--json")) == [], "commands are answered by the new owner"
+
+        await live.start_portal(wait=False)  # comes back, as a standby now
+        await live.wait_until_ready()
+        assert owner(live) != live.portal.pid
+        assert "stopped" in await asyncio.to_thread(live.command, "instance", "stop", before["id"])
+
+
+async def test_k3_what_a_standby_records_its_owner_carries_out(start_platform: StartPlatform) -> None:
+    """A launch and a stop that come in at the standby; commands ask whoever owns the work."""
+    live = await start_platform()
+    assert live.portal is not None
+    async with live.person("karl@example.org") as karl, standby_of(live) as http:
+        http.cookies = karl.http.cookies
+        http.headers["X-CSRF-Token"] = karl.http.headers["X-CSRF-Token"]
+        answer = await http.post("/api/v1/instances", json={"environment": "jupyterlab"})
+        assert answer.status_code == 202, answer.text
+        instance = await karl.wait_for(answer.json()["id"], "running", patience_seconds=60)
+        assert len(live.containers()) == 1
+        assert (await http.post(f"/api/v1/instances/{instance['id']}/stop")).status_code == 202
+        await karl.wait_for(instance["id"], "stopped", patience_seconds=60)
+        assert live.containers() == []
+        assert owner(live) == live.portal.pid
+        assert (live.state / "run" / SOCKET_NAME).stat().st_uid == os.geteuid()
