@@ -11,6 +11,7 @@ import pytest
 
 from launchpad.domain.instances import Address
 from launchpad.errors import ConnectionsNotCut
+from launchpad.helper.guard import Guard
 from launchpad.helper_client import HelperClient
 from launchpad.runtime import connections
 from launchpad.runtime.connections import can_cut, cut
@@ -19,7 +20,7 @@ from launchpad.runtime.fake import FakeRuntime
 from launchpad.runtime.helper import helper_cutter
 from launchpad.settings import tables
 from launchpad.storage.plain import PlainHomes
-from support.helper import SpecifiedLaunches, TrustingGuard, helper_thread
+from support.helper import SpecifiedLaunches, helper_thread
 
 
 class Line:
@@ -121,10 +122,12 @@ async def test_what_is_not_cut_is_said_the_same_way_everywhere(
 
 
 async def not_cut_by_the_helper(folder: Path, address: Address, words: str) -> None:
-    settings = tables({"state_dir": folder / "state", "homes": {"root": str(folder)}})
-    runtime = FakeRuntime("test")
-    guard = TrustingGuard(settings, (), runtime, SpecifiedLaunches(runtime), KernelCutter(), PlainHomes(folder))
-    with helper_thread(folder, runtime, guard) as path:
+    """As the portal asks it: through the helper's socket, with its guard, and the real cutter behind."""
+    settings = tables({"state_dir": folder / "state", "engine": {"port_range": f"{address.port}-{address.port}"}})
+    engine = FakeRuntime("test")
+    homes = PlainHomes(folder)
+    guard = Guard(settings, (), engine, SpecifiedLaunches(engine), KernelCutter(), homes)
+    with helper_thread(folder, engine, guard) as path:
         client = HelperClient(path)
         try:
             with pytest.raises(ConnectionsNotCut, match=words):
