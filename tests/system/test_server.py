@@ -183,6 +183,7 @@ async def test_f16_a_nightly_backup_is_rehearsed_and_brought_back_on_a_server_th
     await server.sign_in()
     assert (await server.http.get(f"/api/v1/instances/{instance['id']}")).json()["state"] == "running"
     assert (await server.open(instance["id"])).status_code == 200
+    machine.run("sleep 3")  # the connections of those who were signed out are cut a second time, and ours with them
     kept = machine.run("cat /var/lib/launchpad/launchpad.toml.restored")
     assert kept.strip() == machine.run("cat /etc/launchpad/launchpad.toml").strip()
 
