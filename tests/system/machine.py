@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from support.live import docker
-from support.machines import NEARLY_ALL_RIGHTS
+from support.machines import NEARLY_ALL_RIGHTS, control_groups_for_systemd
 from support.ports import free_ports
 
 RECIPE = Path(__file__).parent / "machine" / "build-disk"
@@ -126,7 +126,7 @@ class ContainerMachine(Machine):
             *("run", "-d", "--name", self.name, "--hostname", "server", "--stop-signal", "SIGRTMIN+3"),
             *("-p", "127.0.0.1::443", "-v", "/var/lib/docker", "-v", f"{self._state}:/var/lib/launchpad"),
             *("--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec", "-e", "container=docker"),
-            *NEARLY_ALL_RIGHTS,
+            *(*NEARLY_ALL_RIGHTS, *control_groups_for_systemd()),
             *(self._image, "/lib/systemd/systemd"),
         )
         self.https_port = int(docker("port", self.name, "443").rpartition(":")[2])

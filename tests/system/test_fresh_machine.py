@@ -16,7 +16,7 @@ from time import monotonic, sleep
 import pytest
 
 from support.live import built_image, docker
-from support.machines import NEARLY_ALL_RIGHTS
+from support.machines import NEARLY_ALL_RIGHTS, SHARED_CONTROL_GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 1200
@@ -59,7 +59,7 @@ class Machine:
         self.name = f"launchpad-test-machine-{secrets.token_hex(4)}"
         docker(
             *("run", "-d", "--name", self.name, "-v", "/var/lib/docker", "-w", "/root/launchpad"),
-            *NEARLY_ALL_RIGHTS,
+            *(*NEARLY_ALL_RIGHTS, *SHARED_CONTROL_GROUPS),
             *(built_image("base"), "tini", "--", "sleep", "infinity"),
         )
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
