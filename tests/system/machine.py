@@ -1,6 +1,7 @@
-"""A whole server with systemd, in qemu: built once for its recipe, started from a copy, spoken to over ssh.
+"""A whole server with systemd, built once for its recipe: as a container, or in qemu with a kernel of its own.
 
-No hardware virtualisation is needed, nor used: the machine is slow, and everywhere the same.
+The container is as quick as the machine that runs the tests. The emulator needs no hardware virtualisation: it is slow,
+and everywhere the same.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
+from support.live import docker
+from support.machines import NEARLY_ALL_RIGHTS, control_groups_for_systemd
 from support.ports import free_ports
 
 RECIPE = Path(__file__).parent / "machine" / "build-disk"
@@ -35,8 +40,111 @@ def disk() -> Path:
     return folder
 
 
-class Machine:
-    """`run` runs a command as root in it; port 443 of it is `https_port` here.
+class Machine(ABC):
+    """`run` runs a command as root in it; port 443 of it is `https_port` here."""
+
+    https_port: int
+
+    @abstractmethod
+    def start(self) -> None:
+        """Returns when commands can be run."""
+
+    @abstractmethod
+    def power_off(self) -> None:
+        """As when the plug is pulled; nothing of it is left."""
+
+    def run(self, script: str, *, ok: bool = True, seconds: float = 300) -> str:
+        """What a shell script prints, errors included."""
+        done = self._sh(script, seconds=seconds)
+        assert not ok or done.returncode == 0, f"{script}\n{done.stdout}"
+        return done.stdout
+
+    def code(self, script: str, *, seconds: float = 300) -> int:
+        return self._sh(script, seconds=seconds).returncode
+
+    def copy_in(self, source: Path, target: str, names: Sequence[str] = (".",)) -> None:
+        """Of a folder, what is named; all, where nothing is."""
+        packed = subprocess.run(
+            ["tar", "-c", "-C", str(source), "--null", "--verbatim-files-from", "-T", "-"],
+            input="\0".join(names).encode(),
+            check=True,
+            capture_output=True,
+        ).stdout
+        command = self._command(f"mkdir -p {target} && tar -x -C {target} --no-same-owner")
+        subprocess.run(command, input=packed, check=True, capture_output=True, timeout=600)
+
+    @abstractmethod
+    def _command(self, script: str) -> list[str]:
+        """What runs a shell script in it, from here."""
+
+    def _sh(self, script: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
+        command = self._command(f"exec 2>&1\n{script}")  # one stream, so that the order is kept
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as late:
+            printed = late.stdout or b""
+            text = printed.decode(errors="replace") if isinstance(printed, bytes) else printed
+            return subprocess.CompletedProcess(late.cmd, 255, f"{text}\n(not done within {seconds:.0f} s)")
+
+
+class ContainerMachine(Machine):
+    """Its first process is systemd; network, processes and Docker's storage are its own, the kernel is this one.
+
+    Args:
+        folder: for the disk of its state directory, which is small so that it can be filled.
+    """
+
+    def __init__(self, folder: Path, *, state_mib: int = 512) -> None:
+        self.name = f"launchpad-test-server-{secrets.token_hex(4)}"
+        self._image = self._imported(disk())
+        self._state_disk, self._state = folder / "state.img", folder / "state"
+        with self._state_disk.open("wb") as file:
+            file.truncate(state_mib * 1024**2)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(self._state_disk)], check=True)
+        self._state.mkdir()
+
+    @staticmethod
+    def _imported(folder: Path) -> str:
+        """The distribution as an image; of another recipe's, only the files are kept."""
+        tag = f"launchpad-test/server:{folder.name}"
+        if subprocess.run(["docker", "image", "inspect", tag], capture_output=True, check=False).returncode != 0:
+            docker("import", str(folder / "root.tar"), tag)
+        return tag
+
+    def start(self) -> None:
+        subprocess.run(["mount", "-o", "loop", str(self._state_disk), str(self._state)], check=True)
+        shutil.rmtree(self._state / "lost+found")
+        docker(
+            *("run", "-d", "--name", self.name, "--hostname", "server", "--stop-signal", "SIGRTMIN+3"),
+            *("-p", "127.0.0.1::443", "-v", "/var/lib/docker", "-v", f"{self._state}:/var/lib/launchpad"),
+            *("--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec", "-e", "container=docker"),
+            *(*NEARLY_ALL_RIGHTS, *control_groups_for_systemd()),
+            *(self._image, "/lib/systemd/systemd"),
+        )
+        self.https_port = int(docker("port", self.name, "443").rpartition(":")[2])
+        deadline = monotonic() + BOOT_SECONDS
+        while (state := self.run("systemctl is-system-running", ok=False).strip()) not in ("running", "degraded"):
+            assert monotonic() < deadline, f"{state}\n{docker('logs', self.name)}"
+            sleep(0.5)
+
+    def power_off(self) -> None:
+        subprocess.run(["docker", "rm", "-f", "-v", self.name], capture_output=True, check=False)
+        subprocess.run(["umount", "--lazy", str(self._state)], capture_output=True, check=False)
+
+    def _command(self, script: str) -> list[str]:
+        return ["docker", "exec", "-i", self.name, "bash", "-c", script]
+
+
+class EmulatedMachine(Machine):
+    """In qemu, spoken to over ssh.
 
     Args:
         folder: for its disks, of which the first is a copy that costs only what is changed.
@@ -78,30 +186,10 @@ class Machine:
         )
         log.close()
         deadline = monotonic() + BOOT_SECONDS
-        while self._ssh("true", seconds=20).returncode != 0:
+        while self._sh("true", seconds=20).returncode != 0:
             assert self._process.poll() is None, self.console()
             assert monotonic() < deadline, self.console()
             sleep(1)
-
-    def run(self, script: str, *, ok: bool = True, seconds: float = 300) -> str:
-        """What a shell script prints, errors included."""
-        done = self._ssh(script, seconds=seconds)
-        assert not ok or done.returncode == 0, f"{script}\n{done.stdout}"
-        return done.stdout
-
-    def code(self, script: str, *, seconds: float = 300) -> int:
-        return self._ssh(script, seconds=seconds).returncode
-
-    def copy_in(self, source: Path, target: str, names: Sequence[str] = (".",)) -> None:
-        """Of a folder, what is named; all, where nothing is."""
-        packed = subprocess.run(
-            ["tar", "-c", "-C", str(source), "--null", "--verbatim-files-from", "-T", "-"],
-            input="\0".join(names).encode(),
-            check=True,
-            capture_output=True,
-        ).stdout
-        command = [*self._command(), f"mkdir -p {target} && tar -x -C {target} --no-same-owner"]
-        subprocess.run(command, input=packed, check=True, capture_output=True, timeout=600)
 
     def reboot(self) -> None:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
@@ -119,23 +207,8 @@ class Machine:
     def console(self) -> str:
         return (self._folder / "console.log").read_text(errors="replace")[-4000:]
 
-    def _command(self) -> list[str]:
+    def _command(self, script: str) -> list[str]:
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=15")
         flags = [part for option in options for part in ("-o", option)]
-        return ["ssh", *flags, "-i", str(self._from / "key"), "-p", str(self.ssh_port), "root@127.0.0.1"]
-
-    def _ssh(self, script: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                [*self._command(), f"exec 2>&1\n{script}"],  # one stream, so that the order is kept
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=seconds,
-            )
-        except subprocess.TimeoutExpired as late:
-            said = late.stdout or b""
-            text = said.decode(errors="replace") if isinstance(said, bytes) else said
-            return subprocess.CompletedProcess(late.cmd, 255, f"{text}\n(not done within {seconds:.0f} s)")
+        ssh = ["ssh", *flags, "-i", str(self._from / "key"), "-p", str(self.ssh_port), "root@127.0.0.1"]
+        return [*ssh, script]

@@ -16,37 +16,12 @@ from time import monotonic, sleep
 import pytest
 
 from support.live import built_image, docker
+from support.machines import NEARLY_ALL_RIGHTS, SHARED_CONTROL_GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 1200
 SECOND_START_SHARE = 0.1  # of the first one, which installs and builds: a time would depend on what else runs here
 STOP_SECONDS = 40  # patience, on a machine that has other work
-
-# Everything that a container engine inside needs. Not --privileged, which demands capabilities that the machine that
-# runs the tests may lack itself.
-_NEARLY_ALL = (
-    *("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"),
-    *("--security-opt=systempaths=unconfined", "--device-cgroup-rule=a *:* rwm", "--cgroupns=host"),
-    *("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw"),
-    *(
-        f"--cap-add={name}"
-        for name in (
-            *(
-                "AUDIT_WRITE",
-                "CHOWN",
-                "DAC_OVERRIDE",
-                "DAC_READ_SEARCH",
-                "FOWNER",
-                "FSETID",
-                "IPC_LOCK",
-                "KILL",
-                "LEASE",
-            ),
-            *("LINUX_IMMUTABLE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP"),
-            *("SETUID", "SYS_ADMIN", "SYS_CHROOT", "SYS_NICE", "SYS_PTRACE"),
-        )
-    ),
-)
 
 # Runs on the machine, with nothing but Python: signs in with the code in the outbox, launches both, says what became.
 VISITOR = r"""
@@ -84,7 +59,7 @@ class Machine:
         self.name = f"launchpad-test-machine-{secrets.token_hex(4)}"
         docker(
             *("run", "-d", "--name", self.name, "-v", "/var/lib/docker", "-w", "/root/launchpad"),
-            *_NEARLY_ALL,
+            *(*NEARLY_ALL_RIGHTS, *SHARED_CONTROL_GROUPS),
             *(built_image("base"), "tini", "--", "sleep", "infinity"),
         )
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout

@@ -69,6 +69,14 @@ class Offer:
         return chosen, refused
 
 
+@dataclass(frozen=True)
+class OfferedLimits:
+    """What holds for everybody: the choices and the number of instances."""
+
+    offer: Offer
+    instances_per_user: int
+
+
 _DESCRIBE: dict[str, Callable[[float], str]] = {
     "memory": lambda value: describe_bytes(int(value)),
     "cpus": describe_cpus,

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.audit_words import changes_in_words
 from ..domain.instances import State
-from ..domain.limits import Capacity, Limits, Offer, Use
-from ..domain.sizes import describe_bytes, format_bytes, parse_bytes
+from ..domain.limits import Capacity, Limits, Offer, OfferedLimits, Use
+from ..domain.sizes import describe_bytes
+from ..domain.sizes_codec import offered_of, offered_table
 from ..errors import EngineUnavailable, InvalidInput
 from ..runtime.base import HostFacts
 from ..settings import EnvironmentSettings, Settings
@@ -26,14 +27,6 @@ from .live.remembered import Answer, Remembered
 
 GB = 1024**3
 _KEY = "limits"
-
-
-@dataclass(frozen=True)
-class OfferedLimits:
-    """What holds for everybody: the choices and the number of instances."""
-
-    offer: Offer
-    instances_per_user: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ class OfferService:
         return self._limits(await kv.get(db, _KEY), capacity)
 
     def _limits(self, changed: dict[str, Any] | None, capacity: Capacity | None) -> OfferedLimits:
-        return _parse(changed) if changed else offered_by_settings(self._settings, capacity)
+        return offered_of(changed) if changed else offered_by_settings(self._settings, capacity)
 
     async def for_environment(self, environment: str) -> Offer:
         """The choices for one environment: its own where its settings name them, else everybody's."""
@@ -102,7 +95,7 @@ class OfferService:
             raise InvalidInput("These choices cannot be offered.", fields=problems)
         async with self._database.transaction() as db:
             before = await self.limits_in(db, capacity)
-            await kv.put(db, _KEY, _serialise(limits), now)
+            await kv.put(db, _KEY, offered_table(limits), now)
             await audit.add(
                 db,
                 at=now,
@@ -110,7 +103,7 @@ class OfferService:
                 client=actor.client,
                 action="limits.changed",
                 subject="limits",
-                details=changes_in_words(_serialise(before), _serialise(limits)),
+                details=changes_in_words(offered_table(before), offered_table(limits)),
             )
 
     async def use(self) -> CapacityUse:
@@ -205,36 +198,3 @@ def _with_possible_defaults(offer: Offer) -> Offer:
     if "days" in wrong:
         defaults = replace(defaults, days=int(_largest_within(offer.days, defaults.days)))
     return replace(offer, defaults=defaults)
-
-
-def _serialise(limits: OfferedLimits) -> dict[str, Any]:
-    offer = limits.offer
-    return {
-        "memory": [format_bytes(size) for size in offer.memory_bytes],
-        "cpus": list(offer.cpus),
-        "storage": [format_bytes(size) for size in offer.storage_bytes],
-        "days": list(offer.days),
-        "defaults": {
-            "memory": format_bytes(offer.defaults.memory_bytes),
-            "cpus": offer.defaults.cpus,
-            "storage": format_bytes(offer.defaults.storage_bytes),
-            "days": offer.defaults.days,
-        },
-        "instances_per_user": limits.instances_per_user,
-    }
-
-
-def _parse(stored: dict[str, Any]) -> OfferedLimits:
-    defaults = stored["defaults"]
-    return OfferedLimits(
-        Offer(
-            memory_bytes=tuple(map(parse_bytes, stored["memory"])),
-            cpus=tuple(stored["cpus"]),
-            storage_bytes=tuple(map(parse_bytes, stored["storage"])),
-            days=tuple(stored["days"]),
-            defaults=Limits(
-                parse_bytes(defaults["memory"]), defaults["cpus"], parse_bytes(defaults["storage"]), defaults["days"]
-            ),
-        ),
-        stored["instances_per_user"],
-    )

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from ..domain.audit_words import details_in_words
-from ..domain.limits import Limits, Offer, Quota, Use
+from ..domain.limits import OfferedLimits, Quota, Use
 from ..domain.mail import FailureKind, MailFailure
-from ..domain.sizes import format_bytes, parse_bytes
+from ..domain.sizes import format_bytes
+from ..domain.sizes_codec import offered_of, offered_table, quota_of
 from ..domain.users import Role, User, UserStatus
-from ..services.offers import CapacityUse, OfferedLimits
+from ..services.offers import CapacityUse
 from ..store.audit import AuditRecord
-from .schemas import LONGEST_DAYS, Body, ChoicesView, QuotaView, SizeText, SizeView, choices_view
+from .schemas import LONGEST_DAYS, Body, ChoicesView, QuotaView, SizeText, SizeView
 
 
 class AdminUserView(BaseModel):
@@ -55,12 +56,7 @@ class QuotaBody(Body):
     instances: int | None = Field(None, ge=0, le=10_000)
 
     def quota(self) -> Quota:
-        return Quota(
-            memory_bytes=parse_bytes(self.memory) if self.memory else None,
-            cpus=self.cpus,
-            storage_bytes=parse_bytes(self.storage) if self.storage else None,
-            instances=self.instances,
-        )
+        return quota_of(self.model_dump())
 
 
 class UserPatchBody(Body):
@@ -76,11 +72,7 @@ class LimitsView(ChoicesView):
 
     @classmethod
     def of_limits(cls, limits: OfferedLimits) -> LimitsView:
-        return cls(
-            **choices_view(limits.offer).model_dump(),
-            defaults=SizeView.of(limits.offer.defaults),
-            instances_per_user=limits.instances_per_user,
-        )
+        return cls.model_validate(offered_table(limits))
 
 
 class DefaultsBody(Body):
@@ -101,22 +93,8 @@ class LimitsBody(Body):
     instances_per_user: int | None = Field(None, le=10_000)
 
     def limits(self, before: OfferedLimits) -> OfferedLimits:
-        per_user = self.instances_per_user
-        return OfferedLimits(
-            Offer(
-                memory_bytes=tuple(map(parse_bytes, self.memory)),
-                cpus=tuple(self.cpus),
-                storage_bytes=tuple(map(parse_bytes, self.storage)),
-                days=tuple(self.days),
-                defaults=Limits(
-                    parse_bytes(self.defaults.memory),
-                    self.defaults.cpus,
-                    parse_bytes(self.defaults.storage),
-                    self.defaults.days,
-                ),
-            ),
-            before.instances_per_user if per_user is None else per_user,
-        )
+        given = self.model_dump(exclude_none=True)
+        return offered_of({"instances_per_user": before.instances_per_user, **given})
 
 
 class AmountView(BaseModel):

@@ -15,7 +15,8 @@ from ..domain.instances import Instance, Stage, State
 from ..domain.limits import Limits, Offer, Quota
 from ..domain.origins import InstancesOrigin
 from ..domain.signin import Login
-from ..domain.sizes import format_bytes, parse_bytes
+from ..domain.sizes import parse_bytes
+from ..domain.sizes_codec import choices_table, limits_table, quota_table
 from ..domain.users import Role, User
 from ..runtime.base import Usage
 from ..store.tokens import ApiToken
@@ -72,12 +73,7 @@ class QuotaView(BaseModel):
 
     @classmethod
     def of(cls, quota: Quota) -> QuotaView:
-        return cls(
-            memory=format_bytes(quota.memory_bytes) if quota.memory_bytes is not None else None,
-            cpus=quota.cpus,
-            storage=format_bytes(quota.storage_bytes) if quota.storage_bytes is not None else None,
-            instances=quota.instances,
-        )
+        return cls(**quota_table(quota))
 
 
 class Me(BaseModel):
@@ -123,12 +119,7 @@ class SizeView(BaseModel):
 
     @classmethod
     def of(cls, limits: Limits) -> SizeView:
-        return cls(
-            memory=format_bytes(limits.memory_bytes),
-            cpus=limits.cpus,
-            storage=format_bytes(limits.storage_bytes),
-            days=limits.days,
-        )
+        return cls(**limits_table(limits))
 
 
 class EnvironmentView(BaseModel):
@@ -158,12 +149,7 @@ class EnvironmentView(BaseModel):
 
 
 def choices_view(offer: Offer) -> ChoicesView:
-    return ChoicesView(
-        memory=[format_bytes(size) for size in offer.memory_bytes],
-        cpus=list(offer.cpus),
-        storage=[format_bytes(size) for size in offer.storage_bytes],
-        days=list(offer.days),
-    )
+    return ChoicesView(**choices_table(offer))
 
 
 class LaunchBody(Body):

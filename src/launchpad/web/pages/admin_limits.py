@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ...domain.limits import Limits, Offer
-from ...domain.sizes import format_bytes
-from ...services.offers import OfferedLimits
+from ...domain.limits import Limits, Offer, OfferedLimits
+from ...domain.sizes_codec import offered_table
 from ..deps import CurrentAdmin, Here
 from .after_form import AfterForm
 from .forms import FormReader, count, number, size
@@ -54,18 +53,14 @@ def _at_fields(refused: AfterForm) -> Problems:
 
 
 def _form_of(limits: OfferedLimits) -> dict[str, str]:
-    offer, defaults = limits.offer, limits.offer.defaults
-    return {
-        "memory": ", ".join(map(format_bytes, offer.memory_bytes)),
-        "default_memory": format_bytes(defaults.memory_bytes),
-        "cpus": ", ".join(f"{count:g}" for count in offer.cpus),
-        "default_cpus": f"{defaults.cpus:g}",
-        "storage": ", ".join(map(format_bytes, offer.storage_bytes)),
-        "default_storage": format_bytes(defaults.storage_bytes),
-        "days": ", ".join(map(str, offer.days)),
-        "default_days": str(defaults.days),
-        "instances_per_user": str(limits.instances_per_user),
-    }
+    table = offered_table(limits)
+    choices = {name: ", ".join(map(_text, table[name])) for name in ("memory", "cpus", "storage", "days")}
+    defaults = {f"default_{name}": _text(value) for name, value in table["defaults"].items()}
+    return {**choices, **defaults, "instances_per_user": str(limits.instances_per_user)}
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 @router.post("")
