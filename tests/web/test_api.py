@@ -14,7 +14,7 @@ from fastapi.encoders import jsonable_encoder
 
 from launchpad.domain.instances import State
 from launchpad.services.logins import Client
-from launchpad.web.api.instances import follow
+from launchpad.web.api.events import follow
 from launchpad.web.deps import Visitor as SignedInVisitor
 from support.platforms import reaches
 from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, events_in, open_api, problem

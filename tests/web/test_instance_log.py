@@ -13,7 +13,7 @@ from fastapi.encoders import jsonable_encoder
 
 from launchpad.domain.instances import State
 from launchpad.services.logins import Client
-from launchpad.web.api.instances import follow
+from launchpad.web.api.events import follow
 from launchpad.web.deps import Visitor as SignedInVisitor
 from support.platforms import reaches, until
 from web.api_client import Portal, Visitor, open_api, problem

@@ -11,8 +11,8 @@ from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits, Offer
 from launchpad.domain.return_paths import RETURN_PATH_MAX
 from launchpad.web.pages.rendering import local_path
-from launchpad.web.pages.views import bytes_meter, extension_choices, number_meter
-from launchpad.web.pages.words import ago_in_words, device_in_words, exact, initials, left_in_words, with_breaks
+from launchpad.web.views.values import bytes_meter, extension_choices, number_meter
+from launchpad.web.views.words import ago_in_words, device_in_words, exact, initials, left_in_words, with_breaks
 
 GB = 1024**3
 NOW = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ..domain.environments import Gpus
 from ..domain.instances import Address
+from ..domain.usage import Usage as Usage
 
 LABEL_PREFIX = "org.launchpad."
 LABEL_DEPLOYMENT = LABEL_PREFIX + "deployment"
@@ -139,15 +140,6 @@ class Container:
     exit_code: int | None = None
     out_of_memory: bool = False
     started_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a running container uses now: memory without the page cache, and CPU time in seconds since its start."""
-
-    memory_bytes: int
-    cpu_seconds: float
-    pids: int
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from contextlib import suppress
 from datetime import datetime
 
 from ..domain.naming import new_id
-from ..domain.signin import new_secret, secret_digest
+from ..domain.signin import ApiToken, new_secret, secret_digest
 from ..domain.users import User
 from ..errors import Conflict, InvalidInput, NotFound, StoreUnavailable
 from ..store import audit, tokens, users
 from ..store.database import Database
-from ..store.tokens import ApiToken
 from .audit import Actor
 from .logins import SEEN_AGAIN_AFTER
 

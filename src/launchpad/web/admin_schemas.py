@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from ..domain.audit import AuditRecord
 from ..domain.audit_words import details_in_words
 from ..domain.limits import Limits, Offer, Quota, Use
 from ..domain.mail import FailureKind, MailFailure
 from ..domain.sizes import format_bytes, parse_bytes
 from ..domain.users import Role, User, UserStatus
 from ..services.offers import CapacityUse, OfferedLimits
-from ..store.audit import AuditRecord
 from .schemas import LONGEST_DAYS, Body, ChoicesView, QuotaView, SizeText, SizeView, choices_view
 
 

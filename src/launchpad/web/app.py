@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
@@ -19,6 +18,9 @@ from ..platform import Platform
 from ..services.revoker import CHECK_SECONDS
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
+from .pages.frame import Frame
+from .views.known import Known
+from .views.presenter import Presenter
 
 log = structlog.get_logger(__name__)
 
@@ -37,11 +39,13 @@ def create_app(platform: Platform) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.platform = platform
-    app.include_router(health.router)
-    app.include_router(well_known.router)
-    app.include_router(gate.router)
-    app.include_router(api.router())
-    pages.install(app)
+    app.state.presenter = Presenter(
+        platform.settings, platform.catalogue, platform.instances, platform.offers, platform.users, Known(platform)
+    )
+    app.state.pages = Frame(platform.settings, platform.now, platform.state.key("forms"))
+    # As one flat list, most asked for first: every router inside another one is searched twice at each request.
+    for router in (gate.router, *pages.ROUTERS, *api.ROUTERS, health.router, well_known.router):
+        app.router.routes.extend(router.routes)
     problems.install(app)
 
     @app.get(OPENAPI_PATH, include_in_schema=False, dependencies=[Public])
@@ -117,7 +121,7 @@ class _Headers:
             f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances}; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
-        self._always = {
+        always = {
             "Content-Security-Policy": policy,
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
@@ -127,6 +131,7 @@ class _Headers:
             "Permissions-Policy": "camera=(), geolocation=(), microphone=(), publickey-credentials-get=(self)",
             "Cache-Control": "no-store",
         }
+        self._always = [(name.lower().encode(), value.encode()) for name, value in always.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/gate/"):
@@ -135,9 +140,9 @@ class _Headers:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._always.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"] = list(message["headers"])
+                there = {name for name, _ in headers}
+                headers += [header for header in self._always if header[0] not in there]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

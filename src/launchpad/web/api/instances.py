@@ -2,92 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from ...domain.ends import notices_of
-from ...domain.instances import Instance, State, shortages
+from ...domain.instances import Instance
 from ...domain.return_paths import RETURN_PATH_MAX
 from ...domain.sizes import parse_bytes
-from ...errors import EngineUnavailable, Forbidden, HomeUnavailable, NotFound
-from ...platform import Platform
-from ...runtime.base import Usage
+from ...errors import Forbidden
 from ...services.instances import LaunchRequest
-from ...storage.base import HomeUse
-from ..deps import CurrentUser, Here, Visitor
-from ..schemas import ExtendBody, InstanceView, LaunchBody, UsageView
-from .paging import Cursor, Limit, place_of, tell_next
+from ..deps import CurrentUser, Gate, Instances, Logs, Present
+from ..paging import Cursor, Limit, place_of, tell_next
+from ..schemas import ExtendBody, InstanceView, LaunchBody
+from .responses import PROBLEMS, ROOT
 
-router = APIRouter(prefix="/instances", tags=["instances"])
-
-LOOK_AGAIN_SECONDS = 1.0
-USAGE_SECONDS = 5.0
+router = APIRouter(prefix=f"{ROOT}/instances", tags=["instances"], responses=PROBLEMS)
 
 
-async def own_instance(instance_id: str, visitor: CurrentUser, platform: Here) -> Instance:
+async def own_instance(instance_id: str, visitor: CurrentUser, instances: Instances) -> Instance:
     """The visitor's own instance; a dependency, so that it is looked for before a stream of events begins."""
-    return await platform.instances.get(instance_id, visitor.user)
+    return await instances.get(instance_id, visitor.user)
 
 
 OwnInstance = Annotated[Instance, Depends(own_instance)]
 
 
-async def usage_of(platform: Platform, instance: Instance) -> Usage | None:
-    """What it uses now; None when it does not run or the engine does not answer."""
-    if instance.state is not State.RUNNING:
-        return None
-    try:
-        return await platform.runtime.usage(instance.id)
-    except EngineUnavailable:
-        return None
-
-
-async def lacking(platform: Platform, instance: Instance, usage: Usage | None, username: str) -> tuple[str, ...]:
-    """What a running instance lacks now, in its owner's words."""
-    environment = platform.catalogue.get(instance.environment)
-    if usage is None or environment is None:
-        return ()
-    try:
-        home = await platform.homes.use(username)
-    except HomeUnavailable:
-        home = HomeUse(None, None)
-    return shortages(usage.pids, environment.pids_limit, home.used_bytes, home.limit_bytes, home.free_bytes)
-
-
-async def view_of(
-    platform: Platform, instance: Instance, usage: Usage | None = None, lacks: tuple[str, ...] = ()
-) -> InstanceView:
-    """`lacks` is what it lacks now; what happened to it since its start is told in any case."""
-    return InstanceView.of(
-        instance,
-        platform.settings.instances,
-        usage=usage,
-        queue_position=await platform.instances.queue_position(instance),
-        notices=notices_of(instance, lacks),
-    )
-
-
 @router.get("")
 async def list_instances(
     visitor: CurrentUser,
-    platform: Here,
+    instances: Instances,
+    present: Present,
     response: Response,
     all: bool = False,
     limit: Limit = 100,
     cursor: Cursor | None = None,
 ) -> list[InstanceView]:
     """Own instances, newest first; with `all=true` the ended ones too. `X-Next-Cursor` continues a long list."""
-    found = await platform.instances.of_owner(visitor.user, with_ended=all, limit=limit, before=place_of(cursor))
+    found = await instances.of_owner(visitor.user, with_ended=all, limit=limit, before=place_of(cursor))
     tell_next(response, found, limit, lambda instance: instance.place)
-    return [await view_of(platform, instance) for instance in found]
+    return [await present.instance(instance) for instance in found]
 
 
 @router.post("", status_code=202)
-async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> InstanceView:
+async def launch(body: LaunchBody, visitor: CurrentUser, instances: Instances, present: Present) -> InstanceView:
     """Launches an instance and returns at once; follow it at `…/events`."""
     request = LaunchRequest(
         environment=body.environment,
@@ -97,98 +55,53 @@ async def launch(body: LaunchBody, visitor: CurrentUser, platform: Here) -> Inst
         days=body.days,
         safe_mode=body.safe_mode,
     )
-    instance = await platform.instances.launch(visitor.user, request, visitor.actor, visitor.now)
-    return await view_of(platform, instance)
+    instance = await instances.launch(visitor.user, request, visitor.actor, visitor.now)
+    return await present.instance(instance)
 
 
 @router.get("/{instance_id}")
-async def get_instance(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> InstanceView:
+async def get_instance(instance: OwnInstance, visitor: CurrentUser, present: Present) -> InstanceView:
     """An own instance. `reason`: why it ended; while it runs, its `notices`, such as a full home folder."""
-    usage = await usage_of(platform, instance)
-    return await view_of(platform, instance, usage, await lacking(platform, instance, usage, visitor.user.username))
+    return await present.instance_in_use(instance, visitor.user)
 
 
 @router.get("/{instance_id}/log", response_class=PlainTextResponse)
-async def log(instance: OwnInstance, platform: Here) -> PlainTextResponse:
+async def log(instance: OwnInstance, logs: Logs) -> PlainTextResponse:
     """The last lines that it printed, of a live instance as of now; empty where there are none. Keys are masked."""
-    return PlainTextResponse(await platform.instance_logs.of(instance))
-
-
-@router.get("/{instance_id}/events", response_class=EventSourceResponse)
-async def events(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> AsyncIterator[ServerSentEvent]:
-    """`state` (with the notices) and `stage` at the start and when they change, `usage` every few seconds; ends with
-    the instance."""
-    async for event in follow(platform, visitor, instance):
-        yield event
-
-
-async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> AsyncIterator[ServerSentEvent]:
-    """The events of one instance until it has ended or is forgotten, or its owner is signed out."""
-    seen: InstanceView | None = None
-    usage_due = 0.0
-    lacks: tuple[str, ...] = ()
-    while True:
-        usage = None
-        if usage_due <= 0 and (usage := await usage_of(platform, instance)) is not None:
-            usage_due = USAGE_SECONDS
-            lacks = await lacking(platform, instance, usage, visitor.user.username)
-        view = await view_of(platform, instance, lacks=lacks)
-        if seen is None or _told(view) != _told(seen):
-            yield ServerSentEvent(event="state", data=view)
-        if seen is None or (view.stage, view.queue_position) != (seen.stage, seen.queue_position):
-            yield ServerSentEvent(
-                event="stage",
-                data={"stage": view.stage, "state": view.state, "queue_position": view.queue_position},
-            )
-        seen = view
-        if not instance.is_live:
-            return
-        if (used := UsageView.of(usage)) is not None:
-            yield ServerSentEvent(event="usage", data=used)
-        await platform.runner.changes.wait(instance.id, LOOK_AGAIN_SECONDS)
-        usage_due -= LOOK_AGAIN_SECONDS
-        if not await platform.logins.still_there(visitor.user, visitor.login, platform.now()):
-            return
-        try:
-            instance = await platform.instances.get(instance.id, visitor.user)
-        except NotFound:
-            return
-
-
-def _told(view: InstanceView) -> tuple[object, ...]:
-    """What of an instance its followers hear about at once."""
-    return view.state, view.reason, view.expires_at, view.notices
+    return PlainTextResponse(await logs.of(instance))
 
 
 @router.get("/{instance_id}/open", status_code=303, response_class=RedirectResponse)
 async def open_instance(
     instance: OwnInstance,
     visitor: CurrentUser,
-    platform: Here,
+    gate: Gate,
     next: Annotated[str | None, Query(max_length=RETURN_PATH_MAX)] = None,
 ) -> RedirectResponse:
     """Redirects to the instance with a one-time ticket, for which this browser gets its cookie."""
     if visitor.login is None:
         raise Forbidden("Opening an instance needs a browser that is signed in; a token cannot do it.")
-    address = await platform.gate.ticket(instance, visitor.login, next, visitor.now)
+    address = await gate.ticket(instance, visitor.login, next, visitor.now)
     return RedirectResponse(address, status_code=303)
 
 
 @router.post("/{instance_id}/stop", status_code=202)
-async def stop(instance_id: str, visitor: CurrentUser, platform: Here) -> InstanceView:
+async def stop(instance_id: str, visitor: CurrentUser, instances: Instances, present: Present) -> InstanceView:
     """Stops it, giving the application time to save; the home folder is kept."""
-    instance = await platform.instances.stop(instance_id, visitor.user, visitor.actor, visitor.now)
-    return await view_of(platform, instance)
+    instance = await instances.stop(instance_id, visitor.user, visitor.actor, visitor.now)
+    return await present.instance(instance)
 
 
 @router.post("/{instance_id}/extend")
-async def extend(instance_id: str, body: ExtendBody, visitor: CurrentUser, platform: Here) -> InstanceView:
+async def extend(
+    instance_id: str, body: ExtendBody, visitor: CurrentUser, instances: Instances, present: Present
+) -> InstanceView:
     """Adds days, up to the longest duration offered."""
-    instance = await platform.instances.extend(instance_id, visitor.user, body.days, visitor.actor, visitor.now)
-    return await view_of(platform, instance)
+    instance = await instances.extend(instance_id, visitor.user, body.days, visitor.actor, visitor.now)
+    return await present.instance(instance)
 
 
 @router.delete("/{instance_id}", status_code=204)
-async def forget(instance_id: str, visitor: CurrentUser, platform: Here) -> None:
+async def forget(instance_id: str, visitor: CurrentUser, instances: Instances) -> None:
     """Removes an ended instance from the list."""
-    await platform.instances.forget(instance_id, visitor.user)
+    await instances.forget(instance_id, visitor.user)

@@ -9,18 +9,17 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, Request, Response
 
 from ...domain.instances import ENDED, Instance
-from ...domain.limits import Offer
 from ...domain.paging import Place
 from ...domain.users import User
-from ...platform import Platform
-from ..api.paging import place_of
-from ..deps import CurrentAdmin, Here
-from . import views
-from .dashboard import title_of
+from ...services.instances import InstanceService
+from ...services.users import UserService
+from ..deps import CurrentAdmin, Instances, Present, Users
+from ..paging import place_of
+from ..views.presenter import Presenter
 from .forms import FormReader, count
 from .rendering import page, saying, see_other
 
-router = APIRouter(prefix="/admin/instances")
+router = APIRouter(prefix="/admin/instances", include_in_schema=False)
 
 PAGE = 50
 LOOK = 200  # rows looked through at a time for what a filter wants
@@ -53,35 +52,21 @@ class Filter:
 async def instances(
     request: Request,
     visitor: CurrentAdmin,
-    platform: Here,
+    them: Instances,
+    users: Users,
+    present: Present,
     q: str = "",
     state: str = "",
     before: str | None = None,
 ) -> Response:
     """Everyone's instances: active ones newest first, ended ones by their end, the latest first."""
     wanted = Filter(q[:200], state[:20])
-    found, further = await _find(platform, wanted, _Start.parse(before, wanted))
-    offers: dict[str, Offer] = {}
-    rows = []
-    for instance, owner in found:
-        environment = platform.catalogue.get(instance.environment)
-        if environment and instance.environment not in offers:
-            offers[instance.environment] = await platform.offers.for_environment(instance.environment)
-        rows.append(
-            views.instance_view(
-                instance,
-                environment,
-                visitor.now,
-                offer=offers.get(instance.environment),
-                queue_position=await platform.instances.queue_position(instance),
-                owner_email=owner.email if owner else "",
-            )
-        )
+    found, further = await _find(them, users, wanted, _Start.parse(before, wanted))
     return page(
         request,
         "admin/instances.html",
         visitor,
-        instances=rows,
+        instances=await present.cards_of(found, visitor.now),
         next_page=wanted.path(before=str(further)) if further else None,
         query=wanted,
     )
@@ -107,16 +92,16 @@ class _Start:
 
 
 async def _find(
-    platform: Platform, wanted: Filter, start: _Start
+    instances: InstanceService, users: UserService, wanted: Filter, start: _Start
 ) -> tuple[list[tuple[Instance, User | None]], _Start | None]:
     """A page of what the filter wants, and where the next one begins (None: there is no more)."""
     found: list[tuple[Instance, User | None]] = []
     for _ in range(LOOKS):
         if start.ended:
-            some = await platform.instances.ended(limit=LOOK, before=start.before)
+            some = await instances.ended(limit=LOOK, before=start.before)
         else:
-            some = await platform.instances.of_everyone(limit=LOOK, before=start.before)
-        owners = await platform.users.by_ids({instance.owner_id for instance in some})
+            some = await instances.of_everyone(limit=LOOK, before=start.before)
+        owners = await users.by_ids({instance.owner_id for instance in some})
         for instance in some:
             start = _Start(start.ended, instance.ended_place if start.ended else instance.place)
             owner = owners.get(instance.owner_id)
@@ -132,24 +117,34 @@ async def _find(
 
 
 @router.post("/{instance_id}/stop")
-async def stop(instance_id: str, visitor: CurrentAdmin, platform: Here, q: str = "", state: str = "") -> Response:
+async def stop(
+    instance_id: str,
+    visitor: CurrentAdmin,
+    them: Instances,
+    users: Users,
+    present: Present,
+    q: str = "",
+    state: str = "",
+) -> Response:
     """Ends anybody's instance; the owner is told that an administrator did."""
-    instance = await platform.instances.stop_any(instance_id, visitor.actor, visitor.now)
-    about = await _name(platform, instance)
-    return see_other(Filter(q, state).path(**saying(platform, visitor, "admin-stopping", about)))
+    instance = await them.stop_any(instance_id, visitor.actor, visitor.now)
+    about = await _name(present, users, instance)
+    return see_other(Filter(q, state).path(**saying(visitor, "admin-stopping", about)))
 
 
-async def _name(platform: Platform, instance: Instance) -> str:
+async def _name(present: Presenter, users: UserService, instance: Instance) -> str:
     """ "JupyterLab of ada@example.org"."""
-    owner = await platform.users.get(instance.owner_id)
-    return f"{title_of(platform, instance)} of {owner.email}"
+    owner = await users.get(instance.owner_id)
+    return f"{present.title_of(instance)} of {owner.email}"
 
 
 @router.post("/{instance_id}/extend")
 async def extend(
     instance_id: str,
     visitor: CurrentAdmin,
-    platform: Here,
+    them: Instances,
+    users: Users,
+    present: Present,
     days: Annotated[str, Form()] = "",
     q: str = "",
     state: str = "",
@@ -157,6 +152,6 @@ async def extend(
     form = FormReader({"days": days})
     wanted = form.required("days", count, 0)
     form.check()
-    instance = await platform.instances.extend_any(instance_id, wanted, visitor.actor, visitor.now)
-    about = await _name(platform, instance)
-    return see_other(Filter(q, state).path(**saying(platform, visitor, "extended", about, instance.expires_at)))
+    instance = await them.extend_any(instance_id, wanted, visitor.actor, visitor.now)
+    about = await _name(present, users, instance)
+    return see_other(Filter(q, state).path(**saying(visitor, "extended", about, instance.expires_at)))

@@ -11,33 +11,34 @@ from fastapi import APIRouter, Form, Request, Response
 from ...domain.limits import Limits, Offer
 from ...domain.sizes import format_bytes
 from ...services.offers import OfferedLimits
-from ..deps import CurrentAdmin, Here
+from ..deps import Configured, CurrentAdmin, Offers, Present
+from ..views.values import Problems
 from .after_form import AfterForm
 from .forms import FormReader, count, number, size
-from .home_size import size_is_enforced
 from .rendering import after_form, page, saying, see_other
-from .views import Problems
 
-router = APIRouter(prefix="/admin/limits")
+router = APIRouter(prefix="/admin/limits", include_in_schema=False)
 
 Text = Annotated[str, Form()]
 
 
 @router.get("")
-async def limits(request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+async def limits(
+    request: Request, visitor: CurrentAdmin, settings: Configured, offers: Offers, present: Present
+) -> Response:
     """The choices and defaults offered to everybody."""
     refused = after_form(request, visitor, "/admin/limits")
-    form = _form_of(await platform.offers.limits())
+    form = _form_of(await offers.limits())
     return page(
         request,
         "admin/limits.html",
         visitor,
         form={**form, **refused.values} if refused else form,
         errors=_at_fields(refused) if refused else Problems(),
-        storage_enforced=await size_is_enforced(platform),
+        storage_enforced=await present.size_is_enforced(),
         own_choices=[
             entry.title
-            for entry in platform.settings.environments
+            for entry in settings.environments
             if entry.enabled and entry.offer.model_dump(exclude_none=True)
         ],
     )
@@ -71,7 +72,7 @@ def _form_of(limits: OfferedLimits) -> dict[str, str]:
 @router.post("")
 async def change_limits(
     visitor: CurrentAdmin,
-    platform: Here,
+    offers: Offers,
     memory: Text = "",
     default_memory: Text = "",
     cpus: Text = "",
@@ -94,8 +95,8 @@ async def change_limits(
         "default_days": default_days,
         "instances_per_user": instances_per_user,
     }
-    await platform.offers.set_limits(_read(form), visitor.actor, visitor.now)
-    return see_other(f"/admin/limits?{urlencode(saying(platform, visitor, 'saved', 'Limits'))}")
+    await offers.set_limits(_read(form), visitor.actor, visitor.now)
+    return see_other(f"/admin/limits?{urlencode(saying(visitor, 'saved', 'Limits'))}")
 
 
 def _read(form: Mapping[str, str]) -> OfferedLimits:

@@ -12,15 +12,14 @@ from fastapi import APIRouter, Form, Request, Response
 from ...domain.limits import Quota
 from ...domain.sizes import format_bytes
 from ...domain.users import Role, User, UserStatus
-from ...platform import Platform
 from ...services.users import UserChange
-from ..deps import CurrentAdmin, Here, Visitor
-from . import views
-from .admin_views import UserRow, mail_failure_in_words
+from ..deps import CurrentAdmin, Instances, Logins, MailFailures, Offers, Present, Tokens, Users, Visitor
+from ..views.admin import UserRow, mail_failure_in_words
+from ..views.values import Problems
 from .forms import FormReader, count, number, size
 from .rendering import after_form, page, saying, see_other
 
-router = APIRouter(prefix="/admin/users")
+router = APIRouter(prefix="/admin/users", include_in_schema=False)
 
 PAGE = 50
 LIVE_COUNTED = 5000  # more than any server this is for can run
@@ -29,11 +28,19 @@ Text = Annotated[str, Form()]
 
 
 @router.get("")
-async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", after: str = "") -> Response:
+async def users(
+    request: Request,
+    visitor: CurrentAdmin,
+    them: Users,
+    instances: Instances,
+    mail_failures: MailFailures,
+    q: str = "",
+    after: str = "",
+) -> Response:
     """Everybody who has signed in, by e-mail address."""
-    found = await platform.users.page(search=q.strip(), limit=PAGE, after=after or None)
-    failures = await platform.mail_failures.of_addresses(user.email for user in found)
-    running = Counter(one.owner_id for one in await platform.instances.of_everyone(limit=LIVE_COUNTED))
+    found = await them.page(search=q.strip(), limit=PAGE, after=after or None)
+    failures = await mail_failures.of_addresses(user.email for user in found)
+    running = Counter(one.owner_id for one in await instances.of_everyone(limit=LIVE_COUNTED))
     more = urlencode({"q": q, "after": found[-1].email}) if len(found) == PAGE else None
     return page(
         request,
@@ -46,11 +53,21 @@ async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str 
 
 
 @router.get("/{user_id}")
-async def user(user_id: str, request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
-    one = await platform.users.get(user_id)
+async def user(
+    user_id: str,
+    request: Request,
+    visitor: CurrentAdmin,
+    them: Users,
+    logins: Logins,
+    tokens: Tokens,
+    offers: Offers,
+    mail_failures: MailFailures,
+    present: Present,
+) -> Response:
+    one = await them.get(user_id)
     here = f"/admin/users/{user_id}"
     refused = after_form(request, visitor, here, f"{here}/suspend")
-    failure = (await platform.mail_failures.of_addresses([one.email])).get(one.email)
+    failure = (await mail_failures.of_addresses([one.email])).get(one.email)
     return page(
         request,
         "admin/user.html",
@@ -59,14 +76,11 @@ async def user(user_id: str, request: Request, visitor: CurrentAdmin, platform: 
         mail_failure=failure,
         mail_note=mail_failure_in_words(failure) if failure else "",
         form={**_form_of(one), **(refused.values if refused else {})},
-        errors=views.Problems(refused.problems() if refused else {}),
-        logins=len(await platform.logins.of_user(one, visitor.now)),
-        tokens=len(await platform.tokens.of_user(one)),
-        default_instances=(await platform.offers.limits()).instances_per_user,
-        instances=[
-            views.instance_view(instance, platform.catalogue.get(instance.environment), visitor.now)
-            for instance in await platform.instances.of_owner(one)
-        ],
+        errors=Problems(refused.problems() if refused else {}),
+        logins=len(await logins.of_user(one, visitor.now)),
+        tokens=len(await tokens.of_user(one)),
+        default_instances=(await offers.limits()).instances_per_user,
+        instances=[present.plain_card(instance, visitor.now) for instance in await present.live_of(one)],
     )
 
 
@@ -86,7 +100,7 @@ def _form_of(one: User) -> dict[str, str]:
 async def change_user(
     user_id: str,
     visitor: CurrentAdmin,
-    platform: Here,
+    them: Users,
     role: Text = "",
     lab: Text = "",
     memory: Text = "",
@@ -103,27 +117,27 @@ async def change_user(
         "storage": storage,
         "instances": instances,
     }
-    before = await platform.users.get(user_id)
-    await platform.users.change(user_id, _change(form), visitor.actor, visitor.now)
-    return _told(platform, visitor, before, "saved")
+    before = await them.get(user_id)
+    await them.change(user_id, _change(form), visitor.actor, visitor.now)
+    return _told(visitor, before, "saved")
 
 
-def _told(platform: Platform, visitor: Visitor, one: User, code: str) -> Response:
-    return see_other(f"/admin/users/{one.id}?{urlencode(saying(platform, visitor, code, one.email))}")
+def _told(visitor: Visitor, one: User, code: str) -> Response:
+    return see_other(f"/admin/users/{one.id}?{urlencode(saying(visitor, code, one.email))}")
 
 
 @router.post("/{user_id}/suspend")
-async def suspend(user_id: str, visitor: CurrentAdmin, platform: Here) -> Response:
+async def suspend(user_id: str, visitor: CurrentAdmin, them: Users) -> Response:
     """Ends the user's logins and instances at once; the page lists them before it asks for this."""
-    one = await platform.users.change(user_id, UserChange(status=UserStatus.SUSPENDED), visitor.actor, visitor.now)
-    return _told(platform, visitor, one, "suspended")
+    one = await them.change(user_id, UserChange(status=UserStatus.SUSPENDED), visitor.actor, visitor.now)
+    return _told(visitor, one, "suspended")
 
 
 @router.post("/{user_id}/reactivate")
-async def reactivate(user_id: str, visitor: CurrentAdmin, platform: Here) -> Response:
+async def reactivate(user_id: str, visitor: CurrentAdmin, them: Users) -> Response:
     """Lets a suspended user sign in and launch again."""
-    one = await platform.users.change(user_id, UserChange(status=UserStatus.ACTIVE), visitor.actor, visitor.now)
-    return _told(platform, visitor, one, "reactivated")
+    one = await them.change(user_id, UserChange(status=UserStatus.ACTIVE), visitor.actor, visitor.now)
+    return _told(visitor, one, "reactivated")
 
 
 def _change(form: Mapping[str, str]) -> UserChange:

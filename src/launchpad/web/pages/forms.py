@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ...domain.sizes import parse_bytes
 from ...errors import InvalidInput
-from .views import Problems
+from ..views.values import Problems
 
 T = TypeVar("T")
 

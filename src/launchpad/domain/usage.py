@@ -1,0 +1,14 @@
+"""What a running instance uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a running container uses now: memory without the page cache, and CPU time in seconds since its start."""
+
+    memory_bytes: int
+    cpu_seconds: float
+    pids: int
