@@ -45,9 +45,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """A migrated database of its own. Its file is `tmp_path / "launchpad.db"`."""
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'launchpad.db'}")
+def database_url(tmp_path: Path) -> str:
+    """A database of this test's own, which `database` opens; a second `Database` of it is like another process's."""
+    return f"sqlite+aiosqlite:///{tmp_path / 'launchpad.db'}"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated database of its own. On SQLite its file is `tmp_path / "launchpad.db"`."""
+    database = Database(database_url)
     await database.migrate()
     yield database
     await database.aclose()

@@ -107,6 +107,13 @@ class TooManyRequests(LaunchpadError):
     title = "Too many tries"
 
 
+class TooManyStreams(TooManyRequests):
+    """A login follows more instances at the same time than one may."""
+
+    code = "too-many-streams"
+    title = "Too many live pages"
+
+
 class Unavailable(LaunchpadError):
     status = 503
     code = "unavailable"

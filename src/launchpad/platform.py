@@ -12,11 +12,15 @@ from .ops.drill import DrillService
 from .ops.importing import ImportService
 from .runtime.base import Runtime
 from .services.audit import AuditService
+from .services.background import Background
 from .services.bounces import BounceService
 from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.last_seen import LastSeen
+from .services.live import Live
+from .services.live.streams import EventStreams
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -49,7 +53,9 @@ class Platform:
     homes: Homes
     mail: MailQueue
     mail_failures: MailFailureService
+    background: Background
     bounces: BounceService
+    events: EventStreams
     images: ImageService
     audit: AuditService
     runner: InstanceRunner
@@ -60,6 +66,8 @@ class Platform:
     drill: DrillService
     instances: InstanceService
     instance_logs: InstanceLogs
+    last_seen: LastSeen
+    live: Live
     offers: OfferService
     logins: LoginService
     passkeys: PasskeyService
@@ -72,9 +80,12 @@ class Platform:
 
     async def aclose(self) -> None:
         """Gives everything back, in the order that lets what is under way end well."""
+        await self.background.aclose()
         await self.observer.aclose()
         await self.runner.aclose()
         await self.mail.aclose()
-        await self.logins.settle()
+        await self.last_seen.settle()
+        await self.events.aclose()
+        await self.live.aclose()
         await self.runtime.aclose()
         await self.database.aclose()

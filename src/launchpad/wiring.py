@@ -18,6 +18,7 @@ from .parts import helper_client_of, kit_of, runtime_of
 from .platform import Platform
 from .runtime.base import Runtime
 from .services.audit import AuditService
+from .services.background import Background
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
 from .services.endings import Endings
@@ -25,7 +26,11 @@ from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
+from .services.last_seen import LastSeen
 from .services.launching import Launcher
+from .services.live import Live
+from .services.live.loops import loops_of
+from .services.live.streams import EventStreams
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
@@ -46,6 +51,7 @@ from .storage.helper import HelperHomes
 from .store.database import Database
 from .store.statedir import OwnerLease, StateDir
 from .web.cookies import CookieNames
+from .web.event_texts import ApiTexts
 
 
 def mailer_of(settings: Settings, state: StateDir) -> Mailer:
@@ -102,13 +108,17 @@ def build_platform(
     )
     endings = Endings(database, runtime, homes, logs, catalogue, now)
     runner = InstanceRunner(database, runtime, homes, images, launcher, catalogue, mark, endings, now)
-    offers = OfferService(database, settings, runtime)
+    live = Live.over(database, runtime, homes, images, catalogue)
+    offers = OfferService(database, settings, live.host, live.instances)
     instances = InstanceService(database, settings, offers, runner, catalogue)
     sweep = SweepService(database, runner, endings, offers, bounces, settings.audit_days)
     runner.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, runtime)
-    logins = LoginService(database, settings, state.key("csrf"))
+    last_seen = LastSeen(database)
+    logins = LoginService(database, settings, state.key("csrf"), live.signed_in, last_seen)
+    events = EventStreams(live, database.changes, logins, settings, catalogue, now, ApiTexts(settings.instances))
+    background = Background(loops_of(database.changes, live, events), now=now)
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
     return Platform(
@@ -121,26 +131,38 @@ def build_platform(
         homes=homes,
         mail=mail,
         mail_failures=failures,
+        background=background,
         bounces=bounces,
+        events=events,
         images=images,
         audit=audit,
         runner=runner,
         observer=Observer(runtime, runner),
         gate=GateService(
-            database, settings, launcher, catalogue, names.instance, names.all, revoker.note_admitted, logins
+            database,
+            settings,
+            launcher,
+            catalogue,
+            names.instance,
+            names.all,
+            revoker.note_admitted,
+            last_seen,
+            live.entrances,
         ),
         revoker=revoker,
         doctor=Doctor(database, settings, runtime, homes, images, mail, sweep, bounces, catalogue, state.deployment_id),
         drill=DrillService(settings, state, database, audit, reports),
         instances=instances,
         instance_logs=logs,
+        last_seen=last_seen,
+        live=live,
         offers=offers,
         logins=logins,
         passkeys=PasskeyService(database, settings, logins, mail),
         reports=reports,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
-        tokens=TokenService(database),
+        tokens=TokenService(database, live.signed_in, last_seen),
         users=UserService(database, instances),
         importing=ImportService(database, settings, homes, offers),
     )

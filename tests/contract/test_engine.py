@@ -134,6 +134,73 @@ async def test_out_of_memory_is_told(engine: EngineRuntime, small_image: str) ->
     assert container.out_of_memory
 
 
+async def test_usage_is_what_the_kernel_counts(engine: EngineRuntime, small_image: str) -> None:
+    """Memory that is held, and peaks, and time that is spent; as the engine's own numbers, which take a second each."""
+    await engine.ensure_network()
+    holds = "head -c 20000000 /dev/zero | tail -c 20000000 | (sleep 1; cat >/dev/null; sleep 600) & while :; do :; done"
+    await engine.start(specification(small_image, command=("/bin/sh", "-c", holds)))
+    before = await engine.usage(ID)
+    assert before is not None
+    async with asyncio.timeout(60):
+        while (usage := await engine.usage(ID)) is None or usage.memory_bytes < 20_000_000:
+            await asyncio.sleep(0.02)
+    assert usage.cpu_seconds > before.cpu_seconds > 0
+    assert usage.pids >= 3
+    assert usage.peak_memory_bytes is None or 20_000_000 <= usage.peak_memory_bytes <= 64 * 1024**2
+    async with asyncio.timeout(60):
+        while (usage := await engine.usage(ID)) is None or usage.memory_bytes > 15_000_000:
+            await asyncio.sleep(0.02)
+    assert usage.peak_memory_bytes is None or usage.peak_memory_bytes >= 20_000_000
+    told = json.loads(docker("stats", "--no-stream", "--format", "{{json .}}", str(_inspect(engine, ID)["Id"])))
+    assert int(told["PIDs"]) == (await engine.usage_all())[ID].pids
+
+
+async def test_what_runs_is_inspected_once(engine: EngineRuntime, small_image: str) -> None:
+    """However often it is listed and measured: it takes one call of the engine to list them all, none to measure one.
+
+    Another process, which has not started them, inspects each once.
+    """
+    await engine.ensure_network()
+    ids = [f"{number:016}" for number in range(4)]
+    await asyncio.gather(*(engine.start(specification(small_image, one)) for one in ids))
+    other = EngineRuntime(engine._settings, engine.deployment_id)
+    for runtime, inspects in ((engine, 0), (other, len(ids))):
+        asked: list[str] = []
+        call = runtime._client.call
+
+        async def note(path: str, method: str, **how: object) -> bytes:
+            asked.append(path)  # noqa: B023 - used within this round of the loop
+            return await call(path, method, **how)  # type: ignore[arg-type]  # noqa: B023
+
+        runtime._client.call = note  # type: ignore[method-assign]
+        assert len(await runtime.list_containers()) == len(ids)
+        assert len(asked) == 1 + inspects
+        for _ in range(3):
+            assert {one.instance_id for one in await runtime.list_containers()} == set(ids)
+            assert set(await runtime.usage_all()) == set(ids)
+        assert asked[1 + inspects :] == ["containers/json"] * 6
+        del asked[:]
+        for one in ids:
+            assert await runtime.usage(one) is not None
+        assert asked == []
+    await other.aclose()
+
+
+async def test_a_container_that_was_started_again_underneath_is_found_where_it_is_now(
+    engine: EngineRuntime, small_image: str
+) -> None:
+    await engine.ensure_network()
+    await engine.start(specification(small_image))
+    name = container_name(engine.deployment_id, ID)
+    docker("restart", "-t", "0", name)
+    [listed] = await engine.list_containers()
+    found = await engine.find(ID)
+    assert found is not None
+    assert listed.address == found.address
+    assert (await engine.usage_all())[ID].pids >= 1
+    assert await engine.usage(ID) is not None
+
+
 async def test_deployments_do_not_see_each_other(engine: EngineRuntime, small_image: str) -> None:
     await engine.ensure_network()
     await engine.start(specification(small_image))

@@ -162,6 +162,40 @@ async def test_usage_of_what_runs(runtime: Runtime, small_image: str) -> None:
     assert await runtime.usage(ID) is None
 
 
+async def test_usage_of_all_that_run_in_one_look(runtime: Runtime, small_image: str) -> None:
+    """Each by its instance's id; not of one that has ended, nor of one that is gone, nor of other deployments'."""
+    await runtime.ensure_network()
+    assert await runtime.usage_all() == {}
+    third = "c" * 16
+    for instance_id in (ID, OTHER, third):
+        await runtime.start(specification(small_image, instance_id))
+    used = await runtime.usage_all()
+    assert set(used) == {ID, OTHER, third}
+    for usage in used.values():
+        assert 0 < usage.memory_bytes <= 64 * 1024**2
+        assert usage.pids >= 1
+        assert usage.peak_memory_bytes is None or usage.peak_memory_bytes >= usage.memory_bytes
+    await runtime.stop(ID, 1)
+    await runtime.remove(OTHER)
+    assert set(await runtime.usage_all()) == {third}
+    await runtime.start(specification(small_image))
+    assert set(await runtime.usage_all()) == {ID, third}
+
+
+async def test_the_list_says_what_asking_for_each_says(runtime: Runtime, small_image: str) -> None:
+    """Also where it has been asked before, and of those that have ended, how."""
+    await runtime.ensure_network()
+    for instance_id in (ID, OTHER):
+        await runtime.start(specification(small_image, instance_id))
+    for _ in range(2):
+        listed = {one.instance_id: one for one in await runtime.list_containers()}
+        assert listed == {instance_id: await runtime.find(instance_id) for instance_id in (ID, OTHER)}
+    await runtime.stop(ID, 1)
+    listed = {one.instance_id: one for one in await runtime.list_containers()}
+    assert listed == {instance_id: await runtime.find(instance_id) for instance_id in (ID, OTHER)}
+    assert listed[ID].exit_code is not None
+
+
 async def test_events_tell_of_starts_and_ends(runtime: Runtime, small_image: str) -> None:
     """From the call of `events` on, although nobody looks yet; nothing of before."""
     await runtime.ensure_network()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,20 @@ from typing import Any
 import pytest
 
 from launchpad.domain.instances import Address
-from launchpad.runtime.base import BindMount, Caps, ContainerSpec, ContainerState, HostFacts, Usage
+from launchpad.runtime.base import BindMount, ContainerSpec, ContainerState, HostFacts
 from launchpad.runtime.engine_spec import (
     DEFAULT_PATH,
     LOG_TAIL_CHARACTERS,
-    caps_of,
     container_of,
     create_body,
     host_of,
     instant,
+    listed_container,
     log_text,
     number_of_ports,
     path_of,
+    process_of,
     reference_parts,
-    usage_of,
 )
 from launchpad.settings import EngineSettings
 
@@ -206,28 +207,6 @@ def test_instants_of_any_precision(text: str, microsecond: int) -> None:
     assert instant(text) == datetime(2026, 3, 2, 9, 30, 0, microsecond, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    ("details", "memory_bytes"),
-    [
-        ({"inactive_file": 300, "total_inactive_file": 400}, 600),  # cgroup v1: the total is the one to take
-        ({"inactive_file": 300}, 700),  # cgroup v2
-        ({}, 1000),
-        ({"inactive_file": 5000}, 0),  # the two numbers are not read at the same instant
-    ],
-)
-def test_memory_in_use_is_without_the_page_cache(details: dict[str, int], memory_bytes: int) -> None:
-    stats = {
-        "memory_stats": {"usage": 1000, "stats": details},
-        "cpu_stats": {"cpu_usage": {"total_usage": 2_500_000_000}},
-        "pids_stats": {"current": 7},
-    }
-    assert usage_of(stats) == Usage(memory_bytes=memory_bytes, cpu_seconds=2.5, pids=7)
-
-
-def test_what_does_not_run_uses_nothing() -> None:
-    assert usage_of({"memory_stats": {}, "cpu_stats": {"cpu_usage": {"total_usage": 0}}, "pids_stats": {}}) is None
-
-
 def frame(stream: int, text: bytes) -> bytes:
     return struct.pack(">BxxxI", stream, len(text)) + text
 
@@ -287,20 +266,19 @@ def test_what_the_engine_says_of_its_host_and_what_it_leaves_out() -> None:
     assert host_of({"NCPU": 1, "MemTotal": GB, "ServerVersion": "1"}) == HostFacts(1, GB, "1")
 
 
-@pytest.mark.parametrize(
-    ("host", "kernel", "caps"),
-    [
-        ({"Memory": GB, "MemorySwap": GB, "NanoCpus": 1_500_000_000}, (GB, 512), Caps(GB, 0, 1.5, 512)),
-        ({"Memory": GB, "MemorySwap": 3 * GB, "CpuQuota": 50_000}, (GB, 512), Caps(GB, 2 * GB, 0.5, 512)),
-        ({"Memory": GB, "MemorySwap": -1}, (8 * GB, 2**64 - 1), Caps(8 * GB, None, None, None)),
-        ({"Memory": 0, "MemorySwap": 0, "NanoCpus": 0}, (8 * GB, 0), Caps(None, None, None, None)),
-    ],
-)
-def test_what_holds_a_container_back(host: dict[str, int], kernel: tuple[int, int], caps: Caps) -> None:
-    """The kernel's word where it has one: an engine may believe in a limit that is not in force."""
-    stats = {"memory_stats": {"usage": 1, "limit": kernel[0]}, "pids_stats": {"limit": kernel[1]}}
-    assert caps_of({"HostConfig": host}, stats) == caps
-    assert caps_of({"HostConfig": host}, {}) is None
+def test_a_line_of_the_list_says_where_it_is_reached_now() -> None:
+    """Over what is known of it; a port for other machines, or none at all, is no address of ours."""
+    known = container_of(inspected())
+    line: dict[str, Any] = {"State": "running", "Ports": []}
+    ports = [{"IP": "0.0.0.0", "PublicPort": 22}, {"PrivatePort": 8787}, {"IP": "127.0.0.1", "PublicPort": 20008}]
+    assert listed_container(line | {"Ports": ports}, known) == replace(known, address=Address("127.0.0.1", 20008))
+    assert listed_container(line, known) == replace(known, address=None)
+
+
+def test_only_what_runs_has_a_process() -> None:
+    assert process_of(inspected(Pid=4711)) == 4711
+    assert process_of(inspected(Status="exited", Pid=0)) == 0
+    assert process_of(inspected()) == 0
 
 
 @pytest.mark.parametrize(

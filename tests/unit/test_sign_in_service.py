@@ -553,7 +553,7 @@ async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: Wo
     found = await platform.logins.authenticate(secret, world.clock())
     assert found is not None
     assert found[0].id == user.id
-    await platform.logins.settle()
+    await platform.last_seen.settle()
     world.clock.now += timedelta(hours=11)
     assert await platform.logins.authenticate(secret, world.clock())
     _, idle = await sign_in(platform, world.letters, ALICE)

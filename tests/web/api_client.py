@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 from launchpad.domain.instances import State
 from launchpad.platform import Platform
 from launchpad.web.app import create_app
+from support.events import events_in
 from support.platforms import START, World, reaches
 
 PUBLIC_URL, INSTANCES_URL = "http://localhost:8080", "http://localhost:8081"
@@ -84,15 +84,6 @@ class Visitor:
         answer = await self.call("GET", f"/instances/{instance_id}/events")
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         return events_in(answer.text)
-
-
-def events_in(text: str) -> list[tuple[str, Any]]:
-    found = []
-    for block in text.replace("\r\n", "\n").strip().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != ":")
-        if "event" in fields:
-            found.append((fields["event"], json.loads(fields["data"])))
-    return found
 
 
 class Portal:

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.encoders import jsonable_encoder
 
 from launchpad.domain.instances import State
-from launchpad.services.logins import Client
-from launchpad.web.api.events import follow
-from launchpad.web.deps import Visitor as SignedInVisitor
+from support.events import events_in, follow
 from support.platforms import reaches
-from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, events_in, open_api, problem
+from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, open_api, problem
 
 ALICE, BOB, ADMIN = "alice@a.org", "bob@a.org", "admin@example.org"
 INSTANCE_FIELDS = {
@@ -408,13 +405,12 @@ async def test_events_tell_state_and_stage_first_then_changes_and_use_and_end_wi
     instance_id = (await alice.call("POST", "/instances", {"environment": "jupyterlab"})).json()["id"]
     owner = await platform.users.by_email(ALICE)
     seen: list[tuple[str, Any]] = []
-    visitor = SignedInVisitor(owner, None, Client("192.0.2.1"), portal.world.clock())
-    stream = follow(platform, visitor, await platform.instances.get(instance_id, owner))
+    stream = follow(platform, owner, None, await platform.instances.get(instance_id, owner))
 
     async def read_to(kind: str, state: str | None = None) -> None:
         async for event in stream:
-            seen.append((str(event.event), jsonable_encoder(event.data)))
-            if event.event == kind and state in (None, seen[-1][1].get("state")):
+            seen.append(event)
+            if event[0] == kind and state in (None, seen[-1][1].get("state")):
                 return
 
     async with asyncio.timeout(20):
@@ -836,11 +832,10 @@ async def test_the_events_end_when_their_reader_is_signed_out(portal: Portal) ->
     user = await portal.platform.users.get(alice.me["id"])
     found = await portal.platform.logins.authenticate(alice.http.cookies["lp_login"], portal.world.clock())
     assert found is not None
-    visitor = SignedInVisitor(user, found[1], Client("192.0.2.1"), portal.world.clock())
     mine = await portal.platform.instances.get(instance["id"], user)
 
     async def read() -> None:
-        async for _ in follow(portal.platform, visitor, mine):
+        async for _ in follow(portal.platform, *found, mine):
             pass
 
     reading = asyncio.create_task(read())

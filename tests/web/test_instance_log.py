@@ -6,15 +6,11 @@ import asyncio
 import html
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fastapi.encoders import jsonable_encoder
 
 from launchpad.domain.instances import State
-from launchpad.services.logins import Client
-from launchpad.web.api.events import follow
-from launchpad.web.deps import Visitor as SignedInVisitor
+from support.events import follow
 from support.platforms import reaches, until
 from web.api_client import Portal, Visitor, open_api, problem
 
@@ -158,15 +154,14 @@ async def test_every_notice_reaches_the_events_of_an_instance(portal: Portal) ->
     """Lack of memory at once, a full home with the next look; and that it is over."""
     alice = await portal.signed_in(ALICE)
     await portal.platform.observer.start()
+    portal.platform.background.start()
     instance_id = (await alice.launch())["id"]
     owner = await portal.platform.users.by_email(ALICE)
-    visitor = SignedInVisitor(owner, None, Client("192.0.2.1"), portal.world.clock())
-    stream = follow(portal.platform, visitor, await portal.platform.instances.get(instance_id, owner))
+    stream = follow(portal.platform, owner, None, await portal.platform.instances.get(instance_id, owner))
 
     async def notices(words: str, *, told: bool = True) -> list[str]:
-        async for event in stream:
-            data: dict[str, Any] = jsonable_encoder(event.data)
-            if event.event == "state" and any(words in notice for notice in data["notices"]) is told:
+        async for kind, data in stream:
+            if kind == "state" and any(words in notice for notice in data["notices"]) is told:
                 assert data["reason"] == ("; ".join(data["notices"]) or None)
                 return list(data["notices"])
         raise AssertionError("the events end")

@@ -49,6 +49,7 @@ class Verbs:
             "stop": _checked(self._stop),
             "remove": _checked(self._remove),
             "usage": _checked(self._usage),
+            "usage-all": _checked(self._usage_all),
             "caps": _checked(self._caps),
             "cut": validate_call(config=_DATACLASSES)(self._cut),
             "can-cut": _checked(self._can_cut),
@@ -112,6 +113,9 @@ class Verbs:
 
     async def _usage(self, instance_id: InstanceId) -> Any:
         return await self._runtime.usage(instance_id)
+
+    async def _usage_all(self) -> Any:
+        return await self._runtime.usage_all()
 
     async def _caps(self, instance_id: InstanceId) -> Any:
         return await self._runtime.caps(instance_id)

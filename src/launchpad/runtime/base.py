@@ -236,11 +236,15 @@ class Runtime(Protocol):
         ...
 
     async def usage(self, instance_id: str) -> Usage | None:
-        """What a running container uses; None when it does not run."""
+        """What a running container uses; None when it does not run, or its control group is not seen from here."""
+        ...
+
+    async def usage_all(self) -> Mapping[str, Usage]:
+        """What every running container of this deployment uses, by its instance's id, in one look."""
         ...
 
     async def caps(self, instance_id: str) -> Caps | None:
-        """What a running container is held to, memory and processes as the kernel says; None when it does not run."""
+        """What a running container is held to, as the kernel says; None when it does not run."""
         ...
 
     async def cut(self, addresses: Sequence[Address]) -> None:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -22,21 +21,20 @@ from .base import (
     LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
     NO_GPU,
-    Caps,
     Container,
     ContainerSpec,
     ContainerState,
     HostFacts,
     NetworkFacts,
     RuntimeEvent,
-    Usage,
 )
 from .connections import can_cut, cut
 from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
+from .engine_containers import EngineContainers
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
-from .engine_spec import caps_of, container_of, create_body, host_of, log_text, number_of_ports, path_of, usage_of
+from .engine_spec import container_of, create_body, host_of, log_text, number_of_ports, path_of, process_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +43,6 @@ REMOVE_SECONDS = 60.0
 STOP_MARGIN_SECONDS = 15.0
 NAME_TRIES = 5  # each takes away what has the instance's name and does not run
 PORT_TRIES = 50  # each passes over one port that a foreign process holds, in about 0.1 s
-INSPECTS_AT_ONCE = 16
 _PORT_TAKEN = ("address already in use", "port is already allocated")
 _PORTS_USED_UP = ("all ports are allocated",)
 # Without NVIDIA's container toolkit; with it, and the driver or that GPU missing.
@@ -55,7 +52,7 @@ _ENDING_SIGNALS = {"2", "3", "9", "15", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM
 _NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied")
 
 
-class EngineRuntime(EngineImages):
+class EngineRuntime(EngineContainers, EngineImages):
     """One Docker Engine. See `base.Runtime` for what each method promises.
 
     Args:
@@ -77,8 +74,9 @@ class EngineRuntime(EngineImages):
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._settings = settings
-        self.deployment_id = deployment_id
-        super().__init__(EngineClient(settings.host, answer_seconds=answer_seconds))
+        client = EngineClient(settings.host, answer_seconds=answer_seconds)
+        EngineContainers.__init__(self, client, deployment_id)
+        EngineImages.__init__(self, client)
         rules = EgressRules(egress or EgressSettings(), deployment_id)
         self._network = EngineNetwork(self._client, settings.network, deployment_id, rules)
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -170,7 +168,8 @@ class EngineRuntime(EngineImages):
         for _ in range(min(PORT_TRIES, number_of_ports(self._settings.port_range))):
             try:
                 await self._client.call(f"containers/{made}/start", "POST", seconds=MAKE_SECONDS)
-                return container_of(await self._client.json(f"containers/{made}/json"))
+                inspected = await self._client.json(f"containers/{made}/json")
+                return self._remember(inspected).container if process_of(inspected) else container_of(inspected)
             except DockerError as error:
                 message = error.message.lower()
                 if any(words in message for words in _PORT_TAKEN):
@@ -201,56 +200,7 @@ class EngineRuntime(EngineImages):
         except (EngineRefused, EngineUnavailable) as error:
             log.warning("engine.left_behind", container=made, detail=error.detail)
 
-    # -- what there is -----------------------------------------------------------------------------------------------
-
-    async def find(self, instance_id: str) -> Container | None:
-        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
-        return None if inspected is None else container_of(inspected)
-
-    async def list_containers(self) -> list[Container]:
-        filters = json.dumps({"label": [f"{LABEL_DEPLOYMENT}={self.deployment_id}"]})
-        try:
-            listed = await self._client.json("containers/json", params={"all": "true", "filters": filters})
-        except DockerError as error:
-            raise refused(error, "list the instances") from error
-        few = asyncio.Semaphore(INSPECTS_AT_ONCE)
-
-        async def one(container_id: str) -> dict[str, Any] | None:
-            async with few:
-                return await self._inspect(container_id)
-
-        # The list itself knows neither exit codes nor who ran out of memory.
-        inspected = await asyncio.gather(*(one(each["Id"]) for each in listed))
-        return [container_of(each) for each in inspected if each is not None]
-
-    async def _inspect(self, container: str) -> dict[str, Any] | None:
-        """What the engine says of a container of ours; None when there is none, or it is somebody else's."""
-        try:
-            found: dict[str, Any] = await self._client.json(f"containers/{container}/json")
-        except DockerError as error:
-            if error.status == 404:
-                return None
-            raise refused(error, "inspect the instance") from error
-        labels = found["Config"].get("Labels") or {}
-        return found if labels.get(LABEL_DEPLOYMENT) == self.deployment_id else None
-
-    async def usage(self, instance_id: str) -> Usage | None:
-        return usage_of(await self._stats(container_name(self.deployment_id, instance_id)))
-
-    async def caps(self, instance_id: str) -> Caps | None:
-        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
-        return None if inspected is None else caps_of(inspected, await self._stats(inspected["Id"]))
-
-    async def _stats(self, container: str) -> dict[str, Any]:
-        """What the kernel counts of a container; nothing for one that does not run."""
-        params = {"stream": "false", "one-shot": "true"}
-        try:
-            found: dict[str, Any] = await self._client.json(f"containers/{container}/stats", params=params)
-        except DockerError as error:
-            if error.status in (404, 409):
-                return {}
-            raise refused(error, "measure the instance") from error
-        return found
+    # -- what happens ------------------------------------------------------------------------------------------------
 
     async def cut(self, addresses: Sequence[Address]) -> None:
         await cut(addresses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,12 +16,10 @@ from .base import (
     LABEL_ENVIRONMENT,
     LABEL_INSTANCE,
     LABEL_OWNER,
-    Caps,
     Container,
     ContainerSpec,
     ContainerState,
     HostFacts,
-    Usage,
 )
 
 LOOPBACK = "127.0.0.1"
@@ -126,7 +125,7 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
     """What `GET /containers/{id}/json` says, in our words."""
     labels = inspected["Config"].get("Labels") or {}
     state = inspected["State"]
-    status = _state(str(state["Status"]))
+    status = state_of(str(state["Status"]))
     running = status is ContainerState.RUNNING
     exit_code = int(state["ExitCode"]) if status is ContainerState.EXITED else None
     started = str(state.get("StartedAt") or NO_START_YET)
@@ -143,26 +142,25 @@ def container_of(inspected: Mapping[str, Any]) -> Container:
     )
 
 
+def listed_container(listed: Mapping[str, Any], inspected: Container) -> Container:
+    """What one line of `GET /containers/json` says of a container that runs, over what it said when inspected."""
+    published = (
+        Address(LOOPBACK, int(port["PublicPort"]))
+        for port in listed.get("Ports") or ()
+        if port.get("IP") == LOOPBACK and port.get("PublicPort")
+    )
+    return replace(inspected, state=state_of(str(listed["State"])), address=next(published, None))
+
+
+def process_of(inspected: Mapping[str, Any]) -> int:
+    """The first process of a container that runs, as the engine's machine numbers it; 0 of one that does not."""
+    return int(inspected["State"].get("Pid") or 0)
+
+
 def instant(text: str) -> datetime:
     """The engine's RFC 3339 with nanoseconds, to the microsecond."""
     whole, _, rest = text.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{whole}.{rest[:6].ljust(6, '0')}+00:00")
-
-
-def usage_of(stats: Mapping[str, Any]) -> Usage | None:
-    """What `GET /containers/{id}/stats` says; None for a container that does not run."""
-    memory = stats.get("memory_stats") or {}
-    if "usage" not in memory:
-        return None
-    details = memory.get("stats") or {}
-    # Page cache that is given up at need: cgroup v1 counts it with the groups below as total_inactive_file; v2, which
-    # has no such line, as inactive_file.
-    cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-    return Usage(
-        memory_bytes=max(0, int(memory["usage"]) - int(cache)),
-        cpu_seconds=int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9,
-        pids=int((stats.get("pids_stats") or {}).get("current", 0)),
-    )
 
 
 def host_of(info: Mapping[str, Any]) -> HostFacts:
@@ -181,28 +179,6 @@ def host_of(info: Mapping[str, Any]) -> HostFacts:
         outlives_restart=info.get("LiveRestoreEnabled"),
         security=tuple(option.partition(",")[0].removeprefix("name=") for option in options),
         root_dir=str(info.get("DockerRootDir") or ""),
-    )
-
-
-def caps_of(inspected: Mapping[str, Any], stats: Mapping[str, Any]) -> Caps | None:
-    """What holds a container back; None for one that does not run.
-
-    Memory and processes are read from the kernel for each answer of `GET /containers/{id}/stats`; where nothing holds
-    them, that says the host's memory, and 0 or 2^64-1 processes. Swap and cores are what the engine has set.
-    """
-    memory = stats.get("memory_stats") or {}
-    if "usage" not in memory:
-        return None
-    host = inspected["HostConfig"]
-    capped, both = int(host.get("Memory") or 0), int(host.get("MemorySwap") or 0)
-    quota, period = int(host.get("CpuQuota") or 0), int(host.get("CpuPeriod") or 0) or 100_000
-    nano = int(host.get("NanoCpus") or 0)
-    pids = int((stats.get("pids_stats") or {}).get("limit") or 0)
-    return Caps(
-        memory_bytes=int(memory["limit"]) if capped and memory.get("limit") else None,
-        swap_bytes=both - capped if capped and both >= capped else None,
-        cpus=nano / 1e9 if nano else quota / period if quota > 0 else None,
-        pids=pids if 0 < pids < 2**63 else None,
     )
 
 
@@ -232,7 +208,7 @@ def number_of_ports(port_range: str) -> int:
     return int(last or first) - int(first) + 1
 
 
-def _state(status: str) -> ContainerState:
+def state_of(status: str) -> ContainerState:
     if status == "created":
         return ContainerState.CREATED
     if status in ("running", "paused", "restarting"):

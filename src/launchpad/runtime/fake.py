@@ -212,11 +212,15 @@ class FakeRuntime:
         self._running.pop(instance_id, None)
 
     async def usage(self, instance_id: str) -> Usage | None:
+        return (await self.usage_all()).get(instance_id)
+
+    async def usage_all(self) -> Mapping[str, Usage]:
         self._check()
-        there = self._running.get(instance_id)
-        if there is None or there.container.state is not ContainerState.RUNNING:
-            return None
-        return Usage(memory_bytes=there.spec.memory_bytes // 4, cpu_seconds=1.0, pids=3)
+        return {
+            instance_id: Usage(one.spec.memory_bytes // 4, 1.0, 3, peak_memory_bytes=one.spec.memory_bytes // 2)
+            for instance_id, one in self._running.items()
+            if one.container.state is ContainerState.RUNNING
+        }
 
     async def caps(self, instance_id: str) -> Caps | None:
         self._check()

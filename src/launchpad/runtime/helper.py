@@ -58,6 +58,9 @@ class HelperRuntime:
     async def usage(self, instance_id: str) -> Usage | None:
         return wire.USAGE.validate_python(await self._about("usage", instance_id))
 
+    async def usage_all(self) -> Mapping[str, Usage]:
+        return wire.USAGES.validate_python(await self._line.ask("usage-all"))
+
     async def caps(self, instance_id: str) -> Caps | None:
         return wire.CAPS.validate_python(await self._about("caps", instance_id))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +21,9 @@ from ..errors import Conflict, NotFound
 from ..settings import Settings
 from ..store import gate, logins
 from ..store.database import Database
+from .last_seen import SEEN_AGAIN_AFTER, LastSeen
 from .launching import Launcher
-from .logins import SEEN_AGAIN_AFTER, LoginService
+from .live.entrances import Entrances
 from .redirect_loops import RedirectLoops
 
 TICKET_SECONDS = 30
@@ -109,7 +109,8 @@ class GateService:
         cookie_name: str,
         own_cookie_names: frozenset[str],
         note_admitted: Callable[[str, str, Address], None],
-        logins: LoginService,
+        last_seen: LastSeen,
+        entrances: Entrances,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -118,9 +119,9 @@ class GateService:
         self.cookie_name = cookie_name
         self._own_cookie_names = own_cookie_names
         self._note_admitted = note_admitted
-        self._logins = logins
+        self._last_seen = last_seen
+        self._entrances = entrances
         self._loops = RedirectLoops()
-        self._looking: dict[tuple[str, str], asyncio.Task[gate.GateRow | None]] = {}
 
     async def ticket(self, instance: Instance, login: Login, next_path: str | None, now: datetime) -> str:
         """The address on the instances origin that lets this browser in, once, within TICKET_SECONDS.
@@ -183,7 +184,7 @@ class GateService:
         self._loops.works(row.login_id, request.instance_id)
         self._note_admitted(request.instance_id, row.login_id, Address(row.host, row.port))
         if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
-            self._logins.note_seen(row.login_id, None, now)
+            self._last_seen.login(row.login_id, None, now)
         values = self._launcher.placeholders(environment, request.instance_id, row.username, row.uid)
         return Decision(
             204,
@@ -201,26 +202,13 @@ class GateService:
         """
         somebodys = None
         for value in cookies[:COOKIES_TRIED_MAX]:
-            row = await self._look_up(secret_digest(_secret_of(value)), instance_id)
+            row = await self._entrances.of(secret_digest(_secret_of(value)), instance_id)
             if row is None or not grant_is_open(row, self._settings, now):
                 continue
             if row.login_user_id == row.owner_id:
                 return row
             somebodys = somebodys or row
         return somebodys
-
-    async def _look_up(self, digest: str, instance_id: str) -> gate.GateRow | None:
-        """What the store says of a cookie. A page that asks for thirty files at once has it looked up once."""
-        key = (digest, instance_id)
-        under_way = self._looking.get(key)
-        if under_way is None:
-            under_way = self._looking[key] = asyncio.create_task(self._read(digest, instance_id))
-            under_way.add_done_callback(lambda _: self._looking.pop(key, None))
-        return await asyncio.shield(under_way)  # who hangs up takes the answer from nobody else
-
-    async def _read(self, digest: str, instance_id: str) -> gate.GateRow | None:
-        async with self._database.reading() as db:
-            return await gate.decide(db, digest, instance_id)
 
     def _nobody(self, request: GateRequest, cookies: Sequence[str]) -> Decision:
         """Without a valid cookie a page load is sent to the portal, and everything else refused.

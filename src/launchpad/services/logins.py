@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from contextlib import suppress
@@ -20,8 +19,8 @@ from ..errors import NotFound, StoreUnavailable
 from ..settings import Settings
 from ..store import audit, known_browsers, logins, users
 from ..store.database import Database
-
-SEEN_AGAIN_AFTER = timedelta(seconds=60)  # how stale `last_seen_at` may be, to spare a write a request
+from .last_seen import SEEN_AGAIN_AFTER, LastSeen
+from .live.signed_in import SignedInPeople
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,15 @@ class SignedIn:
 
 
 class LoginService:
-    def __init__(self, database: Database, settings: Settings, csrf_key: bytes) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, csrf_key: bytes, signed_in: SignedInPeople, last_seen: LastSeen
+    ) -> None:
         self._database = database
         self._settings = settings
         self._rules = settings.sign_in
         self._csrf_key = csrf_key
-        self._noting: dict[str, asyncio.Task[None]] = {}
+        self._signed_in = signed_in
+        self._last_seen = last_seen
 
     async def open(
         self, db: AsyncConnection, user: User, remember: bool, client: Client, now: datetime, *, by: str = "code"
@@ -109,41 +111,28 @@ class LoginService:
         """Whose browser it is, or None. Counts as use of the login."""
         if not secret:
             return None
-        digest = secret_digest(secret)
-        async with self._database.reading() as db:
-            login = await logins.by_secret(db, digest)
-            user = await users.by_id(db, login.user_id) if login else None
-        if login is None or user is None or not user.is_active or not is_live(login, self._settings, now):
+        found = await self._signed_in.by_cookie(secret_digest(secret))
+        if found is None or not self._may_be_here(*found, now):
             return None
+        user, login = found
         if now - login.last_seen_at > SEEN_AGAIN_AFTER:
-            self.note_seen(login.id, user.id, now)
+            self._last_seen.login(login.id, user.id, now)
         return user, login
 
-    def note_seen(self, login_id: str, user_id: str | None, now: datetime) -> None:
-        """Writes down, in the background, that a login was used: no page waits for a database that is busy."""
-        if login_id not in self._noting:
-            task = self._noting[login_id] = asyncio.create_task(self._note_seen(login_id, user_id, now))
-            task.add_done_callback(lambda _: self._noting.pop(login_id, None))
+    async def still_there(self, user: User, login: Login | None, now: datetime) -> tuple[User, Login | None] | None:
+        """Somebody who was signed in a moment ago as they are now; None when they are no longer signed in.
 
-    async def _note_seen(self, login_id: str, user_id: str | None, now: datetime) -> None:
-        with suppress(StoreUnavailable):  # a disk that is full for the moment signs nobody out
-            async with self._database.transaction() as db:
-                await logins.seen(db, login_id, now)
-                if user_id is not None:
-                    await users.seen(db, user_id, now)
+        Without a login (with a token): None when they may no longer be here.
+        """
+        if login is None:
+            async with self._database.reading() as db:
+                user_now = await users.by_id(db, user.id)
+            return (user_now, None) if user_now is not None and user_now.is_active else None
+        found = await self._signed_in.by_login(login.id)
+        return found if found is not None and self._may_be_here(*found, now) else None
 
-    async def settle(self) -> None:
-        """Returns when everything that was noted is written."""
-        await asyncio.gather(*self._noting.values())
-
-    async def still_there(self, user: User, login: Login | None, now: datetime) -> bool:
-        """Whether somebody who was signed in a moment ago still is; without a login (a token), still may be here."""
-        async with self._database.reading() as db:
-            found = await logins.by_id(db, login.id) if login else None
-            user_now = await users.by_id(db, user.id)
-        if user_now is None or not user_now.is_active:
-            return False
-        return login is None or (found is not None and is_live(found, self._settings, now))
+    def _may_be_here(self, user: User, login: Login, now: datetime) -> bool:
+        return user.is_active and is_live(login, self._settings, now)
 
     async def sign_out(self, user: User, login: Login, client: Client, now: datetime) -> None:
         async with self._database.transaction() as db:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,11 +14,15 @@ from ..domain.instances import State
 from ..domain.limits import Capacity, Limits, Offer, Use
 from ..domain.sizes import describe_bytes, format_bytes, parse_bytes
 from ..errors import EngineUnavailable, InvalidInput
-from ..runtime.base import HostFacts, Runtime
+from ..runtime.base import HostFacts
 from ..settings import EnvironmentSettings, Settings
-from ..store import audit, instances, kv
+from ..store import audit, kv
+from ..store.changes import Change
 from ..store.database import Database
 from .audit import Actor
+from .live.engine import LiveHost
+from .live.instances import LiveInstances
+from .live.remembered import Answer, Remembered
 
 GB = 1024**3
 _KEY = "limits"
@@ -44,33 +47,37 @@ class CapacityUse:
 
 
 class OfferService:
-    """Answers what may be asked for. The host's facts are asked of the engine once and kept; a host does not grow."""
+    """Answers what may be asked for, from what is known in the process."""
 
-    def __init__(self, database: Database, settings: Settings, runtime: Runtime) -> None:
+    def __init__(self, database: Database, settings: Settings, host: LiveHost, live: LiveInstances) -> None:
         self._database = database
         self._settings = settings
-        self._runtime = runtime
-        self._host: HostFacts | None = None
-        self._asking = asyncio.Lock()
+        self._host = host
+        self._live = live
+        self._changed: Remembered[str, tuple[dict[str, Any] | None]] = Remembered(database.changes, 1)
 
     async def host(self) -> HostFacts:
         """Raises EngineUnavailable when the engine has not answered once yet."""
-        if self._host is None:
-            async with self._asking:
-                self._host = self._host or await self._runtime.host()
-        return self._host
+        return await self._host.facts()
 
     async def capacity(self) -> Capacity:
         return capacity_of(self._settings, await self.host())
 
     async def limits(self) -> OfferedLimits:
         """What the console says, else what the settings say."""
-        async with self._database.reading() as db:
-            return await self.limits_in(db, await self._capacity_or_none())
+
+        async def read() -> Answer[tuple[dict[str, Any] | None]]:
+            async with self._database.reading() as db:
+                return Answer((await kv.get(db, _KEY),), (Change("kv", _KEY),))
+
+        changed = await self._changed.get(_KEY, read)
+        return self._limits(changed[0] if changed is not None else None, await self._capacity_or_none())
 
     async def limits_in(self, db: AsyncConnection, capacity: Capacity | None) -> OfferedLimits:
         """As `limits`, inside a transaction (which must not wait for the engine, so the capacity comes along)."""
-        changed = await kv.get(db, _KEY)
+        return self._limits(await kv.get(db, _KEY), capacity)
+
+    def _limits(self, changed: dict[str, Any] | None, capacity: Capacity | None) -> OfferedLimits:
         return _parse(changed) if changed else offered_by_settings(self._settings, capacity)
 
     async def for_environment(self, environment: str) -> Offer:
@@ -109,10 +116,8 @@ class OfferService:
     async def use(self) -> CapacityUse:
         """Raises EngineUnavailable."""
         host = await self.host()
-        async with self._database.reading() as db:
-            reserved = await instances.reserved(db)
-            waiting = await instances.count_by_state(db)
-        return CapacityUse(capacity_of(self._settings, host), reserved, waiting.get(State.QUEUED, 0), host)
+        queued = (await self._live.count_live())[State.QUEUED]
+        return CapacityUse(capacity_of(self._settings, host), await self._live.reserved(), queued, host)
 
     async def _capacity_or_none(self) -> Capacity | None:
         try:

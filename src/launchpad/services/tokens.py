@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime
 
 from ..domain.naming import new_id
 from ..domain.signin import ApiToken, new_secret, secret_digest
 from ..domain.users import User
-from ..errors import Conflict, InvalidInput, NotFound, StoreUnavailable
-from ..store import audit, tokens, users
+from ..errors import Conflict, InvalidInput, NotFound
+from ..store import audit, tokens
 from ..store.database import Database
 from .audit import Actor
-from .logins import SEEN_AGAIN_AFTER
+from .last_seen import SEEN_AGAIN_AFTER, LastSeen
+from .live.signed_in import SignedInPeople
 
 PREFIX = "lp_"
 TOKENS_PER_USER = 20
@@ -20,8 +20,10 @@ NAME_MAX = 60
 
 
 class TokenService:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, signed_in: SignedInPeople, last_seen: LastSeen) -> None:
         self._database = database
+        self._signed_in = signed_in
+        self._last_seen = last_seen
 
     async def create(self, user: User, name: str, actor: Actor, now: datetime) -> tuple[ApiToken, str]:
         """A new token and its secret, which nobody can read again.
@@ -76,13 +78,10 @@ class TokenService:
         """Whose token it is; None when it is nobody's or its user is suspended."""
         if not secret.startswith(PREFIX):
             return None
-        async with self._database.reading() as db:
-            token = await tokens.by_secret(db, secret_digest(secret))
-            user = await users.by_id(db, token.user_id) if token else None
-        if token is None or user is None or not user.is_active:
+        found = await self._signed_in.by_token(secret_digest(secret))
+        if found is None or not found[0].is_active:
             return None
+        user, token = found
         if token.last_used_at is None or now - token.last_used_at > SEEN_AGAIN_AFTER:
-            with suppress(StoreUnavailable):  # what can be read still works while nothing can be written
-                async with self._database.transaction() as db:
-                    await tokens.used(db, token.id, now)
+            self._last_seen.token(token.id, now)
         return user

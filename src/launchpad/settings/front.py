@@ -25,6 +25,12 @@ class WebSettings(Section):
     sweep_seconds: int = Field(
         0, ge=0, description="Interval of the portal's own sweeps; 0: only the systemd timer runs them."
     )
+    streams_per_login: int = Field(
+        32,
+        ge=1,
+        description="How many instances the pages of one browser, or the programs of one user, may follow live at the "
+        "same time; beyond, `/events` answers 429.",
+    )
     metrics_token: Secret | None = Field(
         None, description="Token for /metrics from other machines (`Authorization: Bearer …`)."
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +14,20 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.types import TypeDecorator
 
 from ..errors import StoreUnavailable
+from .changes import WRITE_LOCK, ChangeFeed
+from .schema import Instant as Instant
+from .schema import metadata as metadata
 
 log = structlog.get_logger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 10  # how long a writer waits for another process before the answer is 503
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware UTC datetime. SQLite keeps no zone, so it is taken off on the way in and put back on the way out."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("instants are aware; this one has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Database:
@@ -64,15 +35,18 @@ class Database:
 
     On SQLite a transaction takes the write lock at its start (BEGIN IMMEDIATE), so that what it reads is still true
     when it writes; within the process writers queue on a lock, which is fairer and quicker than SQLite's busy loop.
+    `changes` tells what was changed, by this process before `transaction()` returns.
     """
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
         self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._write_lock = asyncio.Lock() if self._is_sqlite else nullcontext()
+        self._busy_seconds = busy_seconds
+        self._write_lock = asyncio.Lock()
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _sqlite_preparer(busy_seconds))
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
+        self.changes = ChangeFeed(self._watching)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -93,11 +67,38 @@ class Database:
             StoreUnavailable: the database does not answer, is locked for longer than `busy_seconds`, or its disk is
                 full. Nothing was written.
         """
+        committing = committed = False
         with _translated():
-            async with self._write_lock, self._engine.connect() as db:
-                await db.execution_options(launchpad_write=True)
-                async with db.begin():
-                    yield db
+            async with self._writing() as db:
+                try:
+                    async with db.begin():
+                        await self._take_write_lock(db)
+                        await self.changes.begin(db)
+                        yield db
+                        batch = await self.changes.collect(db)
+                        committing = True
+                    committed = True
+                finally:
+                    if committing and not committed:  # cancelled, or the connection broke: it may have happened
+                        self.changes.doubt()
+                self.changes.deliver(batch)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        async with self._write_lock, self._engine.connect() as db:
+            await db.execution_options(launchpad_write=True)
+            yield db
+
+    async def _take_write_lock(self, db: AsyncConnection) -> None:
+        if not self._is_sqlite:
+            await db.execute(text(f"SET LOCAL lock_timeout = {round(self._busy_seconds * 1000)}"))
+            await db.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
+
+    @asynccontextmanager
+    async def _watching(self) -> AsyncIterator[AsyncConnection]:
+        with _translated():
+            async with self._engine.connect() as db:
+                yield db
 
     async def migrate(self) -> None:
         """Brings the tables to this version's state; safe when several processes do it at once.
@@ -105,8 +106,10 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be opened, or was written by a newer version of the program.
         """
-        async with self.transaction() as db:
-            await db.run_sync(_upgrade)
+        with _translated():  # not transaction(), which needs the tables
+            async with self._writing() as db, db.begin():
+                await self._take_write_lock(db)
+                await db.run_sync(_upgrade)
 
     async def ping(self) -> None:
         async with self.reading() as db:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -120,6 +120,11 @@ async def by_id(db: AsyncConnection, instance_id: str) -> Instance | None:
     """Any owner's; for the carrier, the sweep and administrators. Users' requests go through `owned`."""
     row = (await db.execute(select(table).where(table.c.id == instance_id))).first()
     return _instance(row) if row else None
+
+
+async def by_ids(db: AsyncConnection, instance_ids: Collection[str]) -> list[Instance]:
+    """Those of them that there are, any owner's."""
+    return [_instance(row) for row in await db.execute(select(table).where(table.c.id.in_(instance_ids)))]
 
 
 async def count_out_of_memory(db: AsyncConnection, instance_id: str, at: datetime, not_since: datetime) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ForeignKey, Row, String, Table, delete, insert, select, update
+from sqlalchemy import Boolean, Column, ForeignKey, Row, String, Table, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.signin import Login
@@ -61,7 +62,14 @@ async def of_user(db: AsyncConnection, user_id: str) -> list[Login]:
 
 
 async def seen(db: AsyncConnection, login_id: str, at: datetime) -> None:
-    await db.execute(update(table).where(table.c.id == login_id).values(last_seen_at=at))
+    await seen_all(db, {login_id: at})
+
+
+async def seen_all(db: AsyncConnection, when: Mapping[str, datetime]) -> None:
+    """By their ids, when logins were used last."""
+    if when:
+        query = update(table).where(table.c.id == bindparam("one")).values(last_seen_at=bindparam("at"))
+        await db.execute(query, [{"one": login_id, "at": at} for login_id, at in when.items()])
 
 
 async def freshen(db: AsyncConnection, login_id: str, at: datetime, secret_digest: str | None = None) -> None:

@@ -1,11 +1,27 @@
 """Imports every table's module, so that the metadata is whole for migrations."""
 
-from . import audit, challenges, gate, instances, known_browsers, kv, logins, mail_failures, passkeys, tokens, users
+from . import (
+    audit,
+    challenges,
+    changes,
+    gate,
+    instance_logs,
+    instances,
+    known_browsers,
+    kv,
+    logins,
+    mail_failures,
+    passkeys,
+    tokens,
+    users,
+)
 
 __all__ = [
     "audit",
     "challenges",
+    "changes",
     "gate",
+    "instance_logs",
     "instances",
     "known_browsers",
     "kv",

@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, Integer, Row, String, Table, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Integer,
+    Row,
+    String,
+    Table,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.limits import Quota
@@ -138,7 +152,14 @@ async def save(db: AsyncConnection, user: User) -> None:
 
 
 async def seen(db: AsyncConnection, user_id: str, at: datetime) -> None:
-    await db.execute(update(table).where(table.c.id == user_id).values(last_seen_at=at))
+    await seen_all(db, {user_id: at})
+
+
+async def seen_all(db: AsyncConnection, when: Mapping[str, datetime]) -> None:
+    """By their ids, when users were there last."""
+    if when:
+        query = update(table).where(table.c.id == bindparam("one")).values(last_seen_at=bindparam("at"))
+        await db.execute(query, [{"one": user_id, "at": at} for user_id, at in when.items()])
 
 
 def _quota_columns(quota: Quota) -> dict[str, Any]:

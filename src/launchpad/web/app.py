@@ -19,7 +19,6 @@ from ..services.revoker import CHECK_SECONDS
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
 from .pages.frame import Frame
-from .views.known import Known
 from .views.presenter import Presenter
 
 log = structlog.get_logger(__name__)
@@ -40,7 +39,7 @@ def create_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     app.state.presenter = Presenter(
-        platform.settings, platform.catalogue, platform.instances, platform.offers, platform.users, Known(platform)
+        platform.settings, platform.catalogue, platform.instances, platform.offers, platform.users, platform.live
     )
     app.state.pages = Frame(platform.settings, platform.now, platform.state.key("forms"))
     # As one flat list, most asked for first: every router inside another one is searched twice at each request.
@@ -59,6 +58,7 @@ def create_app(platform: Platform) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     platform: Platform = app.state.platform
     await platform.database.migrate()
+    platform.background.start()
     await platform.mail.start()
     await platform.observer.start()  # its first act is to bring rows and engine together
     rounds = [asyncio.create_task(_watch_doors(platform))]

@@ -24,6 +24,7 @@ from ..services.bounces import BounceService
 from ..services.gate import GateService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
+from ..services.live.streams import EventStreams
 from ..services.logins import Client, LoginService
 from ..services.mail_failures import MailFailureService
 from ..services.mailing import MailQueue
@@ -62,6 +63,7 @@ Audit = Annotated[AuditService, _part("audit")]
 Bounces = Annotated[BounceService, _part("bounces")]
 Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
 Configured = Annotated[Settings, _part("settings")]
+Events = Annotated[EventStreams, _part("events")]
 Gate = Annotated[GateService, _part("gate")]
 Instances = Annotated[InstanceService, _part("instances")]
 Logins = Annotated[LoginService, _part("logins")]

@@ -189,7 +189,11 @@ class UsageView(BaseModel):
 
     @classmethod
     def of(cls, usage: Usage | None) -> UsageView | None:
-        return cls(memory_bytes=usage.memory_bytes, cpu_seconds=usage.cpu_seconds, pids=usage.pids) if usage else None
+        return cls.of_usage(usage) if usage else None
+
+    @classmethod
+    def of_usage(cls, usage: Usage) -> UsageView:
+        return cls(memory_bytes=usage.memory_bytes, cpu_seconds=usage.cpu_seconds, pids=usage.pids)
 
 
 class InstanceView(BaseModel):

@@ -1,74 +1,52 @@
-"""Events."""
+"""Live events of a user's own instance (server-sent events, as the HTML standard has them)."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
 
-from fastapi import APIRouter, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Response
+from starlette.types import Receive, Scope, Send
 
-from ...domain.ends import notices_of
-from ...domain.instances import Instance
-from ...errors import NotFound
-from ...platform import Platform
-from ..deps import CurrentUser, Visitor
-from ..schemas import InstanceView, UsageView
-from ..views.known import Known
+from ...services.live.followers import Follower
+from ...services.live.streams import EventStreams
+from ..deps import CurrentUser, Events
 from .instances import OwnInstance
 from .responses import PROBLEMS, ROOT
 
 router = APIRouter(prefix=f"{ROOT}/instances", tags=["instances"], responses=PROBLEMS)
 
-LOOK_AGAIN_SECONDS = 1.0
-USAGE_SECONDS = 5.0
 
+class EventStream(Response):
+    """Sends what is pushed to a follower, until its end or until its reader has gone."""
 
-@router.get("/{instance_id}/events", response_class=EventSourceResponse)
-async def events(instance: OwnInstance, visitor: CurrentUser, request: Request) -> AsyncIterator[ServerSentEvent]:
-    """`state` (with the notices) and `stage` at the start and when they change, `usage` every few seconds; ends with
-    the instance."""
-    async for event in follow(request.app.state.platform, visitor, instance):
-        yield event
+    media_type = "text/event-stream"
 
+    def __init__(self, streams: EventStreams, follower: Follower, status_code: int = 200) -> None:
+        at_once = {"X-Accel-Buffering": "no"}  # for proxies: they wait for no more
+        super().__init__(status_code=status_code, headers=at_once)
+        del self.headers["Content-Length"]
+        self._streams = streams
+        self._follower = follower
 
-async def follow(platform: Platform, visitor: Visitor, instance: Instance) -> AsyncIterator[ServerSentEvent]:
-    """The events of one instance until it has ended or is forgotten, or its owner is signed out."""
-    seen: InstanceView | None = None
-    usage_due = 0.0
-    lacks: tuple[str, ...] = ()
-    while True:
-        usage = None
-        if usage_due <= 0 and (usage := await Known(platform).usage(instance)) is not None:
-            usage_due = USAGE_SECONDS
-            lacks = await Known(platform).lacking(instance, visitor.user.username)
-        view = InstanceView.of(
-            instance,
-            platform.settings.instances,
-            queue_position=await platform.instances.queue_position(instance),
-            notices=notices_of(instance, lacks),
-        )
-        if seen is None or _told(view) != _told(seen):
-            yield ServerSentEvent(event="state", data=view)
-        if seen is None or (view.stage, view.queue_position) != (seen.stage, seen.queue_position):
-            yield ServerSentEvent(
-                event="stage",
-                data={"stage": view.stage, "state": view.state, "queue_position": view.queue_position},
-            )
-        seen = view
-        if not instance.is_live:
-            return
-        if (used := UsageView.of(usage)) is not None:
-            yield ServerSentEvent(event="usage", data=used)
-        await platform.runner.changes.wait(instance.id, LOOK_AGAIN_SECONDS)
-        usage_due -= LOOK_AGAIN_SECONDS
-        if not await platform.logins.still_there(visitor.user, visitor.login, platform.now()):
-            return
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        going = asyncio.create_task(self._until_gone(receive))
         try:
-            instance = await platform.instances.get(instance.id, visitor.user)
-        except NotFound:
-            return
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while part := await self._follower.read():
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._streams.close(self._follower)
+            going.cancel()
+
+    async def _until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._follower.end()
 
 
-def _told(view: InstanceView) -> tuple[object, ...]:
-    """What of an instance its followers hear about at once."""
-    return view.state, view.reason, view.expires_at, view.notices
+@router.get("/{instance_id}/events", response_class=EventStream)
+async def events(instance: OwnInstance, visitor: CurrentUser, streams: Events) -> EventStream:
+    """`state` (with the notices) and `stage` at the start and when they change, `usage` every few seconds where it
+    changes; ends with the instance, and when the reader is signed out. A browser follows a limited number at once."""
+    return EventStream(streams, await streams.open(visitor.user, visitor.login, instance))

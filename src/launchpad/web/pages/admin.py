@@ -74,7 +74,7 @@ async def _warnings(
     for environment, outlook in await present.outlooks() if engine_answers else ():
         if outlook.problem is not None:
             found.append(Notice("warn", f"{environment.title} cannot be launched", outlook.problem))
-        elif outlook.is_stand_in:
+        elif outlook.image is not None and outlook.image.stand_in:
             stand_ins.append(f"{environment.title} ({environment.image})")
     if semi_trusted:
         text = (

@@ -13,8 +13,12 @@ from ...domain.environments import Environment
 from ...domain.instances import Instance, State
 from ...domain.limits import Offer, Use
 from ...domain.paging import Place
+from ...domain.usage import Usage
 from ...domain.users import User
+from ...errors import EngineUnavailable
 from ...services.instances import InstanceService
+from ...services.live import Live
+from ...services.live.engine import ImageOutlook
 from ...services.offers import OfferService
 from ...services.users import UserService
 from ...settings import Settings
@@ -22,7 +26,6 @@ from ..schemas import AdminInstanceView, EnvironmentView
 from ..schemas import InstanceView as ApiInstanceView
 from . import values
 from .kept import Kept
-from .known import Known, Outlook
 
 CHOICES_KEPT = 500
 CARDS_KEPT = 2000
@@ -37,14 +40,14 @@ class Presenter:
         instances: InstanceService,
         offers: OfferService,
         users: UserService,
-        known: Known,
+        live: Live,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._instances = instances
         self._offers = offers
         self._users = users
-        self._known = known
+        self._live = live
         self._choices: Kept[tuple[str, str], tuple[values.Choices, ...]] = Kept(CHOICES_KEPT)
         self._cards: Kept[str, values.InstanceView] = Kept(CARDS_KEPT)
 
@@ -55,7 +58,7 @@ class Presenter:
         return ApiInstanceView.of(
             instance,
             self._settings.instances,
-            queue_position=await self._instances.queue_position(instance),
+            queue_position=await self._live.instances.queue_position(instance),
             notices=notices_of(instance),
         )
 
@@ -64,9 +67,9 @@ class Presenter:
         return ApiInstanceView.of(
             instance,
             self._settings.instances,
-            usage=await self._known.usage(instance),
-            queue_position=await self._instances.queue_position(instance),
-            notices=notices_of(instance, await self._known.lacking(instance, owner.username)),
+            usage=await self._usage(instance),
+            queue_position=await self._live.instances.queue_position(instance),
+            notices=notices_of(instance, await self._lacks(instance, owner)),
         )
 
     async def of_everyone(self, found: Sequence[Instance]) -> list[AdminInstanceView]:
@@ -77,7 +80,7 @@ class Presenter:
                 instance,
                 self._settings.instances,
                 owners.get(instance.owner_id),
-                await self._instances.queue_position(instance),
+                await self._live.instances.queue_position(instance),
             )
             for instance in found
         ]
@@ -86,31 +89,39 @@ class Presenter:
         """The catalogue with what is offered; an unavailable one says why."""
         views = []
         for environment in self._catalogue.values():
-            outlook = await self._known.outlook(environment)
+            outlook = await self._live.images.of(environment.name)
             views.append(
                 EnvironmentView.of(
                     environment,
                     await self._offers.for_environment(environment.name),
                     reason=outlook.problem,
-                    stand_in=outlook.is_stand_in,
+                    stand_in=_is_stand_in(outlook),
                 )
             )
         return views
+
+    async def _usage(self, instance: Instance) -> Usage | None:
+        sample = await self._live.usage.of(instance)
+        return sample.usage if sample is not None else None
+
+    async def _lacks(self, instance: Instance, owner: User) -> tuple[str, ...]:
+        return await self._live.lacking(instance, self._catalogue.get(instance.environment), owner.username)
 
     # -- the server ----------------------------------------------------------------------------------------------------
 
     async def engine_answers(self) -> bool:
         """Whether the container engine did when it was asked last, a few seconds ago."""
-        return await self._known.engine_answers()
+        return await self._live.host.engine_answers()
 
-    async def outlooks(self) -> list[tuple[Environment, Outlook]]:
+    async def outlooks(self) -> list[tuple[Environment, ImageOutlook]]:
         """What each environment would start now."""
-        return [(environment, await self._known.outlook(environment)) for environment in self._catalogue.values()]
+        return [(environment, await self._live.images.of(name)) for name, environment in self._catalogue.items()]
 
     async def capacity_meters(self) -> list[values.Meter]:
         """What is reserved of the server; empty when the engine has never said what the host has."""
-        use = await self._known.capacity()
-        if use is None:
+        try:
+            use = await self._offers.use()
+        except EngineUnavailable:
             return []
         reserved, capacity = use.reserved, use.capacity
         most = capacity.instances if capacity.instances < UNLIMITED_INSTANCES else None
@@ -130,15 +141,15 @@ class Presenter:
     async def card(self, instance: Instance, owner: User, now: datetime) -> values.InstanceView:
         """A user's own instance, with what it uses now."""
         environment = self._catalogue.get(instance.environment)
-        usage = await self._known.usage(instance)
+        usage = await self._usage(instance)
         return self._card(
             instance,
             environment,
             now,
             await self._offers.for_environment(instance.environment) if environment else None,
             usage.memory_bytes if usage else None,
-            await self._instances.queue_position(instance),
-            lacks=await self._known.lacking(instance, owner.username),
+            await self._live.instances.queue_position(instance),
+            lacks=await self._lacks(instance, owner),
         )
 
     async def cards_of(self, found: Sequence[tuple[Instance, User | None]], now: datetime) -> list[values.InstanceView]:
@@ -149,7 +160,7 @@ class Presenter:
             environment = self._catalogue.get(instance.environment)
             if environment and instance.environment not in offers:
                 offers[instance.environment] = await self._offers.for_environment(instance.environment)
-            position = await self._instances.queue_position(instance)
+            position = await self._live.instances.queue_position(instance)
             offer = offers.get(instance.environment)
             email = owner.email if owner else ""
             cards.append(self._card(instance, environment, now, offer, None, position, owner_email=email))
@@ -215,7 +226,7 @@ class Presenter:
         with_storage: bool,
     ) -> values.LaunchCard:
         offer = await self._offers.for_environment(environment.name)
-        outlook = await self._known.outlook(environment)
+        outlook = await self._live.images.of(environment.name)
         same = self.same_of(environment.name, live)
         asked = refused.asked if refused else None
         choices = self._choices.get(
@@ -229,7 +240,7 @@ class Presenter:
             description=environment.description,
             choices=choices,
             unavailable=outlook.problem,
-            stand_in_for=environment.image if outlook.is_stand_in else None,
+            stand_in_for=environment.image if _is_stand_in(outlook) else None,
             live_id=same[0].id if len(same) >= self._settings.limits.instances_per_environment else None,
             live_label=values.live_label(same[0].state) if same else "",
             errors=_launch_problems(refused, {one.field for one in choices}),
@@ -241,11 +252,11 @@ class Presenter:
 
     async def size_is_enforced(self) -> bool:
         """Whether the size of a home folder is a choice at launch; where that cannot be told now, as if it were."""
-        return await self._known.home_sizes_are_enforced()
+        return await self._live.homes.enforces_limits()
 
     async def home_meter(self, user: User) -> values.Meter | None:
         """None where the storage cannot tell, as before the first launch."""
-        use = await self._known.home_use(user.username)
+        use = await self._live.homes.use(user.username)
         return None if use.used_bytes is None else values.bytes_meter("Files", use.used_bytes, use.limit_bytes)
 
     async def allowance(self, user: User, live: Sequence[Instance]) -> tuple[values.Meter, ...]:
@@ -258,11 +269,15 @@ class Presenter:
 
     async def live_of(self, user: User) -> list[Instance]:
         """The user's live instances, newest first."""
-        return await self._instances.of_owner(user)
+        return await self._live.instances.of_owner(user.id)
 
     async def ended_of(self, user: User, limit: int, before: Place | None = None) -> list[Instance]:
         """The user's ended instances, the latest end first."""
         return await self._instances.ended(user, limit=limit, before=before)
+
+
+def _is_stand_in(outlook: ImageOutlook) -> bool:
+    return outlook.image is not None and outlook.image.stand_in
 
 
 def _launch_problems(refused: values.RefusedLaunch | None, shown: Container[str]) -> values.Problems:

@@ -1,0 +1,154 @@
+"""The engine's containers as they are: which there are, in which state, and what they use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiodocker.exceptions import DockerError
+
+from ..domain.naming import container_name
+from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Usage
+from .control_groups import ControlGroup, ControlGroups
+from .engine_client import EngineClient, refused
+from .engine_spec import container_of, listed_container, process_of, state_of
+
+log = structlog.get_logger(__name__)
+
+INSPECTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A container that runs, inspected once. `group`: None where its control group is not seen from here."""
+
+    id: str
+    container: Container
+    group: ControlGroup | None
+
+
+class EngineContainers:
+    """The half of the runtime that looks at containers.
+
+    A container that runs is inspected once, and its control group remembered, until it ends.
+
+    Args:
+        deployment_id: stands in every container's label; what has another one does not exist here.
+        groups: the control groups of the engine's machine.
+    """
+
+    def __init__(self, client: EngineClient, deployment_id: str, groups: ControlGroups | None = None) -> None:
+        self._client = client
+        self.deployment_id = deployment_id
+        self._groups = groups or ControlGroups()
+        self._known: dict[str, _Known] = {}  # by the containers' ids
+        self._ids: dict[str, str] = {}  # of those, by the instances'
+
+    async def find(self, instance_id: str) -> Container | None:
+        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
+        return None if inspected is None else container_of(inspected)
+
+    async def list_containers(self) -> list[Container]:
+        listed = await self._list()
+        running = [one for one in listed if state_of(str(one["State"])) is ContainerState.RUNNING]
+        self._forget_all_but({str(one["Id"]) for one in running})
+        known = await self._known_of(running)
+        # The list itself knows neither exit codes nor who ran out of memory.
+        others = await self._inspect_all([str(one["Id"]) for one in listed if one["Id"] not in known])
+        found = [listed_container(one, known[one["Id"]].container) for one in running if one["Id"] in known]
+        return found + [container_of(one) for one in others if one is not None]
+
+    async def usage_all(self) -> Mapping[str, Usage]:
+        listed = await self._list("running", "paused")
+        self._forget_all_but({str(one["Id"]) for one in listed})
+        known = await self._known_of(listed)
+        return await asyncio.to_thread(self._measured, tuple(known.values()))
+
+    async def usage(self, instance_id: str) -> Usage | None:
+        known = self._known.get(self._ids.get(instance_id, ""))
+        if known is not None and known.group is not None:
+            usage = await asyncio.to_thread(self._groups.usage, known.group)
+            if usage is not None:
+                return usage
+        group = await self._group_now(instance_id)
+        return None if group is None else await asyncio.to_thread(self._groups.usage, group)
+
+    async def caps(self, instance_id: str) -> Caps | None:
+        group = await self._group_now(instance_id)
+        return None if group is None else await asyncio.to_thread(self._groups.caps, group)
+
+    async def _list(self, *states: str) -> list[dict[str, Any]]:
+        """In whatever state, or in one of these."""
+        filters = {"label": [f"{LABEL_DEPLOYMENT}={self.deployment_id}"]} | ({"status": list(states)} if states else {})
+        params = {"all": "true", "filters": json.dumps(filters)}
+        try:
+            found: list[dict[str, Any]] = await self._client.json("containers/json", params=params)
+        except DockerError as error:
+            raise refused(error, "list the instances") from error
+        return found
+
+    async def _inspect(self, container: str) -> dict[str, Any] | None:
+        """What the engine says of a container of ours; None when there is none, or it is somebody else's."""
+        try:
+            found: dict[str, Any] = await self._client.json(f"containers/{container}/json")
+        except DockerError as error:
+            if error.status == 404:
+                return None
+            raise refused(error, "inspect the instance") from error
+        labels = found["Config"].get("Labels") or {}
+        return found if labels.get(LABEL_DEPLOYMENT) == self.deployment_id else None
+
+    async def _inspect_all(self, container_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        few = asyncio.Semaphore(INSPECTS_AT_ONCE)
+
+        async def one(container_id: str) -> dict[str, Any] | None:
+            async with few:
+                return await self._inspect(container_id)
+
+        return await asyncio.gather(*map(one, container_ids))
+
+    # -- what is known of those that run -------------------------------------------------------------------------------
+
+    def _remember(self, inspected: Mapping[str, Any]) -> _Known:
+        """Notes a container that runs, as the engine has just said."""
+        container, container_id = container_of(inspected), str(inspected["Id"])
+        group = self._groups.find(process_of(inspected), container_id)
+        if group is None:
+            log.info(
+                "engine.not_measured", instance=container.instance_id, reason="its control group is not to be found"
+            )
+        known = _Known(container_id, container, group)
+        self._known[container_id] = known
+        self._ids[container.instance_id] = container_id
+        return known
+
+    def _forget_all_but(self, container_ids: set[str]) -> None:
+        for gone in self._known.keys() - container_ids:
+            instance_id = self._known.pop(gone).container.instance_id
+            if self._ids.get(instance_id) == gone:
+                del self._ids[instance_id]
+
+    async def _known_of(self, listed: Sequence[Mapping[str, Any]]) -> dict[str, _Known]:
+        """Of containers that are listed as running, by their ids; one that has ended since is left out."""
+        new = [str(one["Id"]) for one in listed if one["Id"] not in self._known]
+        for inspected in await self._inspect_all(new):
+            if inspected is not None and process_of(inspected):
+                self._remember(inspected)
+        return {one["Id"]: self._known[one["Id"]] for one in listed if one["Id"] in self._known}
+
+    async def _group_now(self, instance_id: str) -> ControlGroup | None:
+        """Of the instance's container as it is now, asked of the engine; None when none runs."""
+        inspected = await self._inspect(container_name(self.deployment_id, instance_id))
+        if inspected is None or not process_of(inspected):
+            return None
+        known = self._known.get(str(inspected["Id"]))
+        return known.group if known is not None and known.group is not None else self._remember(inspected).group
+
+    def _measured(self, known: Sequence[_Known]) -> dict[str, Usage]:
+        groups = {one.container.instance_id: one.group for one in known if one.group is not None}
+        found = {instance_id: self._groups.usage(group) for instance_id, group in groups.items()}
+        return {instance_id: usage for instance_id, usage in found.items() if usage is not None}

@@ -1,0 +1,84 @@
+"""The read models of one process, together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...domain.environments import Environment
+from ...domain.instances import Instance, State, shortages
+from ...runtime.base import Runtime
+from ...storage.base import Homes
+from ...store.database import Database
+from ..images import ImageService
+from .engine import LiveHost, LiveImages
+from .entrances import Entrances
+from .homes import LiveHomes
+from .instances import LiveInstances
+from .signed_in import SignedInPeople
+from .usage import UsageSampler
+
+
+@dataclass(frozen=True)
+class Live:
+    """The read models of one process.
+
+    Attributes:
+        instances: live ones, by id and by owner; their queue, what they have reserved, how many there are.
+        signed_in: who is behind a login cookie or a personal token.
+        entrances: what an instance cookie opens.
+        host: the engine's host, and whether the engine answers.
+        images: what each environment would start.
+        homes: what homes take up.
+        usage: what running instances use.
+    """
+
+    instances: LiveInstances
+    signed_in: SignedInPeople
+    entrances: Entrances
+    host: LiveHost
+    images: LiveImages
+    homes: LiveHomes
+    usage: UsageSampler
+
+    @classmethod
+    def over(
+        cls,
+        database: Database,
+        runtime: Runtime,
+        homes: Homes,
+        images: ImageService,
+        catalogue: Mapping[str, Environment],
+    ) -> Live:
+        """Over the real parts. Nothing is read before it is asked for."""
+        return cls(
+            instances=LiveInstances(database, database.changes),
+            signed_in=SignedInPeople(database, database.changes),
+            entrances=Entrances(database, database.changes),
+            host=LiveHost(runtime),
+            images=LiveImages(images, catalogue),
+            homes=LiveHomes(homes),
+            usage=UsageSampler(runtime),
+        )
+
+    async def lacking(self, instance: Instance, environment: Environment | None, username: str) -> tuple[str, ...]:
+        """What a running instance lacks now, in its owner's words."""
+        if instance.state is State.RUNNING and environment is not None:
+            await self.usage.of(instance)
+            await self.homes.use(username)
+        return self.lacked(instance, environment, username)
+
+    def lacked(self, instance: Instance, environment: Environment | None, username: str) -> tuple[str, ...]:
+        """As `lacking`, from what is known already."""
+        if instance.state is not State.RUNNING or environment is None:
+            return ()
+        sample, home = self.usage.latest(instance.id), self.homes.latest(username)
+        pids = sample.usage.pids if sample is not None else 0
+        return shortages(pids, environment.pids_limit, home.used_bytes, home.limit_bytes, home.free_bytes)
+
+    async def aclose(self) -> None:
+        """Gives up what is being asked of the engine, the helper and the disk."""
+        await self.host.aclose()
+        await self.images.aclose()
+        await self.homes.aclose()
+        await self.usage.aclose()
