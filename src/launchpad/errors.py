@@ -172,6 +172,12 @@ class HomeUnavailable(Unavailable):
     code = "home-unavailable"
 
 
+class ConnectionsNotCut(Unavailable):
+    """Open connections to instances could not be closed, not all of them at least."""
+
+    code = "connections-not-cut"
+
+
 class MailUnavailable(Unavailable):
     """A mail could not be handed over.
 

@@ -30,6 +30,7 @@ _NOT_ANSWERING = (
 _KNOWN = {
     each.code: each
     for each in (
+        errors.ConnectionsNotCut,
         errors.EngineRefused,
         errors.EngineUnavailable,
         errors.GpuUnavailable,

@@ -53,11 +53,11 @@ class Platform:
     homes: Homes
     mail: MailQueue
     mail_failures: MailFailureService
-    background: Background
     bounces: BounceService
     events: EventStreams
     images: ImageService
     audit: AuditService
+    background: Background
     runner: InstanceRunner
     observer: Observer
     gate: GateService
@@ -78,10 +78,18 @@ class Platform:
     users: UserService
     importing: ImportService
 
+    async def start(self) -> None:
+        """Opens what a portal needs, and begins with the background work.
+
+        Raises:
+            StoreUnavailable: the database cannot be opened.
+        """
+        await self.database.migrate()
+        self.background.start()
+
     async def aclose(self) -> None:
         """Gives everything back, in the order that lets what is under way end well."""
         await self.background.aclose()
-        await self.observer.aclose()
         await self.runner.aclose()
         await self.mail.aclose()
         await self.last_seen.settle()

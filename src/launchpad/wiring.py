@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from .domain.mail import FailureKind
 from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
-from .mail.outbox import Outbox
-from .mail.smtp import SmtpMailer
+from .mail.outbox import KEPT, Outbox
+from .mail.smtp import STEPS_IN_ALL, SmtpMailer
 from .ops.certificates import site_certificates, write_bundle
 from .ops.doctor import Doctor
 from .ops.drill import DrillService
@@ -18,7 +17,7 @@ from .parts import helper_client_of, kit_of, runtime_of
 from .platform import Platform
 from .runtime.base import Runtime
 from .services.audit import AuditService
-from .services.background import Background
+from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
 from .services.endings import Endings
@@ -89,12 +88,13 @@ def build_platform(
     line = helper_client_of(settings)
     runtime = runtime or runtime_of(settings, state.deployment_id, line)
     homes = homes or (HelperHomes(line, settings.homes.root) if line else choose_driver(settings.homes))
-    failures = MailFailureService(database)
-
-    async def note_failure(address: str, kind: FailureKind, status: str | None) -> None:
-        await failures.note(address, kind, status, now())
-
-    mail = MailQueue(mailer or mailer_of(settings, state), on_failure=note_failure)
+    mail = MailQueue(
+        database,
+        mailer or mailer_of(settings, state),
+        state.key("outgoing-mail"),
+        now,
+        patience_seconds=settings.mail.timeout_seconds * STEPS_IN_ALL,
+    )
     bounces = BounceService(database, mailbox or mailbox_of(settings))
     catalogue = catalogue_of(settings)
     images = ImageService(runtime, settings.images, site_certificates)
@@ -111,16 +111,30 @@ def build_platform(
     live = Live.over(database, runtime, homes, images, catalogue)
     offers = OfferService(database, settings, live.host, live.instances)
     instances = InstanceService(database, settings, offers, runner, catalogue)
-    sweep = SweepService(database, runner, endings, offers, bounces, settings.audit_days)
+    sweep = SweepService(database, runner, endings, offers, settings.audit_days)
     runner.after_end = lambda: sweep.start_waiting(now())
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, runtime)
     last_seen = LastSeen(database)
     logins = LoginService(database, settings, state.key("csrf"), live.signed_in, last_seen)
     events = EventStreams(live, database.changes, logins, settings, catalogue, now, ApiTexts(settings.instances))
-    background = Background(loops_of(database.changes, live, events), now=now)
     audit = AuditService(database)
     reports = ReportService(database, settings, mail)
+    observer = Observer(runtime, runner)
+    outbox = Outbox(state.outbox)
+    background = Background(
+        (
+            observer.loop(),  # its first act is to bring rows and engine together
+            revoker.loop(now),
+            *mail.loops(),
+            *bounces.loops(now),
+            *sweep.loops(settings.web.sweep_seconds, now),
+            *loops_of(database.changes, live, events),
+            periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
+        ),
+        now=now,
+        records=state.run / "background",
+    )
     return Platform(
         settings=settings,
         state=state,
@@ -130,14 +144,14 @@ def build_platform(
         runtime=runtime,
         homes=homes,
         mail=mail,
-        mail_failures=failures,
-        background=background,
+        mail_failures=MailFailureService(database),
         bounces=bounces,
         events=events,
         images=images,
         audit=audit,
         runner=runner,
-        observer=Observer(runtime, runner),
+        observer=observer,
+        background=background,
         gate=GateService(
             database,
             settings,

@@ -23,6 +23,7 @@ from launchpad.platform import Platform
 from launchpad.runtime.base import Container, ContainerSpec
 from launchpad.runtime.fake import GB, FakeRuntime
 from launchpad.services.audit import Actor
+from launchpad.services.background import Background, Loop
 from launchpad.services.instances import LaunchRequest
 from launchpad.services.logins import Client
 from launchpad.settings import tables
@@ -186,6 +187,7 @@ class World:
         self.mailbox = FakeMailbox()
         self.runtime = SteppedRuntime(**engine)
         self.opened: list[Platform] = []
+        self.background: dict[int, list[Background]] = defaultdict(list)
         self.settings = {
             "state_dir": folder / "state",
             "homes": {"root": str(self.homes_root), "driver": "plain"},
@@ -207,7 +209,10 @@ class World:
         return self.folder / "state" / "launchpad.db"
 
     async def open(self, *, mail: bool = True) -> Platform:
-        """A process like the portal's, as far as the database; the observer is started by whoever wants it."""
+        """A process like the portal's, as far as the database, and one sender of mail unless that is not wanted.
+
+        Other background work is begun by whoever wants it, with `run`.
+        """
         platform = build_platform(
             tables(self.settings),
             now=self.clock,
@@ -217,21 +222,35 @@ class World:
             mailbox=self.mailbox,
         )
         await platform.database.migrate()
-        if mail:
-            await platform.mail.start()
         self.opened.append(platform)
+        if mail:
+            self.run(platform, platform.mail.loops()[0])
         return platform
+
+    def run(self, platform: Platform, *loops: Loop) -> Background:
+        """Begins with some of the process' background work."""
+        background = Background(loops, now=self.clock)
+        background.start()
+        self.background[id(platform)].append(background)
+        return background
+
+    async def observe(self, platform: Platform) -> Background:
+        """The process listens to the engine from now on."""
+        return self.run(platform, platform.observer.loop())
+
+    async def end_background(self, platform: Platform) -> None:
+        for background in self.background.pop(id(platform), []):
+            await background.aclose()
 
     async def crash(self, platform: Platform) -> None:
         """The process dies: what it did stops where it stands, and the kernel lets go of its lock."""
         self.opened.remove(platform)
         runner = platform.runner
-        await platform.observer.aclose()
+        await self.end_background(platform)
         for task in list(runner._tasks.values()):
             task.cancel()
         await asyncio.gather(*runner._tasks.values(), return_exceptions=True)
         fcntl.flock(runner._mark._file, fcntl.LOCK_UN)
-        await platform.mail.aclose()
         await runner._launcher.aclose()
         await platform.database.aclose()
         runner._mark._file.close()
@@ -240,6 +259,7 @@ class World:
         self.runtime.release()
         self.runtime.release_starts()
         for platform in self.opened:
+            await self.end_background(platform)
             await platform.aclose()
         await self.runtime.shut_down()
 

@@ -36,7 +36,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def platform(world: World) -> Platform:
     platform = await world.open()
-    await platform.observer.start()
+    await world.observe(platform)
     return platform
 
 

@@ -626,7 +626,7 @@ async def test_the_observer_records_an_end_by_itself_with_the_reason_and_a_relau
     state: State,
     reason: str,
 ) -> None:
-    await platform.observer.start()
+    await world.observe(platform)
     instance = await launched(platform, alice)
     (world.homes_root / alice.username / "work.txt").write_text("kept", encoding="utf-8")
     await listening(world)
@@ -650,7 +650,7 @@ async def test_after_the_engine_was_away_rows_and_engine_are_compared(
 ) -> None:
     """One ended while nobody could hear of it, the other lives on."""
     bob, _ = await sign_in(platform, world.letters, "bob@a.org")
-    await platform.observer.start()
+    await world.observe(platform)
     lost, kept = await launched(platform, alice), await launched(platform, bob)
     await listening(world)
     world.runtime.go_down()

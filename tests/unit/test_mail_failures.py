@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ import pytest
 from launchpad.domain.instances import State
 from launchpad.domain.mail import FailureKind
 from launchpad.domain.users import UserStatus
-from launchpad.errors import InvalidInput, MailUnavailable, NotFound, StoreUnavailable, WrongCode
+from launchpad.errors import InvalidInput, MailboxUnavailable, MailUnavailable, NotFound, WrongCode
 from launchpad.platform import Platform
 from launchpad.services.bounces import BounceService
 from launchpad.services.logins import Client
-from launchpad.services.mailing import MailQueue
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 from support.reports import ORDINARY, READ_RECEIPT, report
@@ -77,83 +75,11 @@ async def test_a_refusal_that_means_us_is_kept_and_shown_as_the_mail_servers(wor
     assert platform.mail.failing
 
 
-def mail(address: str = ALICE) -> EmailMessage:
-    message = EmailMessage()
-    message["To"] = address
-    message.set_content("…")
-    return message
-
-
-async def test_what_is_given_up_after_the_tries_is_told_once_and_what_arrives_in_the_end_is_not(world: World) -> None:
-    told: list[tuple[str, FailureKind, str | None]] = []
-
-    async def tell(address: str, kind: FailureKind, status: str | None) -> None:
-        told.append((address, kind, status))
-
-    queue = MailQueue(world.letters, retry_after_seconds=(0.01, 0.01), on_failure=tell)
-    await queue.start()
-    world.letters.refusing = MailUnavailable("later", mail_status="4.7.1")
-    queue.put(mail())
-    await queue.drain()
-    assert told == [(ALICE, FailureKind.GIVEN_UP, "4.7.1")]
-    queue.put(mail())
-    await asyncio.sleep(0)
-    world.letters.refusing = None
-    await queue.drain()
-    assert len(told) == 1
-    assert len(world.letters.sent) == 1
-    await queue.aclose()
-
-
-async def test_mails_that_wait_for_another_try_hold_up_nobody_elses(world: World) -> None:
-    """As in a class where one domain greylists: with four senders, four such mails stopped all others for minutes."""
-
-    class Greylisting:
-        def __init__(self) -> None:
-            self.sent: list[str] = []
-
-        async def send(self, message: EmailMessage) -> None:
-            if str(message["To"]).startswith("slow"):
-                raise MailUnavailable("later", mail_status="4.7.1")
-            self.sent.append(str(message["To"]))
-
-        async def check(self) -> None:
-            return None
-
-    mailer = Greylisting()
-    queue = MailQueue(mailer, retry_after_seconds=(3600.0,))
-    await queue.start()
-    for number in range(50):
-        queue.put(mail(f"slow{number}@a.org"))
-        queue.put(mail(f"quick{number}@a.org"))
-    async with asyncio.timeout(60):
-        while len(mailer.sent) < 50:
-            await asyncio.sleep(0.01)
-    await queue.aclose()
-
-
-async def test_a_database_that_does_not_answer_does_not_stop_the_mail(world: World) -> None:
-    async def tell(address: str, kind: FailureKind, status: str | None) -> None:
-        raise StoreUnavailable("not now")
-
-    queue = MailQueue(world.letters, retry_after_seconds=(), on_failure=tell)
-    await queue.start()
-    world.letters.refusing = MailUnavailable("no", permanent=True)
-    for _ in range(20):  # more than there are senders
-        queue.put(mail())
-    await queue.drain()
-    world.letters.refusing = None
-    queue.put(mail())
-    await queue.drain()
-    assert len(world.letters.sent) == 1
-    await queue.aclose()
-
-
 async def test_nothing_of_the_mail_is_kept(world: World, platform: Platform) -> None:
     await ask(platform)
     code = world.letters.codes(ALICE)[0]
     world.mailbox.put(report(ALICE).replace(b"--b--", b"--b\n\nYour code is " + code.encode() + b"\n--b--"))
-    await platform.sweep.sweep(world.clock())
+    await platform.bounces.collect(world.clock())
     (row,) = world.rows("SELECT * FROM mail_failures")
     assert row[:4] == (ALICE, "bounced", "5.1.1", 1)
     assert code not in str(row)
@@ -162,7 +88,7 @@ async def test_nothing_of_the_mail_is_kept(world: World, platform: Platform) -> 
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_sweep_takes_reports_about_people_who_were_mailed(world: World, platform: Platform) -> None:
+async def test_reports_about_people_who_were_mailed_are_taken(world: World, platform: Platform) -> None:
     """A user, and somebody who waits for their first code; others' mail is left alone."""
     await sign_in(platform, world.letters, ALICE)
     await ask(platform, "new@b.org")
@@ -175,8 +101,7 @@ async def test_a_sweep_takes_reports_about_people_who_were_mailed(world: World, 
         report(ALICE, action="delayed"),
     ):
         world.mailbox.put(content)
-    outcomes = await platform.sweep.sweep(world.clock())
-    assert [(one.action, one.reason) for one in outcomes] == [("bounces read", "undelivered mails: 2")]
+    assert await platform.bounces.collect(world.clock()) == 2
     assert sorted(await listed(platform)) == [
         (ALICE, FailureKind.BOUNCED, "5.2.2", 1),
         ("new@b.org", FailureKind.BOUNCED, "5.1.1", 1),
@@ -198,30 +123,30 @@ async def test_forged_reports_fill_nothing(world: World, platform: Platform) -> 
     world.mailbox.put(report("x@elsewhere.org"))
     world.mailbox.put(report("long-ago@a.org"))
     for _ in range(3):
-        await platform.sweep.sweep(world.clock())
+        await platform.bounces.collect(world.clock())
         world.clock.now += timedelta(minutes=5)
     assert await listed(platform) == []
     assert world.mailbox.seen == set()
     world.mailbox.put(report("gone@a.org"))
-    await platform.sweep.sweep(world.clock())
+    await platform.bounces.collect(world.clock())
     assert len(await listed(platform)) == 1, "while the report about a user is taken"
 
 
-async def test_reports_are_looked_for_every_few_minutes_whoever_sweeps(world: World, platform: Platform) -> None:
+async def test_reports_are_looked_for_every_few_minutes_whoever_looks(world: World, platform: Platform) -> None:
     await ask(platform)
     other = await world.open()
-    await platform.sweep.sweep(world.clock())
+    await platform.bounces.collect(world.clock())
     world.mailbox.put(report(ALICE))
     world.clock.now += timedelta(minutes=4, seconds=59)
     for process in (platform, other):
-        await process.sweep.sweep(world.clock())
+        await process.bounces.collect(world.clock())
     assert await listed(platform) == []
     world.clock.now += timedelta(seconds=1)
-    await asyncio.gather(*(process.sweep.sweep(world.clock()) for process in (platform, other)))
+    await asyncio.gather(*(process.bounces.collect(world.clock()) for process in (platform, other)))
     assert await listed(platform) == [(ALICE, FailureKind.BOUNCED, "5.1.1", 1)]
     world.clock.now -= timedelta(days=1)  # the clock was wrong, and is set back
     world.mailbox.put(report(ALICE))
-    await platform.sweep.sweep(world.clock())
+    await platform.bounces.collect(world.clock())
     assert (await listed(platform))[0][3] == 2
 
 
@@ -231,28 +156,37 @@ async def test_a_mailbox_that_is_down_stops_no_sweep_and_is_told(world: World, p
     await platform.runner.wait()
     world.mailbox.is_down = True
     world.clock.now += timedelta(days=1)
-    outcomes = await platform.sweep.sweep(world.clock())
-    assert [one.action for one in outcomes] == ["expired", "bounces not read"]
+    with pytest.raises(MailboxUnavailable):
+        await platform.bounces.collect(world.clock())
+    assert [one.action for one in await platform.sweep.sweep(world.clock())] == ["expired"]
     await reaches(platform, instance.id, State.EXPIRED)
     assert "could not be read" in str(await platform.bounces.problem())
     world.mailbox.is_down = False
     world.mailbox.put(report(ALICE))
     world.clock.now += timedelta(minutes=5)
-    await platform.sweep.sweep(world.clock())
+    await platform.bounces.collect(world.clock())
     assert await platform.bounces.problem() is None
     assert len(await listed(platform)) == 1
+
+
+async def test_an_administrator_need_not_wait_for_the_next_look(world: World, platform: Platform) -> None:
+    await ask(platform)
+    await platform.bounces.collect(world.clock())
+    world.mailbox.put(report(ALICE))
+    assert await platform.bounces.collect(world.clock()) == 0
+    assert await platform.bounces.collect(world.clock(), at_once=True) == 1
 
 
 async def test_what_cannot_be_marked_as_read_is_still_counted_once(world: World, platform: Platform) -> None:
     await ask(platform)
     world.mailbox.put(report(ALICE))
     world.mailbox.is_read_only = True
-    outcomes = await platform.sweep.sweep(world.clock())
-    assert [one.action for one in outcomes] == ["bounces not read"]
+    with pytest.raises(MailboxUnavailable):
+        await platform.bounces.collect(world.clock())
     assert await platform.bounces.problem()
     world.mailbox.is_read_only = False
     world.clock.now += timedelta(minutes=5)
-    await platform.sweep.sweep(world.clock())
+    await platform.bounces.collect(world.clock())
     assert await listed(platform) == [(ALICE, FailureKind.BOUNCED, "5.1.1", 1)]
 
 

@@ -82,7 +82,7 @@ async def test_a_launch_whose_process_dies_at_any_step_is_finished_by_the_next_o
     instance = await launch(platform, alice)
     await crash_at(world, platform, step)
     restarted = await world.open()
-    await restarted.observer.start()  # as the portal does first of all
+    await world.observe(restarted)  # as the portal does first of all
     await reaches(restarted, instance.id, State.RUNNING)
     await one_container(world, instance.id)
     assert (await launch(restarted, alice)).id == instance.id

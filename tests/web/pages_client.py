@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from html.parser import HTMLParser
@@ -19,6 +19,7 @@ from launchpad.errors import MailUnavailable
 from launchpad.mail.messages import code_of
 from launchpad.platform import Platform
 from launchpad.runtime.fake import FakeRuntime
+from launchpad.services.runner import utc_now
 from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
 from launchpad.web.app import create_app
@@ -269,9 +270,9 @@ async def open_portal(
         "admin_emails": [ADMIN],
         "limits": {"memory": ["1g", "2g", "4g"], "cpus": [1, 2], "default_memory": "2g", "default_cpus": 1},
     }
-    platform = build_platform(tables({**given, **(settings or {})}), runtime=runtime, homes=homes, mailer=letters)
-    if now is not None:
-        platform = replace(platform, now=now)
+    platform = build_platform(
+        tables({**given, **(settings or {})}), now=now or utc_now, runtime=runtime, homes=homes, mailer=letters
+    )
     app = create_app(platform)
     portal = Portal(platform, app, runtime, letters, homes)
     async with app.router.lifespan_context(app):

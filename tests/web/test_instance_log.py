@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launchpad.domain.instances import State
+from launchpad.services.live.loops import loops_of
 from support.events import follow
 from support.platforms import reaches, until
 from web.api_client import Portal, Visitor, open_api, problem
@@ -153,8 +154,10 @@ async def test_the_audit_says_quotas_in_words(portal: Portal) -> None:
 async def test_every_notice_reaches_the_events_of_an_instance(portal: Portal) -> None:
     """Lack of memory at once, a full home with the next look; and that it is over."""
     alice = await portal.signed_in(ALICE)
-    await portal.platform.observer.start()
-    portal.platform.background.start()
+    await portal.world.observe(portal.platform)
+    portal.world.run(
+        portal.platform, *loops_of(portal.platform.database.changes, portal.platform.live, portal.platform.events)
+    )
     instance_id = (await alice.launch())["id"]
     owner = await portal.platform.users.by_email(ALICE)
     stream = follow(portal.platform, owner, None, await portal.platform.instances.get(instance_id, owner))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
+import stat
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from email import policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -20,6 +23,9 @@ from .messages import code_of
 
 log = structlog.get_logger(__name__)
 
+# `<time>-<random>.eml`, the same hidden while it is written, and the file that a check writes.
+OURS = re.compile(r"\.?\d{8}T\d{6}\.\d{6}-[0-9a-f]{8}\.eml|\.probe-[0-9a-f]{8}")
+
 
 def print_code(message: EmailMessage) -> None:
     """Shows the one who watches the terminal what a mail to somebody would have said.
@@ -30,6 +36,9 @@ def print_code(message: EmailMessage) -> None:
     code = code_of(message)
     what = f"code {code}" if code else str(message["Subject"])
     print(f"  ✉  {message['To']}: {what}", file=sys.stderr, flush=True)
+
+
+KEPT = timedelta(days=7)
 
 
 class Outbox:
@@ -63,6 +72,17 @@ class Outbox:
             log.warning("outbox.failed", folder=str(self._folder), error=str(error))
             raise MailUnavailable(f"The outbox {self._folder} is not writable.") from error
 
+    async def prune(self, before: datetime) -> int:
+        """Removes mails that were written before that instant, and what is left of any that were not written whole.
+
+        Returns:
+            How many files went.
+
+        Raises:
+            OSError: the folder cannot be read or changed.
+        """
+        return await asyncio.to_thread(self._prune, before.timestamp())
+
     # -- in a thread -------------------------------------------------------------------------------------------------
 
     def _try(self) -> None:
@@ -75,6 +95,16 @@ class Outbox:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}.eml"
         beside = self._new(f".{name}", message.as_bytes(policy=policy.SMTP))
         beside.rename(self._folder / name)
+
+    def _prune(self, before: float) -> int:
+        removed = 0
+        with suppress(FileNotFoundError):  # nothing was written yet; or an administrator removes files as well
+            for path in self._folder.iterdir():
+                state = path.lstat()
+                if OURS.fullmatch(path.name) and stat.S_ISREG(state.st_mode) and state.st_mtime < before:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
 
     def _new(self, name: str, content: bytes = b"") -> Path:
         """A new file, 0600; nothing stays of one that could not be written."""

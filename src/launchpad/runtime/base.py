@@ -250,7 +250,8 @@ class Runtime(Protocol):
     async def cut(self, addresses: Sequence[Address]) -> None:
         """Ends the connections that are open to published addresses, at once; new ones can be made.
 
-        Never raises: where it cannot be done, the log says why.
+        Raises:
+            ConnectionsNotCut: some of them may still be open, whatever the reason. To be tried again.
         """
         ...
 

@@ -12,10 +12,12 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
 from ..domain.instances import Address
+from ..errors import ConnectionsNotCut
 
 log = structlog.get_logger(__name__)
 
@@ -23,22 +25,48 @@ PATIENCE_SECONDS = 5.0
 AT_ONCE = 100  # addresses in one command
 
 
-async def cut(addresses: Sequence[Address]) -> bool:
+class ConnectionCutter(Protocol):
+    """What closes open connections. One contract for whoever does it."""
+
+    async def cut(self, addresses: Sequence[Address]) -> None:
+        """See `cut` below.
+
+        Raises:
+            ConnectionsNotCut: some of them may still be open.
+        """
+        ...
+
+
+async def cut(addresses: Sequence[Address]) -> None:
     """Closes every connection that was made from this machine to one of the addresses.
 
-    Returns:
-        Whether it could be done; if not, the reason is in the log.
+    Raises:
+        ConnectionsNotCut: some of them may still be open; of the reason the log knows more. The rest was closed.
     """
-    worked = True
+    failed: ConnectionsNotCut | None = None
     for first in range(0, len(addresses), AT_ONCE):
         wanted = " or ".join(f"dst {address.host}:{address.port}" for address in addresses[first : first + AT_ONCE])
-        worked = await _ss("-K", wanted) is not None and worked
-        # Where the kernel cannot do it, ss closes nothing and says nothing.
-        left = await _ss(wanted) if worked else ""
-        if left:
-            log.error("connections.not_cut", reason="the kernel lacks INET_DIAG_DESTROY, or they were opened again")
-            worked = False
-    return worked
+        try:
+            await _cut(wanted)
+        except ConnectionsNotCut as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+async def _cut(wanted: str) -> None:
+    before = _pairs(await _ss(wanted))
+    if not before:
+        return
+    await _ss("-K", wanted)
+    # Where the kernel cannot do it, ss closes nothing and says nothing. Others may have come meanwhile, by right.
+    if before & _pairs(await _ss(wanted)):
+        raise _not_cut("the kernel lacks INET_DIAG_DESTROY")
+
+
+def _pairs(listed: str) -> set[tuple[str, ...]]:
+    """The two ends of each connection, of lines of "0 0 127.0.0.1:41000 127.0.0.1:20001"."""
+    return {tuple(line.split()[2:4]) for line in listed.splitlines()}
 
 
 async def can_cut() -> bool:
@@ -52,7 +80,7 @@ async def can_cut() -> bool:
             await reader.read()
     except ConnectionError:
         return True
-    except TimeoutError:
+    except (TimeoutError, ConnectionsNotCut):
         return False
     else:
         return False
@@ -61,30 +89,39 @@ async def can_cut() -> bool:
         server.close()
 
 
-async def _ss(*arguments: str) -> str | None:
-    """What `ss` lists of established connections; None when it does not work."""
+async def _ss(*arguments: str) -> str:
+    """What `ss` lists of established connections.
+
+    Raises:
+        ConnectionsNotCut: it does not work.
+    """
     *flags, wanted = arguments
     program = shutil.which("ss", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:/usr/bin:/bin")
     if program is None:
-        log.error("connections.not_cut", reason="the program ss is missing; it is in the package iproute2")
-        return None
-    process = await asyncio.create_subprocess_exec(
-        *(program, *flags, "-H", "-t", "-n", "state", "established", wanted),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+        raise _not_cut("the program ss is missing; it is in the package iproute2")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(program, *flags, "-H", "-t", "-n", "state", "established", wanted),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:  # no memory, no process to be had
+        raise _not_cut(f"ss does not start: {error.strerror}") from error
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             out, err = await process.communicate()
     except TimeoutError:
-        log.error("connections.not_cut", reason="ss does not finish")
-        return None
+        raise _not_cut("ss does not finish") from None
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.kill()
     if process.returncode != 0:
-        log.error("connections.not_cut", reason=err.decode(errors="replace").strip()[:500])
-        return None
+        raise _not_cut("ss has failed", said=err.decode(errors="replace").strip()[:500])
     return out.decode(errors="replace").strip()
+
+
+def _not_cut(reason: str, **more: str) -> ConnectionsNotCut:
+    log.error("connections.not_cut", reason=reason, **more)
+    return ConnectionsNotCut(f"Open connections could not be closed: {reason}.", retry_after_seconds=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ from ..mail.bounces import Bounce, read_bounces
 from ..mail.mailbox import Letter, Mailbox, Mark
 from ..store import audit, kv, users
 from ..store.database import Database
+from .background import Loop, periodic
 from .mail_failures import keep
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,7 @@ EVERY = timedelta(minutes=5)
 # Mail servers try for up to five days (RFC 5321, 4.5.4.1) before they report that they gave up.
 REPORTS_COME_WITHIN = timedelta(days=8)
 STATE = "mail.bounces"
+LATE_AFTER_SECONDS = 1800.0  # a mail server may be restarted without anybody being told
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,24 @@ class BounceService:
         self._database = database
         self._mailbox = mailbox
 
-    async def collect(self, now: datetime) -> int:
-        """Looks into the mailbox, where one is set and nobody looked in the last minutes.
+    def loops(self, now: Callable[[], datetime]) -> list[Loop]:
+        """One that looks into the mailbox, where there is one."""
+        if self._mailbox is None:
+            return []
+        every = EVERY.total_seconds() + 1  # sooner, it would be nobody's turn
+        return [
+            periodic(
+                "bounces",
+                lambda: self.collect(now()),
+                every_seconds=every,
+                late_after_seconds=LATE_AFTER_SECONDS,
+                retry_seconds=every,
+                longest_retry_seconds=every,
+            )
+        ]
+
+    async def collect(self, now: datetime, *, at_once: bool = False) -> int:
+        """Looks into the mailbox, where one is set and nobody looked in the last minutes, or `at_once`.
 
         Reports about our mail are marked as read; everything else stays as it is.
 
@@ -58,7 +76,7 @@ class BounceService:
         Raises:
             MailboxUnavailable: it could not be read; it is tried again in some minutes.
         """
-        state = await self._turn(now) if self._mailbox is not None else None
+        state = await self._turn(now, at_once) if self._mailbox is not None else None
         if self._mailbox is None or state is None:
             return 0
         try:
@@ -90,11 +108,11 @@ class BounceService:
         async with self._database.reading() as db:
             return (await _state(db)).problem
 
-    async def _turn(self, now: datetime) -> _State | None:
+    async def _turn(self, now: datetime, at_once: bool) -> _State | None:
         """What is remembered, for the one who may look now; a clock that was set back keeps nobody waiting."""
         async with self._database.transaction() as db:
             state = await _state(db)
-            if state.asked_at and timedelta() <= now - datetime.fromisoformat(state.asked_at) < EVERY:
+            if not at_once and state.asked_at and timedelta() <= now - datetime.fromisoformat(state.asked_at) < EVERY:
                 return None
             state = replace(state, asked_at=now.isoformat())
             await _remember(db, state, now)

@@ -11,6 +11,7 @@ import json
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.message import EmailMessage
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +51,7 @@ from .sign_in_limits import SignInLimits
 log = structlog.get_logger(__name__)
 
 LASTS = timedelta(minutes=5)
+NOTICE_LASTS = timedelta(days=1)  # how long it is of use to be told of a new passkey
 NOBODY = "passkey"  # stands for the address in the record of tries: who it was is not known when one fails
 UNKNOWN = "That passkey is not known here, or was removed. Sign in with a code by e-mail."
 
@@ -68,7 +70,7 @@ class PasskeyService:
         self._settings = settings
         self._limits = SignInLimits(settings.sign_in)
         self._logins = logins
-        self._mail = mail
+        self._outgoing = mail
         self._host = urlsplit(settings.public_url).hostname or ""
 
     @property
@@ -154,19 +156,21 @@ class PasskeyService:
                 raise Conflict(f"You have {PASSKEYS_MAX} passkeys already. Remove one that you do not use any more.")
             await passkeys.add(db, passkey)
             await _record(db, now, actor, "passkey.added", user.email, name)
-        self._mail.put(
-            passkey_added(
-                to=user.email,
-                name=name,
-                public_url=self._settings.public_url,
-                from_name=self._settings.mail.from_name,
-                from_address=self._settings.mail.from_address,
-                added_at=now,
-                help_url=self._settings.help_url,
-                help_contact=self._settings.help_contact,
-            )
-        )
+            await self._outgoing.add(db, self._notice(user, name, now), now, now + NOTICE_LASTS)
+        self._outgoing.wake()
         return passkey
+
+    def _notice(self, user: User, name: str, now: datetime) -> EmailMessage:
+        return passkey_added(
+            to=user.email,
+            name=name,
+            public_url=self._settings.public_url,
+            from_name=self._settings.mail.from_name,
+            from_address=self._settings.mail.from_address,
+            added_at=now,
+            help_url=self._settings.help_url,
+            help_contact=self._settings.help_contact,
+        )
 
     async def remove(self, user: User, passkey_id: str, actor: Actor, now: datetime) -> None:
         """Raises NotFound when it is not one of the user's."""

@@ -1,81 +1,141 @@
-"""Closes what stays open when somebody's way into an instance ends: WebSockets, long polls, downloads.
+"""Closes what stays open when a user's access to an instance ends: WebSockets, long polls, downloads.
 
-nginx asks the gate when a request begins, and a WebSocket is one request for hours. So whoever is in is compared every
-second with whoever was: where a way in has gone, whatever ended it and in whichever process (sign-out, suspension,
+nginx asks the gate when a request begins, and a WebSocket is one request for hours. So the open grants are compared
+every second with those of before: where one has gone, whatever ended it and in whichever process (sign-out, suspension,
 expiry of a login, stop or expiry of the instance), the instance's connections are cut. Those of its owner's other
-browsers are cut with them, and come back by themselves.
+browsers are cut with them, and come back by themselves. What could not be cut stays due until it has been.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import Enum
 
 import structlog
 
 from ..domain.instances import Address
-from ..errors import StoreUnavailable
-from ..runtime.base import Runtime
+from ..errors import LaunchpadError
+from ..runtime.connections import ConnectionCutter
 from ..settings import Settings
 from ..store import gate
 from ..store.database import Database
+from .background import Loop, periodic
 from .gate import grant_is_open
 
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 1.0
+LATE_AFTER_SECONDS = 5.0  # as is promised of an open connection
 # A request that the gate let in just before may reach the instance just after the cut; nginx keeps a yes for a second.
 AGAIN_AFTER = timedelta(seconds=1.5)
+SINGLES_FAILED = 3  # in a row: nothing works at the moment, and the next look is soon
 
-Way = tuple[str, str]  # an instance's id and a login's
+Grant = tuple[str, str]  # an instance's id and a login's
+
+
+class Cut(Enum):
+    """A first cut is followed by another one."""
+
+    FIRST = "first"
+    AGAIN = "again"
 
 
 class ConnectionRevoker:
-    def __init__(self, database: Database, settings: Settings, runtime: Runtime) -> None:
+    """Asks the cutter again and again for what it could not cut."""
+
+    def __init__(self, database: Database, settings: Settings, cutter: ConnectionCutter) -> None:
         self._database = database
         self._settings = settings
-        self._runtime = runtime
-        self._open: Mapping[Way, Address] | None = None
-        self._admitted: dict[Way, Address] = {}
+        self._cutter = cutter
+        self._open: Mapping[Grant, Address] | None = None
+        self._admitted: dict[Grant, Address] = {}
+        self._due: dict[Address, Cut] = {}  # not cut yet; those that have failed last come last
         self._again: dict[Address, datetime] = {}
 
+    def loop(self, now: Callable[[], datetime]) -> Loop:
+        return periodic(
+            "connections",
+            lambda: self.check(now()),
+            every_seconds=CHECK_SECONDS,
+            late_after_seconds=LATE_AFTER_SECONDS,
+            longest_retry_seconds=CHECK_SECONDS,
+        )
+
     def note_admitted(self, instance_id: str, login_id: str, address: Address) -> None:
-        """The gate has just said yes: even a way that opens and ends between two looks is known."""
+        """The gate has just said yes: even a grant that opens and ends between two looks is known."""
         self._admitted[(instance_id, login_id)] = address
 
     async def check(self, now: datetime) -> list[Address]:
         """Cuts what has to be cut, and answers with it. Call it every CHECK_SECONDS.
 
-        The first look knows nothing of before: it cuts at every running instance that nobody has a way into.
+        The first look knows nothing of before: it cuts at every running instance that nobody has access to.
 
         Raises:
             StoreUnavailable: the database does not answer; the next look makes up for it.
+            LaunchpadError, OSError: not everything could be cut; the next look tries it again.
         """
-        admitted, self._admitted = self._admitted, {}  # what comes in from here on is compared at the next check
+        admitted, self._admitted = self._admitted, {}  # what comes in from here on is compared at the next look
+        grants: list[gate.ActiveGrant] | None = None
         try:
-            ways = await self._active_grants()
-        except StoreUnavailable:
-            self._admitted = admitted | self._admitted
-            raise
+            async with self._database.reading() as db:
+                grants = await gate.active_grants(db)
+        finally:
+            if grants is None:
+                self._admitted = admitted | self._admitted
         still_open = {
-            (way.instance_id, way.login_id): way.address
-            for way in ways
-            if way.login_id is not None and grant_is_open(way, self._settings, now)
+            (grant.instance_id, grant.login_id): grant.address
+            for grant in grants
+            if grant.login_id is not None and grant_is_open(grant, self._settings, now)
         }
         before = {**(self._open or {}), **admitted}
-        closed = {address for way, address in before.items() if still_open.get(way) != address}
+        closed = {address for grant, address in before.items() if still_open.get(grant) != address}
         if self._open is None:
-            closed |= {way.address for way in ways} - set(still_open.values())
+            closed |= {grant.address for grant in grants} - set(still_open.values())
+        # What has ended is due before it is forgotten that it was open. A clock may be set back between two cuts.
+        again = {address for address, at in self._again.items() if now >= at or at - now > AGAIN_AFTER}
+        self._due.update(dict.fromkeys(sorted(again, key=str), Cut.AGAIN))
+        self._due.update(dict.fromkeys(sorted(closed, key=str), Cut.FIRST))
+        self._again = {address: at for address, at in self._again.items() if address not in self._due}
         self._open = still_open
-        due = {address for address, at in self._again.items() if now >= at}
-        self._again = {address: at for address, at in self._again.items() if address not in due}
-        self._again |= dict.fromkeys(closed, now + AGAIN_AFTER)
-        addresses = sorted(closed | due, key=str)
-        if addresses:
-            log.info("connections.cut", addresses=[str(address) for address in addresses])
-            await self._runtime.cut(addresses)
-        return addresses
+        return await self._cut_due(now)
 
-    async def _active_grants(self) -> list[gate.ActiveGrant]:
-        async with self._database.reading() as db:
-            return await gate.active_grants(db)
+    async def _cut_due(self, now: datetime) -> list[Address]:
+        due = list(self._due)
+        if not due:
+            return []
+        try:
+            await self._cutter.cut(due)
+        except (LaunchpadError, OSError):
+            if len(due) == 1:
+                raise
+            return await self._cut_one_by_one(due, now)
+        return self._note_cut(due, now)
+
+    async def _cut_one_by_one(self, due: Sequence[Address], now: datetime) -> list[Address]:
+        """One that cannot be cut, or that the helper does not take for an instance's, holds up no other."""
+        failed: LaunchpadError | OSError | None = None
+        in_a_row = 0
+        done: list[Address] = []
+        for address in due:
+            try:
+                await self._cutter.cut([address])
+            except (LaunchpadError, OSError) as error:
+                failed = error
+                in_a_row += 1
+                self._due[address] = self._due.pop(address)  # behind the others, the next time
+                if in_a_row == SINGLES_FAILED:
+                    break
+            else:
+                in_a_row = 0
+                done += self._note_cut([address], now)
+        if failed is not None:
+            raise failed
+        return done
+
+    def _note_cut(self, addresses: Sequence[Address], now: datetime) -> list[Address]:
+        log.info("connections.cut", addresses=[str(address) for address in addresses])
+        for address in addresses:
+            if self._due.pop(address) is Cut.FIRST:
+                self._again[address] = now + AGAIN_AFTER
+        return sorted(addresses, key=str)

@@ -6,6 +6,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.message import EmailMessage
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -82,7 +83,7 @@ class SignInService:
         self._settings = settings
         self._rules = settings.sign_in
         self._limits = SignInLimits(settings.sign_in)
-        self._mail = mail
+        self._outgoing = mail
         self._homes = homes
         self._logins = logins
         self._code_key = code_key
@@ -140,22 +141,24 @@ class SignInService:
             await audit.add(
                 db, at=now, actor=address, client=client.address, action=action, subject=address, details={}
             )
-        if may:
-            self._mail.put(
-                sign_in_code(
-                    to=address,
-                    code=code,
-                    minutes=self._rules.code_minutes,
-                    public_url=self._settings.public_url,
-                    from_name=self._settings.mail.from_name,
-                    from_address=self._settings.mail.from_address,
-                    client_description=describe_user_agent(client.user_agent),
-                    asked_at=now,
-                    help_url=self._settings.help_url,
-                    help_contact=self._settings.help_contact,
-                )
-            )
+            if may:
+                await self._outgoing.add(db, self._letter(challenge, code, client), now, challenge.expires_at)
+        self._outgoing.wake()
         return AskedChallenge(challenge_id, challenge.expires_at, cookie)
+
+    def _letter(self, challenge: SignInChallenge, code: str, client: Client) -> EmailMessage:
+        return sign_in_code(
+            to=challenge.address,
+            code=code,
+            minutes=self._rules.code_minutes,
+            public_url=self._settings.public_url,
+            from_name=self._settings.mail.from_name,
+            from_address=self._settings.mail.from_address,
+            client_description=describe_user_agent(client.user_agent),
+            asked_at=challenge.created_at,
+            help_url=self._settings.help_url,
+            help_contact=self._settings.help_contact,
+        )
 
     async def _record_once_an_hour(self, action: str, address: str, client: Client, now: datetime) -> None:
         """Writes down that somebody was refused: once an hour and client, so that nobody floods the record."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 
 from ..domain.instances import Instance, Stage, State, next_transition
 from ..domain.limits import Use
-from ..errors import EngineRefused, EngineUnavailable, LaunchpadError, MailboxUnavailable
+from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
 from ..store import (
     audit,
     challenges,
@@ -22,7 +23,7 @@ from ..store import (
     passkeys,
 )
 from ..store.database import Database
-from .bounces import BounceService
+from .background import Loop, periodic
 from .endings import Endings, names
 from .offers import OfferService
 from .runner import InstanceRunner, Outcome
@@ -34,6 +35,7 @@ KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, w
 KEEP_LOGS = timedelta(days=30)  # of ended instances: long enough to ask about them, and no archive
 KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
 NEVER_ENOUGH = "this server can no longer provide this size; launch a smaller one"
+LATE_AFTER_SECONDS = 180.0
 LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that came to its end
 
 
@@ -44,19 +46,38 @@ class SweepService:
         runner: InstanceRunner,
         endings: Endings,
         offers: OfferService,
-        bounces: BounceService,
         audit_days: int,
     ) -> None:
         self._keep_audit = timedelta(days=audit_days)
-        self._bounces = bounces
         self._database = database
         self._runner = runner
         self._endings = endings
         self._offers = offers
 
+    def loops(self, every_seconds: float, now: Callable[[], datetime]) -> list[Loop]:
+        """One that sweeps; none where `every_seconds` is 0, and a timer does it."""
+        if not every_seconds:
+            return []
+
+        async def work() -> None:
+            for outcome in await self.sweep(now()):
+                log.info("sweep", instance=outcome.instance_id, action=outcome.action, reason=outcome.reason)
+
+        late = max(LATE_AFTER_SECONDS, every_seconds * 3)
+        return [
+            periodic(
+                "sweep",
+                work,
+                every_seconds=every_seconds,
+                late_after_seconds=late,
+                first_after_seconds=every_seconds,
+                longest_retry_seconds=every_seconds,
+            )
+        ]
+
     async def sweep(self, now: datetime) -> list[Outcome]:
-        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is old,
-        takes reports of mail that did not arrive.
+        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is
+        old.
 
         Returns what was done and why. What takes time (saving, stopping) goes on in the background;
         `InstanceRunner.wait` waits for it. An engine that does not answer is an outcome of its own, and nothing is
@@ -71,16 +92,7 @@ class SweepService:
         outcomes += await self._expire(now)
         outcomes += await self.start_waiting(now)
         await self._prune(now)  # it records that there was a pass
-        outcomes += await self._collect_bounces(now)  # last: a slow mailbox keeps nothing else waiting
         return outcomes
-
-    async def _collect_bounces(self, now: datetime) -> list[Outcome]:
-        try:
-            failures = await self._bounces.collect(now)
-        except MailboxUnavailable as error:
-            log.warning("sweep.mailbox_unavailable", detail=error.detail)
-            return [Outcome("-", "bounces not read", error.detail)]
-        return [Outcome("-", "bounces read", f"undelivered mails: {failures}")] if failures else []
 
     async def _expire(self, now: datetime) -> list[Outcome]:
         async with self._database.reading() as db:

@@ -10,7 +10,7 @@ from ..errors import StoreUnavailable
 
 BUSY_SECONDS = 30.0
 # What lets somebody in without showing anew who they are. A copy knows nothing of what ended since it was made.
-WAYS_IN = ("logins", "challenges", "tickets", "grants", "tokens", "passkey_challenges")
+WAYS_IN = ("logins", "challenges", "tickets", "grants", "tokens", "passkey_challenges", "outgoing_mails")
 
 
 def take(source: Path, target: Path) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from ..errors import LaunchpadError
 from ..platform import Platform
-from ..services.revoker import CHECK_SECONDS
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
 from .pages.frame import Frame
 from .views.presenter import Presenter
-
-log = structlog.get_logger(__name__)
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
@@ -57,40 +51,11 @@ def create_app(platform: Platform) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     platform: Platform = app.state.platform
-    await platform.database.migrate()
-    platform.background.start()
-    await platform.mail.start()
-    await platform.observer.start()  # its first act is to bring rows and engine together
-    rounds = [asyncio.create_task(_watch_doors(platform))]
-    if platform.settings.web.sweep_seconds:
-        rounds.append(asyncio.create_task(_sweep_for_ever(platform)))
     try:
+        await platform.start()
         yield
     finally:
-        for task in rounds:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
         await platform.aclose()
-
-
-async def _watch_doors(platform: Platform) -> None:
-    while True:
-        try:
-            await platform.revoker.check(platform.now())
-        except LaunchpadError as error:
-            log.warning("doors.not_watched", detail=error.detail)
-        await asyncio.sleep(CHECK_SECONDS)
-
-
-async def _sweep_for_ever(platform: Platform) -> None:
-    while True:
-        await asyncio.sleep(platform.settings.web.sweep_seconds)
-        try:
-            for outcome in await platform.sweep.sweep(platform.now()):
-                log.info("sweep", instance=outcome.instance_id, action=outcome.action, reason=outcome.reason)
-        except LaunchpadError as error:
-            log.warning("sweep.failed", detail=error.detail)
 
 
 class _App(FastAPI):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
+from ..domain.background import LoopHealth, LoopState
 from ..errors import EngineUnavailable, LaunchpadError, NotSignedIn
 from ..platform import Platform
 from .deps import FromClient, Public, platform_of
@@ -27,7 +29,11 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
-    """Store and engine answer: 200, else 503 and which does not."""
+    """Store and engine answer: 200, else 503 and which does not.
+
+    `status` is "degraded" when they do and a background loop is late: what it is for does not happen, while pages and
+    instances work. That is a 200 as well, since nothing is gained where a load balancer takes the portal away for it.
+    """
     platform = platform_of(request)
     checks = {"store": platform.database.ping(), "engine": platform.runtime.host()}
     results: dict[str, str] = {}
@@ -38,7 +44,10 @@ async def readyz(request: Request) -> JSONResponse:
         except (LaunchpadError, TimeoutError):
             results[name] = "not answering"
     ready = all(result == "ok" for result in results.values())
-    return JSONResponse(results | {"status": "ok" if ready else "unavailable"}, status_code=200 if ready else 503)
+    loops = {loop.name: loop.state for loop in platform.background.health()}
+    degraded = LoopState.LATE in loops.values()
+    status = "degraded" if ready and degraded else "ok" if ready else "unavailable"
+    return JSONResponse({**results, "status": status, "loops": loops}, status_code=200 if ready else 503)
 
 
 @router.get("/metrics")
@@ -71,6 +80,9 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     )
     for kind, number in (await platform.mail_failures.totals()).items():
         lost.labels(kind.value).inc(number)
+    waiting = Gauge("launchpad_mail_waiting", "Mails that have not been handed over yet", registry=registry)
+    waiting.set(await platform.mail.waiting())
+    _measure_loops(registry, platform.background.health())
     up = Gauge("launchpad_engine_up", "1 when the container engine answers", registry=registry)
     total = Gauge("launchpad_capacity_bytes", "Memory that can be reserved", registry=registry)
     promised = Gauge("launchpad_promised_bytes", "Memory that is reserved", registry=registry)
@@ -84,3 +96,19 @@ async def _measure(platform: Platform) -> CollectorRegistry:
         total.set(use.capacity.memory_bytes)
         promised.set(use.reserved.memory_bytes)
     return registry
+
+
+def _measure_loops(registry: CollectorRegistry, loops: Sequence[LoopHealth]) -> None:
+    """Of this process. A loop that another process runs is not late here."""
+    success = Gauge(
+        "launchpad_loop_last_success_timestamp_seconds",
+        "When a background loop last succeeded; 0: not yet",
+        ["loop"],
+        registry=registry,
+    )
+    failures = Counter("launchpad_loop_failures", "Failed passes of a background loop", ["loop"], registry=registry)
+    late = Gauge("launchpad_loop_late", "1 when a background loop is late", ["loop"], registry=registry)
+    for loop in loops:
+        success.labels(loop.name).set(loop.last_success_at.timestamp() if loop.last_success_at else 0)
+        failures.labels(loop.name).inc(loop.failures)
+        late.labels(loop.name).set(loop.state is LoopState.LATE)

@@ -30,7 +30,7 @@ from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
 from ..nginx.site import SITE
-from . import engine, listening, machine, mail, safety, tls, units
+from . import engine, listening, loops, machine, mail, safety, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
@@ -104,6 +104,7 @@ class Doctor:
             ("uids", lambda subject: machine.uids(subject, self._database, settings.homes.uid_base)),
             ("disk", self._disks),
             ("sweep", lambda subject: self._sweeps(subject, now)),
+            ("background", lambda subject: loops.background(subject, settings.state_dir, now)),
             ("services", lambda subject: units.services(subject, places.systemd)),
             ("backups", lambda subject: safety.safety(subject, settings, self._database, self._deployment_id, now)),
             ("mail", lambda subject: mail.server(subject, settings.mail, self._mail)),
