@@ -31,7 +31,6 @@ OwnInstance = Annotated[Instance, Depends(own_instance)]
 @router.get("")
 async def list_instances(
     visitor: CurrentUser,
-    instances: Instances,
     present: Present,
     response: Response,
     all: bool = False,
@@ -39,7 +38,7 @@ async def list_instances(
     cursor: Cursor | None = None,
 ) -> list[InstanceView]:
     """Own instances, newest first; with `all=true` the ended ones too. `X-Next-Cursor` continues a long list."""
-    found = await instances.of_owner(visitor.user, with_ended=all, limit=limit, before=place_of(cursor))
+    found = await present.instances_of(visitor.user, with_ended=all, limit=limit, before=place_of(cursor))
     tell_next(response, found, limit, lambda instance: instance.place)
     return [await present.instance(instance) for instance in found]
 

@@ -22,7 +22,6 @@ from .rendering import after_form, kept_page, page, saying, see_other
 
 router = APIRouter(include_in_schema=False)
 
-ENDED_SHOWN = 10
 SIZE_FIELDS = ("memory", "cpus", "storage", "days")
 Text = Annotated[str, Form()]
 
@@ -32,7 +31,7 @@ async def dashboard(request: Request, visitor: CurrentUser, present: Present) ->
     """One's own instances, what can be launched, and what one may use."""
     user = visitor.user
     live = await present.live_of(user)
-    ended = await present.ended_of(user, ENDED_SHOWN)
+    ended = await present.ended_of(user)
     refused = after_form(request, visitor, "/instances", *(_again_path(one.id) for one in ended))
     cards = await present.launch_cards(user, live, _refused_launch(refused))
     shown = tuple([await present.card(instance, user, visitor.now) for instance in live])

@@ -271,9 +271,18 @@ class Presenter:
         """The user's live instances, newest first."""
         return await self._live.instances.of_owner(user.id)
 
-    async def ended_of(self, user: User, limit: int, before: Place | None = None) -> list[Instance]:
-        """The user's ended instances, the latest end first."""
-        return await self._instances.ended(user, limit=limit, before=before)
+    async def instances_of(self, user: User, *, with_ended: bool, limit: int, before: Place | None) -> list[Instance]:
+        """The user's instances, newest first; a page begins behind the place where the one before it ended."""
+        if with_ended:
+            return await self._instances.of_owner(user, with_ended=True, limit=limit, before=before)
+        live = await self.live_of(user)
+        if before is not None:
+            live = [one for one in live if (one.created_at, one.id) < (before.at, before.key)]
+        return live[:limit]
+
+    async def ended_of(self, user: User) -> tuple[Instance, ...]:
+        """The user's latest ended instances, the latest end first."""
+        return await self._live.ended.latest_of(user.id)
 
 
 def _is_stand_in(outlook: ImageOutlook) -> bool:
