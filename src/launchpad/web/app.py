@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..platform import Platform
+from ..services.live import Live
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
 from .pages.frame import Frame
@@ -32,9 +33,7 @@ def create_app(platform: Platform) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.platform = platform
-    app.state.presenter = Presenter(
-        platform.settings, platform.catalogue, platform.instances, platform.offers, platform.users, platform.live
-    )
+    app.state.presenter = presenter_over(platform, platform.live)
     app.state.pages = Frame(platform.settings, platform.now, platform.state.key("forms"))
     # As one flat list, most asked for first: every router inside another one is searched twice at each request.
     for router in (gate.router, *pages.ROUTERS, *api.ROUTERS, health.router, well_known.router):
@@ -46,6 +45,11 @@ def create_app(platform: Platform) -> FastAPI:
         return JSONResponse(app.openapi())
 
     return app
+
+
+def presenter_over(platform: Platform, live: Live) -> Presenter:
+    """What builds the views of pages and API from what is known in `live`."""
+    return Presenter(platform.settings, platform.catalogue, platform.instances, platform.offers, platform.users, live)
 
 
 @asynccontextmanager
