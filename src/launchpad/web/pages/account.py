@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from ...errors import Forbidden, NotFound
 from ..cookies import CookieNames, drop_cookie
 from ..deps import Configured, CurrentUser, Logins, Passkeys, Present, Tokens, Visitor
-from ..views import words
+from ..views.devices import devices_in_words
 from ..views.values import NewToken, Problems
 from .after_form import AfterForm, leave
 from .dashboard import home_path
@@ -38,6 +38,7 @@ async def account(
     after = after_form(request, visitor, TOKENS)
     typed = after.values if after else {}
     new_token = NewToken(typed["name"], typed["secret"]) if "secret" in typed else None
+    logged_in = await logins.of_user(visitor.user, visitor.now)
     return page(
         request,
         "account.html",
@@ -45,7 +46,8 @@ async def account(
         home_path=home_path(visitor),
         home_meter=await present.home_meter(visitor.user),
         allowance=await present.allowance(visitor.user, await present.live_of(visitor.user)),
-        logins=await logins.of_user(visitor.user, visitor.now),
+        logins=logged_in,
+        devices=await devices_in_words(login.user_agent for login in logged_in),
         this_login_id=visitor.login.id if visitor.login else None,
         passkeys=await passkeys.of_user(visitor.user),
         passkeys_possible=passkeys.possible and visitor.login is not None,
@@ -81,7 +83,7 @@ async def end_login(login_id: str, visitor: CurrentUser, logins: Logins) -> Resp
         await logins.end(visitor.user, login_id, visitor.client, visitor.now)
     except NotFound:
         return see_other("/account")
-    device = words.device_in_words(there[login_id].user_agent) if login_id in there else ""
+    device = next(iter((await devices_in_words([there[login_id].user_agent])).values())) if login_id in there else ""
     return _told(visitor, "ended-login", device[:1].upper() + device[1:])
 
 

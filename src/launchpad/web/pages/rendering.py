@@ -67,7 +67,6 @@ def environment() -> jinja2.Environment:
         "exact": words.exact,
         "short": words.short,
         "iso": _iso,
-        "device": words.device_in_words,
         "breaks": words.with_breaks,
         "initials": words.initials,
         "next_parameter": as_parameter,
