@@ -54,6 +54,8 @@ def install(app: FastAPI) -> None:
                 continue
             place = [str(part) for part in found["loc"] if part not in _BODY_PLACES]
             fields[".".join(place) or "body"] = str(found["msg"]).removeprefix("Value error, ")
+        if is_form(request):  # each text stands at its field
+            return await _respond(request, InvalidInput("Some of this cannot be used as it is.", fields=fields))
         text = "; ".join(f"{field}: {message}" for field, message in fields.items())
         return await _respond(request, InvalidInput(f"That input cannot be used. {text}.", fields=fields))
 

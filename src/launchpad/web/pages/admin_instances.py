@@ -16,7 +16,7 @@ from ...services.users import UserService
 from ..deps import CurrentAdmin, Instances, Present, Users
 from ..paging import place_of
 from ..views.presenter import Presenter
-from .forms import FormReader, count
+from .forms import ExtendForm
 from .rendering import page, saying, see_other
 
 router = APIRouter(prefix="/admin/instances", include_in_schema=False)
@@ -145,13 +145,10 @@ async def extend(
     them: Instances,
     users: Users,
     present: Present,
-    days: Annotated[str, Form()] = "",
+    form: Annotated[ExtendForm, Form()],
     q: str = "",
     state: str = "",
 ) -> Response:
-    form = FormReader({"days": days})
-    wanted = form.required("days", count, 0)
-    form.check()
-    instance = await them.extend_any(instance_id, wanted, visitor.actor, visitor.now)
+    instance = await them.extend_any(instance_id, form.days, visitor.actor, visitor.now)
     about = await _name(present, users, instance)
     return see_other(Filter(q, state).path(**saying(visitor, "extended", about, instance.expires_at)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -16,7 +15,7 @@ from ...services.users import UserChange
 from ..deps import CurrentAdmin, Instances, Logins, MailFailures, Offers, Present, Tokens, Users, Visitor
 from ..views.admin import UserRow, mail_failure_in_words
 from ..views.values import Problems
-from .forms import FormReader, count, number, size
+from .forms import MaybeCount, MaybeNumber, MaybeSize, PageForm, may_be, needed, needs
 from .rendering import after_form, page, saying, see_other
 
 router = APIRouter(prefix="/admin/users", include_in_schema=False)
@@ -24,7 +23,6 @@ router = APIRouter(prefix="/admin/users", include_in_schema=False)
 PAGE = 50
 LIVE_COUNTED = 5000  # more than any server this is for can run
 LAB_MAX = 100
-Text = Annotated[str, Form()]
 
 
 @router.get("")
@@ -96,30 +94,32 @@ def _form_of(one: User) -> dict[str, str]:
     }
 
 
+def _lab(text: str) -> str:
+    if len(text) > LAB_MAX:
+        raise ValueError(f"at most {LAB_MAX} characters")
+    return text
+
+
+class UserForm(PageForm):
+    """The whole form. Suspending is an action of its own."""
+
+    role: Annotated[Role, needs(Role)] = needed()
+    lab: Annotated[str | None, may_be(_lab)] = None
+    memory: MaybeSize = None
+    cpus: MaybeNumber = None
+    storage: MaybeSize = None
+    instances: MaybeCount = None
+
+    def change(self) -> UserChange:
+        quota = Quota(self.memory, self.cpus, self.storage, self.instances)
+        return UserChange(role=self.role, lab=self.lab, quota=quota)
+
+
 @router.post("/{user_id}")
-async def change_user(
-    user_id: str,
-    visitor: CurrentAdmin,
-    them: Users,
-    role: Text = "",
-    lab: Text = "",
-    memory: Text = "",
-    cpus: Text = "",
-    storage: Text = "",
-    instances: Text = "",
-) -> Response:
-    """Saves the whole form. Suspending is an action of its own."""
-    form = {
-        "role": role,
-        "lab": lab,
-        "memory": memory,
-        "cpus": cpus,
-        "storage": storage,
-        "instances": instances,
-    }
-    before = await them.get(user_id)
-    await them.change(user_id, _change(form), visitor.actor, visitor.now)
-    return _told(visitor, before, "saved")
+async def change_user(user_id: str, visitor: CurrentAdmin, them: Users, form: Annotated[UserForm, Form()]) -> Response:
+    """Saves the whole form."""
+    changed = await them.change(user_id, form.change(), visitor.actor, visitor.now)
+    return _told(visitor, changed, "saved")
 
 
 def _told(visitor: Visitor, one: User, code: str) -> Response:
@@ -138,22 +138,3 @@ async def reactivate(user_id: str, visitor: CurrentAdmin, them: Users) -> Respon
     """Lets a suspended user sign in and launch again."""
     one = await them.change(user_id, UserChange(status=UserStatus.ACTIVE), visitor.actor, visitor.now)
     return _told(visitor, one, "reactivated")
-
-
-def _change(form: Mapping[str, str]) -> UserChange:
-    """Raises InvalidInput with the fields that cannot be used."""
-    reader = FormReader(form)
-    if len(reader.text("lab")) > LAB_MAX:
-        reader.problems["lab"] = f"at most {LAB_MAX} characters"
-    change = UserChange(
-        role=reader.required("role", Role, Role.USER),
-        lab=reader.text("lab") or None,
-        quota=Quota(
-            memory_bytes=reader.maybe("memory", size),
-            cpus=reader.maybe("cpus", number),
-            storage_bytes=reader.maybe("storage", size),
-            instances=reader.maybe("instances", count),
-        ),
-    )
-    reader.check()
-    return change

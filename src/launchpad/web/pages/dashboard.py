@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlencode, urlsplit
@@ -17,7 +16,7 @@ from ..deps import Configured, CurrentUser, Instances, Present, Visitor
 from ..views import values
 from ..views.presenter import Presenter
 from .after_form import AfterForm, stands_on
-from .forms import FormReader, count, number, size
+from .forms import ExtendForm, MaybeCount, MaybeNumber, MaybeSize, PageForm
 from .rendering import after_form, kept_page, page, saying, see_other
 
 router = APIRouter(include_in_schema=False)
@@ -70,22 +69,27 @@ def home_path(visitor: Visitor) -> str:
     return f"/home/{visitor.user.username}"
 
 
+class LaunchForm(PageForm):
+    """What is left empty takes the default."""
+
+    environment: str = ""
+    memory: MaybeSize = None
+    cpus: MaybeNumber = None
+    storage: MaybeSize = None
+    days: MaybeCount = None
+    safe_mode: str = ""
+
+    def request(self) -> LaunchRequest:
+        name = self.environment.strip()
+        return LaunchRequest(name, self.memory, self.cpus, self.storage, self.days, safe_mode=bool(self.safe_mode))
+
+
 @router.post("/instances")
 async def launch(
-    visitor: CurrentUser,
-    instances: Instances,
-    present: Present,
-    environment: Text = "",
-    memory: Text = "",
-    cpus: Text = "",
-    storage: Text = "",
-    days: Text = "",
-    safe_mode: Text = "",
+    visitor: CurrentUser, instances: Instances, present: Present, form: Annotated[LaunchForm, Form()]
 ) -> Response:
-    """Launches an instance; what is left empty takes the default. A refused form comes back with the reason."""
-    asked = {"environment": environment, "memory": memory, "cpus": cpus, "storage": storage, "days": days}
-    launch_request = replace(_launch_request(asked), safe_mode=bool(safe_mode))
-    instance = await instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
+    """Launches an instance. A refused form comes back with the reason."""
+    instance = await instances.launch(visitor.user, form.request(), visitor.actor, visitor.now)
     return see_other(f"/dashboard?{_launched(present, visitor, instance)}")
 
 
@@ -94,20 +98,6 @@ def _launched(present: Presenter, visitor: Visitor, instance: Instance) -> str:
     if instance.created_at != visitor.now:
         code = "running"  # clicked twice: it is the one there was
     return urlencode(saying(visitor, code, present.title_of(instance)))
-
-
-def _launch_request(asked: Mapping[str, str]) -> LaunchRequest:
-    """Raises InvalidInput with the fields that are no size or number."""
-    form = FormReader(asked)
-    launch_request = LaunchRequest(
-        environment=form.text("environment"),
-        memory_bytes=form.maybe("memory", size),
-        cpus=form.maybe("cpus", number),
-        storage_bytes=form.maybe("storage", size),
-        days=form.maybe("days", count),
-    )
-    form.check()
-    return launch_request
 
 
 @router.get("/instances/{instance_id}/open")
@@ -225,12 +215,10 @@ async def stop(instance_id: str, visitor: CurrentUser, instances: Instances, pre
 
 @router.post("/instances/{instance_id}/extend")
 async def extend(
-    instance_id: str, visitor: CurrentUser, instances: Instances, present: Present, days: Text = ""
+    instance_id: str, visitor: CurrentUser, instances: Instances, present: Present, form: Annotated[ExtendForm, Form()]
 ) -> Response:
-    form = FormReader({"days": days})
-    wanted = form.required("days", count, 0)
-    form.check()
-    instance = await instances.extend(instance_id, visitor.user, wanted, visitor.actor, visitor.now)
+    """Adds days, up to the longest duration offered."""
+    instance = await instances.extend(instance_id, visitor.user, form.days, visitor.actor, visitor.now)
     extended = saying(visitor, "extended", present.title_of(instance), instance.expires_at)
     return see_other(f"/dashboard?{urlencode(extended)}")
 
