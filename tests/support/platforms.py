@@ -304,3 +304,14 @@ async def until(look: Callable[[], Awaitable[T | None]], words: Callable[[], str
         assert monotonic() < deadline, words()
         await asyncio.sleep(0.01)
     return found
+
+
+async def keep_current(world: World, platform: Platform) -> Background:
+    """The process is told of what others change, as a portal is; returns once it is."""
+    background = world.run(platform, *(loop for loop in platform.background.loops if loop.name == "changes"))
+    await until(lambda: _is_current(platform), lambda: "the feed does not become current")
+    return background
+
+
+async def _is_current(platform: Platform) -> bool:
+    return platform.database.changes.is_current

@@ -70,7 +70,7 @@ def _check_access(request: Request, platform: Platform, address: str) -> None:
 async def _measure(platform: Platform) -> CollectorRegistry:
     registry = CollectorRegistry()
     by_state = Gauge("launchpad_instances", "Instances by state", ["state"], registry=registry)
-    for state, number in (await platform.instances.count_by_state()).items():
+    for state, number in (await platform.live.instances.count_by_state()).items():
         by_state.labels(state.value).set(number)
     Gauge("launchpad_users", "Registered users", registry=registry).set(await platform.users.count())
     failing = Gauge("launchpad_mail_failing", "1 when the last mail could not be sent", registry=registry)
@@ -83,18 +83,18 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     waiting = Gauge("launchpad_mail_waiting", "Mails that have not been handed over yet", registry=registry)
     waiting.set(await platform.mail.waiting())
     _measure_loops(registry, platform.background.health())
+    streams = Gauge("launchpad_event_streams", "Pages and programs that follow an instance live", registry=registry)
+    streams.set(len(platform.events))
     up = Gauge("launchpad_engine_up", "1 when the container engine answers", registry=registry)
     total = Gauge("launchpad_capacity_bytes", "Memory that can be reserved", registry=registry)
     promised = Gauge("launchpad_promised_bytes", "Memory that is reserved", registry=registry)
+    up.set(await platform.live.host.engine_answers())
     try:
-        await platform.runtime.host()
         use = await platform.offers.use()
-    except EngineUnavailable:
-        up.set(0)
-    else:
-        up.set(1)
-        total.set(use.capacity.memory_bytes)
-        promised.set(use.reserved.memory_bytes)
+    except EngineUnavailable:  # it has not answered once yet, so nobody knows what the server has
+        return registry
+    total.set(use.capacity.memory_bytes)
+    promised.set(use.reserved.memory_bytes)
     return registry
 
 

@@ -46,10 +46,15 @@ Listener = Callable[[Mapping[str, Sample]], None]
 
 
 class UsageSampler:
-    """The latest sample of each running instance. Between samples nobody asks for more."""
+    """The latest sample of each running instance. Between samples nobody asks for more.
 
-    def __init__(self, source: UsageSource) -> None:
+    Args:
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, source: UsageSource, clock: Callable[[], float] = monotonic) -> None:
         self._source = source
+        self._clock = clock
         self._samples: dict[str, Sample] = {}
         self._sampled_at = float("-inf")
         self._sampling: asyncio.Task[None] | None = None
@@ -74,13 +79,13 @@ class UsageSampler:
         if instance.state is not State.RUNNING:
             return None
         found = self.latest(instance.id)
-        if found is None and monotonic() - self._missing.get(instance.id, float("-inf")) > AGAIN_AFTER_SECONDS:
-            rest = PATIENCE_SECONDS if self._sampling is None else self._sampling_since + PATIENCE_SECONDS - monotonic()
+        if found is None and self._clock() - self._missing.get(instance.id, float("-inf")) > AGAIN_AFTER_SECONDS:
+            rest = PATIENCE_SECONDS if self._sampling is None else self._sampling_since + PATIENCE_SECONDS - self._clock()
             with suppress(EngineUnavailable, TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._shared_sample()), max(rest, 0))
             found = self.latest(instance.id)
             if found is None:
-                self._missing[instance.id] = monotonic()
+                self._missing[instance.id] = self._clock()
         return found
 
     def last_known(self, instance_id: str) -> Sample | None:
@@ -103,12 +108,12 @@ class UsageSampler:
 
     @property
     def _is_late(self) -> bool:
-        return monotonic() - self._sampled_at > LATE_AFTER_SECONDS
+        return self._clock() - self._sampled_at > LATE_AFTER_SECONDS
 
     def _shared_sample(self) -> asyncio.Task[None]:
         """One look at a time, for all who ask."""
         if self._sampling is None:
-            self._sampling_since = monotonic()
+            self._sampling_since = self._clock()
             self._sampling = asyncio.create_task(self._sample(), name="usage sample")
             self._sampling.add_done_callback(self._sampled)
         return self._sampling
@@ -120,7 +125,7 @@ class UsageSampler:
 
     async def _sample(self) -> None:
         used = await self._source.usage_all()
-        now = monotonic()
+        now = self._clock()
         kept = {key: one for key, one in self._samples.items() if now - one.at < KEPT_SECONDS}
         new = {instance_id: _sampled(usage, now, kept.get(instance_id)) for instance_id, usage in used.items()}
         self._samples, self._sampled_at = kept | new, now
