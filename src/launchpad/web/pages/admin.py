@@ -27,7 +27,6 @@ PAGE = 50
 async def overview(
     request: Request,
     visitor: CurrentAdmin,
-    instances: Instances,
     users: Users,
     mail_failures: MailFailures,
     mail: Mail,
@@ -35,7 +34,7 @@ async def overview(
     present: Present,
 ) -> Response:
     """What is reserved of the server, how many use it, and what needs attention."""
-    states = await instances.count_by_state()
+    states = await present.count_by_state()
     unreached = await mail_failures.count()
     people = await users.count()
     live = sum(number for state, number in states.items() if state in LIVE)
