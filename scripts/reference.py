@@ -252,7 +252,10 @@ def call_section(path: str, method: str, call: dict[str, Any], access: str) -> I
     for status, answer in call["responses"].items():
         if status.startswith(("2", "3")):
             content = answer.get("content", {})
-            what = [shape(one["schema"]) if one.get("schema") else kind for kind, one in content.items()]
+            what = [
+                shape(one["schema"]) if one.get("schema") and kind == "application/json" else kind
+                for kind, one in content.items()
+            ]
             yield f"- answer: {status}" + (f", {', '.join(what)}" if what else "")
     yield ""
 

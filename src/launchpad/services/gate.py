@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -203,7 +203,12 @@ class GateService:
         somebodys = None
         for value in cookies[:COOKIES_TRIED_MAX]:
             row = await self._entrances.of(secret_digest(_secret_of(value)), instance_id)
-            if row is None or not grant_is_open(row, self._settings, now):
+            if row is None:
+                continue
+            seen_at = self._last_seen.of_login(row.login_id, row.login_last_seen_at)
+            if seen_at != row.login_last_seen_at:
+                row = replace(row, login_last_seen_at=seen_at)
+            if not grant_is_open(row, self._settings, now):
                 continue
             if row.login_user_id == row.owner_id:
                 return row

@@ -20,6 +20,7 @@ class LastSeen:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._logins: dict[str, datetime] = {}
+        self._logins_written: dict[str, datetime] = {}  # those that are being written now
         self._users: dict[str, datetime] = {}
         self._tokens: dict[str, datetime] = {}
         self._now = asyncio.Event()
@@ -31,6 +32,11 @@ class LastSeen:
         if user_id is not None:
             self._users[user_id] = now
         self._write_soon()
+
+    def of_login(self, login_id: str, written_at: datetime) -> datetime:
+        """When a login was used last, where its record says `written_at`."""
+        noted = self._logins.get(login_id) or self._logins_written.get(login_id)
+        return max(written_at, noted) if noted is not None else written_at
 
     def token(self, token_id: str, now: datetime) -> None:
         self._tokens[token_id] = now
@@ -48,20 +54,21 @@ class LastSeen:
             self._writing = asyncio.create_task(self._write(), name="last seen")
             self._writing.add_done_callback(self._written)
 
-    def _written(self, done: asyncio.Task[None]) -> None:
+    def _written(self, _: asyncio.Task[None]) -> None:
         self._writing = None
+        self._logins_written = {}
         if self._logins or self._users or self._tokens:
             self._write_soon()  # what came while it was written
 
     async def _write(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._now.wait(), GATHER_SECONDS)
-        seen_logins, self._logins = self._logins, {}
+        self._logins_written, self._logins = self._logins, {}
         seen_users, self._users = self._users, {}
         seen_tokens, self._tokens = self._tokens, {}
         with suppress(StoreUnavailable):  # a disk that is full for the moment signs nobody out
             async with self._database.transaction() as db:
-                await logins.seen_all(db, seen_logins)
+                await logins.seen_all(db, self._logins_written)
                 await users.seen_all(db, seen_users)
                 for token_id, at in seen_tokens.items():
                     await tokens.used(db, token_id, at)

@@ -112,9 +112,11 @@ class LoginService:
         if not secret:
             return None
         found = await self._signed_in.by_cookie(secret_digest(secret))
-        if found is None or not self._may_be_here(*found, now):
+        if found is None:
             return None
-        user, login = found
+        user, login = found[0], self._as_noted(found[1])
+        if not self._may_be_here(user, login, now):
+            return None
         if now - login.last_seen_at > SEEN_AGAIN_AFTER:
             self._last_seen.login(login.id, user.id, now)
         return user, login
@@ -129,7 +131,15 @@ class LoginService:
                 user_now = await users.by_id(db, user.id)
             return (user_now, None) if user_now is not None and user_now.is_active else None
         found = await self._signed_in.by_login(login.id)
-        return found if found is not None and self._may_be_here(*found, now) else None
+        if found is None:
+            return None
+        there = found[0], self._as_noted(found[1])
+        return there if self._may_be_here(*there, now) else None
+
+    def _as_noted(self, login: Login) -> Login:
+        """With its use of the last moment, which is written later."""
+        seen_at = self._last_seen.of_login(login.id, login.last_seen_at)
+        return login if seen_at == login.last_seen_at else replace(login, last_seen_at=seen_at)
 
     def _may_be_here(self, user: User, login: Login, now: datetime) -> bool:
         return user.is_active and is_live(login, self._settings, now)

@@ -4,6 +4,4 @@ Each model here subscribes to the store's feed of changes, answers without waiti
 the store where it is not. What expires by time is decided by whoever asks, with their `now`.
 """
 
-from .models import Live
-
-__all__ = ["Live"]
+from .models import Live as Live

@@ -80,7 +80,9 @@ class UsageSampler:
             return None
         found = self.latest(instance.id)
         if found is None and self._clock() - self._missing.get(instance.id, float("-inf")) > AGAIN_AFTER_SECONDS:
-            rest = PATIENCE_SECONDS if self._sampling is None else self._sampling_since + PATIENCE_SECONDS - self._clock()
+            rest = (
+                PATIENCE_SECONDS if self._sampling is None else self._sampling_since + PATIENCE_SECONDS - self._clock()
+            )
             with suppress(EngineUnavailable, TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._shared_sample()), max(rest, 0))
             found = self.latest(instance.id)
