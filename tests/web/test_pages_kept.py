@@ -76,10 +76,13 @@ class Scene:
 
     async def check(self, what: str) -> str:
         """The page as it is now, which is the one that would be rendered anew."""
-        kept = await self.shown()
-        assert kept == await self.rendered_anew(), f"an old page after: {what}"
-        assert await self.shown() == kept
-        return kept
+        for _ in range(20):
+            kept = await self.shown()
+            if kept == await self.rendered_anew():
+                return kept
+            # Something went on in between; then the page does, too.
+            assert await self.shown() != kept, f"an old page after: {what}"
+        raise AssertionError(f"never at rest after: {what}")
 
     # -- what can happen -----------------------------------------------------------------------------------------------
 
