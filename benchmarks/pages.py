@@ -137,7 +137,10 @@ async def _process(stack: AsyncExitStack, *command: str, folder: Path, env: Mapp
 
 def install_hub(cache: Path) -> tuple[Path, Path]:
     """JupyterHub's and its proxy's programs, installed where they are not yet."""
-    hub, proxy = cache / "hub" / "bin" / "jupyterhub", cache / "chp" / "node_modules" / ".bin" / "configurable-http-proxy"
+    hub, proxy = (
+        cache / "hub" / "bin" / "jupyterhub",
+        cache / "chp" / "node_modules" / ".bin" / "configurable-http-proxy",
+    )
     if not hub.exists():
         print("installing JupyterHub …", flush=True)
         venv.create(cache / "hub", with_pip=True)
