@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from .helper_client import HelperClient
 from .mail.base import Mailer
 from .mail.mailbox import ImapMailbox, Mailbox
 from .mail.outbox import KEPT, Outbox
@@ -78,6 +79,7 @@ def build_platform(
     *,
     now: Callable[[], datetime] = utc_now,
     runtime: Engine | None = None,
+    helper: HelperClient | None = None,
     homes: Homes | None = None,
     mailer: Mailer | None = None,
     mailbox: Mailbox | None = None,
@@ -90,7 +92,7 @@ def build_platform(
     """
     state = StateDir(settings.state_dir)
     database = Database(settings.resolved_database_url)
-    helper = helper_client_of(settings)
+    helper = helper or helper_client_of(settings)
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
     mail = MailQueue(
         database,

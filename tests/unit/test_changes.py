@@ -17,13 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits
 from launchpad.domain.naming import new_id
-from launchpad.domain.signin import Login
+from launchpad.domain.signin import ApiToken, Login
 from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import StoreUnavailable
 from launchpad.store import gate, instances, kv, logins, tokens, users
 from launchpad.store.changes import EVERYTHING, FED, KEPT, PRUNED_EVERY, Change
 from launchpad.store.database import Database
-from launchpad.store.tokens import ApiToken
 
 pytestmark = pytest.mark.usefixtures("every_database")
 PATIENCE_SECONDS = 30

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_origin, get_type_hints
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext, iter_route_contexts
 
 import launchpad
+from launchpad.platform import Platform
 from launchpad.settings import tables
+from launchpad.web import deps
 from launchpad.web.app import create_app
 from launchpad.web.deps import allow_public, require_admin, require_user
 from launchpad.wiring import build_platform
@@ -227,6 +231,47 @@ def test_what_is_the_administrators_stands_below_admin_and_the_other_way_round(a
     for route in routes(app):
         is_admins = "admin" in accesses(route.dependant)
         assert is_admins is bool(re.match(r"(/api/v1)?/admin(/|$)", route.path or "")), route.path
+
+
+# Who may have the whole platform: what builds the app and its dependencies, and two routes that look at all of it or
+# are asked at every request of an instance.
+WHOLE_PLATFORM = {"web/app.py", "web/deps.py", "web/health.py", "web/gate.py"}
+
+
+def calls(dependant: Dependant) -> Iterator[Any]:
+    """A route's endpoint and everything that it depends on."""
+    yield dependant.call
+    for inner in dependant.dependencies:
+        yield from calls(inner)
+
+
+def test_routes_take_the_services_they_use_and_not_the_whole_platform(app: FastAPI) -> None:
+    taken = 0
+    for route in routes(app):
+        for call in calls(route.dependant):
+            hints = get_type_hints(call)
+            assert Platform not in hints.values(), f"{route.path}: {call.__qualname__}"
+            taken += any(
+                str(getattr(kind, "__module__", "")).startswith("launchpad.services") for kind in hints.values()
+            )
+    assert taken > 50, "routes name what they use"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("web/")])
+def test_the_whole_platform_is_at_hand_where_it_has_to_be_only(name: str) -> None:
+    text = MODULES[name].read_text(encoding="utf-8")
+    if name not in WHOLE_PLATFORM:
+        assert not re.search(r"\bplatform_of\b|\bPlatform\b|state\.platform", text)
+
+
+def test_every_dependency_gives_the_part_that_it_names(app: FastAPI) -> None:
+    request = Request({"type": "http", "app": app, "headers": []})
+    parts = {name: hint for name, hint in vars(deps).items() if "part" in repr(getattr(hint, "__metadata__", ""))}
+    assert len(parts) > 12
+    for name, hint in parts.items():
+        given = asyncio.run(hint.__metadata__[0].dependency(request))
+        kind = get_origin(hint.__origin__) or hint.__origin__
+        assert isinstance(given, kind), f"{name} gives {type(given)}"
 
 
 def test_no_route_stands_twice(app: FastAPI) -> None:

@@ -24,13 +24,12 @@ from launchpad.domain.limits import Limits, Quota, Use
 from launchpad.domain.mail import FailureKind, MailFailure
 from launchpad.domain.naming import new_id
 from launchpad.domain.paging import Place
-from launchpad.domain.signin import Login, SignInChallenge
+from launchpad.domain.signin import ApiToken, Login, SignInChallenge
 from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import StoreUnavailable
 from launchpad.store import audit, challenges, gate, instances, kv, logins, mail_failures, tokens, users
 from launchpad.store.database import Database, metadata
 from launchpad.store.gate import Ticket
-from launchpad.store.tokens import ApiToken
 
 pytestmark = pytest.mark.usefixtures("every_database")
 GB = 1024**3

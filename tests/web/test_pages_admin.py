@@ -45,6 +45,7 @@ async def test_the_overview_names_what_needs_attention(portal: Portal) -> None:
     assert "RStudio cannot be launched" in page.words
     assert "Nothing needs your attention" not in page.words
     portal.runtime.go_down()
+    await portal.platform.live.host.renew()  # as every few seconds: no page asks the engine
     page = await admin.get("/admin")
     assert page.status == 200
     assert "The container engine is not responding" in page.words

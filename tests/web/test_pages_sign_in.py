@@ -126,7 +126,7 @@ async def test_an_expired_code_is_said_and_the_address_is_kept(tmp_path: Path) -
     async with open_portal(tmp_path, now=clock) as portal:
         person = portal.person("ada@example.org")
         page = await _ask(person, "/sign-in?next=%2Faccount")
-        await portal.platform.mail.drain()
+        await portal.platform.mail.drain()  # a mail is not sent any more once its code has expired
         clock.now += timedelta(minutes=11)
         page = await person.send(page.form("/sign-in/code"), code=portal.letters.newest_code(person.address))
         assert page.status == 401

@@ -11,8 +11,9 @@ from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits, Offer
 from launchpad.domain.return_paths import RETURN_PATH_MAX
 from launchpad.web.pages.rendering import local_path
-from launchpad.web.pages.views import bytes_meter, extension_choices, number_meter
-from launchpad.web.pages.words import ago_in_words, device_in_words, exact, initials, left_in_words, with_breaks
+from launchpad.web.views.devices import device_in_words
+from launchpad.web.views.values import bytes_meter, extension_choices, number_meter
+from launchpad.web.views.words import ago_in_words, exact, initials, left_in_words, with_breaks
 
 GB = 1024**3
 NOW = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
@@ -60,6 +61,12 @@ def test_the_exact_moment_names_its_time_zone() -> None:
         ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
         ("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1", "Safari on iPhone"),
         ("Mozilla/5.0 (Linux; Android 16) Chrome/140.0 Mobile Safari/537.36", "Chrome on Android"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/18.0 Safari/605.1.15", "Safari on macOS"),
+        ("Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) Chrome/140.0.0.0 Safari/537.36", "Chrome on ChromeOS"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) CriOS/140.0 Mobile/15E148", "Chrome on iPhone"),
+        ("Mozilla/5.0 (iPad; CPU OS 18_0 like Mac OS X) FxiOS/140.0 Mobile/15E148 Safari/605.1.15", "Firefox on iPad"),
+        ("Mozilla/5.0 (Linux; Android 15; SM-S921B) SamsungBrowser/28.0 Chrome/130.0", "Samsung Internet on Android"),
+        ("curl/8.5.0", "curl"),
         ("", "an unknown device"),
     ],
 )

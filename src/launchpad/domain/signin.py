@@ -125,3 +125,14 @@ class Login:
     client: str
     user_agent: str
     fresh_at: datetime  # when its user last showed who they are, or administered within the time that allows
+
+
+@dataclass(frozen=True)
+class ApiToken:
+    """A personal API token, without its secret."""
+
+    id: str
+    user_id: str
+    name: str
+    created_at: datetime
+    last_used_at: datetime | None

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from ..domain.environments import Gpus
 from ..domain.instances import Address
 from ..domain.naming import ID_PATTERN
+from ..domain.usage import Usage as Usage
 
 LABEL_PREFIX = "org.launchpad."
 LABEL_DEPLOYMENT = LABEL_PREFIX + "deployment"
@@ -173,19 +174,6 @@ class Container:
     exit_code: int | None = None
     out_of_memory: bool = False
     started_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a running container uses now: memory without the page cache, and CPU time in seconds since its start.
-
-    `peak_memory_bytes` is the most that it has used so far, page cache included; None where the kernel does not say.
-    """
-
-    memory_bytes: int
-    cpu_seconds: float
-    pids: int
-    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

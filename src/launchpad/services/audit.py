@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..domain.audit import AuditRecord
 from ..domain.users import User
 from ..store import audit as store
-from ..store.audit import AuditRecord
 from ..store.database import Database
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,15 @@ class CapacityUse:
     host: HostFacts
 
 
+@dataclass(frozen=True)
+class _Latest:
+    """The limits that follow from what the console says and the server's capacity, and each environment's offer."""
+
+    made_of: tuple[dict[str, Any] | None, Capacity | None]
+    limits: OfferedLimits
+    narrowed: dict[str, Offer] = field(default_factory=dict)
+
+
 class OfferService:
     """Answers what may be asked for, from what is known in the process."""
 
@@ -47,6 +56,7 @@ class OfferService:
         self._settings = settings
         self._host = host
         self._live = live
+        self._latest: _Latest | None = None
         self._changed: Remembered[str, tuple[dict[str, Any] | None]] = Remembered(database.changes, 1)
 
     async def host(self) -> HostFacts:
@@ -64,7 +74,10 @@ class OfferService:
                 return Answer((await kv.get(db, _KEY),), (Change("kv", _KEY),))
 
         changed = await self._changed.get(_KEY, read)
-        return self._limits(changed[0] if changed is not None else None, await self._capacity_or_none())
+        made_of = (changed[0] if changed is not None else None, await self._capacity_or_none())
+        if self._latest is None or self._latest.made_of != made_of:
+            self._latest = _Latest(made_of, self._limits(*made_of))
+        return self._latest.limits
 
     async def limits_in(self, db: AsyncConnection, capacity: Capacity | None) -> OfferedLimits:
         """As `limits`, inside a transaction (which must not wait for the engine, so the capacity comes along)."""
@@ -76,8 +89,14 @@ class OfferService:
     async def for_environment(self, environment: str) -> Offer:
         """The choices for one environment: its own where its settings name them, else everybody's."""
         limits = await self.limits()
-        own = next(entry for entry in self._settings.environments if entry.name == environment)
-        return narrowed(limits.offer, own)
+        latest = self._latest
+        offer = latest.narrowed.get(environment) if latest is not None and latest.limits is limits else None
+        if offer is None:
+            own = next(entry for entry in self._settings.environments if entry.name == environment)
+            offer = narrowed(limits.offer, own)
+            if latest is not None and latest.limits is limits:
+                latest.narrowed[environment] = offer
+        return offer
 
     async def set_limits(self, limits: OfferedLimits, actor: Actor, now: datetime) -> None:
         """Replaces the choices and defaults for everybody.

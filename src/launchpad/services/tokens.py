@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from ..domain.naming import new_id
-from ..domain.signin import new_secret, secret_digest
+from ..domain.signin import ApiToken, new_secret, secret_digest
 from ..domain.users import User
 from ..errors import Conflict, InvalidInput, NotFound
 from ..store import audit, tokens
 from ..store.database import Database
-from ..store.tokens import ApiToken
 from .audit import Actor
 from .last_seen import SEEN_AGAIN_AFTER, LastSeen
 from .live.signed_in import SignedInPeople

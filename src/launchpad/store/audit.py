@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, String, Table, Text, delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.audit import AuditRecord
 from .schema import Instant, contains, metadata
-
-
-@dataclass(frozen=True)
-class AuditRecord:
-    """`actor` is an e-mail address, "sweep", "system", "cli" or "unknown"; `details` holds no secret and no code."""
-
-    id: int
-    at: datetime
-    actor: str
-    client: str
-    action: str
-    subject: str
-    details: Mapping[str, Any]
-
 
 table = Table(
     "audit",

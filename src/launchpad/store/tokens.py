@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, ForeignKey, Row, String, Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.signin import ApiToken
 from .database import Instant, metadata
-
-
-@dataclass(frozen=True)
-class ApiToken:
-    id: str
-    user_id: str
-    name: str
-    created_at: datetime
-    last_used_at: datetime | None
-
 
 table = Table(
     "tokens",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from ..domain.audit import AuditRecord
 from ..domain.audit_words import details_in_words
 from ..domain.limits import OfferedLimits, Quota, Use
 from ..domain.mail import FailureKind, MailFailure
@@ -15,7 +16,6 @@ from ..domain.sizes import format_bytes
 from ..domain.sizes_codec import offered_of, offered_table, quota_of
 from ..domain.users import Role, User, UserStatus
 from ..services.offers import CapacityUse
-from ..store.audit import AuditRecord
 from .schemas import LONGEST_DAYS, Body, ChoicesView, QuotaView, SizeText, SizeView
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..platform import Platform
+from ..services.live import Live
 from . import api, gate, health, pages, problems, well_known
 from .deps import Public
+from .pages.frame import Frame
+from .views.presenter import Presenter
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
@@ -31,11 +33,11 @@ def create_app(platform: Platform) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.platform = platform
-    app.include_router(health.router)
-    app.include_router(well_known.router)
-    app.include_router(gate.router)
-    app.include_router(api.router())
-    pages.install(app)
+    app.state.presenter = presenter_over(platform, platform.live)
+    app.state.pages = Frame(platform.settings, platform.now, platform.state.key("forms"))
+    # As one flat list, most asked for first: every router inside another one is searched twice at each request.
+    for router in (gate.router, *pages.ROUTERS, *api.ROUTERS, health.router, well_known.router):
+        app.router.routes.extend(router.routes)
     problems.install(app)
 
     @app.get(OPENAPI_PATH, include_in_schema=False, dependencies=[Public])
@@ -43,6 +45,11 @@ def create_app(platform: Platform) -> FastAPI:
         return JSONResponse(app.openapi())
 
     return app
+
+
+def presenter_over(platform: Platform, live: Live) -> Presenter:
+    """What builds the views of pages and API from what is known in `live`."""
+    return Presenter(platform.settings, platform.catalogue, platform.instances, platform.offers, platform.users, live)
 
 
 @asynccontextmanager
@@ -83,7 +90,7 @@ class _Headers:
             f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances}; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
-        self._always = {
+        always = {
             "Content-Security-Policy": policy,
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
@@ -93,6 +100,7 @@ class _Headers:
             "Permissions-Policy": "camera=(), geolocation=(), microphone=(), publickey-credentials-get=(self)",
             "Cache-Control": "no-store",
         }
+        self._always = [(name.lower().encode(), value.encode()) for name, value in always.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/gate/"):
@@ -101,9 +109,9 @@ class _Headers:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._always.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"] = list(message["headers"])
+                there = {name for name, _ in headers}
+                headers += [header for header in self._always if header[0] not in there]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

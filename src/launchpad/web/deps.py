@@ -1,24 +1,42 @@
-"""What routes depend on: the platform, who is there, and what they may. Every route names one of the three accesses.
+"""What routes depend on: the services they use, who is there, and what they may. Every route names one of the accesses.
 
 All of them are `async`: FastAPI would start a thread for each that is not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from ..domain.environments import Environment
 from ..domain.signin import Login
 from ..domain.users import User
 from ..errors import ConfirmAgain, Forbidden, NotSignedIn, StalePage
 from ..platform import Platform
-from ..services.audit import Actor
-from ..services.logins import Client
+from ..services.audit import Actor, AuditService
+from ..services.bounces import BounceService
+from ..services.gate import GateService
+from ..services.instance_logs import InstanceLogs
+from ..services.instances import InstanceService
+from ..services.listings import ListingService
+from ..services.live.streams import EventStreams
+from ..services.logins import Client, LoginService
+from ..services.mail_failures import MailFailureService
+from ..services.mailing import MailQueue
+from ..services.offers import OfferService
+from ..services.passkeys import PasskeyService
+from ..services.signin import SignInService
+from ..services.tokens import TokenService
+from ..services.users import UserService
+from ..settings import Settings
 from .cookies import CookieNames
+from .views.presenter import Presenter
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "X-CSRF-Token"
@@ -30,11 +48,55 @@ def platform_of(request: Request) -> Platform:
     return platform
 
 
-async def get_platform(request: Request) -> Platform:
-    return platform_of(request)
+# -- services: a route takes those that it uses ------------------------------------------------------------------------
 
 
-Here = Annotated[Platform, Depends(get_platform)]
+def _part(name: str) -> Any:
+    """A dependency on one part of the platform, by its name there."""
+
+    async def part(request: Request) -> Any:
+        return getattr(platform_of(request), name)
+
+    return Depends(part)
+
+
+Audit = Annotated[AuditService, _part("audit")]
+Bounces = Annotated[BounceService, _part("bounces")]
+Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
+Configured = Annotated[Settings, _part("settings")]
+Events = Annotated[EventStreams, _part("events")]
+Gate = Annotated[GateService, _part("gate")]
+Instances = Annotated[InstanceService, _part("instances")]
+Listings = Annotated[ListingService, _part("listings")]
+Logins = Annotated[LoginService, _part("logins")]
+Logs = Annotated[InstanceLogs, _part("instance_logs")]
+Mail = Annotated[MailQueue, _part("mail")]
+MailFailures = Annotated[MailFailureService, _part("mail_failures")]
+Offers = Annotated[OfferService, _part("offers")]
+Passkeys = Annotated[PasskeyService, _part("passkeys")]
+SignIn = Annotated[SignInService, _part("sign_in")]
+Tokens = Annotated[TokenService, _part("tokens")]
+Users = Annotated[UserService, _part("users")]
+
+
+def presenter_of(request: Request) -> Presenter:
+    presenter: Presenter = request.app.state.presenter
+    return presenter
+
+
+async def get_presenter(request: Request) -> Presenter:
+    return presenter_of(request)
+
+
+async def get_now(request: Request) -> datetime:
+    return platform_of(request).now()
+
+
+Present = Annotated[Presenter, Depends(get_presenter)]
+Now = Annotated[datetime, Depends(get_now)]
+
+
+# -- who is there ------------------------------------------------------------------------------------------------------
 
 
 def client_of(request: Request) -> Client:
@@ -54,29 +116,40 @@ FromClient = Annotated[Client, Depends(get_client)]
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody who is signed in: by a browser's login, or (then `login` is None) by a personal token."""
+    """Somebody who is signed in: by a browser's login, or (then `login` is None) by a personal token.
+
+    `csrf_token` is what every change has to carry along; empty with a token, which needs none.
+    """
 
     user: User
     login: Login | None
     client: Client
     now: datetime
+    csrf_token: str = ""
 
-    @property
+    @cached_property
     def actor(self) -> Actor:
         return Actor.of(self.user, self.client.address)
 
 
-async def find_visitor(request: Request, platform: Here, client: FromClient) -> Visitor | None:
+async def visitor_of(request: Request) -> Visitor | None:
     """Who is there, without demanding that somebody is."""
+    platform = platform_of(request)
     now = platform.now()
     authorization = request.headers.get("Authorization", "")
     if authorization:
         scheme, _, secret = authorization.partition(" ")
         user = await platform.tokens.authenticate(secret.strip(), now) if scheme.lower() == "bearer" else None
-        return Visitor(user, None, client, now) if user else None
-    names = CookieNames.of(platform.settings)
-    found = await platform.logins.authenticate(request.cookies.get(names.login), now)
-    return Visitor(found[0], found[1], client, now) if found else None
+        return Visitor(user, None, client_of(request), now) if user else None
+    found = await platform.logins.authenticate(request.cookies.get(CookieNames.of(platform.settings).login), now)
+    if found is None:
+        return None
+    user, login = found
+    return Visitor(user, login, client_of(request), now, platform.logins.csrf_token(login))
+
+
+async def find_visitor(request: Request) -> Visitor | None:
+    return await visitor_of(request)
 
 
 MaybeVisitor = Annotated[Visitor | None, Depends(find_visitor)]
@@ -86,7 +159,7 @@ async def allow_public() -> None:
     """Access `public`: anybody. A marker that the test of all routes looks for."""
 
 
-async def require_user(request: Request, platform: Here, visitor: MaybeVisitor) -> Visitor:
+async def require_user(request: Request, visitor: MaybeVisitor) -> Visitor:
     """Access `user`: somebody signed in; with a cookie, every change also carries the CSRF token.
 
     Raises:
@@ -101,7 +174,7 @@ async def require_user(request: Request, platform: Here, visitor: MaybeVisitor) 
         if token is None and content_type.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
             field = (await request.form()).get(CSRF_FIELD)
             token = field if isinstance(field, str) else None
-        if not platform.logins.csrf_matches(visitor.login, token):
+        if not platform_of(request).logins.csrf_matches(visitor.login, token):
             if token and not request.url.path.startswith("/api/"):
                 raise StalePage(
                     "This page was from an earlier sign-in, so nothing was changed. It is up to date now; please try "
@@ -111,7 +184,7 @@ async def require_user(request: Request, platform: Here, visitor: MaybeVisitor) 
     return visitor
 
 
-async def require_admin(visitor: Annotated[Visitor, Depends(require_user)], platform: Here) -> Visitor:
+async def require_admin(visitor: Annotated[Visitor, Depends(require_user)], logins: Logins) -> Visitor:
     """Access `admin`: an administrator, who was not away from administering for too long.
 
     A personal token is as fresh as it is: it was made for scripts, where nobody could confirm anything.
@@ -123,9 +196,9 @@ async def require_admin(visitor: Annotated[Visitor, Depends(require_user)], plat
     if not visitor.user.is_admin:
         raise Forbidden("Only administrators may do this.")
     if visitor.login is not None:
-        if not platform.logins.is_fresh(visitor.login, visitor.now):
+        if not logins.is_fresh(visitor.login, visitor.now):
             raise ConfirmAgain("Your admin session timed out. Confirm your identity at /confirm. Nothing was changed.")
-        await platform.logins.keep_fresh(visitor.login, visitor.now)
+        await logins.keep_fresh(visitor.login, visitor.now)
     return visitor
 
 

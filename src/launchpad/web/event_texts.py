@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..domain.instances import Instance
 from ..domain.origins import InstancesOrigin
-from ..runtime.base import Usage
+from ..domain.usage import Usage
 from .schemas import InstanceView, UsageView
 
 

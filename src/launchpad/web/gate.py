@@ -14,7 +14,7 @@ from ..domain.return_paths import RETURN_PATH_MAX, as_parameter
 from ..errors import Forbidden
 from ..services.gate import Decision, GateRequest, inside
 from .cookies import expire_everywhere, set_cookie
-from .deps import Here, Public, platform_of
+from .deps import Configured, Gate, Now, Public, platform_of
 
 router = APIRouter(prefix="/gate", include_in_schema=False, dependencies=[Public])
 
@@ -84,7 +84,12 @@ router.add_api_route("/authorize", authorize, route_class_override=_Bare)
 
 @router.get("/enter")
 async def enter(
-    request: Request, platform: Here, ticket: Annotated[str, Query(max_length=200)], next: NextPath = "/"
+    request: Request,
+    gate: Gate,
+    settings: Configured,
+    now: Now,
+    ticket: Annotated[str, Query(max_length=200)],
+    next: NextPath = "/",
 ) -> RedirectResponse:
     """Turns a one-time ticket into the instance's cookie.
 
@@ -93,15 +98,15 @@ async def enter(
     """
     path = inside(next)
     at_host_of = request.headers.get("X-Gate-Instance", "")
-    entrance = await platform.gate.enter(ticket, platform.now(), at_host_of, path)
-    where = platform.settings.instances
+    entrance = await gate.enter(ticket, now, at_host_of, path)
+    where = settings.instances
     onwards = where.url(entrance.instance_id, path)
     if entrance.goes_round:
-        portal = platform.settings.public_url
+        portal = settings.public_url
         onwards = f"{portal}/instances/{entrance.instance_id}/cookies?next={as_parameter(path)}"
     answer = RedirectResponse(onwards, status_code=303)
     root = f"{where.root_path(entrance.instance_id)}/"
-    set_cookie(answer, platform.settings, platform.gate.cookie_name, entrance.cookie, path=root)
+    set_cookie(answer, settings, gate.cookie_name, entrance.cookie, path=root)
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["Referrer-Policy"] = "no-referrer"
     return answer
@@ -109,7 +114,7 @@ async def enter(
 
 @router.post("/clear-cookies")
 async def clear_cookies(
-    request: Request, platform: Here, instance: InstanceId, next: NextPath = "/"
+    request: Request, gate: Gate, settings: Configured, instance: InstanceId, next: NextPath = "/"
 ) -> RedirectResponse:
     """Drops every cookie of the instance cookie's name that lies on the way to an address, and opens the instance anew.
 
@@ -117,13 +122,12 @@ async def clear_cookies(
         Forbidden: neither a page of the portal nor one of this instance asks for it.
     """
     path = inside(next)
-    settings = platform.settings
     ours = {settings.public_url, settings.instances.of(instance)}
     if request.headers.get("Origin", "").lower() not in ours:
         raise Forbidden("This must be sent from the platform's own pages.")
     onwards = f"{settings.public_url}/instances/{instance}/open?next={as_parameter(path)}"
     answer = RedirectResponse(onwards, status_code=303)
     at = urlsplit(settings.instances.url(instance, path))
-    expire_everywhere(answer, settings, platform.gate.cookie_name, at.hostname or "", at.path)
+    expire_everywhere(answer, settings, gate.cookie_name, at.hostname or "", at.path)
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from ..domain.background import LoopHealth, LoopState
 from ..errors import EngineUnavailable, LaunchpadError, NotSignedIn
 from ..platform import Platform
-from .deps import FromClient, Here, Public
+from .deps import FromClient, Public, platform_of
 
 router = APIRouter(include_in_schema=False, dependencies=[Public])
 
@@ -28,12 +28,13 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(platform: Here) -> JSONResponse:
+async def readyz(request: Request) -> JSONResponse:
     """Store and engine answer: 200, else 503 and which does not.
 
     `status` is "degraded" when they do and a background loop is late: what it is for does not happen, while pages and
     instances work. That is a 200 as well, since nothing is gained where a load balancer takes the portal away for it.
     """
+    platform = platform_of(request)
     checks = {"store": platform.database.ping(), "engine": platform.runtime.host()}
     results: dict[str, str] = {}
     for name, check in checks.items():
@@ -50,8 +51,9 @@ async def readyz(platform: Here) -> JSONResponse:
 
 
 @router.get("/metrics")
-async def metrics(request: Request, platform: Here, client: FromClient) -> Response:
+async def metrics(request: Request, client: FromClient) -> Response:
     """Prometheus' text format; from this machine, or with `web.metrics_token`."""
+    platform = platform_of(request)
     _check_access(request, platform, client.address)
     return Response(generate_latest(await _measure(platform)), media_type=CONTENT_TYPE_LATEST)
 

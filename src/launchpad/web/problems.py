@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from ..domain.return_paths import as_parameter
 from ..errors import ConfirmAgain, InvalidInput, LaunchpadError, NotFound, NotSignedIn
-from .deps import client_of, find_visitor, platform_of
+from .deps import visitor_of
 from .pages.after_form import is_form, page_of, refused
 from .pages.errors import error_page
 
@@ -54,6 +54,8 @@ def install(app: FastAPI) -> None:
                 continue
             place = [str(part) for part in found["loc"] if part not in _BODY_PLACES]
             fields[".".join(place) or "body"] = str(found["msg"]).removeprefix("Value error, ")
+        if is_form(request):  # each text stands at its field
+            return await _respond(request, InvalidInput("Some of this cannot be used as it is.", fields=fields))
         text = "; ".join(f"{field}: {message}" for field, message in fields.items())
         return await _respond(request, InvalidInput(f"That input cannot be used. {text}.", fields=fields))
 
@@ -94,14 +96,13 @@ async def _respond(request: Request, error: LaunchpadError, *, is_fault: bool = 
 
 async def _after_form(request: Request, error: LaunchpadError) -> Response:
     """Every form is answered with a redirect, a refused one as well: to its page, or where somebody has to go first."""
-    platform = platform_of(request)
     if isinstance(error, NotSignedIn):
         return RedirectResponse(f"/sign-in?said=signed-out-meanwhile&next={as_parameter(page_of(request))}", 303)
     try:
-        visitor = await find_visitor(request, platform, client_of(request))
+        visitor = await visitor_of(request)
     except LaunchpadError:  # the database is away: the page cannot be shown either
         visitor = None
-    return await refused(request, platform, visitor, error)
+    return await refused(request, visitor, error)
 
 
 def sign_in_address(request: Request) -> str:

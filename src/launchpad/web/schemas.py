@@ -14,12 +14,11 @@ from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State
 from ..domain.limits import Limits, Offer, Quota
 from ..domain.origins import InstancesOrigin
-from ..domain.signin import Login
+from ..domain.signin import ApiToken, Login
 from ..domain.sizes import parse_bytes
 from ..domain.sizes_codec import choices_table, limits_table, quota_table
+from ..domain.usage import Usage
 from ..domain.users import Role, User
-from ..runtime.base import Usage
-from ..store.tokens import ApiToken
 
 LARGEST_BYTES = 2**60  # an exbibyte: beyond every disk, and still within a 64-bit column
 

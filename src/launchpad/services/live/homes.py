@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Coroutine
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 from ...errors import HomeUnavailable, LaunchpadError
 from ...storage.base import Homes, HomeUse
@@ -24,6 +26,7 @@ class LiveHomes:
         self._homes = homes
         self._enforces: bool | None = None
         self._asking_enforces: asyncio.Task[None] | None = None
+        self._began: dict[asyncio.Task[None], float] = {}
         self._known: OrderedDict[str, tuple[float, HomeUse]] = OrderedDict()
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
@@ -32,9 +35,8 @@ class LiveHomes:
         """Whether this server keeps homes within their sizes; where that cannot be told just now, as if it did."""
         if self._enforces is None:
             if self._asking_enforces is None:
-                self._asking_enforces = asyncio.create_task(self._ask_enforces())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._asking_enforces), PATIENCE_SECONDS)
+                self._asking_enforces = self._begin(self._ask_enforces())
+            await self._wait_for(self._asking_enforces)
         return True if self._enforces is None else self._enforces
 
     async def _ask_enforces(self) -> None:
@@ -54,9 +56,21 @@ class LiveHomes:
         if age > FRESH_SECONDS:
             looking = self.look(username)
             if age >= KEPT_SECONDS:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(looking), PATIENCE_SECONDS)
+                await self._wait_for(looking)
         return self.latest(username)
+
+    def _begin(self, asking: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(asking)
+        self._began[task] = monotonic()
+        task.add_done_callback(self._began.pop)
+        return task
+
+    async def _wait_for(self, task: asyncio.Task[None]) -> None:
+        """Until PATIENCE_SECONDS after it began: where nobody answers, not every page waits anew."""
+        rest = self._began.get(task, 0.0) + PATIENCE_SECONDS - monotonic()
+        if rest > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(task), rest)
 
     def latest(self, username: str) -> HomeUse:
         """As it was known last; all None where it is not."""
@@ -72,7 +86,7 @@ class LiveHomes:
         """Has it looked at, if nobody is at it already; never fails."""
         looking = self._looking.get(username)
         if looking is None:
-            looking = self._looking[username] = asyncio.create_task(self._look(username))
+            looking = self._looking[username] = self._begin(self._look(username))
             looking.add_done_callback(lambda _: self._looking.pop(username, None))
         return looking
 

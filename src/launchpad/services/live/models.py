@@ -11,6 +11,7 @@ from ...runtime.base import Runtime
 from ...storage.base import Homes
 from ...store.database import Database
 from ..images import ImageService
+from .ended import EndedInstances
 from .engine import LiveHost, LiveImages
 from .entrances import Entrances
 from .homes import LiveHomes
@@ -25,6 +26,7 @@ class Live:
 
     Attributes:
         instances: live ones, by id and by owner; their queue, what they have reserved, how many there are.
+        ended: each owner's latest ended ones.
         signed_in: who is behind a login cookie or a personal token.
         entrances: what an instance cookie opens.
         host: the engine's host, and whether the engine answers.
@@ -34,6 +36,7 @@ class Live:
     """
 
     instances: LiveInstances
+    ended: EndedInstances
     signed_in: SignedInPeople
     entrances: Entrances
     host: LiveHost
@@ -51,8 +54,10 @@ class Live:
         catalogue: Mapping[str, Environment],
     ) -> Live:
         """Over the real parts. Nothing is read before it is asked for."""
+        live = LiveInstances(database, database.changes)
         return cls(
-            instances=LiveInstances(database, database.changes),
+            instances=live,
+            ended=EndedInstances(database, database.changes, live),
             signed_in=SignedInPeople(database, database.changes),
             entrances=Entrances(database, database.changes),
             host=LiveHost(runtime),

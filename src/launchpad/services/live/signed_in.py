@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ...domain.signin import Login
+from ...domain.signin import ApiToken, Login
 from ...domain.users import User
 from ...store import logins, tokens, users
 from ...store.changes import Change, ChangeFeed
 from ...store.database import Database
-from ...store.tokens import ApiToken
 from .remembered import Answer, Remembered
 
 MOST_BROWSERS, MOST_PROGRAMS = 10_000, 2_000

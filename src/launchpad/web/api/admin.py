@@ -17,30 +17,31 @@ from ..admin_schemas import (
     MailFailureView,
     UserPatchBody,
 )
-from ..deps import CurrentAdmin, Here
+from ..deps import Audit, CurrentAdmin, Instances, Listings, Logs, MailFailures, Offers, Present, Users
+from ..paging import NEXT, Cursor, Limit, LongCursor, place_of, tell_next
 from ..schemas import AdminInstanceView, ExtendBody
-from .paging import NEXT, Cursor, Limit, LongCursor, place_of, tell_next
+from .responses import PROBLEMS, ROOT
 
-router = APIRouter(prefix="/admin", tags=["admin"])
+router = APIRouter(prefix=f"{ROOT}/admin", tags=["admin"], responses=PROBLEMS)
 
 
 @router.get("/users")
 async def list_users(
     visitor: CurrentAdmin,
-    platform: Here,
+    users: Users,
     response: Response,
     search: str = "",
     limit: Limit = 100,
     cursor: str | None = None,
 ) -> list[AdminUserView]:
     """Users by e-mail address. `X-Next-Cursor` continues a long list."""
-    found = await platform.users.page(search=search, limit=limit, after=cursor)
+    found = await users.page(search=search, limit=limit, after=cursor)
     tell_next(response, found, limit, lambda user: user.email)
     return [AdminUserView.of(user) for user in found]
 
 
 @router.patch("/users/{user_id}")
-async def change_user(user_id: str, body: UserPatchBody, visitor: CurrentAdmin, platform: Here) -> AdminUserView:
+async def change_user(user_id: str, body: UserPatchBody, visitor: CurrentAdmin, users: Users) -> AdminUserView:
     """Changes the given fields: role, status, lab, quota (as a whole). Suspending ends logins and instances at once."""
     given = body.model_fields_set
     change = UserChange(
@@ -49,71 +50,71 @@ async def change_user(user_id: str, body: UserPatchBody, visitor: CurrentAdmin, 
         lab=body.lab if "lab" in given else UNCHANGED,
         quota=body.quota.quota() if body.quota is not None else UNCHANGED,
     )
-    return AdminUserView.of(await platform.users.change(user_id, change, visitor.actor, visitor.now))
+    return AdminUserView.of(await users.change(user_id, change, visitor.actor, visitor.now))
 
 
 @router.get("/instances")
 async def list_instances(
     visitor: CurrentAdmin,
-    platform: Here,
+    listings: Listings,
+    present: Present,
     response: Response,
     all: bool = False,
     limit: Limit = 100,
     cursor: Cursor | None = None,
 ) -> list[AdminInstanceView]:
     """Everyone's, newest first."""
-    found = await platform.listings.everyone(with_ended=all, limit=limit, before=place_of(cursor))
+    found = await listings.everyone(with_ended=all, limit=limit, before=place_of(cursor))
     tell_next(response, found, limit, lambda listed: listed.instance.place)
-    url = platform.settings.instances
-    return [AdminInstanceView.of_owner(one.instance, url, one.owner, one.queue_position) for one in found]
+    return present.listed(found)
 
 
 @router.get("/instances/{instance_id}/log", response_class=PlainTextResponse)
-async def instance_log(instance_id: str, visitor: CurrentAdmin, platform: Here) -> PlainTextResponse:
+async def instance_log(instance_id: str, visitor: CurrentAdmin, instances: Instances, logs: Logs) -> PlainTextResponse:
     """The last lines that anybody's instance printed, as of now or kept at its end. Keys are masked."""
-    return PlainTextResponse(await platform.instance_logs.of(await platform.instances.get_any(instance_id)))
+    return PlainTextResponse(await logs.of(await instances.get_any(instance_id)))
 
 
 @router.post("/instances/{instance_id}/stop", status_code=202)
-async def stop_instance(instance_id: str, visitor: CurrentAdmin, platform: Here) -> AdminInstanceView:
-    instance = await platform.instances.stop_any(instance_id, visitor.actor, visitor.now)
-    owner = await platform.users.get(instance.owner_id)
-    return AdminInstanceView.of_owner(instance, platform.settings.instances, owner)
+async def stop_instance(
+    instance_id: str, visitor: CurrentAdmin, instances: Instances, present: Present
+) -> AdminInstanceView:
+    instance = await instances.stop_any(instance_id, visitor.actor, visitor.now)
+    return await present.of_anybody(instance)
 
 
 @router.post("/instances/{instance_id}/extend")
 async def extend_instance(
-    instance_id: str, body: ExtendBody, visitor: CurrentAdmin, platform: Here
+    instance_id: str, body: ExtendBody, visitor: CurrentAdmin, instances: Instances, present: Present
 ) -> AdminInstanceView:
-    instance = await platform.instances.extend_any(instance_id, body.days, visitor.actor, visitor.now)
-    owner = await platform.users.get(instance.owner_id)
-    return AdminInstanceView.of_owner(instance, platform.settings.instances, owner)
+    instance = await instances.extend_any(instance_id, body.days, visitor.actor, visitor.now)
+    return await present.of_anybody(instance)
 
 
 @router.get("/limits")
-async def get_limits(visitor: CurrentAdmin, platform: Here) -> LimitsView:
+async def get_limits(visitor: CurrentAdmin, offers: Offers) -> LimitsView:
     """The choices and defaults offered to everybody."""
-    return LimitsView.of_limits(await platform.offers.limits())
+    return LimitsView.of_limits(await offers.limits())
 
 
 @router.put("/limits")
-async def set_limits(body: LimitsBody, visitor: CurrentAdmin, platform: Here) -> LimitsView:
+async def set_limits(body: LimitsBody, visitor: CurrentAdmin, offers: Offers) -> LimitsView:
     """Replaces the choices and defaults; running instances keep theirs."""
-    limits = body.limits(await platform.offers.limits())
-    await platform.offers.set_limits(limits, visitor.actor, visitor.now)
+    limits = body.limits(await offers.limits())
+    await offers.set_limits(limits, visitor.actor, visitor.now)
     return LimitsView.of_limits(limits)
 
 
 @router.get("/capacity")
-async def capacity(visitor: CurrentAdmin, platform: Here) -> CapacityView:
+async def capacity(visitor: CurrentAdmin, offers: Offers) -> CapacityView:
     """What the server can reserve and has reserved."""
-    return CapacityView.of(await platform.offers.use())
+    return CapacityView.of(await offers.use())
 
 
 @router.get("/audit")
 async def audit(
     visitor: CurrentAdmin,
-    platform: Here,
+    records: Audit,
     response: Response,
     search: str = "",
     limit: Limit = 100,
@@ -124,7 +125,7 @@ async def audit(
     `X-Next-Cursor` continues a long list. A search goes through many records a page, not through all of them: a page
     may be empty and have a next one.
     """
-    found, further = await platform.audit.look(limit=limit, before_id=cursor, search=search)
+    found, further = await records.look(limit=limit, before_id=cursor, search=search)
     if further is not None:
         response.headers[NEXT] = str(further)
     return [AuditView.of(record) for record in found]
@@ -133,14 +134,15 @@ async def audit(
 @router.get("/mail-failures")
 async def mail_failures(
     visitor: CurrentAdmin,
-    platform: Here,
+    failures: MailFailures,
+    users: Users,
     response: Response,
     search: str = "",
     limit: Limit = 100,
     cursor: LongCursor | None = None,
 ) -> list[MailFailureView]:
     """Addresses with delivery problems, and why, the newest failure first. `X-Next-Cursor` continues a long list."""
-    found = await platform.mail_failures.page(search=search, limit=limit, before=place_of(cursor))
+    found = await failures.page(search=search, limit=limit, before=place_of(cursor))
     tell_next(response, found, limit, lambda failure: failure.place)
-    users = await platform.users.by_emails({failure.address for failure in found})
-    return [MailFailureView.of(failure, users.get(failure.address)) for failure in found]
+    known = await users.by_emails({failure.address for failure in found})
+    return [MailFailureView.of(failure, known.get(failure.address)) for failure in found]

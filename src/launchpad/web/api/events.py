@@ -9,10 +9,11 @@ from starlette.types import Receive, Scope, Send
 
 from ...services.live.followers import Follower
 from ...services.live.streams import EventStreams
-from ..deps import CurrentUser, Here
+from ..deps import CurrentUser, Events
 from .instances import OwnInstance
+from .responses import PROBLEMS, ROOT
 
-router = APIRouter(prefix="/instances", tags=["instances"])
+router = APIRouter(prefix=f"{ROOT}/instances", tags=["instances"], responses=PROBLEMS)
 
 
 class EventStream(Response):
@@ -45,7 +46,7 @@ class EventStream(Response):
 
 
 @router.get("/{instance_id}/events", response_class=EventStream)
-async def events(instance: OwnInstance, visitor: CurrentUser, platform: Here) -> EventStream:
+async def events(instance: OwnInstance, visitor: CurrentUser, streams: Events) -> EventStream:
     """`state` (with the notices) and `stage` at the start and when they change, `usage` every few seconds where it
     changes; ends with the instance, and when the reader is signed out. A browser follows a limited number at once."""
-    return EventStream(platform.events, await platform.events.open(visitor.user, visitor.login, instance))
+    return EventStream(streams, await streams.open(visitor.user, visitor.login, instance))

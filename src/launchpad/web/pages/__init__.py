@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 
 from . import (
     account,
@@ -20,16 +20,15 @@ from . import (
     static_files,
 )
 
-
-def install(app: FastAPI) -> None:
-    """Adds the pages and their static files to the app."""
+ROUTERS: tuple[APIRouter, ...] = tuple(
+    part.router
     for part in (
+        dashboard,
         static_files,
         landing,
         sign_in,
         passkeys,
         confirm,
-        dashboard,
         instance_log,
         account,
         admin,
@@ -37,5 +36,5 @@ def install(app: FastAPI) -> None:
         admin_instances,
         admin_limits,
         admin_mail,
-    ):
-        app.include_router(part.router, include_in_schema=False)
+    )
+)

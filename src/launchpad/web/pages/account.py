@@ -10,16 +10,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from ...errors import Forbidden, NotFound
-from ...platform import Platform
 from ..cookies import CookieNames, drop_cookie
-from ..deps import CurrentUser, Here, Visitor
-from . import words
+from ..deps import Configured, CurrentUser, Logins, Passkeys, Present, Tokens, Visitor
+from ..views.devices import devices_in_words
+from ..views.values import NewToken, Problems
 from .after_form import AfterForm, leave
-from .dashboard import allowance, home_meter, home_path
+from .dashboard import home_path
 from .rendering import after_form, page, saying, see_other
-from .views import NewToken, Problems
 
-router = APIRouter(prefix="/account")
+router = APIRouter(prefix="/account", include_in_schema=False)
 
 TOKENS = "/account/tokens"
 
@@ -32,24 +31,27 @@ class NewPasskey(BaseModel):
 
 
 @router.get("")
-async def account(request: Request, visitor: CurrentUser, platform: Here) -> Response:
+async def account(
+    request: Request, visitor: CurrentUser, present: Present, logins: Logins, passkeys: Passkeys, tokens: Tokens
+) -> Response:
     """With a token that was just made: its secret is shown this once and kept nowhere."""
     after = after_form(request, visitor, TOKENS)
     typed = after.values if after else {}
     new_token = NewToken(typed["name"], typed["secret"]) if "secret" in typed else None
-    live = await platform.instances.of_owner(visitor.user)
+    logged_in = await logins.of_user(visitor.user, visitor.now)
     return page(
         request,
         "account.html",
         visitor,
         home_path=home_path(visitor),
-        home_meter=await home_meter(platform, visitor),
-        allowance=await allowance(platform, visitor, live),
-        logins=await platform.logins.of_user(visitor.user, visitor.now),
+        home_meter=await present.home_meter(visitor.user),
+        allowance=await present.allowance(visitor.user, await present.live_of(visitor.user)),
+        logins=logged_in,
+        devices=await devices_in_words(login.user_agent for login in logged_in),
         this_login_id=visitor.login.id if visitor.login else None,
-        passkeys=await platform.passkeys.of_user(visitor.user),
-        passkeys_possible=platform.passkeys.possible and visitor.login is not None,
-        tokens=await platform.tokens.of_user(visitor.user),
+        passkeys=await passkeys.of_user(visitor.user),
+        passkeys_possible=passkeys.possible and visitor.login is not None,
+        tokens=await tokens.of_user(visitor.user),
         new_token=new_token,
         token_name="" if new_token else typed.get("name", ""),
         errors=Problems({"name": after.detail}) if after and after.detail else Problems(),
@@ -57,70 +59,72 @@ async def account(request: Request, visitor: CurrentUser, platform: Here) -> Res
 
 
 @router.post("/tokens")
-async def create_token(visitor: CurrentUser, platform: Here, name: Annotated[str, Form()] = "") -> Response:
+async def create_token(
+    request: Request, visitor: CurrentUser, tokens: Tokens, name: Annotated[str, Form()] = ""
+) -> Response:
     """Leads to the account page, which shows the secret."""
-    token, secret = await platform.tokens.create(visitor.user, name, visitor.actor, visitor.now)
+    token, secret = await tokens.create(visitor.user, name, visitor.actor, visitor.now)
     made = AfterForm(TOKENS, {"name": token.name, "secret": secret})
-    return leave(platform, visitor, "/account", made, visitor.now)
+    return leave(request, visitor, "/account", made)
 
 
 @router.post("/tokens/{token_id}/revoke")
-async def revoke_token(token_id: str, visitor: CurrentUser, platform: Here) -> Response:
-    names = {token.id: token.name for token in await platform.tokens.of_user(visitor.user)}
-    await platform.tokens.revoke(visitor.user, token_id, visitor.actor, visitor.now)
-    return _told(platform, visitor, "revoked", names.get(token_id, ""))
+async def revoke_token(token_id: str, visitor: CurrentUser, tokens: Tokens) -> Response:
+    names = {token.id: token.name for token in await tokens.of_user(visitor.user)}
+    await tokens.revoke(visitor.user, token_id, visitor.actor, visitor.now)
+    return _told(visitor, "revoked", names.get(token_id, ""))
 
 
 @router.post("/logins/{login_id}/end")
-async def end_login(login_id: str, visitor: CurrentUser, platform: Here) -> Response:
+async def end_login(login_id: str, visitor: CurrentUser, logins: Logins) -> Response:
     """Signs another browser out; one that is not signed in any more is no error."""
-    there = {login.id: login for login in await platform.logins.of_user(visitor.user, visitor.now)}
+    there = {login.id: login for login in await logins.of_user(visitor.user, visitor.now)}
     try:
-        await platform.logins.end(visitor.user, login_id, visitor.client, visitor.now)
+        await logins.end(visitor.user, login_id, visitor.client, visitor.now)
     except NotFound:
         return see_other("/account")
-    device = words.device_in_words(there[login_id].user_agent) if login_id in there else ""
-    return _told(platform, visitor, "ended-login", device[:1].upper() + device[1:])
+    device = next(iter((await devices_in_words([there[login_id].user_agent])).values())) if login_id in there else ""
+    return _told(visitor, "ended-login", device[:1].upper() + device[1:])
 
 
 @router.post("/logins/end-all")
-async def end_all_logins(visitor: CurrentUser, platform: Here, here: Annotated[str, Form()] = "") -> Response:
+async def end_all_logins(
+    visitor: CurrentUser, settings: Configured, logins: Logins, here: Annotated[str, Form()] = ""
+) -> Response:
     """Signs every browser out; with `here` = "stay" every other one."""
     keep = visitor.login if here == "stay" else None
-    await platform.logins.end_all(visitor.user, visitor.client, visitor.now, keep=keep)
+    await logins.end_all(visitor.user, visitor.client, visitor.now, keep=keep)
     if keep is not None:
         return see_other("/account?said=ended-logins")
     response = see_other("/?said=signed-out-everywhere")
-    drop_cookie(response, platform.settings, CookieNames.of(platform.settings).login)
+    drop_cookie(response, settings, CookieNames.of(settings).login)
     return response
 
 
 @router.post("/passkeys/options")
-async def passkey_options(visitor: CurrentUser, platform: Here) -> JSONResponse:
+async def passkey_options(visitor: CurrentUser, passkeys: Passkeys) -> JSONResponse:
     """What the page's script hands to the browser, so that the device makes a passkey."""
     if visitor.login is None:
         raise Forbidden("A passkey is added in a browser where you are signed in.")
-    return JSONResponse(await platform.passkeys.ask_to_add(visitor.user, visitor.login, visitor.now))
+    return JSONResponse(await passkeys.ask_to_add(visitor.user, visitor.login, visitor.now))
 
 
 @router.post("/passkeys")
-async def add_passkey(body: NewPasskey, visitor: CurrentUser, platform: Here) -> JSONResponse:
+async def add_passkey(body: NewPasskey, visitor: CurrentUser, passkeys: Passkeys) -> JSONResponse:
     """Keeps what the device made."""
     if visitor.login is None:
         raise Forbidden("A passkey is added in a browser where you are signed in.")
-    passkey = await platform.passkeys.add(
-        visitor.user, visitor.login, body.credential, body.name, visitor.actor, visitor.now
-    )
-    where = f"/account?{urlencode(saying(platform, visitor, 'passkey-added', passkey.name))}"
+    passkey = await passkeys.add(visitor.user, visitor.login, body.credential, body.name, visitor.actor, visitor.now)
+    where = f"/account?{urlencode(saying(visitor, 'passkey-added', passkey.name))}"
     return JSONResponse({"id": passkey.id, "location": where}, status_code=201)
 
 
 @router.post("/passkeys/{passkey_id}/remove")
-async def remove_passkey(passkey_id: str, visitor: CurrentUser, platform: Here) -> Response:
-    names = {passkey.id: passkey.name for passkey in await platform.passkeys.of_user(visitor.user)}
-    await platform.passkeys.remove(visitor.user, passkey_id, visitor.actor, visitor.now)
-    return _told(platform, visitor, "passkey-removed", names.get(passkey_id, ""))
+async def remove_passkey(passkey_id: str, visitor: CurrentUser, passkeys: Passkeys) -> Response:
+    names = {passkey.id: passkey.name for passkey in await passkeys.of_user(visitor.user)}
+    await passkeys.remove(visitor.user, passkey_id, visitor.actor, visitor.now)
+    return _told(visitor, "passkey-removed", names.get(passkey_id, ""))
 
 
-def _told(platform: Platform, visitor: Visitor, code: str, about: str) -> Response:
-    return see_other(f"/account?{urlencode(saying(platform, visitor, code, about))}")
+def _told(visitor: Visitor, code: str, about: str) -> Response:
+    return see_other(f"/account?{urlencode(saying(visitor, code, about))}")

@@ -9,16 +9,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, Request, Response
 
 from ...domain.instances import ENDED, LIVE, Instance, State
-from ...domain.limits import Offer
-from ...platform import Platform
 from ...services.listings import InstanceFilter, ListStart
-from ..deps import CurrentAdmin, Here
-from . import views
-from .dashboard import title_of
-from .forms import FormReader, count
+from ...services.users import UserService
+from ..deps import CurrentAdmin, Instances, Listings, Present, Users
+from ..views.presenter import Presenter
+from .forms import ExtendForm
 from .rendering import page, saying, see_other
 
-router = APIRouter(prefix="/admin/instances")
+router = APIRouter(prefix="/admin/instances", include_in_schema=False)
 
 PAGE = 50
 
@@ -49,7 +47,8 @@ class Filter:
 async def instances(
     request: Request,
     visitor: CurrentAdmin,
-    platform: Here,
+    listings: Listings,
+    present: Present,
     q: str = "",
     state: str = "",
     before: str | None = None,
@@ -57,60 +56,50 @@ async def instances(
     """Everyone's instances: active ones newest first, ended ones by their end, the latest first."""
     wanted = Filter(q[:200], state[:20])
     start = ListStart.parse(before) if before is not None else None
-    found, further = await platform.listings.instances(wanted.wanted, limit=PAGE, start=start)
-    offers: dict[str, Offer] = {}
-    rows = []
-    for listed in found:
-        instance, owner = listed.instance, listed.owner
-        environment = platform.catalogue.get(instance.environment)
-        if environment and instance.environment not in offers:
-            offers[instance.environment] = await platform.offers.for_environment(instance.environment)
-        rows.append(
-            views.instance_view(
-                instance,
-                environment,
-                visitor.now,
-                offer=offers.get(instance.environment),
-                queue_position=listed.queue_position,
-                owner_email=owner.email if owner else "",
-            )
-        )
+    found, further = await listings.instances(wanted.wanted, limit=PAGE, start=start)
     return page(
         request,
         "admin/instances.html",
         visitor,
-        instances=rows,
+        instances=await present.cards_of(found, visitor.now),
         next_page=wanted.path(before=str(further)) if further else None,
         query=wanted,
     )
 
 
 @router.post("/{instance_id}/stop")
-async def stop(instance_id: str, visitor: CurrentAdmin, platform: Here, q: str = "", state: str = "") -> Response:
+async def stop(
+    instance_id: str,
+    visitor: CurrentAdmin,
+    them: Instances,
+    users: Users,
+    present: Present,
+    q: str = "",
+    state: str = "",
+) -> Response:
     """Ends anybody's instance; the owner is told that an administrator did."""
-    instance = await platform.instances.stop_any(instance_id, visitor.actor, visitor.now)
-    about = await _name(platform, instance)
-    return see_other(Filter(q, state).path(**saying(platform, visitor, "admin-stopping", about)))
+    instance = await them.stop_any(instance_id, visitor.actor, visitor.now)
+    about = await _name(present, users, instance)
+    return see_other(Filter(q, state).path(**saying(visitor, "admin-stopping", about)))
 
 
-async def _name(platform: Platform, instance: Instance) -> str:
+async def _name(present: Presenter, users: UserService, instance: Instance) -> str:
     """ "JupyterLab of ada@example.org"."""
-    owner = await platform.users.get(instance.owner_id)
-    return f"{title_of(platform, instance)} of {owner.email}"
+    owner = await users.get(instance.owner_id)
+    return f"{present.title_of(instance)} of {owner.email}"
 
 
 @router.post("/{instance_id}/extend")
 async def extend(
     instance_id: str,
     visitor: CurrentAdmin,
-    platform: Here,
-    days: Annotated[str, Form()] = "",
+    them: Instances,
+    users: Users,
+    present: Present,
+    form: Annotated[ExtendForm, Form()],
     q: str = "",
     state: str = "",
 ) -> Response:
-    form = FormReader({"days": days})
-    wanted = form.required("days", count, 0)
-    form.check()
-    instance = await platform.instances.extend_any(instance_id, wanted, visitor.actor, visitor.now)
-    about = await _name(platform, instance)
-    return see_other(Filter(q, state).path(**saying(platform, visitor, "extended", about, instance.expires_at)))
+    instance = await them.extend_any(instance_id, form.days, visitor.actor, visitor.now)
+    about = await _name(present, users, instance)
+    return see_other(Filter(q, state).path(**saying(visitor, "extended", about, instance.expires_at)))

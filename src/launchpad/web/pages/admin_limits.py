@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -10,33 +9,32 @@ from fastapi import APIRouter, Form, Request, Response
 
 from ...domain.limits import Limits, Offer, OfferedLimits
 from ...domain.sizes_codec import offered_table
-from ..deps import CurrentAdmin, Here
+from ..deps import Configured, CurrentAdmin, Offers, Present
+from ..views.values import Problems
 from .after_form import AfterForm
-from .forms import FormReader, count, number, size
-from .home_size import size_is_enforced
+from .forms import Count, Counts, Number, Numbers, PageForm, Size, Sizes, needed
 from .rendering import after_form, page, saying, see_other
-from .views import Problems
 
-router = APIRouter(prefix="/admin/limits")
-
-Text = Annotated[str, Form()]
+router = APIRouter(prefix="/admin/limits", include_in_schema=False)
 
 
 @router.get("")
-async def limits(request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+async def limits(
+    request: Request, visitor: CurrentAdmin, settings: Configured, offers: Offers, present: Present
+) -> Response:
     """The choices and defaults offered to everybody."""
     refused = after_form(request, visitor, "/admin/limits")
-    form = _form_of(await platform.offers.limits())
+    form = _form_of(await offers.limits())
     return page(
         request,
         "admin/limits.html",
         visitor,
         form={**form, **refused.values} if refused else form,
         errors=_at_fields(refused) if refused else Problems(),
-        storage_enforced=await size_is_enforced(platform),
+        storage_enforced=await present.size_is_enforced(),
         own_choices=[
             entry.title
-            for entry in platform.settings.environments
+            for entry in settings.environments
             if entry.enabled and entry.offer.model_dump(exclude_none=True)
         ],
     )
@@ -63,51 +61,24 @@ def _text(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
+class LimitsForm(PageForm):
+    memory: Sizes = needed()
+    default_memory: Size = needed()
+    cpus: Numbers = needed()
+    default_cpus: Number = needed()
+    storage: Sizes = needed()
+    default_storage: Size = needed()
+    days: Counts = needed()
+    default_days: Count = needed()
+    instances_per_user: Count = needed()
+
+    def limits(self) -> OfferedLimits:
+        defaults = Limits(self.default_memory, self.default_cpus, self.default_storage, self.default_days)
+        return OfferedLimits(Offer(self.memory, self.cpus, self.storage, self.days, defaults), self.instances_per_user)
+
+
 @router.post("")
-async def change_limits(
-    visitor: CurrentAdmin,
-    platform: Here,
-    memory: Text = "",
-    default_memory: Text = "",
-    cpus: Text = "",
-    default_cpus: Text = "",
-    storage: Text = "",
-    default_storage: Text = "",
-    days: Text = "",
-    default_days: Text = "",
-    instances_per_user: Text = "",
-) -> Response:
+async def change_limits(visitor: CurrentAdmin, offers: Offers, form: Annotated[LimitsForm, Form()]) -> Response:
     """Replaces what is offered; running instances keep what they have."""
-    form = {
-        "memory": memory,
-        "default_memory": default_memory,
-        "cpus": cpus,
-        "default_cpus": default_cpus,
-        "storage": storage,
-        "default_storage": default_storage,
-        "days": days,
-        "default_days": default_days,
-        "instances_per_user": instances_per_user,
-    }
-    await platform.offers.set_limits(_read(form), visitor.actor, visitor.now)
-    return see_other(f"/admin/limits?{urlencode(saying(platform, visitor, 'saved', 'Limits'))}")
-
-
-def _read(form: Mapping[str, str]) -> OfferedLimits:
-    """Raises InvalidInput with the fields that cannot be read."""
-    reader = FormReader(form)
-    offer = Offer(
-        memory_bytes=reader.several("memory", size),
-        cpus=reader.several("cpus", number),
-        storage_bytes=reader.several("storage", size),
-        days=reader.several("days", count),
-        defaults=Limits(
-            memory_bytes=reader.required("default_memory", size, 0),
-            cpus=reader.required("default_cpus", number, 0.0),
-            storage_bytes=reader.required("default_storage", size, 0),
-            days=reader.required("default_days", count, 0),
-        ),
-    )
-    limits = OfferedLimits(offer, reader.required("instances_per_user", count, 0))
-    reader.check()
-    return limits
+    await offers.set_limits(form.limits(), visitor.actor, visitor.now)
+    return see_other(f"/admin/limits?{urlencode(saying(visitor, 'saved', 'Limits'))}")

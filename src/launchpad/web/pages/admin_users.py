@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -11,25 +10,29 @@ from fastapi import APIRouter, Form, Request, Response
 from ...domain.limits import Quota
 from ...domain.sizes import format_bytes
 from ...domain.users import Role, User, UserStatus
-from ...platform import Platform
 from ...services.users import UserChange
-from ..deps import CurrentAdmin, Here, Visitor
-from . import views
-from .admin_views import UserRow, mail_failure_in_words
-from .forms import FormReader, count, number, size
+from ..deps import CurrentAdmin, Listings, Logins, MailFailures, Offers, Present, Tokens, Users, Visitor
+from ..views.admin import UserRow, mail_failure_in_words
+from ..views.values import Problems
+from .forms import MaybeCount, MaybeNumber, MaybeSize, PageForm, may_be, needed, needs
 from .rendering import after_form, page, saying, see_other
 
-router = APIRouter(prefix="/admin/users")
+router = APIRouter(prefix="/admin/users", include_in_schema=False)
 
 PAGE = 50
 LAB_MAX = 100
-Text = Annotated[str, Form()]
 
 
 @router.get("")
-async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str = "", after: str = "") -> Response:
+async def users(
+    request: Request,
+    visitor: CurrentAdmin,
+    listings: Listings,
+    q: str = "",
+    after: str = "",
+) -> Response:
     """Everybody who has signed in, by e-mail address."""
-    found = await platform.listings.users(search=q.strip(), limit=PAGE + 1, after=after or None)
+    found = await listings.users(search=q.strip(), limit=PAGE + 1, after=after or None)
     more = urlencode({"q": q, "after": found[PAGE - 1].user.email}) if len(found) > PAGE else None
     return page(
         request,
@@ -42,11 +45,21 @@ async def users(request: Request, visitor: CurrentAdmin, platform: Here, q: str 
 
 
 @router.get("/{user_id}")
-async def user(user_id: str, request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
-    one = await platform.users.get(user_id)
+async def user(
+    user_id: str,
+    request: Request,
+    visitor: CurrentAdmin,
+    them: Users,
+    logins: Logins,
+    tokens: Tokens,
+    offers: Offers,
+    mail_failures: MailFailures,
+    present: Present,
+) -> Response:
+    one = await them.get(user_id)
     here = f"/admin/users/{user_id}"
     refused = after_form(request, visitor, here, f"{here}/suspend")
-    failure = (await platform.mail_failures.of_addresses([one.email])).get(one.email)
+    failure = (await mail_failures.of_addresses([one.email])).get(one.email)
     return page(
         request,
         "admin/user.html",
@@ -55,14 +68,11 @@ async def user(user_id: str, request: Request, visitor: CurrentAdmin, platform: 
         mail_failure=failure,
         mail_note=mail_failure_in_words(failure) if failure else "",
         form={**_form_of(one), **(refused.values if refused else {})},
-        errors=views.Problems(refused.problems() if refused else {}),
-        logins=len(await platform.logins.of_user(one, visitor.now)),
-        tokens=len(await platform.tokens.of_user(one)),
-        default_instances=(await platform.offers.limits()).instances_per_user,
-        instances=[
-            views.instance_view(instance, platform.catalogue.get(instance.environment), visitor.now)
-            for instance in await platform.instances.of_owner(one)
-        ],
+        errors=Problems(refused.problems() if refused else {}),
+        logins=len(await logins.of_user(one, visitor.now)),
+        tokens=len(await tokens.of_user(one)),
+        default_instances=(await offers.limits()).instances_per_user,
+        instances=[present.plain_card(instance, visitor.now) for instance in await present.live_of(one)],
     )
 
 
@@ -78,64 +88,47 @@ def _form_of(one: User) -> dict[str, str]:
     }
 
 
+def _lab(text: str) -> str:
+    if len(text) > LAB_MAX:
+        raise ValueError(f"at most {LAB_MAX} characters")
+    return text
+
+
+class UserForm(PageForm):
+    """The whole form. Suspending is an action of its own."""
+
+    role: Annotated[Role, needs(Role)] = needed()
+    lab: Annotated[str | None, may_be(_lab)] = None
+    memory: MaybeSize = None
+    cpus: MaybeNumber = None
+    storage: MaybeSize = None
+    instances: MaybeCount = None
+
+    def change(self) -> UserChange:
+        quota = Quota(self.memory, self.cpus, self.storage, self.instances)
+        return UserChange(role=self.role, lab=self.lab, quota=quota)
+
+
 @router.post("/{user_id}")
-async def change_user(
-    user_id: str,
-    visitor: CurrentAdmin,
-    platform: Here,
-    role: Text = "",
-    lab: Text = "",
-    memory: Text = "",
-    cpus: Text = "",
-    storage: Text = "",
-    instances: Text = "",
-) -> Response:
-    """Saves the whole form. Suspending is an action of its own."""
-    form = {
-        "role": role,
-        "lab": lab,
-        "memory": memory,
-        "cpus": cpus,
-        "storage": storage,
-        "instances": instances,
-    }
-    before = await platform.users.get(user_id)
-    await platform.users.change(user_id, _change(form), visitor.actor, visitor.now)
-    return _told(platform, visitor, before, "saved")
+async def change_user(user_id: str, visitor: CurrentAdmin, them: Users, form: Annotated[UserForm, Form()]) -> Response:
+    """Saves the whole form."""
+    changed = await them.change(user_id, form.change(), visitor.actor, visitor.now)
+    return _told(visitor, changed, "saved")
 
 
-def _told(platform: Platform, visitor: Visitor, one: User, code: str) -> Response:
-    return see_other(f"/admin/users/{one.id}?{urlencode(saying(platform, visitor, code, one.email))}")
+def _told(visitor: Visitor, one: User, code: str) -> Response:
+    return see_other(f"/admin/users/{one.id}?{urlencode(saying(visitor, code, one.email))}")
 
 
 @router.post("/{user_id}/suspend")
-async def suspend(user_id: str, visitor: CurrentAdmin, platform: Here) -> Response:
+async def suspend(user_id: str, visitor: CurrentAdmin, them: Users) -> Response:
     """Ends the user's logins and instances at once; the page lists them before it asks for this."""
-    one = await platform.users.change(user_id, UserChange(status=UserStatus.SUSPENDED), visitor.actor, visitor.now)
-    return _told(platform, visitor, one, "suspended")
+    one = await them.change(user_id, UserChange(status=UserStatus.SUSPENDED), visitor.actor, visitor.now)
+    return _told(visitor, one, "suspended")
 
 
 @router.post("/{user_id}/reactivate")
-async def reactivate(user_id: str, visitor: CurrentAdmin, platform: Here) -> Response:
+async def reactivate(user_id: str, visitor: CurrentAdmin, them: Users) -> Response:
     """Lets a suspended user sign in and launch again."""
-    one = await platform.users.change(user_id, UserChange(status=UserStatus.ACTIVE), visitor.actor, visitor.now)
-    return _told(platform, visitor, one, "reactivated")
-
-
-def _change(form: Mapping[str, str]) -> UserChange:
-    """Raises InvalidInput with the fields that cannot be used."""
-    reader = FormReader(form)
-    if len(reader.text("lab")) > LAB_MAX:
-        reader.problems["lab"] = f"at most {LAB_MAX} characters"
-    change = UserChange(
-        role=reader.required("role", Role, Role.USER),
-        lab=reader.text("lab") or None,
-        quota=Quota(
-            memory_bytes=reader.maybe("memory", size),
-            cpus=reader.maybe("cpus", number),
-            storage_bytes=reader.maybe("storage", size),
-            instances=reader.maybe("instances", count),
-        ),
-    )
-    reader.check()
-    return change
+    one = await them.change(user_id, UserChange(status=UserStatus.ACTIVE), visitor.actor, visitor.now)
+    return _told(visitor, one, "reactivated")

@@ -26,9 +26,9 @@ from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 
 from ...errors import ConfirmAgain, LaunchpadError
-from ...platform import Platform
-from ..cookies import CookieNames, set_cookie
+from ..cookies import set_cookie
 from ..deps import CSRF_FIELD, Visitor, is_from_own_pages
+from .frame import Frame, frame_of
 
 LASTS = timedelta(minutes=10)
 PARAMETER = "after"
@@ -92,11 +92,10 @@ def stands_on(request: Request, page: str) -> None:
 
 
 def _is_here(request: Request, origin: str) -> bool:
-    platform: Platform = request.app.state.platform
-    return origin.lower() == platform.settings.public_url
+    return origin.lower() == frame_of(request).settings.public_url
 
 
-async def refused(request: Request, platform: Platform, visitor: Visitor | None, error: LaunchpadError) -> Response:
+async def refused(request: Request, visitor: Visitor | None, error: LaunchpadError) -> Response:
     """Back to the page with the form, which tells why, and still holds what was typed."""
     page = page_of(request)
     after = AfterForm(
@@ -109,7 +108,7 @@ async def refused(request: Request, platform: Platform, visitor: Visitor | None,
         retry_after_seconds=error.retry_after_seconds,
     )
     onwards = "/confirm?" if isinstance(error, ConfirmAgain) else ""
-    return leave(platform, visitor, page, after, platform.now(), onwards)
+    return leave(request, visitor, page, after, onwards)
 
 
 async def _typed(request: Request) -> dict[str, str]:
@@ -124,27 +123,31 @@ async def _typed(request: Request) -> dict[str, str]:
 
 
 def leave(
-    platform: Platform, visitor: Visitor | None, page: str, after: AfterForm, now: datetime, onwards: str = ""
+    request: Request, visitor: Visitor | None, page: str, after: AfterForm, onwards: str = ""
 ) -> RedirectResponse:
     """A redirect to `page`, or to `onwards` which leads there in the end; `page` finds `after` with `left`."""
+    frame = frame_of(request)
+    now = visitor.now if visitor else frame.now()
     id = secrets.token_urlsafe(6)
     path = page.partition("?")[0]
     content = {"id": id, "page": path, "login": _login_of(visitor), "until": (now + LASTS).timestamp(), **asdict(after)}
-    sealed = _seal(platform, content)
+    sealed = _seal(frame, content)
     if len(sealed) > COOKIE_MAX:  # too much was typed to be kept
-        sealed = _seal(platform, {**content, "values": {}})
+        sealed = _seal(frame, {**content, "values": {}})
     there = f"{page}{'&' if '?' in page else '?'}{PARAMETER}={id}"
     response = RedirectResponse(f"{onwards}{urlencode({'next': there})}" if onwards else there, status_code=303)
-    name = CookieNames.of(platform.settings).form
-    set_cookie(response, platform.settings, name, sealed, seconds=LASTS.total_seconds())
+    set_cookie(response, frame.settings, frame.form_cookie, sealed, seconds=LASTS.total_seconds())
     return response
 
 
-def left(request: Request, platform: Platform, visitor: Visitor | None, now: datetime) -> AfterForm | None:
+def left(request: Request, visitor: Visitor | None, now: datetime) -> AfterForm | None:
     """What a form has left for this page."""
-    sealed = request.cookies.get(CookieNames.of(platform.settings).form)
     id = request.query_params.get(PARAMETER)
-    content = _open(platform, sealed) if sealed and id else None
+    if not id:
+        return None
+    frame = frame_of(request)
+    sealed = request.cookies.get(frame.form_cookie)
+    content = _open(frame, sealed) if sealed else None
     if content is None or content["id"] != id or content["page"] != request.url.path:
         return None
     if content["login"] != _login_of(visitor) or content["until"] < now.timestamp():
@@ -156,16 +159,16 @@ def _login_of(visitor: Visitor | None) -> str:
     return visitor.login.id if visitor is not None and visitor.login is not None else ""
 
 
-def _seal(platform: Platform, content: Mapping[str, object]) -> str:
+def _seal(frame: Frame, content: Mapping[str, object]) -> str:
     text = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
     body = base64.urlsafe_b64encode(text).decode().rstrip("=")
-    return f"{body}.{_mark(platform, body)}"
+    return f"{body}.{_mark(frame, body)}"
 
 
-def _open(platform: Platform, sealed: str) -> dict[str, Any] | None:
+def _open(frame: Frame, sealed: str) -> dict[str, Any] | None:
     """Nothing that was not signed is even unpacked."""
     body, _, mark = sealed.partition(".")
-    if not hmac.compare_digest(mark.encode(), _mark(platform, body).encode()):
+    if not hmac.compare_digest(mark.encode(), _mark(frame, body).encode()):
         return None
     try:
         content = json.loads(zlib.decompress(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
@@ -174,5 +177,5 @@ def _open(platform: Platform, sealed: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _mark(platform: Platform, body: str) -> str:
-    return hmac.new(platform.state.key("forms"), body.encode(), hashlib.sha256).hexdigest()
+def _mark(frame: Frame, body: str) -> str:
+    return hmac.new(frame.forms_key, body.encode(), hashlib.sha256).hexdigest()

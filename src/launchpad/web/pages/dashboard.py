@@ -2,105 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
-from ...domain.environments import Environment
 from ...domain.instances import Instance, State
-from ...domain.limits import Use
 from ...domain.return_paths import RETURN_PATH_MAX, as_parameter
-from ...errors import EngineUnavailable, ImageMissing, LaunchpadError
-from ...platform import Platform
 from ...services.gate import inside
 from ...services.instances import LaunchRequest
-from ..api.instances import lacking, usage_of
-from ..deps import CurrentUser, Here, Visitor
-from . import views
+from ..deps import Configured, CurrentUser, Instances, Present, Visitor
+from ..views import values
+from ..views.presenter import Presenter
 from .after_form import AfterForm, stands_on
-from .forms import FormReader, count, number, size
-from .home_size import size_is_enforced
-from .rendering import after_form, page, saying, see_other
+from .forms import ExtendForm, MaybeCount, MaybeNumber, MaybeSize, PageForm
+from .rendering import after_form, kept_page, page, saying, see_other
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
-ENDED_SHOWN = 10
 SIZE_FIELDS = ("memory", "cpus", "storage", "days")
 Text = Annotated[str, Form()]
 
 
 @router.get("/dashboard")
-async def dashboard(request: Request, visitor: CurrentUser, platform: Here) -> Response:
+async def dashboard(request: Request, visitor: CurrentUser, present: Present) -> Response:
     """One's own instances, what can be launched, and what one may use."""
-    live = await platform.instances.of_owner(visitor.user)
-    ended = await platform.instances.ended(visitor.user, limit=ENDED_SHOWN)
+    user = visitor.user
+    live = await present.live_of(user)
+    ended = await present.ended_of(user)
     refused = after_form(request, visitor, "/instances", *(_again_path(one.id) for one in ended))
-    asked = refused.values if refused and refused.action == "/instances" else {}
-    cards = []
-    for environment in platform.catalogue.values():
-        concerned = asked.get("environment") == environment.name
-        cards.append(await _card(platform, visitor, environment, live, refused if concerned else None))
-    shown = [await instance_view(platform, instance, visitor) for instance in live]
-    return page(
+    cards = await present.launch_cards(user, live, _refused_launch(refused))
+    shown = tuple([await present.card(instance, user, visitor.now) for instance in live])
+    return kept_page(
         request,
         "dashboard.html",
         visitor,
-        title=views.dashboard_title(shown),
+        title=values.dashboard_title(shown),
         again={one.id: in_full(refused) for one in ended if refused and refused.action == _again_path(one.id)},
         live=shown,
         first_running=next((one.id for one in shown if one.state == State.RUNNING), ""),
         live_ids={card.name: card.live_id for card in cards if card.live_id},
-        ended=[await instance_view(platform, instance, visitor) for instance in ended],
+        ended=tuple([await present.card(instance, user, visitor.now) for instance in ended]),
         cards=cards,
         home_path=home_path(visitor),
-        home_meter=await home_meter(platform, visitor),
-        allowance=await allowance(platform, visitor, live),
+        home_meter=await present.home_meter(user),
+        allowance=await present.allowance(user, live),
     )
 
 
-async def _card(
-    platform: Platform,
-    visitor: Visitor,
-    environment: Environment,
-    live: Sequence[Instance],
-    refused: AfterForm | None,
-) -> views.LaunchCard:
-    """`refused` is this card's form, which comes back with what was chosen and why it was refused."""
-    offer = await platform.offers.for_environment(environment.name)
-    unavailable, stand_in_for = None, None
-    try:
-        if (await platform.images.resolve(environment)).stand_in:
-            stand_in_for = environment.image
-    except (ImageMissing, EngineUnavailable) as missing:
-        unavailable = missing.detail
-    same = [one for one in live if one.environment == environment.name and one.state is not State.STOPPING]
-    most = platform.settings.limits.instances_per_environment
-    asked = refused.values if refused else None
-    choices = views.offer_choices(offer, visitor.user.quota, asked, with_storage=await size_is_enforced(platform))
-    return views.LaunchCard(
-        name=environment.name,
-        title=environment.title,
-        description=environment.description,
-        choices=choices,
-        unavailable=unavailable,
-        stand_in_for=stand_in_for,
-        live_id=same[0].id if len(same) >= most else None,
-        live_label=views.live_label(same[0].state) if same else "",
-        errors=_launch_problems(refused, {one.field for one in choices}),
-    )
-
-
-def _launch_problems(refused: AfterForm | None, shown: Container[str]) -> views.Problems:
-    """A refused launch at those of its fields that are shown; what concerns none of them stands above them all."""
-    if refused is None:
-        return views.Problems()
-    problems = views.Problems({name: text for name, text in refused.fields.items() if name in shown})
-    if len(problems) < len(refused.fields) or not problems:
-        problems[""] = in_full(refused)
-    return problems
+def _refused_launch(refused: AfterForm | None) -> values.RefusedLaunch | None:
+    if refused is None or refused.action != "/instances":
+        return None
+    asked = refused.values
+    return values.RefusedLaunch(asked.get("environment", ""), asked, refused.fields, in_full(refused))
 
 
 def in_full(error: AfterForm) -> str:
@@ -109,86 +64,40 @@ def in_full(error: AfterForm) -> str:
     return " ".join([error.detail, *(text for text in texts if text.lower() not in error.detail.lower())])
 
 
-async def instance_view(platform: Platform, instance: Instance, visitor: Visitor) -> views.InstanceView:
-    """A user's own instance, with what it uses now."""
-    environment = platform.catalogue.get(instance.environment)
-    usage = await usage_of(platform, instance)
-    return views.instance_view(
-        instance,
-        environment,
-        visitor.now,
-        offer=await platform.offers.for_environment(instance.environment) if environment else None,
-        memory_used_bytes=usage.memory_bytes if usage else None,
-        queue_position=await platform.instances.queue_position(instance),
-        lacks=await lacking(platform, instance, visitor.user.username),
-    )
-
-
 def home_path(visitor: Visitor) -> str:
     """Where instances see the Home, whatever the server's own path to it is."""
     return f"/home/{visitor.user.username}"
 
 
-async def home_meter(platform: Platform, visitor: Visitor) -> views.Meter | None:
-    """None where the storage cannot tell, as before the first launch."""
-    try:
-        use = await platform.homes.use(visitor.user.username)
-    except LaunchpadError:
-        return None
-    return None if use.used_bytes is None else views.bytes_meter("Files", use.used_bytes, use.limit_bytes)
+class LaunchForm(PageForm):
+    """What is left empty takes the default."""
 
+    environment: str = ""
+    memory: MaybeSize = None
+    cpus: MaybeNumber = None
+    storage: MaybeSize = None
+    days: MaybeCount = None
+    safe_mode: str = ""
 
-async def allowance(platform: Platform, visitor: Visitor, live: Sequence[Instance]) -> list[views.Meter]:
-    use = Use()
-    for instance in live:
-        use = use.plus(instance.limits)
-    limits = await platform.offers.limits()
-    return views.allowance_meters(visitor.user.quota, use, limits.instances_per_user)
+    def request(self) -> LaunchRequest:
+        name = self.environment.strip()
+        return LaunchRequest(name, self.memory, self.cpus, self.storage, self.days, safe_mode=bool(self.safe_mode))
 
 
 @router.post("/instances")
 async def launch(
-    visitor: CurrentUser,
-    platform: Here,
-    environment: Text = "",
-    memory: Text = "",
-    cpus: Text = "",
-    storage: Text = "",
-    days: Text = "",
-    safe_mode: Text = "",
+    visitor: CurrentUser, instances: Instances, present: Present, form: Annotated[LaunchForm, Form()]
 ) -> Response:
-    """Launches an instance; what is left empty takes the default. A refused form comes back with the reason."""
-    asked = {"environment": environment, "memory": memory, "cpus": cpus, "storage": storage, "days": days}
-    launch_request = replace(_launch_request(asked), safe_mode=bool(safe_mode))
-    instance = await platform.instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
-    return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
+    """Launches an instance. A refused form comes back with the reason."""
+    instance = await instances.launch(visitor.user, form.request(), visitor.actor, visitor.now)
+    return see_other(f"/dashboard?{_launched(present, visitor, instance)}")
 
 
-def _launched(platform: Platform, visitor: Visitor, instance: Instance) -> str:
+def _launched(present: Presenter, visitor: Visitor, instance: Instance) -> str:
     code = "queued" if instance.state is State.QUEUED else "launched"
     if instance.created_at != visitor.now:
         code = "running"  # clicked twice: it is the one there was
-    return urlencode(saying(platform, visitor, code, title_of(platform, instance)))
-
-
-def title_of(platform: Platform, instance: Instance) -> str:
-    """What people call it: the environment's title, or its name when the catalogue has it no more."""
-    environment = platform.catalogue.get(instance.environment)
-    return environment.title if environment else instance.environment
-
-
-def _launch_request(asked: Mapping[str, str]) -> LaunchRequest:
-    """Raises InvalidInput with the fields that are no size or number."""
-    form = FormReader(asked)
-    launch_request = LaunchRequest(
-        environment=form.text("environment"),
-        memory_bytes=form.maybe("memory", size),
-        cpus=form.maybe("cpus", number),
-        storage_bytes=form.maybe("storage", size),
-        days=form.maybe("days", count),
-    )
-    form.check()
-    return launch_request
+    return urlencode(saying(visitor, code, present.title_of(instance)))
 
 
 @router.get("/instances/{instance_id}/open")
@@ -196,11 +105,12 @@ async def open_page(
     instance_id: str,
     request: Request,
     visitor: CurrentUser,
-    platform: Here,
+    instances: Instances,
+    present: Present,
     next: Annotated[str, Query(max_length=RETURN_PATH_MAX)] = "",
 ) -> Response:
     """Leads into a running instance; shows a starting one's stages, and why an ended one ended."""
-    instance = await platform.instances.get(instance_id, visitor.user)
+    instance = await instances.get(instance_id, visitor.user)
     if instance.state is State.RUNNING:
         return see_other(_onwards(f"/api/v1/instances/{instance.id}/open", next))
     refused = after_form(request, visitor, _again_path(instance.id))
@@ -208,7 +118,7 @@ async def open_page(
         request,
         "open.html",
         visitor,
-        it=await instance_view(platform, instance, visitor),
+        it=await present.card(instance, visitor.user, visitor.now),
         continue_url=_onwards(f"/api/v1/instances/{instance.id}/open", next),
         next=next,
         refused=in_full(refused) if refused else "",
@@ -224,7 +134,9 @@ async def launch_again(
     instance_id: str,
     request: Request,
     visitor: CurrentUser,
-    platform: Here,
+    settings: Configured,
+    instances: Instances,
+    present: Present,
     here: Text = "",
     safe_mode: Text = "",
     next: Annotated[str, Form(max_length=RETURN_PATH_MAX)] = "",
@@ -234,18 +146,17 @@ async def launch_again(
     With `safe_mode`, without the packages and settings of the home folder. `here` = "dashboard" comes back there; else
     the way leads into the new instance, to the address `next` inside it.
     """
-    ended = await platform.instances.get(instance_id, visitor.user)
+    ended = await instances.get(instance_id, visitor.user)
     within = _onwards(f"/instances/{ended.id}/open", next)
     stands_on(request, "/dashboard" if here == "dashboard" else within)
-    live = await platform.instances.of_owner(visitor.user)
-    same = [one for one in live if one.environment == ended.environment and one.state is not State.STOPPING]
-    if len(same) >= platform.settings.limits.instances_per_environment:
+    same = present.same_of(ended.environment, await present.live_of(visitor.user))
+    if len(same) >= settings.limits.instances_per_environment:
         instance = same[0]
     else:
-        launch_request = replace(await _same_again(platform, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
-        instance = await platform.instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
+        launch_request = replace(await _same_again(present, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
+        instance = await instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
     if here == "dashboard":
-        return see_other(f"/dashboard?{_launched(platform, visitor, instance)}")
+        return see_other(f"/dashboard?{_launched(present, visitor, instance)}")
     return see_other(_onwards(f"/instances/{instance.id}/open", next))
 
 
@@ -254,14 +165,14 @@ def _onwards(path: str, following: str) -> str:
     return path + (f"?next={as_parameter(inside(following))}" if following else "")
 
 
-async def _same_again(platform: Platform, ended: Instance) -> LaunchRequest:
+async def _same_again(present: Presenter, ended: Instance) -> LaunchRequest:
     """The storage only where it was a choice: where nothing enforces it, none is offered."""
     limits = ended.limits
     return LaunchRequest(
         environment=ended.environment,
         memory_bytes=limits.memory_bytes,
         cpus=limits.cpus,
-        storage_bytes=limits.storage_bytes if await size_is_enforced(platform) else None,
+        storage_bytes=limits.storage_bytes if await present.size_is_enforced() else None,
         days=limits.days,
     )
 
@@ -271,20 +182,22 @@ async def cookies_page(
     instance_id: str,
     request: Request,
     visitor: CurrentUser,
-    platform: Here,
+    settings: Configured,
+    instances: Instances,
+    present: Present,
     next: Annotated[str, Query(max_length=RETURN_PATH_MAX)] = "/",
 ) -> Response:
     """Why a browser that is let into the instance does not get in, and a button that clears its cookies for it."""
-    instance = await platform.instances.get(instance_id, visitor.user)
+    instance = await instances.get(instance_id, visitor.user)
     query = f"?instance={instance.id}&next={as_parameter(inside(next))}"
     answer = page(
         request,
         "cookies.html",
         visitor,
         status=409,
-        it=await instance_view(platform, instance, visitor),
-        clear_url=platform.settings.instances.clear_cookies_url(instance.id) + query,
-        address=urlsplit(platform.settings.instances.of(instance.id)).netloc,
+        it=await present.card(instance, visitor.user, visitor.now),
+        clear_url=settings.instances.clear_cookies_url(instance.id) + query,
+        address=urlsplit(settings.instances.of(instance.id)).netloc,
     )
     # The form goes to the instances' origin, which looks at whose page sent it.
     answer.headers["Referrer-Policy"] = "strict-origin"
@@ -292,27 +205,27 @@ async def cookies_page(
 
 
 @router.post("/instances/{instance_id}/stop")
-async def stop(instance_id: str, visitor: CurrentUser, platform: Here) -> Response:
+async def stop(instance_id: str, visitor: CurrentUser, instances: Instances, present: Present) -> Response:
     """Ends it, giving the application its time to save."""
-    before = await platform.instances.get(instance_id, visitor.user)
-    await platform.instances.stop(instance_id, visitor.user, visitor.actor, visitor.now)
+    before = await instances.get(instance_id, visitor.user)
+    await instances.stop(instance_id, visitor.user, visitor.actor, visitor.now)
     code = "stopping" if before.state is State.RUNNING else "cancelled"
-    return see_other(f"/dashboard?{urlencode(saying(platform, visitor, code, title_of(platform, before)))}")
+    return see_other(f"/dashboard?{urlencode(saying(visitor, code, present.title_of(before)))}")
 
 
 @router.post("/instances/{instance_id}/extend")
-async def extend(instance_id: str, visitor: CurrentUser, platform: Here, days: Text = "") -> Response:
-    form = FormReader({"days": days})
-    wanted = form.required("days", count, 0)
-    form.check()
-    instance = await platform.instances.extend(instance_id, visitor.user, wanted, visitor.actor, visitor.now)
-    extended = saying(platform, visitor, "extended", title_of(platform, instance), instance.expires_at)
+async def extend(
+    instance_id: str, visitor: CurrentUser, instances: Instances, present: Present, form: Annotated[ExtendForm, Form()]
+) -> Response:
+    """Adds days, up to the longest duration offered."""
+    instance = await instances.extend(instance_id, visitor.user, form.days, visitor.actor, visitor.now)
+    extended = saying(visitor, "extended", present.title_of(instance), instance.expires_at)
     return see_other(f"/dashboard?{urlencode(extended)}")
 
 
 @router.post("/instances/{instance_id}/forget")
-async def forget(instance_id: str, visitor: CurrentUser, platform: Here) -> Response:
+async def forget(instance_id: str, visitor: CurrentUser, instances: Instances, present: Present) -> Response:
     """Removes an ended instance from the list."""
-    ended = await platform.instances.get(instance_id, visitor.user)
-    await platform.instances.forget(instance_id, visitor.user)
-    return see_other(f"/dashboard?{urlencode(saying(platform, visitor, 'removed', title_of(platform, ended)))}")
+    ended = await instances.get(instance_id, visitor.user)
+    await instances.forget(instance_id, visitor.user)
+    return see_other(f"/dashboard?{urlencode(saying(visitor, 'removed', present.title_of(ended)))}")

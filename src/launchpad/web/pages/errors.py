@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from ...errors import LaunchpadError
-from ..deps import client_of, find_visitor, platform_of
+from ..deps import visitor_of
 from .rendering import page
 
 
 async def error_page(request: Request, error: LaunchpadError) -> Response:
     """A page for an error; it shows who is signed in as far as the database can tell."""
     try:
-        visitor = await find_visitor(request, platform_of(request), client_of(request))
+        visitor = await visitor_of(request)
     except LaunchpadError:
         visitor = None
     return page(

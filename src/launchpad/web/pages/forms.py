@@ -1,15 +1,18 @@
-"""Reads what people type into forms, and collects what is wrong with each field."""
+"""What people type into the forms of pages, as FastAPI's form models read it: fields that say what is wrong with them.
+
+An empty field is one that was left out. What cannot be read comes back at its field, all fields at once.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ...domain.sizes import parse_bytes
-from ...errors import InvalidInput
-from .views import Problems
 
 T = TypeVar("T")
 
@@ -33,52 +36,62 @@ def count(text: str) -> int:
 
 
 def size(text: str) -> int:
+    """A size in bytes. Raises ValueError unless it is one."""
     return parse_bytes(text[:30])
 
 
-class FormReader:
-    """Fields of a form by name; a missing one is as good as an empty one."""
+def may_be(parse: Callable[[str], T]) -> BeforeValidator:
+    def read(text: str | None) -> T | None:
+        text = (text or "").strip()
+        return parse(text) if text else None
 
-    def __init__(self, form: Mapping[str, str]) -> None:
-        self._form = form
-        self.problems = Problems()
+    return BeforeValidator(read)
 
-    def text(self, field: str) -> str:
-        return self._form.get(field, "").strip()
 
-    def maybe(self, field: str, parse: Callable[[str], T]) -> T | None:
-        """The field's value; None when it is empty, or wrong and noted."""
-        text = self.text(field)
+def needs(parse: Callable[[str], T]) -> BeforeValidator:
+    def read(text: str | None) -> T:
+        text = (text or "").strip()
         if not text:
-            return None
-        try:
-            return parse(text)
-        except ValueError as error:
-            self.problems[field] = str(error)
-            return None
+            raise ValueError("fill this in")
+        return parse(text)
 
-    def required(self, field: str, parse: Callable[[str], T], instead: T) -> T:
-        """As `maybe`, but an empty field is wrong too; `instead` stands for a wrong one."""
-        if not self.text(field):
-            self.problems[field] = "fill this in"
-        value = self.maybe(field, parse)
-        return instead if value is None else value
+    return BeforeValidator(read)
 
-    def several(self, field: str, parse: Callable[[str], T]) -> tuple[T, ...]:
-        """Values with commas, semicolons or blanks between them; at least one."""
-        found: list[T] = []
-        for part in re.split(r"[,;\s]+", self.text(field)):
-            if not part:
-                continue
-            try:
-                found.append(parse(part))
-            except ValueError as error:
-                self.problems[field] = str(error)
-        if not found:
-            self.problems.setdefault(field, "offer at least one choice")
-        return tuple(found)
 
-    def check(self) -> None:
-        """Raises InvalidInput when a field was wrong."""
-        if self.problems:
-            raise InvalidInput("Some of this cannot be used as it is.", fields=dict(self.problems))
+def some_of(parse: Callable[[str], T]) -> BeforeValidator:
+    """Values with commas, semicolons or blanks between them; at least one."""
+
+    def read(given: str | Sequence[str]) -> tuple[T, ...]:
+        text = given if isinstance(given, str) else " ".join(given)  # FastAPI collects fields of the same name
+        parts = [part for part in re.split(r"[,;\s]+", text) if part]
+        if not parts:
+            raise ValueError("offer at least one choice")
+        return tuple(parse(part) for part in parts)
+
+    return BeforeValidator(read)
+
+
+MaybeSize = Annotated[int | None, may_be(size)]
+MaybeNumber = Annotated[float | None, may_be(number)]
+MaybeCount = Annotated[int | None, may_be(count)]
+Size = Annotated[int, needs(size)]
+Number = Annotated[float, needs(number)]
+Count = Annotated[int, needs(count)]
+Sizes = Annotated[tuple[int, ...], some_of(size)]
+Numbers = Annotated[tuple[float, ...], some_of(number)]
+Counts = Annotated[tuple[int, ...], some_of(count)]
+
+
+class PageForm(BaseModel):
+    """A needed field that was not sent is validated as an empty one, and so says what is wrong in the same words."""
+
+    model_config = ConfigDict(validate_default=True)
+
+
+def needed() -> Any:
+    """The default of a field that has to be filled in."""
+    return ""
+
+
+class ExtendForm(PageForm):
+    days: Count = needed()

@@ -9,31 +9,38 @@ from fastapi import APIRouter, Request, Response
 from ...domain.causes import Cause, likely_cause
 from ...domain.instances import Instance
 from ...errors import EngineRefused, EngineUnavailable
-from ...platform import Platform
-from ..deps import CurrentAdmin, CurrentUser, Here
-from . import views
-from .dashboard import instance_view
+from ...services.instance_logs import InstanceLogs
+from ..deps import CurrentAdmin, CurrentUser, Instances, Logs, Present, Users
 from .rendering import page
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/instances/{instance_id}/log")
-async def log(instance_id: str, request: Request, visitor: CurrentUser, platform: Here) -> Response:
+async def log(
+    instance_id: str, request: Request, visitor: CurrentUser, instances: Instances, logs: Logs, present: Present
+) -> Response:
     """What an own instance printed last, and why it ended."""
-    instance = await platform.instances.get(instance_id, visitor.user)
-    view = await instance_view(platform, instance, visitor)
-    return page(request, "log.html", visitor, it=view, printed=await _printed(platform, instance))
+    instance = await instances.get(instance_id, visitor.user)
+    view = await present.card(instance, visitor.user, visitor.now)
+    return page(request, "log.html", visitor, it=view, printed=await _printed(logs, instance))
 
 
 @router.get("/admin/instances/{instance_id}/log")
-async def log_of_anybody(instance_id: str, request: Request, visitor: CurrentAdmin, platform: Here) -> Response:
+async def log_of_anybody(
+    instance_id: str,
+    request: Request,
+    visitor: CurrentAdmin,
+    instances: Instances,
+    users: Users,
+    logs: Logs,
+    present: Present,
+) -> Response:
     """What anybody's instance printed last, and why it ended."""
-    instance = await platform.instances.get_any(instance_id)
-    owner = (await platform.users.by_ids({instance.owner_id})).get(instance.owner_id)
-    environment = platform.catalogue.get(instance.environment)
-    view = views.instance_view(instance, environment, visitor.now, owner_email=owner.email if owner else "")
-    return page(request, "admin/log.html", visitor, it=view, printed=await _printed(platform, instance))
+    instance = await instances.get_any(instance_id)
+    owner = (await users.by_ids({instance.owner_id})).get(instance.owner_id)
+    view = present.plain_card(instance, visitor.now, owner.email if owner else "")
+    return page(request, "admin/log.html", visitor, it=view, printed=await _printed(logs, instance))
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class Printed:
     cause: Cause | None = None
 
 
-async def _printed(platform: Platform, instance: Instance) -> Printed:
+async def _printed(logs: InstanceLogs, instance: Instance) -> Printed:
     try:
-        text = await platform.instance_logs.of(instance)
+        text = await logs.of(instance)
     except (EngineUnavailable, EngineRefused) as error:
         return Printed("", error.detail)
     return Printed(text, cause=likely_cause(text) if instance.is_live else None)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from ..deps import MaybeVisitor, Public
 from .rendering import page, see_other
 
-router = APIRouter(dependencies=[Public])
+router = APIRouter(include_in_schema=False, dependencies=[Public])
 
 
 @router.get("/")

@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 from ...domain.return_paths import RETURN_PATH_MAX
 from ...services.passkeys import LASTS
 from ..cookies import CookieNames, set_cookie, set_login
-from ..deps import FromClient, FromOwnPages, Here, Public
+from ..deps import Configured, FromClient, FromOwnPages, Now, Passkeys, Public
 from .rendering import local_path
 
-router = APIRouter(prefix="/sign-in/passkey")
+router = APIRouter(prefix="/sign-in/passkey", include_in_schema=False)
 
 
 class Touch(BaseModel):
@@ -26,20 +26,22 @@ class Touch(BaseModel):
 
 
 @router.post("/options", dependencies=[Public, FromOwnPages])
-async def options(platform: Here) -> JSONResponse:
+async def options(settings: Configured, own: Passkeys, now: Now) -> JSONResponse:
     """What the browser is to have signed, for any passkey of this site."""
-    asked = await platform.passkeys.ask_to_sign_in(platform.now())
+    asked = await own.ask_to_sign_in(now)
     response = JSONResponse(asked.options)
-    name = CookieNames.of(platform.settings).passkey
-    set_cookie(response, platform.settings, name, asked.cookie, seconds=LASTS.total_seconds())
+    name = CookieNames.of(settings).passkey
+    set_cookie(response, settings, name, asked.cookie, seconds=LASTS.total_seconds())
     return response
 
 
 @router.post("", dependencies=[Public, FromOwnPages])
-async def sign_in(body: Touch, request: Request, platform: Here, client: FromClient) -> JSONResponse:
+async def sign_in(
+    body: Touch, request: Request, settings: Configured, own: Passkeys, client: FromClient, now: Now
+) -> JSONResponse:
     """Signs in the owner of the passkey."""
-    cookie = request.cookies.get(CookieNames.of(platform.settings).passkey)
-    signed_in = await platform.passkeys.sign_in(cookie, body.credential, body.remember, client, platform.now())
+    cookie = request.cookies.get(CookieNames.of(settings).passkey)
+    signed_in = await own.sign_in(cookie, body.credential, body.remember, client, now)
     response = JSONResponse({"location": local_path(body.next)})
-    set_login(response, platform.settings, signed_in, remember=body.remember)
+    set_login(response, settings, signed_in, remember=body.remember)
     return response

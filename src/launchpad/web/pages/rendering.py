@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import jinja2
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ...domain.return_paths import RETURN_PATH_MAX, as_parameter, from_parameter
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days
-from ...platform import Platform
-from ...settings import Settings
-from ..cookies import CookieNames, drop_cookie
-from ..deps import Visitor, platform_of
-from ..schemas import Me
-from . import words
+from ..cookies import drop_cookie
+from ..deps import Visitor
+from ..views import words
 from .after_form import AfterForm, left
 from .flash import Flash, Text, read, told
+from .frame import Frame, frame_of
 
 WEB = Path(__file__).resolve().parent.parent
 TEMPLATES = WEB / "templates"
@@ -59,6 +56,7 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     env.filters |= {
         "size": describe_bytes,
@@ -69,45 +67,12 @@ def environment() -> jinja2.Environment:
         "exact": words.exact,
         "short": words.short,
         "iso": _iso,
-        "device": words.device_in_words,
         "breaks": words.with_breaks,
         "initials": words.initials,
         "next_parameter": as_parameter,
     }
     env.globals |= {"static": static_url}
     return env
-
-
-@dataclass(frozen=True)
-class PublicSettings:
-    """What of the settings every visitor may see."""
-
-    public_url: str
-    host: str
-    remember_days: int
-    code_minutes: int
-    allowed_domains: tuple[str, ...]
-    semi_trusted: bool
-    help_url: str
-    help_contact: str
-
-    @property
-    def help_mailbox(self) -> str:
-        """The contact when it is an e-mail address, which a page can link to; else empty."""
-        return self.help_contact if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.help_contact) else ""
-
-    @classmethod
-    def of(cls, settings: Settings) -> PublicSettings:
-        return cls(
-            public_url=settings.public_url,
-            host=urlsplit(settings.public_url).netloc,
-            remember_days=settings.sign_in.remember_days,
-            code_minutes=settings.sign_in.code_minutes,
-            allowed_domains=settings.sign_in.allowed_domains,
-            semi_trusted=settings.public_url == settings.instances_url,
-            help_url=settings.help_url,
-            help_contact=settings.help_contact,
-        )
 
 
 # What a redirect says on the page it leads to, as `?said=…`; see `flash.py`.
@@ -143,38 +108,40 @@ SAID = {
 }
 
 
-def me_of(platform: Platform, visitor: Visitor) -> Me:
-    return Me.of(visitor.user, platform.logins.csrf_token(visitor.login) if visitor.login else None)
+@dataclass(frozen=True)
+class Myself:
+    """The one who looks at a page, as far as pages show it. `csrf_token` is empty with a personal token."""
+
+    id: str
+    email: str
+    username: str
+    role: str
+    lab: str | None
+    csrf_token: str
+
+    @classmethod
+    def of(cls, visitor: Visitor) -> Myself:
+        user = visitor.user
+        return cls(user.id, user.email, user.username, user.role.value, user.lab, visitor.csrf_token)
 
 
 def page(
     request: Request, template: str, visitor: Visitor | None, *, status: int = 200, **context: Any
 ) -> HTMLResponse:
     """A template as a response, with what every page gets: `me`, `settings_public`, `flash`, `now`."""
-    platform = platform_of(request)
-    now = visitor.now if visitor else platform.now()
-    me = me_of(platform, visitor) if visitor else None
-    said = read(me.csrf_token or "" if me else "", request.query_params.get("said", ""), SAID)
+    frame = frame_of(request)
+    now = visitor.now if visitor else frame.now()
+    said = _said(request, visitor)
     flash = [said] if said else []
-    after = left(request, platform, visitor, now)
+    after = left(request, visitor, now)
     if after is not None:
         status = after.status if status == 200 else status
         if after.detail and not getattr(request.state, "tells_after_form", False):
             flash.append(Flash("bad", (_whole(after),)))
-    text = (
-        environment()
-        .get_template(template)
-        .render(
-            me=me,
-            settings_public=PublicSettings.of(platform.settings),
-            flash=flash,
-            now=now,
-            **context,
-        )
-    )
-    response = HTMLResponse(text, status)
+    me = Myself.of(visitor) if visitor else None
+    response = HTMLResponse(_render(frame, template, me, flash, {"now": now, **context}), status)
     if after is not None:
-        drop_cookie(response, platform.settings, CookieNames.of(platform.settings).form)
+        drop_cookie(response, frame.settings, frame.form_cookie)
         if after.code:
             response.headers["X-Launchpad-Problem"] = after.code  # for the pages' own scripts
         if after.retry_after_seconds is not None:
@@ -182,13 +149,38 @@ def page(
     return response
 
 
+def kept_page(request: Request, template: str, visitor: Visitor, **context: Any) -> Response:
+    """As `page`, of a template that knows no `now`: rendered again only when something that it shows has changed.
+
+    A page that tells something once is not kept.
+    """
+    frame = frame_of(request)
+    if request.scope["query_string"] and (_said(request, visitor) or left(request, visitor, visitor.now)):
+        return page(request, template, visitor, **context)
+    me = Myself.of(visitor)
+    body = frame.kept.get(
+        (template, visitor.login.id if visitor.login else me.id),
+        (me, *context.items()),
+        lambda: _render(frame, template, me, [], context).encode(),
+    )
+    return Response(body, media_type="text/html")
+
+
+def _render(frame: Frame, template: str, me: Myself | None, flash: Sequence[Flash], context: Mapping[str, Any]) -> str:
+    return environment().get_template(template).render(me=me, settings_public=frame.public, flash=flash, **context)
+
+
+def _said(request: Request, visitor: Visitor | None) -> Flash | None:
+    said = request.query_params.get("said")
+    return read(visitor.csrf_token if visitor else "", said, SAID) if said else None
+
+
 def after_form(request: Request, visitor: Visitor | None, *actions: str) -> AfterForm | None:
     """What a form that was sent to one of `actions` has left for this page, which shows it by itself.
 
     What no page shows by itself stands above it as a message.
     """
-    platform = platform_of(request)
-    after = left(request, platform, visitor, visitor.now if visitor else platform.now())
+    after = left(request, visitor, visitor.now if visitor else frame_of(request).now())
     if after is None or after.action not in actions:
         return None
     request.state.tells_after_form = True
@@ -201,12 +193,9 @@ def _whole(after: AfterForm) -> str:
     return " ".join([after.detail, *told])
 
 
-def saying(
-    platform: Platform, visitor: Visitor, code: str, about: str = "", until: datetime | None = None
-) -> dict[str, str]:
+def saying(visitor: Visitor, code: str, about: str = "", until: datetime | None = None) -> dict[str, str]:
     """The query of a redirect that tells what happened to what; `code` is one of `SAID`."""
-    key = platform.logins.csrf_token(visitor.login) if visitor.login else ""
-    return {"said": told(key, code, about, until)}
+    return {"said": told(visitor.csrf_token, code, about, until)}
 
 
 def see_other(path: str) -> RedirectResponse:

@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 from ..deps import Public
 from .rendering import STATIC, static_version
 
-router = APIRouter(dependencies=[Public])
+router = APIRouter(include_in_schema=False, dependencies=[Public])
 _files = StaticFiles(directory=STATIC)
 
 

@@ -19,7 +19,9 @@ function cardOf(id) {
 function showStage(id, { stage, queue_position: place }) {
   const card = cardOf(id);
   if (!card) return undefined;
-  if (card.dataset.queue && String(place ?? "") !== card.dataset.queue) return refresh();
+  if (card.dataset.queue && String(place ?? "") !== card.dataset.queue) {
+    return refresh().then(() => announce(cardOf(id)?.querySelector("[data-place]")?.textContent.trim() ?? ""));
+  }
   const steps = [...card.querySelectorAll(".step")];
   const at = steps.findIndex((step) => step.dataset.stage === stage);
   if (at < 0) return undefined;

@@ -7,8 +7,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import Query, Response
 
-from ...domain.paging import Place
-from ...errors import InvalidInput
+from ..domain.paging import Place
+from ..errors import InvalidInput
 
 T = TypeVar("T")
 

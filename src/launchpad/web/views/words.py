@@ -1,4 +1,4 @@
-"""Moments, spans and devices in words. `static/times.js` says the same spans in the browser."""
+"""Moments and spans in words. `static/times.js` says the same spans in the browser."""
 
 from __future__ import annotations
 
@@ -45,34 +45,6 @@ def exact(moment: datetime) -> str:
 def short(moment: datetime) -> str:
     """A moment of the coming days, as `exact` for the time zone."""
     return f"{moment:%a %-d %b, %H:%M} UTC"
-
-
-_BROWSERS = (
-    ("Edg/", "Edge"),
-    ("OPR/", "Opera"),
-    ("Firefox/", "Firefox"),
-    ("Chrome/", "Chrome"),
-    ("Safari/", "Safari"),
-    ("curl/", "curl"),
-)
-_SYSTEMS = (
-    ("iPhone", "iPhone"),
-    ("iPad", "iPad"),
-    ("Android", "Android"),
-    ("Windows", "Windows"),
-    ("Mac OS X", "macOS"),
-    ("CrOS", "ChromeOS"),
-    ("Linux", "Linux"),
-)
-
-
-def device_in_words(user_agent: str) -> str:
-    """ "Firefox on Linux" from a User-Agent header; "an unknown device" where it tells nothing."""
-    browser = next((name for sign, name in _BROWSERS if sign in user_agent), None)
-    system = next((name for sign, name in _SYSTEMS if sign in user_agent), None)
-    if browser and system:
-        return f"{browser} on {system}"
-    return browser or system or "an unknown device"
 
 
 def with_breaks(text: str) -> Markup:

@@ -1,4 +1,4 @@
-"""What the templates are given: the domain's values with the labels, meters and choices that a page shows."""
+"""What the templates are given: the domain's values with the labels, meters, choices and words that a page shows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
+from . import words
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
 _STAGE_WORDS = {Stage.WAITING: "Queued"}
@@ -26,6 +27,7 @@ _STATE_WORDS = {
     State.FAILED: ("Failed", "bad"),
 }
 _HIGH, _FULL = 80, 95  # percent
+_SOON = timedelta(hours=1)
 
 
 class Problems(dict[str, str]):
@@ -165,6 +167,16 @@ class LaunchCard:
 
 
 @dataclass(frozen=True)
+class RefusedLaunch:
+    """A launch that was refused: what was chosen, what is wrong by field, and all of it in one text."""
+
+    environment: str
+    asked: Mapping[str, str]
+    fields: Mapping[str, str]
+    in_full: str
+
+
+@dataclass(frozen=True)
 class Step:
     """One stage of a launch on the progress list; `status` is done, current or ahead."""
 
@@ -174,10 +186,28 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """An instance's end in words: how long until then, whether that is soon, or how long ago it was."""
+
+    ends_in: str
+    ends_soon: bool
+    ended_ago: str
+
+
+def moments_of(instance: Instance, now: datetime) -> Moments:
+    return Moments(
+        ends_in=words.left_in_words(instance.expires_at, now),
+        ends_soon=instance.expires_at - now < _SOON,
+        ended_ago=words.ago_in_words(instance.ended_at, now) if instance.ended_at else "",
+    )
+
+
+@dataclass(frozen=True)
 class InstanceView:
     """An instance as its owner, or an administrator, sees it.
 
     Attributes:
+        moments: its end in words.
         notices: what there is to know while it runs.
         safe_mode_helps: whether it probably failed of something that safe mode passes over.
         can_relaunch: it has ended, and its environment is still in the catalogue.
@@ -198,6 +228,7 @@ class InstanceView:
     created_at: datetime
     expires_at: datetime
     ended_at: datetime | None
+    moments: Moments
     steps: tuple[Step, ...]
     extend: tuple[Choice, ...] = ()
     memory: Meter | None = None
@@ -254,6 +285,7 @@ def instance_view(
     environment: Environment | None,
     now: datetime,
     *,
+    moments: Moments,
     offer: Offer | None = None,
     memory_used_bytes: int | None = None,
     queue_position: int | None = None,
@@ -263,6 +295,8 @@ def instance_view(
     """`environment` is None when the catalogue no longer has it: the name stands in for the title.
 
     Args:
+        now: as far as what can be extended depends on it.
+        moments: as of now.
         offer: what is offered for that environment; without it no extension is.
         owner_email: whose it is, where somebody else looks at it.
         lacks: what it lacks now.
@@ -287,6 +321,7 @@ def instance_view(
         created_at=instance.created_at,
         expires_at=instance.expires_at,
         ended_at=instance.ended_at,
+        moments=moments,
         steps=steps_of(instance.state, instance.stage),
         extend=extension_choices(instance, offer, now) if offer else (),
         memory=memory,
