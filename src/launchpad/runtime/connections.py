@@ -21,6 +21,7 @@ from ..errors import ConnectionsNotCut
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 5.0
+KILLED_SECONDS = 1.0  # until a program that was killed is gone
 AT_ONCE = 100  # addresses in one command
 
 
@@ -106,6 +107,9 @@ async def _ss(*arguments: str) -> str:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.kill()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KILLED_SECONDS):
+                    await process.wait()
     if process.returncode != 0:
         raise _not_cut("ss has failed", said=err.decode(errors="replace").strip()[:500])
     return out.decode(errors="replace").strip()
