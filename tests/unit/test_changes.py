@@ -400,4 +400,4 @@ async def test_every_table_that_is_fed_has_its_triggers(database: Database, ever
         expected = {f"changes_of_{table}" for table in FED}
     async with database.reading() as db:
         found = {str(row[0]) for row in await db.execute(text(catalogue))}
-    assert found == expected
+    assert {name for name in found if name.startswith("changes_of_")} == expected

@@ -294,7 +294,7 @@ async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
         first, second = await small.signed_in("ada@example.org"), await small.signed_in("bob@example.org")
         await first.running("jupyterlab")
         page = await second.launch("jupyterlab")
-        assert "You are number 1 in the queue" in page.text_of("instances")
+        assert "The server is full. You are next; it starts automatically" in page.text_of("instances")
         instance = (await second.instances())[0]
         waiting = await second.get(f"/instances/{instance.id}/open")
         assert "is queued" in waiting.words

@@ -128,4 +128,4 @@ async def extend(instance_id: str, body: ExtendBody, visitor: CurrentUser, platf
 @router.delete("/{instance_id}", status_code=204)
 async def forget(instance_id: str, visitor: CurrentUser, platform: Here) -> None:
     """Removes an ended instance from the list."""
-    await platform.instances.forget(instance_id, visitor.user)
+    await platform.instances.forget(instance_id, visitor.user, visitor.now)

@@ -314,5 +314,5 @@ async def extend(instance_id: str, visitor: CurrentUser, platform: Here, days: T
 async def forget(instance_id: str, visitor: CurrentUser, platform: Here) -> Response:
     """Removes an ended instance from the list."""
     ended = await platform.instances.get(instance_id, visitor.user)
-    await platform.instances.forget(instance_id, visitor.user)
+    await platform.instances.forget(instance_id, visitor.user, visitor.now)
     return see_other(f"/dashboard?{urlencode(saying(platform, visitor, 'removed', title_of(platform, ended)))}")

@@ -16,10 +16,10 @@ function cardOf(id) {
   return document.querySelector(`[data-instance="${id}"][data-live]`);
 }
 
-function showStage(id, { stage, queue_position: place }) {
+function showStage(id, { stage, queue_text: queue }) {
   const card = cardOf(id);
   if (!card) return undefined;
-  if (card.dataset.queue && String(place ?? "") !== card.dataset.queue) return refresh();
+  if (card.dataset.queue && (queue ?? "") !== card.dataset.queue) return refresh();
   const steps = [...card.querySelectorAll(".step")];
   const at = steps.findIndex((step) => step.dataset.stage === stage);
   if (at < 0) return undefined;
