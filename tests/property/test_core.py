@@ -28,7 +28,7 @@ from launchpad.domain.limits import Quota
 from launchpad.domain.users import User, UserStatus
 from launchpad.errors import LaunchpadError
 from launchpad.platform import Platform
-from launchpad.runtime.base import ContainerState, Runtime
+from launchpad.runtime.base import ContainerState, Engine
 from launchpad.runtime.fake import GB
 from launchpad.services.users import UserChange
 from launchpad.store import users
@@ -70,7 +70,7 @@ class Process:
         self.trap = Trap()
 
     async def open(self) -> None:
-        self.platform = await self._machine.world.open(mail=False, runtime=cast(Runtime, self))
+        self.platform = await self._machine.world.open(mail=False, runtime=cast(Engine, self))
         database = self.platform.database
         self._trap_in(database, "reading")
         self._trap_in(database, "transaction")
