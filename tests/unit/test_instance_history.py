@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from sqlalchemy import create_engine
 
 from launchpad.domain.causes import CauseKind
@@ -23,7 +24,8 @@ from launchpad.errors import NotFound
 from launchpad.platform import Platform
 from launchpad.services.users import UserChange
 from launchpad.store import instance_history, instances
-from launchpad.store.database import Database, _alembic_config
+from launchpad.store.database import Database
+from launchpad.store.revisions import MIGRATIONS
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
 
@@ -254,8 +256,11 @@ async def test_an_end_whose_record_cannot_be_written_did_not_happen(
 async def test_the_migration_takes_over_what_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
-        command.upgrade(_alembic_config(connection), "0005")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
     engine.dispose()
     with closing(sqlite3.connect(path)) as old, old:
         old.execute(
