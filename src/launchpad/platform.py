@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .domain.environments import Environment
 from .runtime.base import Runtime
+from .services.admission import AdmissionService
 from .services.audit import AuditService
 from .services.background import Background
 from .services.bounces import BounceService
@@ -67,6 +68,7 @@ class Platform:
     audit: AuditService
     background: Background
     runner: InstanceRunner
+    admission: AdmissionService
     intents: IntentWatcher
     observer: Observer
     gate: GateService

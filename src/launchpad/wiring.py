@@ -14,10 +14,13 @@ from .mail.smtp import STEPS_IN_ALL, SmtpMailer
 from .parts import helper_client_of, reach_of
 from .platform import Platform
 from .runtime.base import Engine
+from .services.admission import AdmissionService
 from .services.audit import AuditService
 from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
+from .services.changes import Changes
+from .services.end_recorder import EndRecorder
 from .services.endings import Endings
 from .services.gate import GateService
 from .services.instance_logs import InstanceLogs
@@ -39,7 +42,10 @@ from .services.passkeys import PasskeyService
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner, utc_now
+from .services.signals import Signal
 from .services.signin import SignInService
+from .services.starting import StartProcedure
+from .services.stopping import StopProcedure
 from .services.sweep import SweepService
 from .services.tokens import TokenService
 from .services.users import UserService
@@ -111,13 +117,21 @@ def build_platform(
         reach.runtime,
         lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings)),
     )
-    endings = Endings(database, reach.runtime, homes, logs, catalogue, now)
-    runner = InstanceRunner(database, reach.runtime, homes, reach.images, launcher, catalogue, lease, endings, now)
     live = Live.over(database, reach.runtime, homes, reach.images, catalogue)
+    changes, freed = Changes(), Signal()
+    recorder = EndRecorder(live.usage)
+    endings = Endings(database, reach.runtime, homes, logs, catalogue, recorder, now)
+    start = StartProcedure(
+        database, reach.runtime, homes, reach.images, launcher, catalogue, endings, changes, freed, now
+    )
+    stop = StopProcedure(database, reach.runtime, catalogue, endings, changes, freed)
+    runner = InstanceRunner(
+        database, reach.runtime, reach.images, launcher, lease, endings, recorder, start, stop, changes, freed
+    )
     offers = OfferService(database, settings, live.host, live.instances)
-    instances = InstanceService(database, settings, offers, runner, catalogue)
-    sweep = SweepService(database, runner, endings, offers, settings.audit_days)
-    runner.after_end = lambda: sweep.start_waiting(now())
+    admission = AdmissionService(database, offers, recorder, runner, changes, freed, now)
+    instances = InstanceService(database, settings, offers, runner, admission, catalogue)
+    sweep = SweepService(database, runner, admission, settings.audit_days, settings.ended_instance_days)
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
     last_seen = LastSeen(database)
@@ -132,6 +146,7 @@ def build_platform(
         (
             ownership(lease, runner),
             intents.loop(),
+            admission.loop(),
             observer.loop(),  # its first act is to bring rows and engine together
             revoker.loop(now),
             *mail.loops(),
@@ -190,6 +205,7 @@ def build_platform(
         images=reach.images,
         audit=audit,
         runner=runner,
+        admission=admission,
         intents=intents,
         observer=observer,
         background=background,
@@ -220,5 +236,5 @@ def build_platform(
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
         tokens=TokenService(database, live.signed_in, last_seen),
-        users=UserService(database, instances),
+        users=UserService(database, runner),
     )

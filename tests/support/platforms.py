@@ -18,7 +18,7 @@ from launchpad.mail.base import check_message
 from launchpad.mail.mailbox import FakeMailbox
 from launchpad.mail.messages import code_of
 from launchpad.platform import Platform
-from launchpad.runtime.base import Container, ContainerSpec
+from launchpad.runtime.base import Container, ContainerSpec, Engine
 from launchpad.runtime.fake import GB, FakeRuntime
 from launchpad.services.audit import Actor
 from launchpad.services.background import Background, Loop
@@ -211,15 +211,18 @@ class World:
     def database_file(self) -> Path:
         return self.folder / "state" / "launchpad.db"
 
-    async def open(self, *, mail: bool = True) -> Platform:
+    async def open(self, *, mail: bool = True, runtime: Engine | None = None) -> Platform:
         """A process like the portal's, as far as the database, and one sender of mail unless that is not wanted.
 
-        Other background work is begun by whoever wants it, with `run`.
+        It takes up what others record, and admits; other background work is begun by whoever wants it, with `run`.
+
+        Args:
+            runtime: the engine as this process sees it, where that is not simply the world's.
         """
         platform = build_platform(
             tables(self.settings),
             now=self.clock,
-            runtime=self.runtime,
+            runtime=runtime or self.runtime,
             homes=SteppedHomes(self.homes_root, self.runtime, self.home_limits, self.home_use),
             mailer=self.letters,
             mailbox=self.mailbox,
@@ -227,7 +230,7 @@ class World:
         await platform.database.migrate()
         await platform.lease.try_acquire()
         self.opened.append(platform)
-        self.run(platform, platform.intents.loop())
+        self.run(platform, platform.intents.loop(), platform.admission.loop())
         if mail:
             self.run(platform, platform.mail.loops()[0])
         return platform
@@ -250,13 +253,10 @@ class World:
     async def crash(self, platform: Platform) -> None:
         """The process dies: what it did stops where it stands, and the kernel lets go of its lock."""
         self.opened.remove(platform)
-        runner = platform.runner
         await self.end_background(platform)
-        for task in list(runner._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*runner._tasks.values(), return_exceptions=True)
+        await platform.runner.drop()
         await platform.lease.aclose()
-        await runner._launcher.aclose()
+        await platform.runner._launcher.aclose()
         await platform.database.aclose()
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from launchpad.domain.naming import new_id
 GB = 1024**3
 LABS = ("Genomics", "Proteomics", "Imaging", "Statistics", "Überlingen", None)
 ENVIRONMENTS = ("rstudio", "jupyterlab")
+KEPT = timedelta(days=90)  # as `ended_instance_days` is: older ones are in the history alone
 ENDS = ("stopped",) * 80 + ("expired",) * 19 + ("failed",)
 
 
@@ -42,7 +43,11 @@ def populate(path: Path, size: Population, now: datetime) -> list[str]:
             db.execute(f"DROP TRIGGER {name}")
         _insert(db, "users", (_user(n, user_id, now) for n, user_id in enumerate(ids)))
         _insert(db, "logins", (_login(n, user_id, now) for n, user_id in enumerate(ids)))
-        _insert(db, "instances", _instances(size, ids, now, chance))
+        made = list(_instances(size, ids, now, chance))
+        kept = _instant(now - KEPT)
+        _insert(db, "instances", (one for one in made if one["ended_at"] is None or one["ended_at"] > kept))
+        emails = {user_id: f"person{n:05}@example.org" for n, user_id in enumerate(ids)}
+        _insert(db, "instance_history", (_end(one, emails) for one in made if one["ended_at"] is not None))
         _insert(db, "audit", (_record(n, size, ids, now) for n in range(size.audit)))
         _insert(db, "verifications", (_verification(n, size, now) for n in range(size.tries)))
         _insert(db, "challenges", (_challenge(n, now) for n in range(size.tries)))
@@ -129,6 +134,12 @@ def _instances(size: Population, ids: list[str], now: datetime, chance: random.R
             "safe_mode": False,
             "oom_count": 0,
         }
+
+
+def _end(instance: dict[str, Any], emails: dict[str, str]) -> dict[str, Any]:
+    """The record of an instance that has ended."""
+    own = {name: value for name, value in instance.items() if name not in ("id", "stage", "host", "port")}
+    return {"instance_id": instance["id"], "owner_email": emails[instance["owner_id"]], **own}
 
 
 def _record(n: int, size: Population, ids: list[str], now: datetime) -> dict[str, Any]:

@@ -157,7 +157,7 @@ async def test_a_row_of_every_table_is_told_when_it_comes_changes_and_goes(datab
         Change("tokens", "t" * 16),
         Change("kv", "k"),
     ]
-    assert {change.table for change in rows} == set(FED)
+    assert {change.table for change in rows} == set(FED) - {"instance_history"}, "which only grows; see test_pages_kept"
     assert told == rows, "in the order in which they came"
     for statement in ("UPDATE {} SET {} = {}", "DELETE FROM {}"):
         for table, key in reversed(rows):
@@ -399,4 +399,4 @@ async def test_every_table_that_is_fed_has_its_triggers(database: Database, ever
         expected = {f"changes_of_{table}" for table in FED}
     async with database.reading() as db:
         found = {str(row[0]) for row in await db.execute(text(catalogue))}
-    assert found == expected
+    assert {name for name in found if name.startswith("changes_of_")} == expected

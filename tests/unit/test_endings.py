@@ -110,7 +110,7 @@ async def test_a_stopped_one_keeps_its_log_until_it_is_removed_from_the_list_or_
         await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
         stopped = await reaches(platform, instance.id, State.STOPPED)
         assert await platform.instance_logs.of(stopped) == f"hello from {instance.environment}\n"
-    await platform.instances.forget(first.id, alice)
+    await platform.instances.forget(first.id, alice, world.clock())
     assert world.rows("SELECT instance_id FROM instance_logs") == [(second.id,)]
     world.clock.now += timedelta(days=30, seconds=1)
     await platform.sweep.sweep(world.clock())

@@ -34,7 +34,10 @@ BOUNDARIES = {"web/problems.py", "services/sweep.py", "cli/main.py"}
 SLOW = {"runtime", "mail", "mailer", "homes", "images", "launcher", "engine", "http", "docker"}
 SLOW_CALLS = {"sleep", "to_thread", "gather", "wait", "wait_for", "create_subprocess_exec"}
 # Tables that a module reads but does not own: the gate decides with one query, a list is one of several tables.
-JOINS = {"store/gate.py": {"instances", "logins", "users"}, "store/listings.py": {"instances", "users"}}
+JOINS = {
+    "store/gate.py": {"instances", "logins", "users"},
+    "store/listings.py": {"instance_history", "instances", "users"},
+}
 
 
 def tree_of(name: str) -> ast.Module:

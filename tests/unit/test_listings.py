@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from conftest import Clock
+from launchpad.domain.history import HistoryRecord
 from launchpad.domain.instances import ENDED, LIVE, Instance, Stage, State
 from launchpad.domain.limits import Limits
 from launchpad.domain.mail import FailureKind
@@ -17,7 +18,7 @@ from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import InvalidInput
 from launchpad.services.audit import LOOKED_THROUGH, Actor, AuditService
 from launchpad.services.listings import InstanceFilter, ListingService, ListStart
-from launchpad.store import audit, instances, listings, mail_failures, users
+from launchpad.store import audit, instance_history, instances, listings, mail_failures, users
 from launchpad.store.database import Database
 
 pytestmark = pytest.mark.usefixtures("every_database")
@@ -51,8 +52,8 @@ async def populate(database: Database, now: datetime, number: int = 150) -> tupl
             await instances.add(db, instance)
             if state in ENDED:
                 ended_at = now + timedelta(minutes=chance.randrange(60))
-                await instances.note(db, instance.id, ended_at=ended_at)
-                instance = replace(instance, ended_at=ended_at)
+                instance = replace(instance, ended_at=ended_at, reason="stopped by you", stage=Stage.ENDED)
+                await instance_history.add(db, HistoryRecord(instance, people[instance.owner_id].email, None))
             made.append(instance)
     return people, made
 

@@ -72,7 +72,7 @@ async def _life(world: World, here: Platform, other: Platform) -> None:
     assert await here.live.instances.queue_position(fourth) == 1
     await here.instances.stop(first.id, people[0], ACTOR, here.now())
     await seen(fourth, State.RUNNING)
-    await other.instances.forget(third.id, people[2])
+    await other.instances.forget(third.id, people[2], other.now())
     await until(lambda: _counts_as_ended(here, 1))
     await _same_as_the_store(here, people)
 

@@ -16,17 +16,29 @@ from conftest import Clock
 from launchpad.domain.instances import ENDED, LIVE, State
 from launchpad.services.audit import AuditService
 from launchpad.services.listings import InstanceFilter, ListingService
-from launchpad.store import audit, challenges, gate, instances, listings, logins, tokens, users
+from launchpad.store import audit, challenges, gate, instance_history, instances, listings, logins, tokens, users
 from launchpad.store.database import Database
 from support.population import Population, populate
 
-LARGE = ("instances", "users", "logins", "grants", "audit", "verifications", "challenges", "changes", "tickets")
+LARGE = (
+    "instances",
+    "instance_history",
+    "users",
+    "logins",
+    "grants",
+    "audit",
+    "verifications",
+    "challenges",
+    "changes",
+    "tickets",
+)
 # What may be read from one end to the other, or as far as a page goes.
 ALLOWED = (
     r"SCAN users( USING INDEX .*)?",  # a text inside a word has no index; 10,000 users take 5 ms
     r"SCAN audit",  # from its end, by its key, as far as the page or the part that one search goes through
     r"SCAN audit USING COVERING INDEX ix_audit_at",  # from its end, one entry
     r"SCAN instances USING (COVERING )?INDEX ix_instances_created_at_id",  # in the order of the page
+    r"SCAN instance_history USING (COVERING )?INDEX ix_instance_history_(created|ended)_at",  # likewise
 )
 
 
@@ -84,7 +96,13 @@ async def test_lists_and_lookups_take_an_index(large: Database, clock: Clock) ->
             await instances.of_owner(db, some.id, states=LIVE | ENDED)
             await instances.page(db)
             await instances.page(db, states=LIVE | ENDED)
-            await instances.ended(db, some.id)
+            for owner_id in (some.id, None):
+                await instance_history.latest(db, owner_id)
+                await instance_history.newest(db, owner_id)
+            await instance_history.by_id(db, "i")
+            await instance_history.owned(db, "i", some.id)
+            await instances.count_starting(db, clock())
+            await instances.reserved_by_owner(db, {some.id})
             await instances.in_states(db, State.QUEUED)
             await instances.reserved(db)
             await instances.reserved(db, some.id)
@@ -102,7 +120,7 @@ async def test_lists_and_lookups_take_an_index(large: Database, clock: Clock) ->
         await service.everyone(with_ended=True, limit=10, before=None)
     assert len(found) > 100
     assert scans(found) == []
-    assert any("ix_instances_state_ended_at_id (state=?" in plan for _, plan in found), "ends come in their order"
+    assert any("ix_instance_history_state_ended_at (state=?" in plan for _, plan in found), "ends come in their order"
 
 
 async def test_what_sign_in_asks_inside_the_write_lock_takes_an_index(large: Database, clock: Clock) -> None:
@@ -121,6 +139,7 @@ async def test_what_sign_in_asks_inside_the_write_lock_takes_an_index(large: Dat
             await gate.prune(db, clock())
             await logins.prune(db, clock())
             await audit.prune(db, since)
+            await instances.prune(db, since)
     assert scans(found) == []
 
 

@@ -166,6 +166,7 @@ async def test_a_process_that_closes_in_good_order_hands_over_at_once(
     instance = await launch(platform, alice)
     await asyncio.wait_for(world.runtime.reached["before start"].wait(), 10)
     world.opened.remove(platform)
+    await world.end_background(platform)
     await platform.aclose()
     world.runtime.release()
     assert not is_in_use(world.folder / "state")

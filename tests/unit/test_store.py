@@ -401,6 +401,8 @@ async def test_of_those_who_move_an_instance_at_once_one_wins(
 
     async def move(database: Database, after: State) -> bool:
         async with database.transaction() as db:
+            if after in ENDED:
+                return await instances.end(db, one.id, State.STARTING, after, reason="gone", ended_at=clock())
             return await instances.move(db, one.id, State.STARTING, after)
 
     wishes = [State.RUNNING, State.STOPPING, State.FAILED] * 7
@@ -417,7 +419,14 @@ async def test_a_step_that_the_life_does_not_know_is_a_fault(database: Database,
     one = await add_instance(database, await add_user(database, "alice", clock()), clock())
     async with database.transaction() as db:
         with pytest.raises(ValueError, match="cannot go from starting to stopped"):
-            await instances.move(db, one.id, State.STARTING, State.STOPPED)
+            await instances.end(db, one.id, State.STARTING, State.STOPPED, reason="gone", ended_at=clock())
+        with pytest.raises(ValueError, match="cannot go from running to starting"):
+            await instances.move(db, one.id, State.RUNNING, State.STARTING)
+        with pytest.raises(ValueError, match=r"ended by end\(\)"):
+            await instances.move(db, one.id, State.STARTING, State.FAILED, reason="gone")
+        for state, reason in ((State.FAILED, ""), (State.STOPPING, "gone")):
+            with pytest.raises(ValueError, match="its reason"):
+                await instances.end(db, one.id, State.STARTING, state, reason=reason, ended_at=clock())
         with pytest.raises(ValueError, match="move"):
             await instances.note(db, one.id, state=State.RUNNING)
 
@@ -440,7 +449,7 @@ async def test_an_end_gives_up_address_and_carrier(database: Database, clock: Cl
         running = await instances.by_id(db, one.id)
         assert running is not None
         assert running.address == Address("127.0.0.1", 20001)
-        await instances.move(db, one.id, State.RUNNING, State.FAILED, reason="gone", ended_at=clock())
+        await instances.end(db, one.id, State.RUNNING, State.FAILED, reason="gone", ended_at=clock())
         ended = await instances.by_id(db, one.id)
     assert ended is not None
     assert (ended.address, ended.carrier, ended.stage, ended.reason) == (None, None, Stage.ENDED, "gone")
@@ -479,31 +488,6 @@ async def test_own_instances_come_newest_first_and_page_by_page(database: Databa
         ]
         assert len(await instances.page(db)) == 6
         assert next(one.id for one in await instances.in_states(db, State.STARTING)) == made[0].id
-
-
-async def test_ended_instances_come_by_their_end_and_page_by_page(database: Database, clock: Clock) -> None:
-    """Also those of one instant; the places of a list by creation would leave some out."""
-    alice, bob = await add_user(database, "alice", clock()), await add_user(database, "bob", clock())
-    made = [await add_instance(database, alice, clock.forward(minutes=1), State.RUNNING) for _ in range(4)]
-    made.append(await add_instance(database, bob, clock.forward(minutes=1), State.RUNNING))
-    live = await add_instance(database, alice, clock.forward(minutes=1), State.RUNNING)
-    ends = [3, 1, 2, 2, 0]  # minutes; in another order than they were made
-    start = clock()
-    async with database.transaction() as db:
-        for one, minutes in zip(made, ends, strict=True):
-            await instances.move(db, one.id, State.RUNNING, State.STOPPING)
-            ended_at = start + timedelta(minutes=minutes)
-            await instances.move(db, one.id, State.STOPPING, State.STOPPED, ended_at=ended_at)
-    twins = sorted([made[2].id, made[3].id], reverse=True)
-    expected = [made[0].id, *twins, made[1].id]
-    async with database.reading() as db:
-        assert [one.id for one in await instances.ended(db)] == [*expected, made[4].id]
-        seen, before = [], None
-        while some := await instances.ended(db, alice.id, limit=1, before=before):
-            seen += [one.id for one in some]
-            before = some[-1].ended_place
-        assert seen == expected
-        assert live.id not in seen
 
 
 async def test_the_queue_is_served_in_the_order_of_asking(database: Database, clock: Clock) -> None:

@@ -424,7 +424,7 @@ async def test_events_tell_state_and_stage_first_then_changes_and_use_and_end_wi
         await read_to("the end")
     assert [kind for kind, _ in seen[:2]] == ["state", "stage"]
     assert set(seen[0][1]) >= INSTANCE_FIELDS
-    assert set(seen[1][1]) == {"stage", "state", "queue_position"}
+    assert set(seen[1][1]) == {"stage", "state", "queue_position", "queue_text"}
     assert [data["state"] for kind, data in seen if kind == "state"] == ["starting", "running", "stopping", "stopped"]
     assert set(next(data for kind, data in seen if kind == "usage")) == {"memory_bytes", "cpu_seconds", "pids"}
     assert {kind for kind, _ in seen} == {"state", "stage", "usage"}

@@ -305,7 +305,7 @@ async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
         first, second = await small.signed_in("ada@example.org"), await small.signed_in("bob@example.org")
         await first.running("jupyterlab")
         page = await second.launch("jupyterlab")
-        assert "You are next in the queue." in page.text_of("instances")
+        assert "The server is full. You are next; it starts automatically" in page.text_of("instances")
         instance = (await second.instances())[0]
         waiting = await second.get(f"/instances/{instance.id}/open")
         assert "is queued" in waiting.words
@@ -323,10 +323,10 @@ async def test_who_waits_behind_others_is_told_how_many(tmp_path: Path) -> None:
         for person in people[1:]:
             await person.launch("jupyterlab")
         last = people[-1]
-        assert "3 before you in the queue." in (await last.get("/dashboard")).text_of("instances")
+        assert "3 before you; it starts automatically" in (await last.get("/dashboard")).text_of("instances")
         instance = (await last.instances())[0]
-        assert "3 before you in the queue." in (await last.get(f"/instances/{instance.id}/open")).words
+        assert "3 before you; it starts automatically" in (await last.get(f"/instances/{instance.id}/open")).words
         assert (await last.http.get(f"/api/v1/instances/{instance.id}")).json()["queue_position"] == 4
         ahead = (await people[1].instances())[0]
         await people[1].send((await people[1].get("/dashboard")).form(f"/instances/{ahead.id}/stop"))
-        assert "2 before you in the queue." in (await last.get("/dashboard")).text_of("instances")
+        assert "2 before you; it starts automatically" in (await last.get("/dashboard")).text_of("instances")

@@ -18,6 +18,7 @@ from launchpad.domain.users import Role, User
 from launchpad.services.audit import Actor
 from launchpad.services.live import Live
 from launchpad.services.users import UserChange
+from launchpad.store import instances
 from launchpad.web.app import presenter_over
 from launchpad.web.pages.frame import Frame
 from launchpad.web.views.kept import Kept
@@ -129,7 +130,16 @@ class Scene:
     async def forget(self) -> None:
         user = await self.user()
         for one in (await self.platform.instances.ended(user))[:1]:
-            await self.platform.instances.forget(one.id, user)
+            await self.platform.instances.forget(one.id, user, self.clock())
+
+    async def forget_one_of_long_ago(self) -> None:
+        """Which only the history still has."""
+        user = await self.user()
+        for one in (await self.platform.instances.ended(user))[:1]:
+            async with self.platform.database.transaction() as db:
+                await instances.forget(db, one.id, user.id)
+            await self.shown()
+            await self.platform.instances.forget(one.id, user, self.clock())
 
     async def use_more_memory(self) -> None:
         self.memory_bytes += GB // 8
@@ -201,6 +211,7 @@ HAPPENINGS: dict[str, tuple[Happening, str]] = {
     "the end of a container": (Scene.die, "Failed"),
     "a stop": (Scene.stop, "Stopped"),
     "an ended one taken off the list": (Scene.forget, ""),
+    "one that only the history has, too": (Scene.forget_one_of_long_ago, ""),
     "a launch under way": (Scene.begin_to_start, "is starting"),
     "the end of its start": (Scene.go_on_starting, "Running"),
     "another quota": (Scene.change_quota, "over your quota"),

@@ -13,6 +13,7 @@ from .sizes import describe_bytes
 
 STOPPED_BY_OWNER = "stopped by you"
 STOPPED_BY_ADMIN = "stopped by an administrator"
+OWNER_SUSPENDED = "stopped, since your account was suspended"
 COMMAND_LINE = "cli"  # who acts when nobody is signed in: the administrator at the server's terminal
 
 KILLED, TERMINATED = 137, 143  # 128 + SIGKILL and SIGTERM, as the engine reports them

@@ -52,6 +52,7 @@ class Stage(StrEnum):
     """What a launch is doing; shown live to the one who waits."""
 
     WAITING = "waiting for room"
+    TURN = "waiting for other starts"
     HOME = "preparing your files"
     IMAGE = "checking the image"
     CONTAINER = "creating the container"
@@ -82,7 +83,7 @@ class Instance:
 
     `reason` is in its owner's words (see `ends.reason_for_others`); `ended_by` is who ended it, as the audit names
     them. `cause` is the likely cause of a failure, `oom_count` and `oom_at` how often, and when last, the kernel ended
-    something in it for memory.
+    something in it for memory. `admitted_at`: when its turn came to start; `started_at`: when it was usable.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Instance:
     cause: CauseKind | None = None
     oom_count: int = 0
     oom_at: datetime | None = None
+    admitted_at: datetime | None = None
 
     @property
     def is_live(self) -> bool:

@@ -6,19 +6,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from ..domain.causes import Cause, CauseKind, likely_cause
-from ..domain.ends import EndFacts, Gap, is_recent, reason_for_others, why_ended, with_cause, with_first_cause
+from ..domain.ends import EndFacts, Gap, is_recent, why_ended, with_cause, with_first_cause
 from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State, home_is_full
 from ..errors import ContainerEnded, LaunchpadError, StartFailed
 from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
-from ..store import audit, instances, kv, users
+from ..store import instances, kv
 from ..store.database import Database
 from ..systemd import boot_id
-from .audit import SYSTEM
+from .end_recorder import EndRecorder
 from .instance_logs import InstanceLogs
 
 _BOOT = "endings.boot_id"  # key of the start of this server after which all rows were compared with the engine
@@ -35,6 +33,7 @@ class Endings:
         homes: Homes,
         logs: InstanceLogs,
         catalogue: Mapping[str, Environment],
+        recorder: EndRecorder,
         now: Callable[[], datetime],
     ) -> None:
         self._database = database
@@ -42,6 +41,7 @@ class Endings:
         self._homes = homes
         self._logs = logs
         self._catalogue = catalogue
+        self._recorder = recorder
         self._now = now
         self._signalled: dict[str, datetime] = {}
 
@@ -145,13 +145,16 @@ class Endings:
 
     async def as_failed(self, instance: Instance, reason: str, cause: Cause | None) -> None:
         """A start ends as failed, unless it has been ended meanwhile."""
-        ends = {"reason": reason, "cause": cause and cause.kind, "ended_at": self._now()}
+        now = self._now()
         async with self._database.transaction() as db:
-            if await instances.move(db, instance.id, State.STARTING, State.FAILED, **ends):
-                await self.record(db, instance, State.FAILED, reason)
+            there = await instances.by_id(db, instance.id)
+            if there is None or there.state is not State.STARTING:
+                return
+            await self._recorder.finish(db, there, State.FAILED, reason, now, cause=cause and cause.kind)
+            await self._recorder.by_itself(db, there, State.FAILED, reason, now)
 
     async def by_itself(
-        self, instance: Instance, container: Container | None, carrier: str, gap: Gap
+        self, instance: Instance, container: Container | None, carrier: str | None, gap: Gap
     ) -> tuple[State, str] | None:
         """Commits the end of a running instance that ended by itself, explained and with its log kept.
 
@@ -172,23 +175,16 @@ class Endings:
         async with self._database.transaction() as db:
             if not await instances.move(db, instance.id, State.RUNNING, State.STOPPING, **ends):
                 return None
-            await self.record(db, instance, state, reason)
+            await self._recorder.by_itself(db, instance, state, reason, self._now())
         return state, reason
 
-    async def record(self, db: AsyncConnection, instance: Instance, state: State, reason: str) -> None:
-        """In the audit: an instance ended, and nobody here asked for it."""
-        await audit.add(
-            db,
-            at=self._now(),
-            actor=SYSTEM.name,
-            client=SYSTEM.client,
-            action="instance.failed" if state is State.FAILED else "instance.ended",
-            subject=instance.id,
-            details={**await names(db, instance), "reason": reason_for_others(reason, None)},
-        )
-
-
-async def names(db: AsyncConnection, instance: Instance) -> dict[str, str]:
-    """What an instance is called in the audit, where its id alone says nothing."""
-    owner = await users.by_id(db, instance.owner_id)
-    return {"environment": instance.environment, "owner": owner.email if owner else ""}
+    async def stopped(self, instance_id: str) -> bool:
+        """What was to be stopped has been: it ends as it was decided. False: it is not being stopped."""
+        now = self._now()
+        async with self._database.transaction() as db:
+            there = await instances.by_id(db, instance_id)
+            if there is None or there.state is not State.STOPPING:
+                return False
+            return await self._recorder.finish(
+                db, there, there.ending_as or State.STOPPED, there.reason or "stopped", now
+            )

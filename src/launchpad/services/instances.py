@@ -11,20 +11,21 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.ends import STOPPED_BY_ADMIN, STOPPED_BY_OWNER, reason_for_others
+from ..domain.ends import STOPPED_BY_ADMIN, STOPPED_BY_OWNER
 from ..domain.environments import Environment
-from ..domain.instances import ENDED, LIVE, Instance, Stage, State, extended_until
-from ..domain.limits import Capacity, Limits, Use, quota_problems
+from ..domain.instances import LIVE, Instance, Stage, State, extended_until
 from ..domain.naming import new_id
 from ..domain.paging import Place
 from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
-from ..errors import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded
+from ..errors import Conflict, Forbidden, InvalidInput, NotFound
 from ..settings import Settings
-from ..store import audit, instance_logs, instances, users
+from ..store import audit, instance_history, instance_logs, instances, users
 from ..store.database import Database
+from .admission import AdmissionService
 from .audit import Actor
-from .endings import names
+from .end_recorder import names
+from .listings import newest_first
 from .offers import OfferService
 from .runner import InstanceRunner
 
@@ -48,12 +49,14 @@ class InstanceService:
         settings: Settings,
         offers: OfferService,
         runner: InstanceRunner,
+        admission: AdmissionService,
         catalogue: Mapping[str, Environment],
     ) -> None:
         self._database = database
         self._settings = settings
         self._offers = offers
         self._runner = runner
+        self._admission = admission
         self._catalogue = catalogue
 
     async def launch(self, owner: User, request: LaunchRequest, actor: Actor, now: datetime) -> Instance:
@@ -80,7 +83,7 @@ class InstanceService:
         limits, refused = offer.choose(request.memory_bytes, request.cpus, request.storage_bytes, request.days)
         if refused:
             raise InvalidInput("That size is not offered.", fields=refused)
-        capacity = await self._offers.capacity()
+        server = await self._admission.server()
         image = await self._runner.image_for(environment)
         async with self._database.transaction() as db:
             owner = await self._still_active(db, owner)
@@ -88,13 +91,14 @@ class InstanceService:
             same = [instance for instance in live if instance.environment == environment.name]
             if len(same) >= self._settings.limits.instances_per_environment:
                 return _the_one_there_is(same[0], environment, request)
-            starts_now = await self._admit(db, owner, limits, capacity)
+            waits_for = await self._admission.on_launch(db, owner, limits, server, now)
+            starts_now = waits_for is None
             instance = Instance(
                 id=new_id(),
                 owner_id=owner.id,
                 environment=environment.name,
                 state=State.STARTING if starts_now else State.QUEUED,
-                stage=Stage.HOME if starts_now else Stage.WAITING,
+                stage=waits_for or Stage.HOME,
                 reason=None,
                 limits=limits,
                 created_at=now,
@@ -102,6 +106,7 @@ class InstanceService:
                 stand_in=image.stand_in,
                 carrier=self._runner.id if starts_now else None,
                 safe_mode=request.safe_mode,
+                admitted_at=now if starts_now else None,
             )
             await instances.add(db, instance)
             await audit.add(
@@ -131,57 +136,48 @@ class InstanceService:
             raise Forbidden("Your account is suspended, so nothing can be launched. Ask your administrator.")
         return there
 
-    async def _admit(self, db: AsyncConnection, owner: User, limits: Limits, capacity: Capacity) -> bool:
-        """True when it may start now, False when it has to queue."""
-        if not capacity.has_room(Use(), limits):
-            raise QuotaExceeded(
-                f"This server can provide at most {describe_bytes(capacity.memory_bytes)} and "
-                f"{describe_cpus(capacity.cpus)}; choose a smaller size."
-            )
-        allowed = (await self._offers.limits_in(db, capacity)).instances_per_user
-        over = quota_problems(owner.quota, allowed, await instances.reserved(db, owner.id), limits)
-        if over:
-            text = "; ".join(f"{field}: {problem}" for field, problem in over.items())
-            raise QuotaExceeded(f"That is more than you may use at once. {text[:1].upper()}{text[1:]}.", fields=over)
-        if await instances.in_states(db, State.QUEUED):
-            return False  # those who wait longer go first
-        return capacity.has_room(await instances.reserved(db), limits)
-
     async def of_owner(
         self, owner: User, *, with_ended: bool = False, limit: int = 100, before: Place | None = None
     ) -> list[Instance]:
         """Newest first."""
         async with self._database.reading() as db:
-            states = LIVE | ENDED if with_ended else LIVE
-            return await instances.of_owner(db, owner.id, states=states, limit=limit, before=before)
+            found = await instances.of_owner(db, owner.id, limit=limit, before=before)
+            if with_ended:
+                found += await instance_history.newest(db, owner.id, limit=limit, before=before)
+        return newest_first(found, limit)
 
     async def of_everyone(
         self, *, with_ended: bool = False, limit: int = 100, before: Place | None = None
     ) -> list[Instance]:
+        """Newest first; of the ended ones also those that their owners have taken off their lists."""
         async with self._database.reading() as db:
-            return await instances.page(db, states=LIVE | ENDED if with_ended else LIVE, limit=limit, before=before)
+            found = await instances.page(db, limit=limit, before=before)
+            if with_ended:
+                found += await instance_history.newest(db, limit=limit, before=before)
+        return newest_first(found, limit)
 
     async def ended(
         self, owner: User | None = None, *, limit: int = 100, before: Place | None = None
     ) -> list[Instance]:
-        """The owner's ended ones (None: everyone's), the latest end first."""
+        """Those on the owner's list that have ended (None: everyone's), the latest end first."""
         async with self._database.reading() as db:
-            return await instances.ended(db, owner.id if owner else None, limit=limit, before=before)
+            return await instance_history.latest(db, owner.id if owner else None, limit=limit, before=before)
 
     async def get(self, instance_id: str, owner: User) -> Instance:
-        """Raises NotFound for somebody else's as for one that never was."""
+        """Raises NotFound for somebody else's as for one that never was, or was taken off the list."""
         async with self._database.reading() as db:
-            return _found(await instances.owned(db, instance_id, owner.id))
+            there = await instances.owned(db, instance_id, owner.id)
+            return _found(there or await instance_history.owned(db, instance_id, owner.id))
 
     async def get_any(self, instance_id: str) -> Instance:
         """Anybody's, for administrators."""
         async with self._database.reading() as db:
-            return _found(await instances.by_id(db, instance_id))
+            return _found(await _any(db, instance_id))
 
     async def names(self, instance_id: str) -> dict[str, str]:
-        """What it is called in the audit, by `environment` and `owner`; nothing for one that is not there any more."""
+        """What it is called in the audit, by `environment` and `owner`; nothing for one that never was."""
         async with self._database.reading() as db:
-            found = await instances.by_id(db, instance_id)
+            found = await _any(db, instance_id)
             return await names(db, found) if found else {}
 
     async def count_by_state(self) -> dict[State, int]:
@@ -202,25 +198,8 @@ class InstanceService:
     async def stop_any(self, instance_id: str, actor: Actor, now: datetime) -> Instance:
         return await self._stop(await self.get_any(instance_id), STOPPED_BY_ADMIN, actor, now)
 
-    async def stop_all_of(self, owner: User, reason: str, actor: Actor, now: datetime) -> None:
-        for instance in await self.of_owner(owner):
-            await self._stop(instance, reason, actor, now)
-
     async def _stop(self, instance: Instance, reason: str, actor: Actor, now: datetime) -> Instance:
-        stopped = await self._runner.end(instance, State.STOPPED, reason, now, by=actor.name)
-        if stopped:
-            async with self._database.transaction() as db:
-                await audit.add(
-                    db,
-                    at=now,
-                    actor=actor.name,
-                    client=actor.client,
-                    action="instance.stopped",
-                    subject=instance.id,
-                    details={**await names(db, instance), "reason": reason_for_others(reason, actor.name)},
-                )
-            if instance.state is State.QUEUED:
-                await self._runner.on_capacity_freed()  # those behind it in the queue may fit
+        await self._runner.end(instance, State.STOPPED, reason, now, actor=actor)
         return await self.get_any(instance.id)
 
     async def extend(self, instance_id: str, owner: User, days: int, actor: Actor, now: datetime) -> Instance:
@@ -260,14 +239,26 @@ class InstanceService:
         self._runner.changes.tell(instance.id)
         return replace(instance, expires_at=until)
 
-    async def forget(self, instance_id: str, owner: User) -> None:
-        """Takes an ended instance off the list; the home stays. Raises Conflict while it lives."""
+    async def forget(self, instance_id: str, owner: User, now: datetime) -> None:
+        """Takes an ended instance off its owner's list; the home stays, and so does its record in the history.
+
+        Raises:
+            Conflict: it lives.
+        """
         instance = await self.get(instance_id, owner)
         if instance.is_live:
             raise Conflict("Stop it first; only an ended instance can be removed from the list.")
         async with self._database.transaction() as db:
+            await instance_history.remove_from_list(db, instance_id, owner.id, now)
             await instance_logs.forget(db, instance_id)
             await instances.forget(db, instance_id, owner.id)
+
+
+async def _any(db: AsyncConnection, instance_id: str) -> Instance | None:
+    there = await instances.by_id(db, instance_id)
+    if there is None and (record := await instance_history.by_id(db, instance_id)) is not None:
+        return record.instance
+    return there
 
 
 def _found(instance: Instance | None) -> Instance:

@@ -12,7 +12,7 @@ from ..domain.mail import MailFailure
 from ..domain.paging import Place
 from ..domain.users import User
 from ..errors import InvalidInput
-from ..store import instances, listings, mail_failures, users
+from ..store import instance_history, instances, listings, mail_failures, users
 from ..store.database import Database
 
 
@@ -66,6 +66,11 @@ class ListedUser:
     mail_failure: MailFailure | None
 
 
+def newest_first(found: list[Instance], limit: int) -> list[Instance]:
+    """A page of several lists, each of which is in that order."""
+    return sorted(found, key=lambda one: (one.created_at, one.id), reverse=True)[:limit]
+
+
 class ListingService:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -98,8 +103,10 @@ class ListingService:
     async def everyone(self, *, with_ended: bool, limit: int, before: Place | None) -> list[ListedInstance]:
         """Everyone's, newest first."""
         async with self._database.reading() as db:
-            states = LIVE | ENDED if with_ended else LIVE
-            return await _listed(db, await instances.page(db, states=states, limit=limit, before=before))
+            found = await instances.page(db, limit=limit, before=before)
+            if with_ended:
+                found += await instance_history.newest(db, limit=limit, before=before)
+            return await _listed(db, newest_first(found, limit))
 
     async def users(self, *, search: str, limit: int, after: str | None) -> list[ListedUser]:
         """Users by e-mail address; `after` is the last address of the page before."""

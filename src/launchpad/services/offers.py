@@ -66,6 +66,11 @@ class OfferService:
     async def capacity(self) -> Capacity:
         return capacity_of(self._settings, await self.host())
 
+    async def starts_at_once(self) -> int:
+        """How many instances may start at the same time. Raises EngineUnavailable, as `host`."""
+        wanted = self._settings.capacity.starts_at_once
+        return wanted if wanted != "auto" else max((await self.host()).cpus, 1)
+
     async def limits(self) -> OfferedLimits:
         """What the console says, else what the settings say."""
 

@@ -1,41 +1,43 @@
 """Carries out what was decided: starts and ends containers, and brings rows and engine together again.
 
-Every intent is a row in the database (`starting`, `stopping`) that names the process carrying it out. When that
-process dies, another one sees it at once and takes over; each step may be done twice without harm.
+Every intent is a row in the database (`starting`, `stopping`). Whoever commits one hands it over here, or the feed of
+changes does; what nobody carries, since a process has died, is taken over. Each step may be done twice without harm.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.causes import Cause
-from ..domain.ends import Gap, with_first_cause
+from ..domain.ends import Gap
 from ..domain.environments import Environment
-from ..domain.instances import LIVE, Instance, Stage, State
-from ..errors import ContainerEnded, EngineRefused, EngineUnavailable, LaunchpadError
+from ..domain.instances import Instance, State
+from ..errors import EngineUnavailable, LaunchpadError
 from ..runtime.base import Container, Runtime
-from ..storage.base import Homes
-from ..store import instances, users
+from ..store import instance_history, instances
 from ..store.database import Database
 from ..store.lease import OwnerLease
+from .audit import SYSTEM, Actor
 from .changes import Changes
+from .end_recorder import EndRecorder
 from .endings import Endings
 from .images import ImageService, ResolvedImage
 from .launching import Launcher
 from .outcomes import Outcome
+from .signals import Signal
+from .starting import StartProcedure
+from .stopping import StopProcedure
+from .task_table import Kind, TaskTable
 
 log = structlog.get_logger(__name__)
 
-Now = Callable[[], datetime]
-Work = Callable[[], Coroutine[Any, Any, None]]
-
 AGAIN_AFTER_SECONDS = 5.0  # a pause before what went wrong on our side is taken up again
+MANY = 10_000  # more than anybody has
 
 
 def utc_now() -> datetime:
@@ -43,32 +45,34 @@ def utc_now() -> datetime:
 
 
 class InstanceRunner:
-    """`now` is a function here, since carrying out takes time and the end of it has to be recorded."""
+    """Hands each instance to the steps of its start or its end, one at a time in this process."""
 
     def __init__(
         self,
         database: Database,
         runtime: Runtime,
-        homes: Homes,
         images: ImageService,
         launcher: Launcher,
-        catalogue: Mapping[str, Environment],
         lease: OwnerLease,
         endings: Endings,
-        now: Now = utc_now,
+        recorder: EndRecorder,
+        start: StartProcedure,
+        stop: StopProcedure,
+        changes: Changes,
+        freed: Signal,
     ) -> None:
         self._database = database
         self._runtime = runtime
-        self._homes = homes
         self._images = images
         self._launcher = launcher
-        self._catalogue = catalogue
         self._lease = lease
         self._endings = endings
-        self._now = now
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.changes = Changes()
-        self.after_end: Callable[[], Coroutine[Any, Any, object]] | None = None
+        self._recorder = recorder
+        self._start = start
+        self._stop = stop
+        self.changes = changes
+        self._freed = freed
+        self._tasks = TaskTable(_after_fault_of(start, stop))
 
     @property
     def id(self) -> str:
@@ -76,15 +80,23 @@ class InstanceRunner:
 
     @property
     def is_owner(self) -> bool:
+        """Whether this process carries out what is recorded."""
         return self._lease.is_held
 
     async def image_for(self, environment: Environment) -> ResolvedImage:
         """Raises ImageMissing or EngineUnavailable."""
         return await self._images.resolve(environment)
 
+    # -- intents -----------------------------------------------------------------------------------------------------
+
     def start(self, instance_id: str) -> None:
-        """Carries out a launch whose intent is committed, in the background."""
-        self._spawn(instance_id, lambda: self._carry_start(instance_id))
+        """Carries out a launch whose intent is committed, in the background; another process' work is left to it."""
+        if self.is_owner:
+            self._tasks.run(instance_id, Kind.START, lambda: self._start.run(instance_id, self._tasks))
+
+    def _carry_end(self, instance_id: str) -> None:
+        if self.is_owner:
+            self._tasks.run(instance_id, Kind.END, lambda: self._stop.run(instance_id))
 
     async def end(
         self,
@@ -93,182 +105,78 @@ class InstanceRunner:
         reason: str,
         now: datetime,
         *,
-        by: str | None = None,
+        actor: Actor = SYSTEM,
         only_expired: bool = False,
     ) -> bool:
-        """Commits the end of a live instance and carries it out in the background; False when it was ending already.
+        """Commits the end of a live instance, with its audit entry, and carries it out in the background.
 
-        `by` is whoever ends it, as the audit names them. With `only_expired` also False when it has time left by now:
-        it was extended, or began to run, since it was looked at.
+        Args:
+            actor: who ends it.
+            only_expired: it is left alone when it has time left by now: it was extended, or began to run, since it was
+                looked at.
+
+        Returns:
+            False: it was ending already, has ended, or is left alone.
         """
-        if instance.state is State.QUEUED:
-            ends = {"reason": reason, "ended_by": by, "ended_at": now}
-            async with self._database.transaction() as db:
-                moved = await instances.move(db, instance.id, State.QUEUED, as_state, **ends)
-            self.changes.tell(instance.id)
-            if moved:
-                return True
-        return await self._end_started(instance.id, as_state, reason, by, now if only_expired else None)
-
-    async def _end_started(
-        self, instance_id: str, as_state: State, reason: str, by: str | None, expired_at: datetime | None
-    ) -> bool:
         async with self._database.transaction() as db:
-            row = await instances.by_id(db, instance_id)
-            if row is None or row.state not in (State.STARTING, State.RUNNING):
+            there = await instances.by_id(db, instance.id)
+            if there is None or (only_expired and not there.is_expired(now)):
                 return False
-            if expired_at is not None and not row.is_expired(expired_at):
-                return False
-            await instances.move(
-                db,
-                instance_id,
-                row.state,
-                State.STOPPING,
-                ending_as=as_state,
-                reason=with_first_cause(reason, row),
-                ended_by=by,
-                stage=Stage.SAVING,
-                carrier=self.id,
-            )
-        self.changes.tell(instance_id)
-        self._spawn(instance_id, lambda: self._carry_end(instance_id), instead=True)
-        return True
+            asked = await self._ask(db, there, as_state, reason, now, actor)
+        if asked:
+            self.ends_committed([instance.id])
+        return asked
+
+    async def end_all_of(
+        self, db: AsyncConnection, owner_id: str, reason: str, actor: Actor, now: datetime
+    ) -> list[str]:
+        """Decides the end of everything live of an owner, within the caller's transaction.
+
+        Returns:
+            What ends; once it is committed, `ends_committed` carries it out.
+        """
+        live = await instances.of_owner(db, owner_id, limit=MANY)
+        return [one.id for one in live if await self._ask(db, one, State.STOPPED, reason, now, actor)]
+
+    async def _ask(
+        self, db: AsyncConnection, there: Instance, as_state: State, reason: str, now: datetime, actor: Actor
+    ) -> bool:
+        return await self._recorder.ask(db, there, as_state, reason, now, actor=actor, carrier=self.id)
+
+    def ends_committed(self, instance_ids: Iterable[str]) -> None:
+        """Carries out ends that have been decided and committed, in the background."""
+        for instance_id in instance_ids:
+            self.changes.tell(instance_id)
+            self._carry_end(instance_id)
+        self._freed.set()  # what queued is gone from the queue, and those behind it may fit
+
+    async def take_up(self, instance_id: str) -> None:
+        """Carries out what another process has recorded."""
+        if not self.is_owner or self._tasks.kind_of(instance_id) is Kind.END:
+            return
+        async with self._database.reading() as db:
+            there = await instances.by_id(db, instance_id)
+        # What nobody carries is for the sweep: the engine has refused it, and is asked again after a pause.
+        if there is None or there.carrier is None or there.state not in (State.STARTING, State.STOPPING):
+            return
+        if there.carrier != self.id and not await self._adopt(there):
+            return
+        if there.state is State.STOPPING:
+            self._carry_end(there.id)
+        else:
+            self.start(there.id)
 
     async def wait(self, *instance_ids: str) -> None:
         """Waits until everything under way in this process, or of these instances, is done."""
-        while tasks := [task for one, task in self._tasks.items() if one in instance_ids or not instance_ids]:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.wait(*instance_ids)
 
     async def drop(self) -> None:
         """Drops what is under way; the rows keep the intents, and another process may take them over from now on."""
-        tasks = [task for task in self._tasks.values() if task.cancel()]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
 
     async def aclose(self) -> None:
         await self.drop()
         await self._launcher.aclose()
-
-    async def on_capacity_freed(self) -> None:
-        """Lets those start that wait, since something ended."""
-        if self.after_end is not None:
-            await self.after_end()
-
-    def _spawn(self, instance_id: str, work: Work, *, instead: bool = False) -> None:
-        if not self.is_owner:
-            return  # the intent is recorded; the process that owns the work carries it out
-        before = self._tasks.get(instance_id)
-        if before is not None and not before.done():
-            if not instead:
-                return
-            before.cancel()
-
-        async def run() -> None:
-            if before is not None:
-                await asyncio.wait({before})
-            await work()
-
-        task = asyncio.create_task(run(), name=f"carry {instance_id}")
-        self._tasks[instance_id] = task
-
-        def forget(done: asyncio.Task[None]) -> None:
-            if self._tasks.get(instance_id) is done:
-                del self._tasks[instance_id]
-            if not done.cancelled() and (error := done.exception()) is not None:
-                log.error("runner.fault", instance=instance_id, exc_info=error)
-                self._spawn(instance_id, lambda: self._after_fault(instance_id))
-
-        task.add_done_callback(forget)
-
-    async def _after_fault(self, instance_id: str) -> None:
-        """A start ends as failed, an end is tried again; when that goes wrong too, this comes back."""
-        await asyncio.sleep(AGAIN_AFTER_SECONDS)
-        await self._fail(instance_id, "something went wrong on our side; it was recorded")
-        await self._carry_end(instance_id)
-
-    async def _carry_start(self, instance_id: str) -> None:
-        async with self._database.reading() as db:
-            instance = await instances.by_id(db, instance_id)
-            owner = await users.by_id(db, instance.owner_id) if instance else None
-            beside = await instances.of_owner(db, owner.id, states=LIVE - {State.QUEUED}) if owner else []
-        if instance is None or owner is None or instance.state is not State.STARTING:
-            return
-        environment = self._catalogue.get(instance.environment)
-        try:
-            if environment is None:
-                raise EngineUnavailable("this environment was taken out of the catalogue")
-            await self._stage(instance_id, Stage.HOME)
-            # One home, one limit: an instance that runs already keeps the room that it was promised.
-            most = max(one.limits.storage_bytes for one in (instance, *beside))
-            await self._homes.prepare(owner.username, owner.uid, most)
-            await self._stage(instance_id, Stage.IMAGE)
-            image = await self._images.resolve(environment)
-            await self._stage(instance_id, Stage.CONTAINER, image=image.reference, stand_in=image.stand_in)
-            container = await self._launcher.launch(instance, owner)
-            if container.address is None:  # it has ended already; the engine says how a moment later
-                raise ContainerEnded(f"{environment.title} ended while it started.")
-            await self._stage(instance_id, Stage.STARTING)
-            await self._launcher.wait_until_usable(instance, environment, container.address)
-        except LaunchpadError as error:
-            log.warning("launch.failed", instance=instance_id, error=error.code, detail=error.detail)
-            await self._fail(instance_id, *await self._endings.why_failed(error, instance, owner.username))
-            return
-        now = self._now()
-        async with self._database.transaction() as db:
-            moved = await instances.move(
-                db,
-                instance_id,
-                State.STARTING,
-                State.RUNNING,
-                stage=Stage.READY,
-                started_at=now,
-                host=container.address.host,
-                port=container.address.port,
-                carrier=None,
-            )
-            now_there = None if moved else await instances.by_id(db, instance_id)
-        if not moved and (now_there is None or now_there.state not in (State.STARTING, State.RUNNING)):
-            # Another process ended it meanwhile, and may have looked for the container before there was one.
-            await self._runtime.remove(instance_id)
-        self.changes.tell(instance_id)
-
-    async def _stage(self, instance_id: str, stage: Stage, **values: Any) -> None:
-        async with self._database.transaction() as db:
-            await instances.note(db, instance_id, stage=stage, **values)
-        self.changes.tell(instance_id)
-
-    async def _fail(self, instance_id: str, reason: str, cause: Cause | None = None) -> None:
-        """Ends a start; anything but a start is left as it is."""
-        async with self._database.reading() as db:
-            instance = await instances.by_id(db, instance_id)
-        if instance is None or instance.state is not State.STARTING:
-            return
-        with suppress(LaunchpadError):  # a container left behind now is removed by the next sweep
-            await self._runtime.remove(instance_id)
-        await self._endings.as_failed(instance, reason, cause)
-        self.changes.tell(instance_id)
-        await self.on_capacity_freed()
-
-    async def _carry_end(self, instance_id: str) -> None:
-        async with self._database.reading() as db:
-            instance = await instances.by_id(db, instance_id)
-        if instance is None or instance.state is not State.STOPPING:
-            return
-        environment = self._catalogue.get(instance.environment)
-        grace_seconds = environment.stop_grace_seconds if environment else 10
-        try:
-            await self._runtime.stop(instance_id, grace_seconds)
-            await self._endings.keep_log(instance_id)
-            await self._runtime.remove(instance_id)
-        except (EngineUnavailable, EngineRefused) as error:
-            log.warning("stop.postponed", instance=instance_id, detail=error.detail)
-            async with self._database.transaction() as db:  # the intent stays; whoever sweeps next takes it up again
-                await instances.note(db, instance_id, carrier=None)
-            return
-        ends = {"reason": instance.reason or "stopped", "ended_at": self._now()}
-        async with self._database.transaction() as db:
-            await instances.move(db, instance_id, State.STOPPING, instance.ending_as or State.STOPPED, **ends)
-        self.changes.tell(instance_id)
-        await self.on_capacity_freed()
 
     # -- bringing rows and engine together ---------------------------------------------------------------------------
 
@@ -284,18 +192,10 @@ class InstanceRunner:
             return None
         return await self._reconcile(instance, await self._runtime.find(instance_id))
 
-    async def take_up(self, instance_id: str) -> None:
-        """Carries out what another process has recorded."""
-        async with self._database.reading() as db:
-            instance = await instances.by_id(db, instance_id)
-        if instance is not None and self.is_owner:
-            if instance.state is State.STARTING:
-                await self._reconcile(instance, None)
-            elif instance.state is State.STOPPING and instance.carrier != self.id:
-                self._spawn(instance_id, lambda: self._carry_end(instance_id), instead=True)
-
     async def reconcile_all(self, *, engine_was_away: bool = False) -> list[Outcome]:
         """Compares every live row with the engine, and removes containers of instances that have ended.
+
+        The engine is asked for its list once; only what differs from its row is asked for on its own.
 
         Args:
             engine_was_away: the connection to it was lost since it was last asked, which explains ends in between.
@@ -309,7 +209,8 @@ class InstanceRunner:
         gap = await self._endings.gap(engine_was_away)
         async with self._database.reading() as db:
             live = await instances.in_states(db, State.STARTING, State.RUNNING, State.STOPPING)
-        strays = [containers[one] for one in set(containers) - {instance.id for instance in live}]
+        known = {instance.id for instance in live}
+        strays = [container for container in containers.values() if container.instance_id not in known]
         outcomes = [
             await self._one("-", self._runtime.mend_network()),  # a firewall loaded anew knows nothing of our rules
             *[await self._one(one.id, self._reconcile(one, containers.get(one.id), gap)) for one in live],
@@ -325,13 +226,11 @@ class InstanceRunner:
         """
         ended = []
         for container in await self._runtime.list_containers():
-            async with self._database.reading() as db:
-                row = await instances.by_id(db, container.instance_id)
-            if row is None:
-                environment = self._catalogue.get(container.environment)
-                await self._runtime.stop(container.instance_id, environment.stop_grace_seconds if environment else 10)
-                await self._runtime.remove(container.instance_id)
-                ended.append(container.instance_id)
+            if await self._was_known(container.instance_id):
+                continue
+            await self._runtime.stop(container.instance_id, self._stop.grace_seconds(container.environment))
+            await self._runtime.remove(container.instance_id)
+            ended.append(container.instance_id)
         return ended
 
     async def note_out_of_memory(self, instance_id: str) -> None:
@@ -353,15 +252,22 @@ class InstanceRunner:
             log.warning("reconcile.item_failed", instance=instance_id, detail=error.detail)
             return Outcome(instance_id, "unchanged", error.detail)
 
+    async def _was_known(self, instance_id: str) -> bool:
+        async with self._database.reading() as db:
+            return (
+                await instances.by_id(db, instance_id) is not None
+                or await instance_history.by_id(db, instance_id) is not None
+            )
+
     async def _reconcile_stray(self, container: Container) -> Outcome | None:
         """A container without a live row: removed when its instance has ended; left alone when nobody knows it."""
         async with self._database.reading() as db:
             row = await instances.by_id(db, container.instance_id)
-        if row is None:
+        if row is not None and row.is_live:  # launched since the list was made
+            return None
+        if row is None and not await self._was_known(container.instance_id):
             log.warning("reconcile.unknown_container", instance=container.instance_id, state=container.state)
             return Outcome(container.instance_id, "ignored", "a container of this deployment that no record names")
-        if row.is_live:  # launched since the list was made
-            return None
         await self._runtime.remove(container.instance_id)
         return Outcome(container.instance_id, "removed", "its instance had ended")
 
@@ -370,18 +276,30 @@ class InstanceRunner:
             return None  # somebody is at it
         if instance.state is State.RUNNING:
             return await self._reconcile_running(instance, container, gap)
-        if instance.state not in (State.STARTING, State.STOPPING):
+        if instance.state is State.QUEUED or not instance.is_live:
             return None
+        # Nobody carries it: the process that did has ended, or the engine refused it before.
+        if not await self._adopt(instance):
+            return None
+        if instance.state is State.STARTING:
+            self.start(instance.id)
+            return Outcome(instance.id, "start taken over", "the process that carried it out has ended")
+        self._carry_end(instance.id)
+        return Outcome(instance.id, "stop taken over", "the process that carried it out has ended")
+
+    async def _adopt(self, instance: Instance) -> bool:
+        """Names this process as the one that carries it; False when another was quicker, or its state has changed."""
         async with self._database.transaction() as db:
+            there = await instances.by_id(db, instance.id)
+            if there is None or there.state is not instance.state:
+                return False
             await instances.note(db, instance.id, carrier=self.id)
-        carry = self._carry_start if instance.state is State.STARTING else self._carry_end
-        self._spawn(instance.id, lambda: carry(instance.id))
-        what = "start" if instance.state is State.STARTING else "stop"
-        return Outcome(instance.id, f"{what} taken over", "the process that carried it out has ended")
+        return True
 
     async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
         if container is None or not container.state.is_up:
-            # What was listed may be older than the row: it may have begun to run in between.
+            # What was listed may be older than the row: it may have begun to run in between. And only this look says
+            # how it ended.
             container = await self._runtime.find(instance.id)
         if container is not None and container.state.is_up:
             if container.address == instance.address or container.address is None:
@@ -392,7 +310,16 @@ class InstanceRunner:
         ended = await self._endings.by_itself(instance, container, self.id, gap)
         if ended is None:
             return None  # somebody else ended it meanwhile
-        self.changes.tell(instance.id)
-        self._spawn(instance.id, lambda: self._carry_end(instance.id))
+        self.ends_committed([instance.id])
         state, reason = ended
         return Outcome(instance.id, f"recorded as {state}", reason)
+
+
+def _after_fault_of(start: StartProcedure, stop: StopProcedure) -> Callable[[str], Coroutine[Any, Any, None]]:
+    async def after_fault(instance_id: str) -> None:
+        """A start ends as failed, an end is tried again; when that goes wrong too, this comes back."""
+        await asyncio.sleep(AGAIN_AFTER_SECONDS)
+        await start.fail(instance_id, "something went wrong on our side; it was recorded")
+        await stop.run(instance_id)
+
+    return after_fault

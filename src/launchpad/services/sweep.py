@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from ..domain.instances import Instance, Stage, State, next_transition
-from ..domain.limits import Use
+from ..domain.instances import Instance, State, next_transition
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
 from ..store import (
     audit,
@@ -23,9 +22,9 @@ from ..store import (
     passkeys,
 )
 from ..store.database import Database
+from .admission import AdmissionService
+from .audit import SWEEP
 from .background import Loop, periodic
-from .endings import Endings, names
-from .offers import OfferService
 from .outcomes import Outcome
 from .runner import InstanceRunner
 
@@ -35,7 +34,6 @@ KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, w
 
 KEEP_LOGS = timedelta(days=30)  # of ended instances: long enough to ask about them, and no archive
 KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
-NEVER_ENOUGH = "this server can no longer provide this size; launch a smaller one"
 LATE_AFTER_SECONDS = 180.0
 LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that came to its end
 
@@ -45,15 +43,15 @@ class SweepService:
         self,
         database: Database,
         runner: InstanceRunner,
-        endings: Endings,
-        offers: OfferService,
+        admission: AdmissionService,
         audit_days: int,
+        ended_instance_days: int,
     ) -> None:
         self._keep_audit = timedelta(days=audit_days)
+        self._keep_ended = max(timedelta(days=ended_instance_days), KEEP_LOGS)  # a log goes with its row
         self._database = database
         self._runner = runner
-        self._endings = endings
-        self._offers = offers
+        self._admission = admission
 
     def loops(self, every_seconds: float, now: Callable[[], datetime]) -> list[Loop]:
         """One that sweeps; none where `every_seconds` is 0, and a timer does it."""
@@ -93,7 +91,7 @@ class SweepService:
             log.warning("sweep.engine_unavailable", detail=error.detail)
             outcomes.append(Outcome("-", "engine unavailable", error.detail))
         outcomes += await self._expire(now)
-        outcomes += await self.start_waiting(now)
+        outcomes += await self._admission.admit(now)
         await self._prune(now)  # it records that there was a pass
         return outcomes
 
@@ -113,55 +111,8 @@ class SweepService:
         return outcomes
 
     async def _end(self, instance: Instance, state: State, reason: str, now: datetime) -> list[Outcome]:
-        if not await self._runner.end(instance, state, reason, now, only_expired=True):
-            return []
-        async with self._database.transaction() as db:
-            await audit.add(
-                db,
-                at=now,
-                actor="sweep",
-                client="local",
-                action=f"instance.{state}",
-                subject=instance.id,
-                details={**await names(db, instance), "reason": reason},
-            )
-        return [Outcome(instance.id, str(state), reason)]
-
-    async def start_waiting(self, now: datetime) -> list[Outcome]:
-        """Starts queued instances, the longest waiting first, until one does not fit; ends what never will."""
-        try:
-            capacity = await self._offers.capacity()
-        except EngineUnavailable:
-            return []
-        started: list[Instance] = []
-        outcomes: list[Outcome] = []
-        async with self._database.transaction() as db:
-            for instance in await instances.in_states(db, State.QUEUED):
-                if not capacity.has_room(Use(), instance.limits):  # the server can promise less than when it was asked
-                    await instances.move(db, instance.id, State.QUEUED, State.FAILED, reason=NEVER_ENOUGH, ended_at=now)
-                    await self._endings.record(db, instance, State.FAILED, NEVER_ENOUGH)
-                    outcomes.append(Outcome(instance.id, str(State.FAILED), NEVER_ENOUGH))
-                    continue
-                if not capacity.has_room(await instances.reserved(db), instance.limits):
-                    break
-                expires_at = now + timedelta(days=instance.limits.days)
-                await instances.move(
-                    db,
-                    instance.id,
-                    State.QUEUED,
-                    State.STARTING,
-                    stage=Stage.HOME,
-                    expires_at=expires_at,
-                    carrier=self._runner.id,
-                )
-                started.append(instance)
-        for instance in started:
-            self._runner.start(instance.id)
-        for ended in outcomes:
-            self._runner.changes.tell(ended.instance_id)
-        return outcomes + [
-            Outcome(instance.id, "started", "memory and cores are available now") for instance in started
-        ]
+        ended = await self._runner.end(instance, state, reason, now, actor=SWEEP, only_expired=True)
+        return [Outcome(instance.id, str(state), reason)] if ended else []
 
     async def _prune(self, now: datetime) -> None:
         async with self._database.transaction() as db:
@@ -171,6 +122,7 @@ class SweepService:
             await passkeys.prune(db, now)
             await audit.prune(db, now - self._keep_audit)
             await instance_logs.prune(db, now - KEEP_LOGS)
+            await instances.prune(db, now - self._keep_ended)  # their records in the history stay
             await known_browsers.prune(db, now - KEEP_BROWSERS)
             await mail_failures.prune(db, now - self._keep_audit)
             await kv.put(db, LAST_SWEEP, now.isoformat(), now)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ..domain.audit_words import changes_in_words, quota_in_words
+from ..domain.ends import OWNER_SUSPENDED
 from ..domain.limits import Quota
 from ..domain.users import Role, User, UserStatus
 from ..errors import Conflict, NotFound
 from ..store import audit, logins, users
 from ..store.database import Database
 from .audit import Actor
-from .instances import InstanceService
+from .runner import InstanceRunner
 
 
 class Unchanged:
@@ -33,9 +34,9 @@ class UserChange:
 
 
 class UserService:
-    def __init__(self, database: Database, instances: InstanceService) -> None:
+    def __init__(self, database: Database, runner: InstanceRunner) -> None:
         self._database = database
-        self._instances = instances
+        self._runner = runner
 
     async def page(self, *, search: str = "", limit: int = 50, after: str | None = None) -> list[User]:
         """Users by e-mail address; `after` is the last address of the page before."""
@@ -72,10 +73,13 @@ class UserService:
     async def change(self, user_id: str, change: UserChange, actor: Actor, now: datetime) -> User:
         """Applies a change; suspending somebody ends their logins at once and stops their instances.
 
+        Both are committed together with the suspension: whatever dies afterwards, nothing of theirs runs on.
+
         Raises:
             NotFound: no such user.
             Conflict: it would leave the platform without an active administrator.
         """
+        ending: list[str] = []
         async with self._database.transaction() as db:
             before = await users.by_id(db, user_id)
             if before is None:
@@ -95,6 +99,7 @@ class UserService:
             await users.save(db, after)
             if not after.is_active:
                 await logins.end_all(db, user_id)
+                ending = await self._runner.end_all_of(db, user_id, OWNER_SUSPENDED, actor, now)
             await audit.add(
                 db,
                 at=now,
@@ -104,8 +109,7 @@ class UserService:
                 subject=after.email,
                 details=_differences(before, after),
             )
-        if before.is_active and not after.is_active:
-            await self._instances.stop_all_of(after, "stopped, since your account was suspended", actor, now)
+        self._runner.ends_committed(ending)
         return after
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..domain.origins import InstancesOrigin
@@ -165,6 +165,10 @@ class CapacitySettings(Section):
     reserve: Literal["auto"] | Size = Field(
         "auto", description="Memory kept for the system; `auto` is a tenth of it, 1 to 16 GB."
     )
+    starts_at_once: Literal["auto"] | PositiveInt = Field(
+        "auto",
+        description="Instances that start at the same time, later ones queue; `auto`: as many as the host has cores.",
+    )
 
 
 class LimitsSettings(Section):
@@ -231,6 +235,14 @@ class Settings(BaseSettings):
         ),
     )
     audit_days: int = Field(400, ge=1, description="How long the audit log is kept.")
+    ended_instance_days: int = Field(
+        90,
+        ge=30,
+        description=(
+            "How long an ended instance stays in the table of live ones. Lists show it afterwards, too, since its "
+            "record in the history stays for ever; its log is kept for 30 days."
+        ),
+    )
     sign_in: SignInSettings = Field(default_factory=SignInSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     homes: HomesSettings = Field(default_factory=HomesSettings)

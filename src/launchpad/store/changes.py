@@ -31,6 +31,7 @@ WRITE_LOCK = 111_872_378  # PostgreSQL's advisory lock of whoever writes
 # The tables whose changes are known, each with the column that stands for a row.
 FED = {
     "instances": "id",
+    "instance_history": "instance_id",
     "users": "id",
     "logins": "id",
     "grants": "secret_digest",

@@ -6,13 +6,14 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ..errors import StoreUnavailable
 from .changes import WRITE_LOCK, ChangeFeed
@@ -49,7 +50,7 @@ class Database:
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _sqlite_preparer(busy_seconds))
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
-        self.changes = ChangeFeed(self._watching)
+        self.changes = ChangeFeed(partial(_watching, self._engine))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -98,12 +99,6 @@ class Database:
     async def _take_write_lock(self, db: AsyncConnection) -> None:
         if not self._is_sqlite:
             await db.execute(_TAKE_WRITE_LOCK)
-
-    @asynccontextmanager
-    async def _watching(self) -> AsyncIterator[AsyncConnection]:
-        with _translated():
-            async with self._engine.connect() as db:
-                yield db
 
     async def migrate(self) -> None:
         """Brings the tables to this version's state; safe when several processes do it at once.
@@ -186,6 +181,13 @@ def _postgresql_options(busy_seconds: float) -> dict[str, Any]:
             },
         },
     }
+
+
+@asynccontextmanager
+async def _watching(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    with _translated():
+        async with engine.connect() as db:
+            yield db
 
 
 def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:

@@ -65,6 +65,7 @@ table = Table(
     Column("cause", String(16)),
     Column("oom_count", Integer, nullable=False, default=0, server_default="0"),
     Column("oom_at", Instant),
+    Column("admitted_at", Instant),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
     Index("ix_instances_created_at_id", "created_at", "id"),
     Index("ix_instances_state_ended_at_id", "state", "ended_at", "id"),
@@ -95,6 +96,7 @@ def _instance(row: Row[Any]) -> Instance:
         cause=CauseKind(row.cause) if row.cause else None,
         oom_count=row.oom_count,
         oom_at=row.oom_at,
+        admitted_at=row.admitted_at,
     )
 
 
@@ -115,6 +117,7 @@ async def add(db: AsyncConnection, instance: Instance) -> None:
             carrier=instance.carrier,
             stand_in=instance.stand_in,
             safe_mode=instance.safe_mode,
+            admitted_at=instance.admitted_at,
         )
     )
 
@@ -183,19 +186,6 @@ async def page(
     return [_instance(row) for row in await db.execute(query)]
 
 
-async def ended(
-    db: AsyncConnection, owner_id: str | None = None, *, limit: int = 100, before: Place | None = None
-) -> list[Instance]:
-    """One owner's ended ones or everyone's, the latest end first; a page begins behind the `ended_place` of one."""
-    query = select(table).where(table.c.state.in_(list(ENDED)))
-    if owner_id is not None:
-        query = query.where(table.c.owner_id == owner_id)
-    if before is not None:
-        query = query.where(tuple_(table.c.ended_at, table.c.id) < (before.at, before.key))
-    query = query.order_by(table.c.ended_at.desc(), table.c.id.desc()).limit(limit)
-    return [_instance(row) for row in await db.execute(query)]
-
-
 async def in_states(db: AsyncConnection, *states: State) -> list[Instance]:
     """Everyone's in these states, oldest first."""
     query = select(table).where(table.c.state.in_(states)).order_by(table.c.created_at, table.c.id)
@@ -212,6 +202,25 @@ async def reserved(db: AsyncConnection, owner_id: str | None = None) -> Use:
         query = query.where(table.c.owner_id == owner_id)
     memory_bytes, cpus, number = (await db.execute(query)).one()
     return Use(int(memory_bytes), float(cpus), number)
+
+
+async def reserved_by_owner(db: AsyncConnection, owner_ids: set[str]) -> dict[str, Use]:
+    """What is reserved for each of these owners, without what queues."""
+    states = LIVE - {State.QUEUED}
+    sums = (func.sum(table.c.memory_bytes), func.sum(table.c.cpus), func.count())
+    query = select(table.c.owner_id, *sums).where(table.c.owner_id.in_(owner_ids), table.c.state.in_(states))
+    found = {
+        owner: Use(int(memory), float(cpus), number)
+        for owner, memory, cpus, number in await db.execute(query.group_by(table.c.owner_id))
+    }
+    return {owner_id: found.get(owner_id, Use()) for owner_id in owner_ids}
+
+
+async def count_starting(db: AsyncConnection, since: datetime) -> int:
+    """How many starts were admitted since then and are not over."""
+    query = select(func.count()).select_from(table).where(table.c.state == State.STARTING)
+    query = query.where(or_(table.c.admitted_at.is_(None), table.c.admitted_at > since))
+    return (await db.execute(query)).scalar_one()
 
 
 async def newest_at(db: AsyncConnection) -> datetime | None:
@@ -239,12 +248,38 @@ async def move(db: AsyncConnection, instance_id: str, before: State, after: Stat
     """Changes the state if it is still `before`; False when another process was quicker.
 
     Raises:
-        ValueError: `after` may not follow `before`, which is a fault of the program.
+        ValueError: `after` may not follow `before`, or is an end (see `end`), which is a fault of the program.
     """
+    if after in ENDED:
+        raise ValueError("an instance is ended by end()")
+    return await _move(db, instance_id, before, after, values)
+
+
+async def end(
+    db: AsyncConnection,
+    instance_id: str,
+    before: State,
+    after: State,
+    *,
+    reason: str,
+    ended_at: datetime,
+    **values: Any,
+) -> bool:
+    """Ends it if it is still `before`; False when another process was quicker. The history gets it by whoever calls.
+
+    Raises:
+        ValueError: `after` is no end that may follow `before`, or there is no reason: a fault of the program.
+    """
+    if after not in ENDED or not reason:
+        raise ValueError("an end has its state and its reason")
+    values |= {"reason": reason, "ended_at": ended_at}
+    values |= {"host": None, "port": None, "stage": Stage.ENDED, "carrier": None}
+    return await _move(db, instance_id, before, after, values)
+
+
+async def _move(db: AsyncConnection, instance_id: str, before: State, after: State, values: dict[str, Any]) -> bool:
     if not may_follow(before, after):
         raise ValueError(f"an instance cannot go from {before} to {after}")
-    if after in ENDED:
-        values |= {"host": None, "port": None, "stage": Stage.ENDED, "carrier": None}
     query = update(table).where(table.c.id == instance_id, table.c.state == before).values(state=after, **values)
     return (await db.execute(query)).rowcount == 1
 
@@ -256,7 +291,25 @@ async def note(db: AsyncConnection, instance_id: str, **values: Any) -> None:
     await db.execute(update(table).where(table.c.id == instance_id).values(**values))
 
 
+async def advance(db: AsyncConnection, instance_id: str, stage: Stage, **values: Any) -> bool:
+    """Notes how far a start is; False when it is none any more."""
+    query = update(table).where(table.c.id == instance_id, table.c.state == State.STARTING)
+    return (await db.execute(query.values(stage=stage, **values))).rowcount == 1
+
+
+async def set_queue_stage(db: AsyncConnection, stage: Stage) -> list[str]:
+    """Notes what everything that queues waits for; returns those for which it is another thing than before."""
+    query = update(table).where(table.c.state == State.QUEUED, table.c.stage != stage).values(stage=stage)
+    return [str(row.id) for row in await db.execute(query.returning(table.c.id))]
+
+
 async def forget(db: AsyncConnection, instance_id: str, owner_id: str) -> bool:
-    """Removes the record of an ended instance."""
+    """Removes the row of an ended instance; its record in the history stays."""
     query = delete(table).where(table.c.id == instance_id, table.c.owner_id == owner_id, table.c.state.in_(ENDED))
     return (await db.execute(query)).rowcount == 1
+
+
+async def prune(db: AsyncConnection, before: datetime) -> int:
+    """Removes the rows of what ended before an instant; their records in the history stay."""
+    query = delete(table).where(table.c.state.in_(ENDED), table.c.ended_at < before)
+    return (await db.execute(query)).rowcount

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.instances import ENDED, LIVE, Instance, State
 from ..domain.paging import Place
-from . import instances, users
+from . import instance_history, instances, users
 from .schema import contains
 
 FEW_OWNERS = 500  # whose instances are looked up one by one
@@ -47,7 +47,7 @@ async def ended(
         owned = contains(users.table.c.email, search)
         query = select(users.table.c.id).where(owned).limit(FEW_OWNERS + 1)
         owners = [row.id for row in await db.execute(query)]
-        columns = instances.table.c
+        columns = instance_history.table.c
         if len(owners) > FEW_OWNERS:
             of_one = select(users.table.c.id).where(users.table.c.id == columns.owner_id, owned).exists()
             parts = _in_order(wanted, [of_one], limit, before)
@@ -61,39 +61,39 @@ async def ended(
     if not parts:
         return []
     found = union_all(*(select(part.subquery()) for part in parts)).subquery()
-    query = select(found.c.id).distinct().add_columns(found.c.ended_at)
-    query = query.order_by(found.c.ended_at.desc(), found.c.id.desc()).limit(limit)
-    return await instances.by_ids(db, [row.id for row in await db.execute(query)])
+    query = select(found.c.instance_id).distinct().add_columns(found.c.ended_at)
+    query = query.order_by(found.c.ended_at.desc(), found.c.instance_id.desc()).limit(limit)
+    return await instance_history.by_ids(db, [row.instance_id for row in await db.execute(query)])
 
 
 Ends = Select[str, datetime | None]
 
 
 def _ends(limit: int, before: Place | None) -> Ends:
-    columns = instances.table.c
-    query: Ends = select(columns.id, columns.ended_at)
+    columns = instance_history.table.c
+    query: Ends = select(columns.instance_id, columns.ended_at)
     if before is not None:
-        query = query.where(tuple_(columns.ended_at, columns.id) < (before.at, before.key))
-    return query.order_by(columns.ended_at.desc(), columns.id.desc()).limit(limit)
+        query = query.where(tuple_(columns.ended_at, columns.instance_id) < (before.at, before.key))
+    return query.order_by(columns.ended_at.desc(), columns.instance_id.desc()).limit(limit)
 
 
 def _in_order(
     states: Iterable[State], only: Collection[ColumnElement[bool]], limit: int, before: Place | None
 ) -> list[Ends]:
     """From the indexes that begin with the state, or the environment and the state: one query each."""
-    return [_ends(limit, before).where(instances.table.c.state == state, *only) for state in states]
+    return [_ends(limit, before).where(instance_history.table.c.state == state, *only) for state in states]
 
 
 def _of_few(owners: Collection[str], states: Iterable[State], limit: int, before: Place | None) -> Ends:
     """From the index that begins with the owner; `coalesce` keeps the database from taking that of the states."""
-    columns = instances.table.c
+    columns = instance_history.table.c
     among = func.coalesce(columns.state, "").in_(list(states))
     return _ends(limit, before).where(columns.owner_id.in_(owners), among)
 
 
 async def _environments(db: AsyncConnection) -> list[str]:
     """Of all instances there ever were, also those the catalogue has no more: from one index entry to the next."""
-    column = instances.table.c.environment
+    column = instance_history.table.c.environment
     names = select(func.min(column).label("name")).cte("names", recursive=True)
     following = select(func.min(column)).where(column > names.c.name).scalar_subquery()
     names = names.union_all(select(following).where(names.c.name.is_not(None)))

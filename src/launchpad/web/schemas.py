@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ..domain.admission import queue_in_words
 from ..domain.causes import SAFE_MODE_HELPS, CauseKind
 from ..domain.ends import notices_of, reason_for_others
 from ..domain.environments import Environment
@@ -186,7 +187,8 @@ class InstanceView(BaseModel):
     """`url` is there while it runs; opening it without a cookie leads over the portal and back.
 
     `notices` is what its owner has to know while it runs; `reason` has them as one text. `cause` is the kind of the
-    likely cause of a failure, and `safe_mode_helps` whether a launch in safe mode gets around it.
+    likely cause of a failure, and `safe_mode_helps` whether a launch in safe mode gets around it. `queue_text` says in
+    words how long the way is for one that queues.
     """
 
     id: str
@@ -206,6 +208,7 @@ class InstanceView(BaseModel):
     limits: SizeView
     usage: UsageView | None = None
     queue_position: int | None = None
+    queue_text: str | None = None
     stand_in: bool = False
 
     @classmethod
@@ -259,6 +262,7 @@ def instance_fields(
         "limits": SizeView.of(instance.limits),
         "usage": UsageView.of(usage),
         "queue_position": queue_position,
+        "queue_text": queue_in_words(queue_position, instance.stage) if queue_position else None,
         "stand_in": instance.stand_in,
     }
 

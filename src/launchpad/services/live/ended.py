@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from ...domain.instances import Instance
-from ...store import instances
+from ...store import instance_history
 from ...store.changes import EVERYTHING, Change, ChangeFeed
 from ...store.database import Database
 from .instances import LiveInstances
@@ -36,7 +36,7 @@ class EndedInstances:
             return known
         position, was_current = self._feed.position, self._feed.is_current
         async with self._database.reading() as db:
-            found = tuple(await instances.ended(db, owner_id, limit=LATEST))
+            found = tuple(await instance_history.latest(db, owner_id, limit=LATEST))
         if was_current and self._feed.position == position:
             self._keep(owner_id, found)
         return found
@@ -52,7 +52,7 @@ class EndedInstances:
         for change in changes:
             if change == EVERYTHING:
                 self._forget_all()
-            elif change.table == "instances":
+            elif change.table in ("instances", "instance_history"):
                 self._forget_owner_of(change.key)
 
     def _forget_owner_of(self, instance_id: str) -> None:

@@ -10,7 +10,7 @@ from ...domain.instances import ENDED, LIVE, Instance, State
 from ...domain.limits import Use
 from ...domain.paging import Place
 from ...errors import NotFound
-from ...store import instances
+from ...store import instance_history, instances
 from ...store.changes import EVERYTHING, Change, ChangeFeed
 from ...store.database import Database
 
@@ -44,8 +44,14 @@ class LiveInstances:
     # -- what is asked -------------------------------------------------------------------------------------------------
 
     async def get(self, instance_id: str, owner_id: str) -> Instance:
-        """An owner's own instance, live or ended. Raises NotFound for somebody else's as for one that never was."""
-        instance = await self.find(instance_id)
+        """An owner's own instance, live or ended. Raises NotFound for somebody else's as for one that never was, or was
+        taken off their list.
+        """
+        instance = self._by_id.get(instance_id) if await self._is_known() else None
+        if instance is None:
+            async with self._database.reading() as db:
+                instance = await instances.owned(db, instance_id, owner_id)
+                instance = instance or await instance_history.owned(db, instance_id, owner_id)
         if instance is None or instance.owner_id != owner_id:
             raise NotFound("There is no such instance.")
         return instance

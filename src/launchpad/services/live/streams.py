@@ -14,6 +14,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, Protocol
 
+from ...domain.admission import queue_in_words
 from ...domain.ends import notices_of
 from ...domain.environments import Environment
 from ...domain.instances import Instance, State
@@ -278,7 +279,12 @@ class EventStreams:
         if told != channel.told:
             channel.push(channel.state)
         if at != channel.at:
-            stage = {"stage": instance.stage, "state": instance.state, "queue_position": position}
+            stage = {
+                "stage": instance.stage,
+                "state": instance.state,
+                "queue_position": position,
+                "queue_text": queue_in_words(position, instance.stage) if position else None,
+            }
             channel.stage = message("stage", json.dumps(stage))
             channel.push(channel.stage)
         channel.told, channel.at = told, at

@@ -103,4 +103,4 @@ async def extend(
 @router.delete("/{instance_id}", status_code=204)
 async def forget(instance_id: str, visitor: CurrentUser, instances: Instances) -> None:
     """Removes an ended instance from the list."""
-    await instances.forget(instance_id, visitor.user)
+    await instances.forget(instance_id, visitor.user, visitor.now)

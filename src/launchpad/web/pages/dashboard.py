@@ -227,5 +227,5 @@ async def extend(
 async def forget(instance_id: str, visitor: CurrentUser, instances: Instances, present: Present) -> Response:
     """Removes an ended instance from the list."""
     ended = await instances.get(instance_id, visitor.user)
-    await instances.forget(instance_id, visitor.user)
+    await instances.forget(instance_id, visitor.user, visitor.now)
     return see_other(f"/dashboard?{urlencode(saying(visitor, 'removed', present.title_of(ended)))}")

@@ -16,10 +16,10 @@ function cardOf(id) {
   return document.querySelector(`[data-instance="${id}"][data-live]`);
 }
 
-function showStage(id, { stage, queue_position: place }) {
+function showStage(id, { stage, queue_text: queue }) {
   const card = cardOf(id);
   if (!card) return undefined;
-  if (card.dataset.queue && String(place ?? "") !== card.dataset.queue) {
+  if (card.dataset.queue && (queue ?? "") !== card.dataset.queue) {
     return refresh().then(() => announce(cardOf(id)?.querySelector("[data-place]")?.textContent.trim() ?? ""));
   }
   const steps = [...card.querySelectorAll(".step")];

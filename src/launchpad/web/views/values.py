@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ...domain.admission import queue_in_words
 from ...domain.causes import SAFE_MODE_HELPS
 from ...domain.ends import notices_of, reason_for_others
 from ...domain.environments import Environment
@@ -16,7 +17,7 @@ from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format
 from . import words
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
-_STAGE_WORDS = {Stage.WAITING: "Queued"}
+_STAGE_WORDS = {Stage.WAITING: "Queued", Stage.TURN: "Queued"}
 _STATE_WORDS = {
     State.QUEUED: ("Queued", "busy"),
     State.STARTING: ("Starting", "busy"),
@@ -233,6 +234,7 @@ class InstanceView:
     extend: tuple[Choice, ...] = ()
     memory: Meter | None = None
     queue_position: int | None = None
+    queue_text: str = ""
     stand_in_for: str | None = None
     owner_email: str | None = None
     owner_id: str | None = None
@@ -254,7 +256,7 @@ def steps_of(state: State, stage: Stage) -> tuple[Step, ...]:
     """The progress list; empty unless the instance is on its way to running."""
     if state not in (State.QUEUED, State.STARTING):
         return ()
-    stages = (Stage.WAITING, *_LAUNCH_STAGES) if stage is Stage.WAITING else _LAUNCH_STAGES
+    stages = (stage, *_LAUNCH_STAGES) if stage in _STAGE_WORDS else _LAUNCH_STAGES
     at = stages.index(stage) if stage in stages else 0
     return tuple(
         Step(
@@ -326,6 +328,7 @@ def instance_view(
         extend=extension_choices(instance, offer, now) if offer else (),
         memory=memory,
         queue_position=queue_position,
+        queue_text=queue_in_words(queue_position or 1, instance.stage) if instance.state is State.QUEUED else "",
         stand_in_for=(environment.image if environment else "its image") if instance.stand_in else None,
         owner_email=owner_email,
         owner_id=instance.owner_id,
