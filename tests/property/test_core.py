@@ -52,14 +52,23 @@ class Trap:
     def __init__(self) -> None:
         self.left: int | None = None
         self.sprung = asyncio.Event()
+        self._stuck: set[asyncio.Task[Any]] = set()
 
     async def point(self) -> None:
         if self.left is not None:
             self.left -= 1
             if self.left <= 0:
                 self.sprung.set()
-        if self.sprung.is_set():
+        if self.sprung.is_set() and (task := asyncio.current_task()) is not None:
+            self._stuck.add(task)
             await asyncio.Event().wait()  # the dead do nothing more
+
+    async def let_go(self) -> None:
+        """Whatever waits at a point of a dead process is gone, with the connections that it holds."""
+        while stuck := [task for task in self._stuck if not task.done()]:
+            for task in stuck:
+                task.cancel()
+            await asyncio.wait(stuck)
 
 
 class Process:
@@ -160,8 +169,10 @@ class Core(RuleBasedStateMachine):
 
         async def again(at: int) -> None:
             dead = self.pair[at]
+            await dead.trap.let_go()
             await dead.is_dead()
             await self.world.crash(dead.platform)
+            await dead.trap.let_go()
             for carriers in self.carrying.values():
                 carriers.discard(dead)
             self.pair[at] = Process(self)

@@ -255,6 +255,8 @@ class World:
         self.opened.remove(platform)
         await self.end_background(platform)
         await platform.runner.drop()
+        await platform.events.aclose()
+        await platform.live.aclose()
         await platform.lease.aclose()
         await platform.runner._launcher.aclose()
         await platform.database.aclose()

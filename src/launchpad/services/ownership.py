@@ -24,7 +24,8 @@ def ownership(lease: OwnerLease, runner: InstanceRunner) -> Loop:
             while lease.is_held:
                 beat()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(lease.lost(), BEAT_SECONDS)
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await lease.lost()
             await runner.drop()
 
     return continuous("lease", hold, late_after_seconds=LATE_AFTER_SECONDS, owner_only=False)

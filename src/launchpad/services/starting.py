@@ -100,7 +100,7 @@ class StartProcedure:
 
     async def _begin(self, instance: Instance, owner: User, tasks: TaskTable) -> Container:
         """Asks the engine. Given up in the middle, what the engine makes all the same is removed once it is there."""
-        asked = asyncio.ensure_future(self._launcher.launch(instance, owner))
+        asked = tasks.beside(self._launcher.launch(instance, owner), f"launch {instance.id}")
         try:
             return await asyncio.shield(asked)
         except asyncio.CancelledError:
@@ -108,12 +108,9 @@ class StartProcedure:
                 tasks.beside(self._remove_when_made(instance.id, asked), f"remove {instance.id}")
             raise
 
-    async def _remove_when_made(self, instance_id: str, asked: asyncio.Future[Container]) -> None:
-        try:
-            with suppress(LaunchpadError):
-                await asked
-        finally:
-            asked.cancel()  # no effect on what is done
+    async def _remove_when_made(self, instance_id: str, asked: asyncio.Task[Container]) -> None:
+        with suppress(LaunchpadError):
+            await asked
         async with self._database.reading() as db:
             instance = await instances.by_id(db, instance_id)
         if instance is None or instance.state not in (State.STARTING, State.RUNNING):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
+from ..errors import LaunchpadError
+
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -29,7 +32,7 @@ class TaskTable:
     def __init__(self, after_fault: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         self._after_fault = after_fault
         self._tasks: dict[str, tuple[Kind, asyncio.Task[None]]] = {}
-        self._beside: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[Any]] = set()
 
     def __contains__(self, instance_id: object) -> bool:
         return instance_id in self._tasks
@@ -66,17 +69,17 @@ class TaskTable:
             if last:
                 self.run(instance_id, Kind.END, lambda: self._after_fault(instance_id))
 
-    def beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def beside(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Does something that no instance waits for, until it is done or this table is closed."""
         task = asyncio.create_task(work, name=name)
         self._beside.add(task)
+        task.add_done_callback(self._beside_done)
+        return task
 
-        def forget(done: asyncio.Task[None]) -> None:
-            self._beside.discard(done)
-            if not done.cancelled() and (error := done.exception()) is not None:
-                log.error("runner.fault", task=name, exc_info=error)
-
-        task.add_done_callback(forget)
+    def _beside_done(self, done: asyncio.Task[Any]) -> None:
+        self._beside.discard(done)
+        if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, LaunchpadError):
+            log.error("runner.fault", task=done.get_name(), exc_info=error)
 
     async def wait(self, *instance_ids: str) -> None:
         """Waits until everything that is under way is done, or everything of these instances."""
@@ -92,5 +95,5 @@ class TaskTable:
                 task.cancel()
             await asyncio.gather(*there, return_exceptions=True)
 
-    def _all(self) -> list[asyncio.Task[None]]:
+    def _all(self) -> list[asyncio.Task[Any]]:
         return [*(task for _, task in self._tasks.values()), *self._beside]

@@ -249,7 +249,8 @@ class _PostgresqlLookout:
 
     async def wait(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._noted.wait(), ASK_SECONDS)
+            async with asyncio.timeout(ASK_SECONDS):  # wait_for() of Python 3.11 can lose a cancellation
+                await self._noted.wait()
 
     async def close(self) -> None:
         await self._driver.remove_listener(CHANNEL, self._note)
