@@ -258,10 +258,11 @@ async def test_closing_ends_every_pass_and_waits_for_it() -> None:
             await asyncio.sleep(0.05)
             ended.set()
 
+    before = asyncio.all_tasks()
     async with running(continuous("listener", listens, late_after_seconds=60)) as background:
         await becomes(background, "listener", LoopState.OK)
     assert ended.is_set()
-    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("loop ")]
+    assert not [task for task in asyncio.all_tasks() - before if task.get_name().startswith("loop ")]
 
 
 # -- one owner ---------------------------------------------------------------------------------------------------------

@@ -154,6 +154,7 @@ async def test_a_code_that_was_not_committed_is_not_sent(world: World, platform:
 async def test_a_backup_brings_no_mail_back(world: World, platform: Platform) -> None:
     await put(world, platform, platform.mail, ALICE)
     assert await platform.mail.waiting() == 1
+    await world.end_background(platform)
     await platform.database.aclose()
     snapshot.end_logins_and_codes(world.database_file)
     assert world.rows("SELECT count(*) FROM outgoing_mails") == [(0,)]

@@ -108,6 +108,7 @@ async def test_s3_without_its_watcher_the_portal_asks_the_store(portal: Portal, 
     inside = await _inside(portal)
     other = await portal.world.open()
     await watching.aclose()
+    await portal.world.end_background(portal.platform)
     assert not portal.platform.database.changes.is_current
     assert await inside.statuses() == (200, 204)
     await end(other, inside.alice)
