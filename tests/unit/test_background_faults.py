@@ -211,7 +211,7 @@ async def test_without_the_engine_everything_else_goes_on_and_all_is_well_once_i
     else:
         runtime.answers.clear()
     await become(background, LoopState.LATE, "engine-events")
-    await all_succeed(background, "engine-events", "sweep", "usage")
+    await all_succeed(background, "engine-events", "intents", "sweep", "usage")
     error = health(background, "engine-events").last_error
     assert error is not None
     assert "engine" in error or "no sign of life" in error
