@@ -9,7 +9,8 @@ from time import monotonic
 
 import pytest
 
-from launchpad.domain.instances import Instance, State
+from launchpad.domain.admission import queue_in_words
+from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Quota
 from launchpad.services.audit import CLI
 from launchpad.services.users import UserChange
@@ -309,6 +310,9 @@ async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
         instance = (await second.instances())[0]
         waiting = await second.get(f"/instances/{instance.id}/open")
         assert "is queued" in waiting.words
+        for one in (page, waiting):  # what the script compares with the events, so that it draws anew when it changes
+            (said,) = {found for each in one.elements if (found := each.attributes.get("data-queue"))}
+            assert said == queue_in_words(1, Stage.WAITING)
         cancelled = await second.send(waiting.form(f"/instances/{instance.id}/stop"))
         assert cancelled.path.startswith("/dashboard")
         assert await second.instances() == []
