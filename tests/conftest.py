@@ -35,6 +35,16 @@ settings.register_profile("launchpad", deadline=None)  # a busy machine is no fa
 settings.load_profile("launchpad")
 
 
+# Whole servers first, then what waits most: where files run beside each other, the longest must not begin last.
+FIRST = ("system", "e2e", "promises", "images", "contract", "web")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folders = {item.path.parent: item.path.parent.name for item in items}
+    ranks = {path: FIRST.index(name) if name in FIRST else len(FIRST) for path, name in folders.items()}
+    items.sort(key=lambda item: ranks[item.path.parent])
+
+
 class Clock:
     """A clock that stands still until it is moved; call it where the program wants `now`."""
 
