@@ -69,7 +69,10 @@ def as_portal(settings: Settings, work: Callable[[], Any]) -> Any:
     Raises:
         LaunchpadError: of the work, or the child was killed.
     """
-    user = portal_user(settings)
+    try:
+        user = portal_user(settings)
+    except LaunchpadError as error:
+        fail(error)
     if user is None:
         return work()
     reading, writing = os.pipe()
