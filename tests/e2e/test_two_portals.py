@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import monotonic
 
 import httpx
@@ -21,7 +24,8 @@ PATIENCE_SECONDS = 30.0
 @asynccontextmanager
 async def standby_of(live: LivePlatform) -> AsyncIterator[httpx.AsyncClient]:
     """A second portal, and a client of its own socket; it ends with the test."""
-    path = live.folder / "standby" / "portal.sock"
+    short = tempfile.mkdtemp(prefix="lp-")  # a socket's path may have 107 characters
+    path = Path(short) / "portal.sock"
     variables = {**live.variables, "LAUNCHPAD_WEB__SOCKET": str(path)}
     with (live.folder / "standby.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
@@ -46,6 +50,7 @@ async def standby_of(live: LivePlatform) -> AsyncIterator[httpx.AsyncClient]:
     finally:
         process.terminate()
         await process.wait()
+        shutil.rmtree(short)
 
 
 def owner(live: LivePlatform) -> int:

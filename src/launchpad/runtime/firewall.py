@@ -6,8 +6,8 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
@@ -105,15 +105,13 @@ async def call(command: str, arguments: Sequence[str], feed: str | None = None) 
     program = shutil.which(command, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is None:
         return 127, f"{command} is missing"
-    process = await asyncio.create_subprocess_exec(
-        *(program, *arguments),
-        stdin=subprocess.PIPE if feed is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    with _held(feed) as source:
+        process = await asyncio.create_subprocess_exec(
+            *(program, *arguments), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            out, _ = await process.communicate(feed.encode() if feed is not None else None)
+            out, _ = await process.communicate()
     except TimeoutError:
         return 124, f"{command} does not finish"
     finally:
@@ -121,3 +119,16 @@ async def call(command: str, arguments: Sequence[str], feed: str | None = None) 
             with suppress(ProcessLookupError):
                 process.kill()
     return process.returncode or 0, out.decode(errors="replace").strip()
+
+
+@contextmanager
+def _held(feed: str | None) -> Iterator[int]:
+    """A descriptor to read `feed` from. No pipe: a command that ends without reading it would break our side."""
+    if feed is None:
+        yield subprocess.DEVNULL
+        return
+    descriptor = os.memfd_create("firewall-rules")
+    with os.fdopen(descriptor, "w+b") as file:
+        file.write(feed.encode())
+        file.seek(0)
+        yield file.fileno()
