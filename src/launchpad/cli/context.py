@@ -71,8 +71,8 @@ def as_portal(settings: Settings, work: Callable[[], Any]) -> Any:
     """
     try:
         user = portal_user(settings)
-    except LaunchpadError as error:
-        fail(error)
+    except LaunchpadError as unknown:
+        fail(unknown)
     if user is None:
         return work()
     reading, writing = os.pipe()
