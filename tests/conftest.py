@@ -31,6 +31,8 @@ names_below_localhost()
 # A shell starts jobs in the background deaf to Ctrl-C, and programs hand that on: those that tests interrupt would not
 # end. What has a handler here is what a new program begins with anew.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup hands it on
+    signal.signal(signal.SIGHUP, lambda *_: None)
 settings.register_profile("launchpad", deadline=None)  # a busy machine is no failure
 settings.load_profile("launchpad")
 

@@ -249,8 +249,8 @@ async def test_an_upgrade_that_does_not_become_healthy_is_taken_back(server: Ser
     for name, text in BROKEN.items():
         machine.run(f"cat >{broken}/{name} <<'END'\n{text.replace('{head}', head)}END")
     machine.run(
-        f"sed -i 's/^\\( *\\)await platform.database.migrate()$/&\\n\\1raise RuntimeError(\"broken\")/' "
-        f"{broken}/src/launchpad/web/app.py && grep -q broken {broken}/src/launchpad/web/app.py"
+        f"sed -i 's/^\\( *\\)await self.database.migrate()$/&\\n\\1raise RuntimeError(\"broken\")/' "
+        f"{broken}/src/launchpad/platform.py && grep -q broken {broken}/src/launchpad/platform.py"
     )
     async with server.socket(instance["id"]) as connection:
         said = install(machine, clone=broken, ok=False)
