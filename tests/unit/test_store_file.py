@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from conftest import Clock
 from launchpad.errors import StoreUnavailable
@@ -42,3 +45,28 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
     with pytest.raises(StoreUnavailable):
         await database.ping()
     await database.aclose()
+
+
+async def test_a_transaction_that_is_cancelled_during_a_query_lets_go_of_the_lock(
+    database: Database, tmp_path: Path
+) -> None:
+    """Also while somebody keeps the error: with its traceback, the query lives that was cancelled."""
+
+    async def write() -> None:
+        async with database.transaction() as db:
+            await db.execute(text("SELECT id FROM users"))
+            await db.execute(text("SELECT 'the one that is cancelled' FROM changes, alembic_version"))
+
+    def cancel(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "is cancelled" in statement:
+            writing.cancel()
+
+    async with database.transaction() as db:
+        await db.execute(text("INSERT INTO changes (table_name, key) VALUES ('users', 'a'), ('users', 'b')"))
+    event.listen(database._engine.sync_engine, "before_cursor_execute", cancel)
+    writing = asyncio.create_task(write())
+    await asyncio.wait({writing})
+    assert writing.cancelled()
+    with closing(sqlite3.connect(tmp_path / "launchpad.db", timeout=5, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ class Database:
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._is_sqlite = url.startswith("sqlite")
-        options = {} if self._is_sqlite else _postgresql_options(busy_seconds)
+        options = _SQLITE_OPTIONS if self._is_sqlite else _postgresql_options(busy_seconds)
         self._engine = create_async_engine(url, **options)
         self._write_lock = asyncio.Lock()
         if self._is_sqlite:
@@ -188,6 +188,23 @@ async def _watching(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     with _translated():
         async with engine.connect() as db:
             yield db
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """Gives up its transaction when it is closed.
+
+    SQLite closes a connection for good only once its last statement is finalized, and until then it keeps the lock of
+    all writers. Of a query that was cancelled, as a start is by a stop, the statement lives as long as somebody keeps
+    the error with its traceback.
+    """
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
+
+
+_SQLITE_OPTIONS: dict[str, Any] = {"connect_args": {"factory": _SqliteConnection}}
 
 
 def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
