@@ -7,6 +7,7 @@ and everywhere the same.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
@@ -27,16 +28,19 @@ BOOT_SECONDS = 240
 
 
 def disk() -> Path:
-    """The folder of a disk as the distribution leaves it; built at the first use."""
+    """The folder of a server as the distribution leaves it; built at the first use, by one process."""
     mark = hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]
     folder = CACHE / f"machine-{mark}"
-    if not (folder / "complete").exists():
-        for old in CACHE.glob("machine-*"):
-            shutil.rmtree(old)
-        folder.mkdir(parents=True)
-        done = subprocess.run([RECIPE, folder], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        (folder / "complete").touch()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            for old in CACHE.glob("machine-*"):
+                shutil.rmtree(old)
+            folder.mkdir()
+            done = subprocess.run([RECIPE, folder], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+            (folder / "complete").touch()
     return folder
 
 
