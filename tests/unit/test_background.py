@@ -265,6 +265,27 @@ async def test_closing_ends_every_pass_and_waits_for_it() -> None:
     assert not [task for task in asyncio.all_tasks() - before if task.get_name().startswith("loop ")]
 
 
+async def test_closing_ends_a_pass_that_loses_its_first_cancellation() -> None:
+    """As with a library whose `asyncio.wait_for` gets its answer at that very moment."""
+    lost = 0
+
+    async def listens(beat: Beat) -> None:
+        nonlocal lost
+        while True:
+            beat()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost += 1
+
+    async with asyncio.timeout(60):
+        async with running(continuous("listener", listens, late_after_seconds=60)) as background:
+            await becomes(background, "listener", LoopState.OK)
+    assert lost == 1
+
+
 # -- one owner ---------------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ Beat = Callable[[], None]
 OWNER_LOOKS_SECONDS = 0.5  # how soon a process that gets the lease begins with the owner's loops
 WATCH_SECONDS = 1.0
 CLOSING_SECONDS = 1.0
+CANCEL_AGAIN_SECONDS = 1.0
 RECORD_SECONDS = 5.0
 GIVEN_UP_AFTER = 2  # times `late_after_seconds`: a pass that shows no sign of life for so long is begun anew
 LONGEST_TEXT = 200
@@ -189,6 +190,13 @@ class Background:
             self._recorded_at = self._time.monotonic()
 
 
+async def _end(task: asyncio.Task[object]) -> None:
+    """Cancels a pass until it is done: `asyncio.wait_for`, which libraries use, can lose a cancellation (bpo-37658)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
+
+
 @dataclass
 class _Running:
     """One loop, and what is known of it."""
@@ -270,9 +278,7 @@ class _Running:
         try:
             await asyncio.wait({self.current})
         finally:
-            if not self.current.done():
-                self.current.cancel()
-                await asyncio.wait({self.current})
+            await _end(self.current)
         current, self.current = self.current, None
         if not current.cancelled():
             error = current.exception()
