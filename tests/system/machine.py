@@ -24,7 +24,7 @@ from support.ports import free_ports
 
 RECIPE = Path(__file__).parent / "machine" / "build-disk"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "launchpad-test"
-BOOT_SECONDS = 240
+BOOT_SECONDS = 600
 
 
 def disk() -> Path:
@@ -57,13 +57,13 @@ class Machine(ABC):
     def power_off(self) -> None:
         """As when the plug is pulled; nothing of it is left."""
 
-    def run(self, script: str, *, ok: bool = True, seconds: float = 300) -> str:
+    def run(self, script: str, *, ok: bool = True, seconds: float = 900) -> str:
         """What a shell script prints, errors included."""
         done = self._sh(script, seconds=seconds)
         assert not ok or done.returncode == 0, f"{script}\n{done.stdout}"
         return done.stdout
 
-    def code(self, script: str, *, seconds: float = 300) -> int:
+    def code(self, script: str, *, seconds: float = 900) -> int:
         return self._sh(script, seconds=seconds).returncode
 
     def copy_in(self, source: Path, target: str, names: Sequence[str] = (".",)) -> None:
@@ -75,7 +75,7 @@ class Machine(ABC):
             capture_output=True,
         ).stdout
         command = self._command(f"mkdir -p {target} && tar -x -C {target} --no-same-owner")
-        subprocess.run(command, input=packed, check=True, capture_output=True, timeout=600)
+        subprocess.run(command, input=packed, check=True, capture_output=True, timeout=900)
 
     @abstractmethod
     def _command(self, script: str) -> list[str]:
@@ -199,7 +199,7 @@ class EmulatedMachine(Machine):
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             self.run("systemctl reboot", ok=False, seconds=30)
         assert self._process is not None
-        self._process.wait(timeout=180)  # -no-reboot: it ends instead
+        self._process.wait(timeout=600)  # -no-reboot: it ends instead
         self.start()
 
     def power_off(self) -> None:

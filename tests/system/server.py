@@ -28,8 +28,8 @@ from system.machine import Machine
 ROOT = Path(__file__).resolve().parents[2]
 PORTAL, INSTANCES = "lab.example.org", "run.example.org"
 EMAIL = "admin@example.org"
-INSTALL_SECONDS = 900
-PATIENCE_SECONDS = 240
+INSTALL_SECONDS = 2400  # patience, in an emulator beside other work
+PATIENCE_SECONDS = 600
 MIB = 1024**2
 
 BACKUP_KEY = pyrage.x25519.Identity.generate()

@@ -53,7 +53,7 @@ async def test_project_quotas_keep_the_contract_of_homes(server: Server) -> None
         "/opt/launchpad/current/bin/python -m pytest --noconftest -p no:cacheprovider -q "
         "tests/contract/test_storage.py -k 'project-quota or files_from_before or another_project'; "
         "rm -rf /home/contract",
-        seconds=600,
+        seconds=1800,
     )
     passed = re.search(r"^(\d+) passed", said, re.MULTILINE)
     assert passed is not None, said
