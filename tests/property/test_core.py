@@ -52,23 +52,14 @@ class Trap:
     def __init__(self) -> None:
         self.left: int | None = None
         self.sprung = asyncio.Event()
-        self._stuck: set[asyncio.Task[Any]] = set()
 
     async def point(self) -> None:
         if self.left is not None:
             self.left -= 1
             if self.left <= 0:
                 self.sprung.set()
-        if self.sprung.is_set() and (task := asyncio.current_task()) is not None:
-            self._stuck.add(task)
-            await asyncio.Event().wait()  # the dead do nothing more
-
-    async def let_go(self) -> None:
-        """Whatever waits at a point of a dead process is gone, with the connections that it holds."""
-        while stuck := [task for task in self._stuck if not task.done()]:
-            for task in stuck:
-                task.cancel()
-            await asyncio.wait(stuck)
+        if self.sprung.is_set():  # the dead do nothing more, and the kernel has let go of what they held
+            raise asyncio.CancelledError("this process has died")
 
 
 class Process:
@@ -151,7 +142,7 @@ class Core(RuleBasedStateMachine):
             await asyncio.wait({acting, dying}, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             dying.cancel()
             if acting.done():
-                with suppress(LaunchpadError):
+                with suppress(LaunchpadError, asyncio.CancelledError):
                     return await acting
                 return None
             acting.cancel()
@@ -165,22 +156,27 @@ class Core(RuleBasedStateMachine):
         return answer
 
     def bury(self) -> None:
-        """Whoever has died is really gone, and another process comes, which takes over."""
+        """Whoever has died is really gone, and another process comes, which takes over. Meanwhile nobody else dies."""
 
-        async def again(at: int) -> None:
-            dead = self.pair[at]
-            await dead.trap.let_go()
-            await dead.is_dead()
-            await self.world.crash(dead.platform)
-            await dead.trap.let_go()
-            for carriers in self.carrying.values():
-                carriers.discard(dead)
-            self.pair[at] = Process(self)
-            await self.pair[at].open()
+        async def again() -> None:
+            dead = [process for process in self.pair if process.trap.sprung.is_set()]
+            armed = {process: process.trap.left for process in self.pair}
+            for process in self.pair:
+                process.trap.left = None
+            for process in dead:
+                await process.is_dead()
+                await self.world.crash(process.platform)
+                for carriers in self.carrying.values():
+                    carriers.discard(process)
+            for at, process in enumerate(self.pair):
+                if process in dead:
+                    self.pair[at] = Process(self)
+                    await self.pair[at].open()
+                else:
+                    process.trap.left = armed[process]
 
-        for at, process in enumerate(self.pair):
-            if process.trap.sprung.is_set():
-                self.loop.run_until_complete(asyncio.wait_for(again(at), PATIENCE_SECONDS))
+        if any(process.trap.sprung.is_set() for process in self.pair):
+            self.loop.run_until_complete(asyncio.wait_for(again(), 2 * PATIENCE_SECONDS))
 
     @contextmanager
     def carried(self, process: Process, verb: str, args: tuple[Any, ...]) -> Iterator[None]:
@@ -241,7 +237,7 @@ class Core(RuleBasedStateMachine):
         """In both processes; those die in the next step if at all."""
 
         async def click(owner: User, process: Process) -> None:
-            with suppress(LaunchpadError, TimeoutError):
+            with suppress(LaunchpadError, TimeoutError, asyncio.CancelledError):
                 work = launch(process.platform, owner, environment, memory_bytes=GB)
                 await asyncio.wait_for(work, 2)
 
