@@ -197,7 +197,7 @@ async def test_a_class_that_clicks_at_once_starts_a_few_at_a_time_and_all_get_th
     world.runtime.release()
     for one in found:
         await reaches(platform, one.id, State.RUNNING)
-    assert world.runtime.starts[-1] == found[-1].id
+    assert found[-1].id in world.runtime.starts[-2:], "two start at a time"
 
 
 async def test_a_start_that_hangs_keeps_the_others_out_for_a_minute_only(world: World) -> None:

@@ -100,7 +100,7 @@ async def test_a_change_of_another_process_is_pushed_too(desk: Desk) -> None:
     await other.instances.stop(desk.instance.id, desk.user, ACTOR, desk.world.clock())
     told = await _to_the_end(reader)
     assert [data["state"] for kind, data in told if kind == "state"][-1] == "stopped"
-    assert told[-1] == ("stage", {"stage": "ended", "state": "stopped", "queue_position": None})
+    assert told[-1] == ("stage", {"stage": "ended", "state": "stopped", "queue_position": None, "queue_text": None})
 
 
 async def test_a_place_in_the_queue_is_told_when_it_changes(tmp_path: Path) -> None:
