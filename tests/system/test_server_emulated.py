@@ -45,7 +45,7 @@ async def test_a_full_home_ends_its_owners_writing(server: Server) -> None:
 async def test_project_quotas_keep_the_contract_of_homes(server: Server) -> None:
     """The suite that every way of keeping homes is held to, where the kernel has project quotas."""
     packages = Path(pytest.__file__).parents[1]
-    patterns = ("pytest*", "_pytest", "py.py", "pluggy*", "iniconfig*", "packaging*", "pygments*")
+    patterns = ("pytest*", "_pytest", "xdist", "execnet*", "py.py", "pluggy*", "iniconfig*", "packaging*", "pygments*")
     names = [path.name for pattern in patterns for path in packages.glob(pattern)]
     server.machine.copy_in(packages, "/root/pytest", names)
     said = server.machine.run(
