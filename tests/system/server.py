@@ -12,8 +12,8 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -244,9 +244,10 @@ def install(machine: Machine, *options: str, clone: str = "/root/clone", ok: boo
     return said
 
 
-@contextmanager
-def server_on(machine: Machine) -> Iterator[Server]:
+@asynccontextmanager
+async def server_on(machine: Machine) -> AsyncIterator[Server]:
     """The machine, started, with the program's source and its packages in /root; switched off afterwards."""
+    server = None
     with tempfile.TemporaryDirectory(prefix="launchpad-test-wheels-") as wheels:
         locked = ("--require-hashes", "-r", str(ROOT / "requirements.lock"), "-d", wheels)
         subprocess.run([sys.executable, "-m", "pip", "download", "-q", *locked], check=True, capture_output=True)
@@ -257,8 +258,11 @@ def server_on(machine: Machine) -> Iterator[Server]:
             ).stdout.decode()
             machine.copy_in(ROOT, "/root/clone", [name for name in tracked.split("\0") if (ROOT / name).is_file()])
             machine.copy_in(Path(wheels), "/root/wheels")
-            yield Server(machine)
+            server = Server(machine)
+            yield server
         finally:
+            if server is not None:
+                await server.http.aclose()
             machine.power_off()
 
 

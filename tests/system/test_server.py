@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 
 from system.machine import ContainerMachine, Machine
@@ -30,9 +31,9 @@ from system.server import (
 pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 300)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_on(ContainerMachine(tmp_path_factory.mktemp("server"))) as made:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    async with server_on(ContainerMachine(tmp_path_factory.mktemp("server"))) as made:
         yield made
 
 
@@ -224,7 +225,7 @@ async def test_f5_while_the_disk_is_full_changes_answer_503_and_instances_go_on(
 BROKEN = {
     # Changes the tables, and then does not start.
     "src/launchpad/store/migrations/versions/9999_another_table.py": (
-        'revision, down_revision, branch_labels, depends_on = "9999", "{head}", None, None\n\n\n'
+        '"""Another table"""\n\nrevision = "9999"\ndown_revision = "{head}"\nbranch_labels = None\ndepends_on = None\n\n\n'
         "def upgrade() -> None:\n    from alembic import op\n\n    op.execute('CREATE TABLE another (id INTEGER)')\n"
     ),
 }

@@ -7,10 +7,11 @@ the order of a server's life and build on each other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from system.machine import EmulatedMachine
 from system.server import INSTALL_SECONDS, MIB, Server, install_from_nothing, server_on
@@ -18,9 +19,9 @@ from system.server import INSTALL_SECONDS, MIB, Server, install_from_nothing, se
 pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 300)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_on(EmulatedMachine(tmp_path_factory.mktemp("server"))) as made:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    async with server_on(EmulatedMachine(tmp_path_factory.mktemp("server"))) as made:
         yield made
 
 
