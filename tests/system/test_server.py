@@ -225,7 +225,8 @@ async def test_f5_while_the_disk_is_full_changes_answer_503_and_instances_go_on(
 BROKEN = {
     # Changes the tables, and then does not start.
     "src/launchpad/store/migrations/versions/9999_another_table.py": (
-        '"""Another table"""\n\nrevision = "9999"\ndown_revision = "{head}"\nbranch_labels = None\ndepends_on = None\n\n\n'
+        '"""Another table"""\n\nrevision = "9999"\ndown_revision = "{head}"\n'
+        "branch_labels = None\ndepends_on = None\n\n\n"
         "def upgrade() -> None:\n    from alembic import op\n\n    op.execute('CREATE TABLE another (id INTEGER)')\n"
     ),
 }
