@@ -186,14 +186,15 @@ def _ports(settings: Mapping[str, str]) -> None:
             raise Unavailable(f"{key}: “{url}” is not an address such as http://localhost:8080.") from None
         if any(name.startswith("proxy.") for name in settings):
             continue  # nginx listens elsewhere then; the program itself looks there
-        if not _is_free(parts.hostname or "localhost", port):
+        if why_not_free(parts.hostname or "localhost", port) is not None:
             raise Unavailable(
                 f"Port {port} of {url} is in use. Stop the program that uses it, or choose another with "
                 f"LAUNCHPAD_{key.upper()}={parts.scheme}://{parts.hostname}:<port>."
             )
 
 
-def _is_free(host: str, port: int) -> bool:
+def why_not_free(host: str, port: int) -> OSError | None:
+    """What nginx would meet when it listens there for that host name; None: nothing."""
     loopback = host in ("localhost", "127.0.0.1", "::1") or host.endswith(".localhost")
     addresses = [(socket.AF_INET, "127.0.0.1" if loopback else "0.0.0.0")]  # noqa: S104 - where nginx will listen
     if IPV6.exists():
@@ -208,8 +209,8 @@ def _is_free(host: str, port: int) -> bool:
             except OSError as error:
                 if family == socket.AF_INET6 and error.errno == 99:  # EADDRNOTAVAIL: no IPv6 on loopback
                     continue
-                return False
-    return True
+                return error
+    return None
 
 
 def _room(clone: Path) -> None:

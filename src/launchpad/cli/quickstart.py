@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import socket
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -22,7 +21,6 @@ from rich.markup import escape
 
 from ..domain.instances import State
 from ..errors import EngineRefused, EngineUnavailable, ImageMissing, LaunchpadError, PortTaken, Unavailable
-from ..ops.nginx.machine import has_ipv6_loopback
 from ..ops.nginx.site import rendered
 from ..ops.portal_socket import prepare_socket_folder, socket_path
 from ..platform import Platform
@@ -32,6 +30,7 @@ from . import supervisor
 from .context import ConfigOption, settings_or_exit
 from .logs import configure_logging
 from .output import err, fail, out
+from .precheck import why_not_free
 
 SWEEP_SECONDS = 30
 ENGINE_START_SECONDS = 60
@@ -112,22 +111,11 @@ def _check_ports(settings: Settings) -> None:
     urls = {"public_url": settings.public_url, "instances_url": settings.instances_url}
     for (key, url), port in zip(urls.items(), settings.ports, strict=True):
         parts = urlsplit(url)
-        loopback = parts.hostname in ("localhost", "127.0.0.1", "::1") or str(parts.hostname).endswith(".localhost")
-        addresses = [(socket.AF_INET, "127.0.0.1" if loopback else "0.0.0.0")]  # noqa: S104 - where nginx will listen
-        if has_ipv6_loopback():
-            addresses.append((socket.AF_INET6, "::1" if loopback else "::"))
-        for family, address in addresses:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                try:
-                    probe.bind((address, port))
-                except OSError as error:
-                    raise PortTaken(
-                        f"Port {port} of {url} cannot be used: {error.strerror}. Stop the program that uses it, or "
-                        f"choose another with LAUNCHPAD_{key.upper()}={parts.scheme}://{parts.hostname}:<port>."
-                    ) from None
+        if (error := why_not_free(parts.hostname or "localhost", port)) is not None:
+            raise PortTaken(
+                f"Port {port} of {url} cannot be used: {error.strerror}. Stop the program that uses it, or "
+                f"choose another with LAUNCHPAD_{key.upper()}={parts.scheme}://{parts.hostname}:<port>."
+            )
 
 
 class _Preparation:
