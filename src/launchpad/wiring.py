@@ -19,7 +19,6 @@ from .services.audit import AuditService
 from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
-from .services.changes import Changes
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
 from .services.gate import GateService
@@ -118,18 +117,16 @@ def build_platform(
         lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings)),
     )
     live = Live.over(database, reach.runtime, homes, reach.images, catalogue)
-    changes, freed = Changes(), Signal()
+    freed = Signal()
     recorder = EndRecorder(live.usage)
     endings = Endings(database, reach.runtime, homes, logs, catalogue, recorder, now)
-    start = StartProcedure(
-        database, reach.runtime, homes, reach.images, launcher, catalogue, endings, changes, freed, now
-    )
-    stop = StopProcedure(database, reach.runtime, catalogue, endings, changes, freed)
+    start = StartProcedure(database, reach.runtime, homes, reach.images, launcher, catalogue, endings, freed, now)
+    stop = StopProcedure(database, reach.runtime, catalogue, endings, freed)
     runner = InstanceRunner(
-        database, reach.runtime, reach.images, launcher, lease, endings, recorder, start, stop, changes, freed
+        database, reach.runtime, reach.images, launcher, lease, endings, recorder, start, stop, freed
     )
     offers = OfferService(database, settings, live.host, live.instances)
-    admission = AdmissionService(database, offers, recorder, runner, changes, freed, now)
+    admission = AdmissionService(database, offers, recorder, runner, freed, now)
     instances = InstanceService(database, settings, offers, runner, admission, catalogue)
     sweep = SweepService(database, runner, admission, settings.audit_days, settings.ended_instance_days)
     names = CookieNames.of(settings)

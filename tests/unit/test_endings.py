@@ -184,15 +184,8 @@ async def test_lack_of_memory_is_counted_told_at_once_and_kept_at_the_end(
     world: World, platform: Platform, alice: User
 ) -> None:
     instance = await running(world, platform, alice)
-    changes = platform.runner.changes
     told: list[str] = []
-    tell = changes.tell
-
-    def heard(instance_id: str) -> None:
-        told.append(instance_id)
-        tell(instance_id)
-
-    changes.tell = heard  # type: ignore[method-assign]
+    platform.database.changes.subscribe(lambda all: told.extend(one.key for one in all if one.table == "instances"))
     world.runtime.run_out_of_memory(instance.id)
     await lacked(platform, instance.id, 1)
     assert told == [instance.id], "pages that wait hear of it"

@@ -22,7 +22,6 @@ from ..store import instances, users
 from ..store.changes import EVERYTHING, Change
 from ..store.database import Database
 from .background import Beat, Loop, continuous
-from .changes import Changes
 from .end_recorder import EndRecorder
 from .offers import OfferService
 from .outcomes import Outcome
@@ -52,7 +51,6 @@ class AdmissionService:
         offers: OfferService,
         recorder: EndRecorder,
         runner: InstanceRunner,
-        changes: Changes,
         freed: Signal,
         now: Callable[[], datetime],
     ) -> None:
@@ -60,7 +58,6 @@ class AdmissionService:
         self._offers = offers
         self._recorder = recorder
         self._runner = runner
-        self._changes = changes
         self._freed = freed
         self._now = now
 
@@ -130,8 +127,9 @@ class AdmissionService:
             for decision in decisions:
                 await self._commit(db, decision, now)
             stages = {decision.stage for decision in decisions if decision.verdict is Verdict.WAIT}
-            moved_on = [one for stage in stages for one in await instances.set_queue_stage(db, stage)]
-        return self._carry_out(decisions, moved_on)
+            for stage in stages:
+                await instances.set_queue_stage(db, stage)
+        return self._carry_out(decisions)
 
     async def _room(self, db: AsyncConnection, server: Server, now: datetime) -> Room:
         return Room(
@@ -166,19 +164,15 @@ class AdmissionService:
                 carrier=self._runner.id,
             )
 
-    def _carry_out(self, decisions: Sequence[Decision], moved_on: Sequence[str]) -> list[Outcome]:
+    def _carry_out(self, decisions: Sequence[Decision]) -> list[Outcome]:
         outcomes = []
         for decision in decisions:
             instance: Instance = decision.instance
             if decision.verdict is Verdict.END:
                 outcomes.append(Outcome(instance.id, str(State.FAILED), decision.reason))
-                self._changes.tell(instance.id)
             elif decision.verdict is Verdict.START:
                 self._runner.start(instance.id)
-                self._changes.tell(instance.id)
                 outcomes.append(Outcome(instance.id, "started", "memory and cores are available now"))
-        for instance_id in moved_on:
-            self._changes.tell(instance_id)
         return outcomes
 
 

@@ -236,7 +236,6 @@ class InstanceService:
                 subject=instance.id,
                 details={**await names(db, instance), "until": until.isoformat()},
             )
-        self._runner.changes.tell(instance.id)
         return replace(instance, expires_at=until)
 
     async def forget(self, instance_id: str, owner: User, now: datetime) -> None:

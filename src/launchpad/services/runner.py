@@ -23,7 +23,6 @@ from ..store import instance_history, instances
 from ..store.database import Database
 from ..store.lease import OwnerLease
 from .audit import SYSTEM, Actor
-from .changes import Changes
 from .end_recorder import EndRecorder
 from .endings import Endings
 from .images import ImageService, ResolvedImage
@@ -58,7 +57,6 @@ class InstanceRunner:
         recorder: EndRecorder,
         start: StartProcedure,
         stop: StopProcedure,
-        changes: Changes,
         freed: Signal,
     ) -> None:
         self._database = database
@@ -70,7 +68,6 @@ class InstanceRunner:
         self._recorder = recorder
         self._start = start
         self._stop = stop
-        self.changes = changes
         self._freed = freed
         self._tasks = TaskTable(_after_fault_of(start, stop))
 
@@ -146,7 +143,6 @@ class InstanceRunner:
     def ends_committed(self, instance_ids: Iterable[str]) -> None:
         """Carries out ends that have been decided and committed, in the background."""
         for instance_id in instance_ids:
-            self.changes.tell(instance_id)
             self._carry_end(instance_id)
         self._freed.set()  # what queued is gone from the queue, and those behind it may fit
 
@@ -235,8 +231,7 @@ class InstanceRunner:
 
     async def note_out_of_memory(self, instance_id: str) -> None:
         """Something in an instance was killed for memory: its owner is told, and the end, if it comes, is explained."""
-        if await self._endings.note_out_of_memory(instance_id):
-            self.changes.tell(instance_id)
+        await self._endings.note_out_of_memory(instance_id)
 
     def note_signal(self, instance_id: str) -> None:
         """The engine was told to end its container; where it was not we who told it, that explains the end."""

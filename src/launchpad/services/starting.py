@@ -19,7 +19,6 @@ from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
 from ..store import instances, users
 from ..store.database import Database
-from .changes import Changes
 from .endings import Endings
 from .images import ImageService
 from .launching import Launcher
@@ -45,7 +44,6 @@ class StartProcedure:
         launcher: Launcher,
         catalogue: Mapping[str, Environment],
         endings: Endings,
-        changes: Changes,
         freed: Signal,
         now: Callable[[], datetime],
     ) -> None:
@@ -56,7 +54,6 @@ class StartProcedure:
         self._launcher = launcher
         self._catalogue = catalogue
         self._endings = endings
-        self._changes = changes
         self._freed = freed
         self._now = now
 
@@ -140,7 +137,6 @@ class StartProcedure:
             # Another process ended it meanwhile, and may have looked for the container before there was one.
             with suppress(LaunchpadError):  # the next sweep removes it
                 await self._runtime.remove(instance_id)
-        self._changes.tell(instance_id)
         self._freed.set()
 
     async def _stage(self, instance_id: str, stage: Stage, **values: Any) -> None:
@@ -148,7 +144,6 @@ class StartProcedure:
         async with self._database.transaction() as db:
             if not await instances.advance(db, instance_id, stage, **values):
                 raise Conflict("It is being stopped.")
-        self._changes.tell(instance_id)
 
     async def fail(self, instance_id: str, reason: str, cause: Cause | None = None) -> None:
         """Ends a start; anything but a start is left as it is."""
@@ -159,5 +154,4 @@ class StartProcedure:
         with suppress(LaunchpadError):  # a container left behind now is removed by the next sweep
             await self._runtime.remove(instance_id)
         await self._endings.as_failed(instance, reason, cause)
-        self._changes.tell(instance_id)
         self._freed.set()

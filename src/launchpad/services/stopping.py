@@ -12,7 +12,6 @@ from ..errors import EngineRefused, EngineUnavailable
 from ..runtime.base import Runtime
 from ..store import instances
 from ..store.database import Database
-from .changes import Changes
 from .endings import Endings
 from .signals import Signal
 
@@ -34,14 +33,12 @@ class StopProcedure:
         runtime: Runtime,
         catalogue: Mapping[str, Environment],
         endings: Endings,
-        changes: Changes,
         freed: Signal,
     ) -> None:
         self._database = database
         self._runtime = runtime
         self._catalogue = catalogue
         self._endings = endings
-        self._changes = changes
         self._freed = freed
 
     async def run(self, instance_id: str) -> None:
@@ -60,7 +57,6 @@ class StopProcedure:
                 await instances.note(db, instance_id, carrier=None)
             return
         await self._endings.stopped(instance_id)
-        self._changes.tell(instance_id)
         self._freed.set()
 
     def grace_seconds(self, environment: str) -> int:
