@@ -46,7 +46,8 @@ def levels(found: list[Finding]) -> list[Level]:
     ("changes", "expected", "words"),
     [
         ({}, [Level.OK], "Version 27.1.1, 4 cores, 16 GB"),
-        ({"engine_version": "20.10.24+dfsg1"}, [Level.OK], "20.10.24"),
+        ({"engine_version": "20.10.27+dfsg1"}, [Level.OK], "20.10.27"),
+        ({"engine_version": "20.10.24+dfsg1"}, [Level.WARN], "Install Docker 20.10.27 or newer"),
         ({"engine_version": "19.03.15"}, [Level.WARN], "older than any"),
         ({"engine_version": "fake"}, [Level.OK], "Version fake"),
         ({"outlives_restart": False}, [Level.WARN], '"live-restore": true'),

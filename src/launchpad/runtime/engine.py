@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from typing import Any
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -32,11 +33,14 @@ from .engine_containers import EngineContainers
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
 from .engine_spec import container_of, create_body, host_of, log_text, number_of_ports, path_of, process_of
+from .engine_versions import hangs_when_many_end
 
 log = structlog.get_logger(__name__)
 
 MAKE_SECONDS = 120.0  # to create, and again to start; a busy engine takes its time over many at once
 REMOVE_SECONDS = 60.0
+# Where ends are kept apart, the next may begin after so long although the one before has not ended yet.
+APART_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 15.0
 NAME_TRIES = 5  # each takes away what has the instance's name and does not run
 PORT_TRIES = 50  # each passes over one port that a foreign process holds, in about 0.1 s
@@ -81,6 +85,7 @@ class EngineRuntime(EngineContainers, EngineImages):
         rules = EgressRules(egress or EgressSettings(), deployment_id)
         self._network = EngineNetwork(self._client, settings.network, deployment_id, rules)
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._ending = asyncio.Lock()
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -250,7 +255,9 @@ class EngineRuntime(EngineContainers, EngineImages):
             await self._set_going(inspected["Id"], "unpause")  # so that it can save
         params, seconds = {"t": grace_seconds}, grace_seconds + STOP_MARGIN_SECONDS
         try:
-            await self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds)
+            await self._apart(
+                self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds)
+            )
         except EngineAnswer as error:
             if error.engine_status != 404:
                 raise refused(error, "stop the instance") from error
@@ -285,12 +292,31 @@ class EngineRuntime(EngineContainers, EngineImages):
         """With the volumes that its image wanted; mounted directories stay."""
         params = {"force": "true", "v": "true"}
         try:
-            await self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS)
+            await self._apart(
+                self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS)
+            )
         except EngineAnswer as error:
             if error.engine_status == 409:  # somebody else is removing it: its name is free when that is done
                 await self._until_removed(container_id)
             elif error.engine_status != 404:
                 raise refused(error, "remove the instance") from error
+
+    async def _apart(self, call: Coroutine[Any, Any, bytes]) -> None:
+        """Carries out a call that ends a container; apart from others on an engine that hangs where two end at once."""
+        if not hangs_when_many_end(self._client.engine_version):
+            await call
+            return
+        ending = None
+        try:
+            async with self._ending:
+                ending = asyncio.ensure_future(call)
+                await asyncio.wait((ending,), timeout=APART_SECONDS)
+            await ending
+        finally:  # also when the caller is cancelled
+            if ending is None:
+                call.close()
+            else:
+                ending.cancel()
 
     async def _until_removed(self, container_id: str) -> None:
         try:

@@ -50,6 +50,7 @@ class EngineClient:
         # Any name will do in the URLs of a socket's calls.
         self._url = "http://engine" if scheme == "unix" else f"{'https' if secure else 'http'}://{address.rstrip('/')}"
         self._version: str | None = None
+        self.engine_version = ""  # the engine's own, such as "20.10.24+dfsg1"; known once it has answered anything
 
     async def aclose(self) -> None:
         if self._http is not None:
@@ -173,6 +174,7 @@ class EngineClient:
         """The version to speak: the engine's newest, at most ours, unless the engine has dropped that already."""
         async with self._request("version", "GET", timeout=timeout, versioned=False) as response:
             told = json.loads(await response.read())
+        self.engine_version = str(told.get("Version") or "")
         newest, oldest = (
             tuple(map(int, str(told.get(key) or "1.24").split("."))) for key in ("ApiVersion", "MinAPIVersion")
         )

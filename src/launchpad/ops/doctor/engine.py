@@ -10,6 +10,7 @@ from ...domain.environments import Environment
 from ...domain.instances import Instance, State
 from ...domain.sizes import describe_bytes
 from ...runtime.base import Caps, HostFacts, Runtime
+from ...runtime.engine_versions import hangs_when_many_end, version_numbers
 from ...settings import Settings
 from ...store import instances
 from ...store.database import Database
@@ -29,6 +30,13 @@ def engine(subject: str, host: HostFacts) -> list[Finding]:
     if version is not None and version < OLDEST_TRIED:
         text = f"Version {host.engine_version} is older than any version this program was tested with."
         found.append(Finding(Level.WARN, subject, text, "Install Docker 20.10 or newer."))
+    elif version_numbers(host.engine_version) is not None and hangs_when_many_end(host.engine_version):
+        text = (
+            f"Version {host.engine_version} can hang when several containers end at the same time (moby issue 46661). "
+            "The platform ends one after the other, but containers that end by themselves can still meet."
+        )
+        remedy = "Install Docker 20.10.27 or newer. If it hangs: systemctl restart docker."
+        found.append(Finding(Level.WARN, subject, text, remedy))
     if host.outlives_restart is False:
         text = "Instances end when the engine is restarted, for example by an update."
         remedy = f'Set "live-restore": true in {_DAEMON}, then “systemctl reload docker”.'
