@@ -1,4 +1,4 @@
-"""Which tests prove which promise of docs/security.md, by the promise's number in the test's name."""
+"""Which tests prove which promise of docs/security.md and docs/reliability.md, by its number in the test's name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "security.md"
-ROW = re.compile(r"^\| ([SGC]\d+) \| (.*) \| .*\|$", re.MULTILINE)
+PAGES = (ROOT / "docs" / "security.md", ROOT / "docs" / "reliability.md")
+ROW = re.compile(r"^\| ([SGCF]\d+) \| (.*) \| .*\|$", re.MULTILINE)
 TEST = re.compile(r"^(?:async )?def (test_((?:[sgcf]\d+_)+)\w+)\(", re.MULTILINE)
 SHOWN = 3  # of each promise, the rest is counted
 
@@ -25,8 +25,8 @@ def proofs() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def security_page() -> str:
-    """docs/security.md with its last column filled in."""
+def filled_in(page: Path) -> str:
+    """One of the pages with its last column filled in."""
     tests = proofs()
 
     def filled(row: re.Match[str]) -> str:
@@ -36,4 +36,4 @@ def security_page() -> str:
             shown.append(f"and {len(mine) - SHOWN} more")
         return f"| {row[1]} | {row[2]} | {', '.join(shown)} |"
 
-    return ROW.sub(filled, PAGE.read_text(encoding="utf-8"))
+    return ROW.sub(filled, page.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Writes docs/reference/settings.md and api.md from the code, and the proofs into docs/security.md.
+"""Writes docs/reference/settings.md and api.md from the code, and the proofs into docs/security.md and reliability.md.
 
 `--check` compares instead. See scripts/reference.
 """
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from fastapi.routing import iter_route_contexts
-from proofs import security_page
+from proofs import PAGES, filled_in
 from pydantic import BaseModel, EmailStr, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -316,7 +316,9 @@ there or somebody else's, 409 not possible in the current state or with the quot
 
 
 def main() -> int:
-    pages = {"settings.md": settings_page(), "api.md": api_page(), "../security.md": security_page()}
+    pages = {"settings.md": settings_page(), "api.md": api_page()} | {
+        f"../{page.name}": filled_in(page) for page in PAGES
+    }
     outdated = 0
     for name, text in pages.items():
         path = REFERENCE / name

@@ -19,6 +19,7 @@ from .services.audit import AuditService
 from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
+from .services.clock_guard import ClockGuard, seconds_since_boot
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
 from .services.gate import GateService
@@ -83,6 +84,7 @@ def build_platform(
     settings: Settings,
     *,
     now: Callable[[], datetime] = utc_now,
+    elapsed: Callable[[], float] | None = None,
     runtime: Engine | None = None,
     helper: HelperClient | None = None,
     homes: Homes | None = None,
@@ -90,6 +92,10 @@ def build_platform(
     mailbox: Mailbox | None = None,
 ) -> Platform:
     """Puts the platform together; nothing is opened but the state directory.
+
+    Args:
+        elapsed: seconds that `now` is compared with to notice that it was set; None: the kernel's count where `now` is
+            the server's clock, and any other clock is believed.
 
     Raises:
         StoreUnavailable: the state directory cannot be used.
@@ -128,7 +134,10 @@ def build_platform(
     offers = OfferService(database, settings, live.host, live.instances)
     admission = AdmissionService(database, offers, recorder, runner, freed, now)
     instances = InstanceService(database, settings, offers, runner, admission, catalogue)
-    sweep = SweepService(database, runner, admission, settings.audit_days, settings.ended_instance_days)
+    if elapsed is None:
+        elapsed = seconds_since_boot if now is utc_now else lambda: now().timestamp()
+    clock = ClockGuard(elapsed)
+    sweep = SweepService(database, runner, admission, clock, settings.audit_days, settings.ended_instance_days)
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
     last_seen = LastSeen(database)

@@ -7,7 +7,7 @@ import asyncio
 from support.live import StartPlatform, docker
 
 
-async def test_killed_portal_loses_nothing(start_platform: StartPlatform) -> None:
+async def test_f1_killed_portal_loses_nothing(start_platform: StartPlatform) -> None:
     """Three instances run and one is starting: they keep running, and after the restart all four are true."""
     live = await start_platform({"limits": {"instances_per_user": 4, "instances_per_environment": 4}})
     async with live.person("carla@example.org") as carla:
@@ -36,7 +36,7 @@ async def test_killed_portal_loses_nothing(start_platform: StartPlatform) -> Non
         assert len(live.containers()) == 4, "no second and no forgotten container"
 
 
-async def test_instances_answer_again_after_the_portal_is_back(start_platform: StartPlatform) -> None:
+async def test_f15_instances_answer_again_after_the_portal_is_back(start_platform: StartPlatform) -> None:
     """While the portal is down instances fail closed; the kernels behind them live on."""
     live = await start_platform()
     async with live.person("dora@example.org") as dora:

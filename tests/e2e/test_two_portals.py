@@ -9,14 +9,16 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import starmap
 from pathlib import Path
 from time import monotonic
 
 import httpx
 
 from launchpad.control.client import SOCKET_NAME
-from support.live import LivePlatform, StartPlatform, docker
+from support.echo_environment import echo_environment
+from support.live import LivePlatform, Person, StartPlatform, docker
 
 PATIENCE_SECONDS = 30.0
 
@@ -108,3 +110,48 @@ async def test_k3_what_a_standby_records_its_owner_carries_out(start_platform: S
         assert live.containers() == []
         assert owner(live) == live.portal.pid
         assert (live.state / "run" / SOCKET_NAME).stat().st_uid == os.geteuid()
+
+
+async def test_f10_more_people_than_places_by_two_portals(start_platform: StartPlatform) -> None:
+    """As many run as there are places, at every moment; the rest queues, and is served as places become free."""
+    places, people = 3, 10
+    sizes = {"memory": ["1g"], "default_memory": "1g", "cpus": [1], "default_cpus": 1}
+    live = await start_platform(
+        {
+            "environments": [echo_environment()],
+            "limits": sizes,
+            "capacity": {"memory": f"{places}g", "cpus": 64, "starts_at_once": 8},
+        }
+    )
+    async with AsyncExitStack() as stack:
+        standby = await stack.enter_async_context(standby_of(live))
+        crowd = [await stack.enter_async_context(live.person(f"p{n}@example.org")) for n in range(people)]
+
+        async def click(n: int, person: Person) -> str:
+            if n % 2:
+                return str((await person.launch("echo"))["id"])
+            answer = await standby.post(
+                "/api/v1/instances",
+                json={"environment": "echo"},
+                headers={"X-CSRF-Token": person.me["csrf_token"], "Cookie": cookie_header(person.http)},
+            )
+            assert answer.status_code == 202, answer.text
+            return str(answer.json()["id"])
+
+        waiting = dict(zip(await asyncio.gather(*starmap(click, enumerate(crowd))), crowd, strict=True))
+        assert len(waiting) == people
+        deadline = monotonic() + 120
+        while waiting:
+            states = {one: (await person.get(one))["state"] for one, person in waiting.items()}
+            assert len(live.containers()) <= places
+            assert sum(state in ("starting", "running", "stopping") for state in states.values()) <= places
+            running = [one for one, state in states.items() if state == "running"]
+            if len(running) == min(places, len(waiting)):  # nobody else may come in: let one go
+                await waiting.pop(running[0]).stop(running[0])
+            assert monotonic() < deadline, f"{states}\n{live.log()}"
+            await asyncio.sleep(0.05)
+        assert live.containers() == []
+
+
+def cookie_header(http: httpx.AsyncClient) -> str:
+    return "; ".join(f"{cookie.name}={cookie.value}" for cookie in http.cookies.jar)

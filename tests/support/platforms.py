@@ -183,6 +183,7 @@ class World:
         self.home_limits: dict[str, int | None] = {}
         self.home_use: dict[str, int] = {}
         self.clock = Clock()
+        self.elapsed: Callable[[], float] | None = None  # what the clock is compared with; None: it is believed
         self.letters = Letters()
         self.mailbox = FakeMailbox()
         self.runtime = SteppedRuntime(**engine)
@@ -222,6 +223,7 @@ class World:
         platform = build_platform(
             tables(self.settings),
             now=self.clock,
+            elapsed=self.elapsed,
             runtime=runtime or self.runtime,
             homes=SteppedHomes(self.homes_root, self.runtime, self.home_limits, self.home_use),
             mailer=self.letters,

@@ -214,8 +214,8 @@ async def test_a_clock_that_was_set_back_is_noticed(tmp_path: Path) -> None:
     try:
         platform = await world.open()
         await sign_in(platform, world.letters, "anna@example.org")
-        right = await clock("clock", platform.database, world.clock.now)
-        back = await clock("clock", platform.database, world.clock.now - timedelta(days=3))
+        right = await clock("clock", platform.database, None, world.clock.now)
+        back = await clock("clock", platform.database, None, world.clock.now - timedelta(days=3))
     finally:
         await world.close()
     assert "set back" not in words(right)

@@ -321,7 +321,7 @@ async def test_queue_positions_differ_even_for_launches_of_the_same_instant(tmp_
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-async def test_sixty_users_for_twenty_places_exactly_twenty_run_and_the_rest_waits(
+async def test_f10_sixty_users_for_twenty_places_exactly_twenty_run_and_the_rest_waits(
     tmp_path: Path, processes: int
 ) -> None:
     world = World(tmp_path, {"capacity": {"memory": "20g", "cpus": 1000}})

@@ -237,7 +237,7 @@ async def test_readers_do_not_wait_for_a_writer(database: Database, clock: Clock
             assert await kv.get(db, "a") is None
 
 
-async def test_a_database_that_stays_locked_is_unavailable_after_a_bounded_wait(
+async def test_f7_a_database_that_stays_locked_is_unavailable_after_a_bounded_wait(
     database: Database, database_url: str
 ) -> None:
     hasty = Database(database_url, busy_seconds=0.2)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.instances import Instance, State, next_transition
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
@@ -25,6 +26,7 @@ from ..store.database import Database
 from .admission import AdmissionService
 from .audit import SWEEP
 from .background import Loop, periodic
+from .clock_guard import ClockGuard, Seen
 from .outcomes import Outcome
 from .runner import InstanceRunner
 
@@ -44,9 +46,11 @@ class SweepService:
         database: Database,
         runner: InstanceRunner,
         admission: AdmissionService,
+        clock: ClockGuard,
         audit_days: int,
         ended_instance_days: int,
     ) -> None:
+        self._clock = clock
         self._keep_audit = timedelta(days=audit_days)
         self._keep_ended = max(timedelta(days=ended_instance_days), KEEP_LOGS)  # a log goes with its row
         self._database = database
@@ -90,9 +94,14 @@ class SweepService:
         except (EngineUnavailable, EngineRefused) as error:
             log.warning("sweep.engine_unavailable", detail=error.detail)
             outcomes.append(Outcome("-", "engine unavailable", error.detail))
-        outcomes += await self._expire(now)
+        async with self._database.reading() as db:
+            seen = await self._clock.look(db, now)
+        if self._clock.believes(seen):
+            outcomes += await self._expire(now)
+        else:
+            outcomes.append(Outcome("-", "nothing expired", "the server's clock jumped; see “launchpad doctor”"))
         outcomes += await self._admission.admit(now)
-        await self._prune(now)  # it records that there was a pass
+        await self._finish(seen, now)
         return outcomes
 
     async def _expire(self, now: datetime) -> list[Outcome]:
@@ -114,21 +123,32 @@ class SweepService:
         ended = await self._runner.end(instance, state, reason, now, actor=SWEEP, only_expired=True)
         return [Outcome(instance.id, str(state), reason)] if ended else []
 
-    async def _prune(self, now: datetime) -> None:
+    async def _finish(self, seen: Seen, now: datetime) -> None:
+        """Forgets what is old, and records that there was a pass."""
         async with self._database.transaction() as db:
-            await challenges.prune(db, now - KEEP_CHALLENGES)
-            await logins.prune(db, now)
-            await gate.prune(db, now)
-            await passkeys.prune(db, now)
-            await audit.prune(db, now - self._keep_audit)
-            await instance_logs.prune(db, now - KEEP_LOGS)
-            await instances.prune(db, now - self._keep_ended)  # their records in the history stay
-            await known_browsers.prune(db, now - KEEP_BROWSERS)
-            await mail_failures.prune(db, now - self._keep_audit)
+            await self._clock.record(db, seen, now)
+            if self._clock.believes(seen):
+                await self._prune(db, now)
             await kv.put(db, LAST_SWEEP, now.isoformat(), now)
+
+    async def _prune(self, db: AsyncConnection, now: datetime) -> None:
+        await challenges.prune(db, now - KEEP_CHALLENGES)
+        await logins.prune(db, now)
+        await gate.prune(db, now)
+        await passkeys.prune(db, now)
+        await audit.prune(db, now - self._keep_audit)
+        await instance_logs.prune(db, now - KEEP_LOGS)
+        await instances.prune(db, now - self._keep_ended)  # their records in the history stay
+        await known_browsers.prune(db, now - KEEP_BROWSERS)
+        await mail_failures.prune(db, now - self._keep_audit)
 
     async def last(self) -> datetime | None:
         """When the last pass began that came to its end, by whichever process; None: there was none yet."""
         async with self._database.reading() as db:
             found = await kv.get(db, LAST_SWEEP)
         return None if found is None else datetime.fromisoformat(found)
+
+    async def clock_held(self) -> tuple[timedelta, float] | None:
+        """How far the server's clock jumped, and for how many seconds nothing expires yet; None: it is believed."""
+        async with self._database.reading() as db:
+            return await self._clock.held(db)

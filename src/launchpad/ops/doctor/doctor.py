@@ -91,7 +91,7 @@ class Doctor:
             ("rights", self._rights),
             ("files", lambda subject: asyncio.to_thread(machine.files, subject, settings, settings_file)),
             ("database", self._store),
-            ("clock", lambda subject: machine.clock(subject, self._database, now)),
+            ("clock", lambda subject: self._clock(subject, now)),
             ("engine", self._engine),
             ("cgroups", self._control_groups),
             ("limits", lambda subject: engine.limits(subject, self._database, self._runtime, self._catalogue)),
@@ -236,6 +236,9 @@ class Doctor:
         host = await self._host_or_none()
         engine_root = host.root_dir if host else ""
         return await asyncio.to_thread(machine.disks, subject, self._settings, engine_root)
+
+    async def _clock(self, subject: str, now: datetime) -> list[Finding]:
+        return await machine.clock(subject, self._database, await self._sweep.clock_held(), now)
 
     async def _sweeps(self, subject: str, now: datetime) -> list[Finding]:
         return await units.sweeps(subject, self._settings, self._database, await self._sweep.last(), now)

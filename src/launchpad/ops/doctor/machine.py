@@ -114,11 +114,25 @@ def judged(subject: str, what: str, space: Space, floor_bytes: int = 0) -> list[
     return found
 
 
-async def clock(subject: str, database: Database, now: datetime) -> list[Finding]:
-    """Whether something keeps it right, and whether it stands behind what has already been recorded."""
+async def clock(subject: str, database: Database, held: tuple[timedelta, float] | None, now: datetime) -> list[Finding]:
+    """Whether something keeps it right, whether it was set forward, and whether it stands behind what is recorded.
+
+    Args:
+        held: how far it jumped, and for how many seconds nothing expires yet; None: it did not.
+    """
     async with database.reading() as db:
         recorded = [at for at in (await audit.newest_at(db), await instances.newest_at(db)) if at is not None]
     found = []
+    if held is not None:
+        jumped, left_seconds = held
+        text = (
+            f"The clock was set forward by {_span(jumped)}. Nothing expires for another "
+            f"{_span(timedelta(seconds=left_seconds))}."
+        )
+        remedy = (
+            "If it is wrong now, correct it (“timedatectl”) before that; if it was wrong before, nothing is to be done."
+        )
+        found.append(Finding(Level.BAD, subject, text, remedy))
     if recorded and max(recorded) > now + CLOCKS_APART:
         ahead = max(recorded) - now
         text = (
