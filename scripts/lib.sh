@@ -27,6 +27,7 @@ install_packages() {
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || die "Please install: ${missing[*]} (this is automatic on Debian and Ubuntu only)."
+  [ "$(id -u)" -eq 0 ] || die "These packages are missing; please install them as root: apt-get install ${missing[*]}"
   say "Installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   local log

@@ -492,6 +492,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # some hundred steps, each with processes that die
 def test_the_core_keeps_its_promises_whatever_happens(template: Path) -> None:
     examples = os.environ.get("LAUNCHPAD_TEST_CORE_EXAMPLES")
     machine = type("CoreFromTemplate", (Core,), {"template": template})

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -29,10 +30,16 @@ class Avoided:
     whole: bool = False
 
     def is_in(self, text: str) -> bool:
-        clean = " ".join(text.split()).rstrip(".:!?…")
+        clean = _clean(text)
         return bool(self.pattern.fullmatch(clean) if self.whole else self.pattern.search(clean))
 
 
+@lru_cache(maxsize=16)  # asked for by one word after the other
+def _clean(text: str) -> str:
+    return " ".join(text.split()).rstrip(".:!?…")
+
+
+@cache
 def avoided(path: Path = WORDS) -> list[Avoided]:
     """What the list says."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))["words"]

@@ -88,7 +88,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 def quick(loop: Loop) -> Loop:
     return replace(
         loop,
-        every_seconds=0.05,
+        every_seconds=0.2,
         first_after_seconds=0,
         retry_seconds=0.02,
         longest_retry_seconds=0.1,
@@ -162,38 +162,38 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
 }
 
 
+@pytest.mark.slow  # one loop after the other is late by the clock, while all others go on
 async def test_every_loop_outlives_a_fault_of_any_kind_once_and_for_ever(world: World) -> None:
     platform = await world.open(mail=False)
-    loops = loops_of(platform)
-    assert {"engine-events", "connections", "mail-sender-1", "bounces", "sweep", "outbox"} <= {
-        one.name for one in loops
-    }
-    for loop in loops:
-        broken = Broken(loop)
-        background = world.run(platform, *(broken.loop if one is loop else one for one in loops))
-        await become(background, LoopState.OK, loop.name)
-        for fault in FAULTS.values():
+    every = {loop.name: Broken(loop) for loop in loops_of(platform)}
+    assert {"engine-events", "connections", "mail-sender-1", "bounces", "sweep", "outbox"} <= set(every)
+    background = world.run(platform, *(broken.loop for broken in every.values()))
+    await become(background, LoopState.OK, *every)
+    for fault in FAULTS.values():
+        for broken in every.values():
             broken.fault, broken.failed = fault, 0
 
-            async def has_failed(broken: Broken = broken) -> bool:
-                return broken.failed >= 2
+        async def all_have_failed() -> bool:
+            return all(broken.failed >= 2 for broken in every.values())
 
-            await until(has_failed)
+        await until(all_have_failed)
+        for broken in every.values():
             broken.fault = None
-            await become(background, LoopState.OK, loop.name)
+        await become(background, LoopState.OK, *every)
+    for name, broken in every.items():
         broken.fault = FAULTS["OSError"]
-        await become(background, LoopState.LATE, loop.name)
-        await all_succeed(background, loop.name)
-        assert loop.name in background.late()
-        assert health(background, loop.name).last_error == "OSError"
+        await become(background, LoopState.LATE, name)
+        await all_succeed(background, name)
+        assert name in background.late()
+        assert health(background, name).last_error == "OSError"
         broken.fault = None
-        await become(background, LoopState.OK, loop.name)
-        await world.end_background(platform)
+        await become(background, LoopState.OK, name)
 
 
 # -- the engine --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # loops are late by the clock
 @pytest.mark.parametrize("how", ["gone", "hung"])
 async def test_without_the_engine_everything_else_goes_on_and_all_is_well_once_it_is_back(
     world: World, how: str
@@ -240,6 +240,7 @@ def locked(world: World) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+@pytest.mark.slow  # loops are late by the clock
 async def test_while_the_database_is_locked_what_only_reads_goes_on_and_then_everything_does(world: World) -> None:
     platform = await world.open(mail=False)
     world.mailbox.put(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from launchpad.settings import load_settings
 from launchpad.store.database import Database
 from support.databases import databases
 
+pytestmark = pytest.mark.slow  # every command is a process of its own
 KEY = pyrage.x25519.Identity.generate()
 SETTINGS = """
 state_dir = "{state}"
@@ -60,15 +62,27 @@ class Server:
         return " ".join(done.stdout.split())
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """One that made a backup; every test works on a copy of it."""
+    first = Server(tmp_path_factory.mktemp("backups") / "first")
+    first.run("user", "list")
+    first.run("backup")
+    return first
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path / "old")
+def server(first: Server, tmp_path: Path) -> Server:
+    server = Server(tmp_path / "old")
+    shutil.copytree(first.state, server.state)
+    shutil.copytree(first.path / "backups", server.path / "backups")
+    return server
 
 
 @pytest.fixture
 def made(server: Server) -> str:
-    server.run("user", "list")
-    return next(word for word in server.run("backup").split() if word.endswith(".age"))
+    (made,) = (server.path / "backups").glob("*.age")
+    return str(made)
 
 
 @pytest.fixture
@@ -142,6 +156,7 @@ def test_a_file_without_a_private_key_is_told_so(server: Server, tmp_path: Path,
     )
 
 
+@pytest.mark.postgresql
 def test_with_postgresql_commands_work_and_backups_are_left_to_its_own_tools(
     made: str, identity: Path, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ for said in backups.restore(backups.read(made, [key]), state / "restored", now):
 """
 
 
+@pytest.mark.slow  # a large database
 async def test_a_database_larger_than_the_memory_is_backed_up_and_restored(platform: Platform, tmp_path: Path) -> None:
     """96 MB that no compression makes smaller, by a process that may have 48 MB more than it begins with."""
     with closing(sqlite3.connect(platform.state.path / "launchpad.db")) as db, db:

@@ -23,8 +23,9 @@ from launchpad.errors import StoreUnavailable
 from launchpad.store import gate, instances, kv, logins, tokens, users
 from launchpad.store.changes import EVERYTHING, FED, KEPT, PRUNED_EVERY, Change
 from launchpad.store.database import Database
+from support.databases import on_every_database
 
-pytestmark = pytest.mark.usefixtures("every_database")
+pytestmark = on_every_database
 PATIENCE_SECONDS = 30
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
@@ -245,6 +246,7 @@ async def test_what_another_process_changes_is_noticed(database: Database, datab
         await until(lambda: told.of("kv") == {"a0", "a1", "a2"})
 
 
+@pytest.mark.slow  # several processes
 async def test_nothing_is_missed_while_several_processes_write(
     database: Database, database_url: str, told: Told
 ) -> None:

@@ -147,6 +147,7 @@ async def test_what_another_version_asks_is_refused_in_words(
         assert await ask(folder, "sweep") == []
 
 
+@pytest.mark.root  # asks as several users
 async def test_another_user_is_refused_whatever_the_permissions_say(world: World) -> None:
     """The kernel says who asks; the permissions keep others away before that."""
     async with listening(await world.open()) as folder:
@@ -181,6 +182,7 @@ async def test_what_is_no_call_harms_nobody(world: World) -> None:
         assert await ask(folder, "sweep") == []
 
 
+@pytest.mark.root  # listens as somebody else
 async def test_whoever_listens_in_the_portals_place_is_not_believed(world: World, tmp_path: Path) -> None:
     """Root asks nobody but root and the owner of the state directory."""
     platform = await world.open()

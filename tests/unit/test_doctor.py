@@ -220,6 +220,8 @@ async def test_what_the_system_refuses_is_a_finding_and_the_rest_is_looked_at(
     assert "nginx not found" in found["versions"][1]
 
 
+@pytest.mark.root  # mounts
+@pytest.mark.slow  # waits for as long as the program does
 def test_a_disk_that_never_answers_does_not_keep_the_command_from_its_end(tmp_path: Path) -> None:
     """A pipe in the place of nginx's site, in mounts of this command's own: whoever reads it waits for ever."""
     settings = tmp_path / "launchpad.toml"

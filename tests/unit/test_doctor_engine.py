@@ -186,6 +186,7 @@ def test_who_has_the_engines_socket() -> None:
     assert levels(rights("rights", helped)) == [Level.OK]
 
 
+@pytest.mark.root  # looks as another user
 @pytest.mark.parametrize(("mode", "level"), [(0o600, Level.OK), (0o666, Level.BAD)])
 def test_a_portal_with_a_helper_that_reaches_the_engine_all_the_same_is_bad(mode: int, level: Level) -> None:
     """Looked at as the portal's user, as the command does."""

@@ -177,6 +177,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.root  # mounts
 def test_a_real_file_system_that_fills_up(small_disk: Path, tmp_path: Path) -> None:
     """Bytes and files; where two things are on one disk it is told once."""
     (small_disk / "homes").mkdir()

@@ -16,9 +16,9 @@ from launchpad.errors import Conflict
 from launchpad.platform import Platform
 from launchpad.services.audit import Actor
 from launchpad.services.instances import LaunchRequest
+from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 
-pytestmark = pytest.mark.usefixtures("every_database")
 BROKEN = """\
 Traceback (most recent call last):
   File "/home/jovyan/.local/lib/python3.11/site-packages/jupyter_server/__init__.py", line 1, in <module>
@@ -71,6 +71,7 @@ async def failing(world: World, platform: Platform, owner: User, printed: str, e
     return await reaches(platform, instance.id, State.FAILED)
 
 
+@on_every_database
 async def test_a_failed_start_keeps_its_log_and_tells_the_cause(world: World, platform: Platform, alice: User) -> None:
     failed = await failing(world, platform, alice, BROKEN)
     assert str(failed.reason).startswith(
@@ -101,6 +102,7 @@ async def test_the_kept_log_holds_no_secret_of_ours(world: World, platform: Plat
     ) == [(0,)]
 
 
+@on_every_database
 async def test_a_stopped_one_keeps_its_log_until_it_is_removed_from_the_list_or_old(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -132,6 +134,7 @@ async def test_an_engine_that_cannot_give_the_log_holds_no_end_up(
     assert (await reaches(platform, instance.id, State.STOPPED)).reason == "stopped by you"
 
 
+@on_every_database
 @pytest.mark.parametrize("way", ["kill_from_outside", "remove_from_outside"])
 async def test_what_somebody_ends_outside_is_said_to_be_that_and_stands_in_the_audit(
     world: World, platform: Platform, alice: User, way: str
@@ -154,6 +157,7 @@ async def test_a_stop_of_ours_is_not_taken_for_one_from_outside(world: World, pl
     assert world.rows("SELECT action FROM audit WHERE actor = 'system'") == []
 
 
+@on_every_database
 async def test_an_end_from_inside_stands_in_the_audit(world: World, platform: Platform, alice: User) -> None:
     instance = await running(world, platform, alice)
     await world.runtime.kill(instance.id, exit_code=0)
@@ -180,6 +184,7 @@ async def lacked(platform: Platform, instance_id: str, count: int) -> Instance:
     return await until(seen)
 
 
+@on_every_database
 async def test_lack_of_memory_is_counted_told_at_once_and_kept_at_the_end(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -212,6 +217,7 @@ async def test_an_old_lack_of_memory_does_not_explain_a_later_kill(
     assert "before, a program in it ran out of memory at 1 GB" in reason
 
 
+@on_every_database
 async def test_who_stopped_it_is_known(world: World, platform: Platform, alice: User) -> None:
     instance = await running(world, platform, alice)
     await platform.instances.stop_any(instance.id, Actor("admin@example.org", "192.0.2.9"), world.clock())
@@ -223,6 +229,7 @@ async def test_who_stopped_it_is_known(world: World, platform: Platform, alice: 
 FAILURE = "rserver[134]: ERROR system error 98 (Address already in use); LOGGED FROM: int main(int, char* const*)\n"
 
 
+@on_every_database
 async def test_a_server_that_fails_again_and_again_is_noticed_before_its_time_is_up(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -240,6 +247,7 @@ async def test_a_server_that_fails_again_and_again_is_noticed_before_its_time_is
     assert await world.runtime.list_containers() == []
 
 
+@on_every_database
 async def test_safe_mode_passes_over_what_the_user_has_installed_and_set(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -288,6 +296,7 @@ async def test_each_environment_says_what_safe_mode_changes_besides(tmp_path: Pa
     await world.close()
 
 
+@on_every_database
 async def test_after_the_server_was_restarted_that_is_the_reason_and_only_once(
     world: World, platform: Platform, alice: User
 ) -> None:

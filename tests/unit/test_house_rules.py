@@ -7,6 +7,7 @@ import asyncio
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -40,13 +41,31 @@ JOINS = {
 }
 
 
+@cache
+def text_of(name: str) -> str:
+    return MODULES[name].read_text(encoding="utf-8")
+
+
+@cache
 def tree_of(name: str) -> ast.Module:
-    return ast.parse(MODULES[name].read_text(encoding="utf-8"), name)
+    return ast.parse(text_of(name), name)
 
 
-def imported(tree: ast.Module) -> Iterator[tuple[str, str, int]]:
+@cache
+def nodes_of(name: str) -> list[ast.AST]:
+    return list(ast.walk(tree_of(name)))
+
+
+def everywhere(*, below: tuple[str, ...] = ("",)) -> Iterator[tuple[str, ast.AST]]:
+    """Every node of every module in those folders, with the module's name: read once for all rules."""
+    for name in MODULES:
+        if name.startswith(below):
+            yield from ((name, node) for node in nodes_of(name))
+
+
+def imported(name: str) -> Iterator[tuple[str, str, int]]:
     """Module, name and line of every import; relative ones begin with dots."""
-    for node in ast.walk(tree):
+    for node in nodes_of(name):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "", node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -71,12 +90,17 @@ def called(node: ast.AST) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("store/")])
-def test_sql_is_written_in_the_store_only(name: str) -> None:
+def test_sql_is_written_in_the_store_only() -> None:
     """From SQLAlchemy, others take the type of a connection and nothing to make queries with."""
-    for module, what, line in imported(tree_of(name)):
-        if module.split(".")[0] in ("sqlalchemy", "alembic", "aiosqlite", "sqlite3", "asyncpg"):
-            assert (module, what) == ("sqlalchemy.ext.asyncio", "AsyncConnection"), f"{name}:{line}"
+    wrong = [
+        f"{name}:{line} imports {what} of {module}"
+        for name in MODULES
+        if not name.startswith("store/")
+        for module, what, line in imported(name)
+        if module.split(".")[0] in ("sqlalchemy", "alembic", "aiosqlite", "sqlite3", "asyncpg")
+        and (module, what) != ("sqlalchemy.ext.asyncio", "AsyncConnection")
+    ]
+    assert wrong == []
 
 
 def test_every_table_belongs_to_one_module_and_only_that_one_changes_it() -> None:
@@ -91,7 +115,7 @@ def test_every_table_belongs_to_one_module_and_only_that_one_changes_it() -> Non
                 assert isinstance(made.targets[0], ast.Name)
                 owners[str(made.value.args[0].value)] = name
                 own.add(made.targets[0].id)
-        for node in ast.walk(tree):
+        for node in nodes_of(name):
             if isinstance(node, ast.Call) and called(node) in ("insert", "update", "delete"):
                 table = node.args[0]
                 assert isinstance(table, ast.Name), f"{name}:{node.lineno}"
@@ -104,10 +128,10 @@ def test_every_table_belongs_to_one_module_and_only_that_one_changes_it() -> Non
     assert set(owners) == set(metadata.tables)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_no_transaction_waits_for_engine_mail_or_disk(name: str) -> None:
+def test_no_transaction_waits_for_engine_mail_or_disk() -> None:
     """Neither inside `async with ….transaction()` nor in a function that is handed its connection."""
-    for block in ast.walk(tree_of(name)):
+    wrong: list[str] = []
+    for name, block in everywhere():
         if isinstance(block, ast.AsyncWith):
             inside = any(called(item.context_expr) == "transaction" for item in block.items)
         elif isinstance(block, ast.AsyncFunctionDef):
@@ -115,77 +139,93 @@ def test_no_transaction_waits_for_engine_mail_or_disk(name: str) -> None:
             inside = any(one.annotation and "AsyncConnection" in words(one.annotation) for one in arguments)
         else:
             continue
-        if not inside:
-            continue
-        for node in (node for part in block.body for node in ast.walk(part)):
-            if isinstance(node, ast.Await):
-                what = node.value.func if isinstance(node.value, ast.Call) else node.value
-                assert not words(what) & SLOW, f"{name}:{node.lineno} awaits {ast.unparse(what)} in a transaction"
-                assert called(node.value) not in SLOW_CALLS, f"{name}:{node.lineno} waits in a transaction"
-            nested = isinstance(node, ast.AsyncWith) and any(
-                called(item.context_expr) == "transaction" for item in node.items
-            )
-            assert not nested, f"{name} opens a transaction inside another"
+        if inside:
+            wrong += (f"{name}:{complaint}" for complaint in waits_in(block.body))
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_everything_is_caught_at_the_listed_boundaries_only(name: str) -> None:
-    for node in ast.walk(tree_of(name)):
+def waits_in(body: list[ast.stmt]) -> Iterator[str]:
+    for node in (node for part in body for node in ast.walk(part)):
+        if isinstance(node, ast.Await):
+            what = node.value.func if isinstance(node.value, ast.Call) else node.value
+            if words(what) & SLOW:
+                yield f"{node.lineno} awaits {ast.unparse(what)} in a transaction"
+            if called(node.value) in SLOW_CALLS:
+                yield f"{node.lineno} waits in a transaction"
+        if isinstance(node, ast.AsyncWith) and any(called(item.context_expr) == "transaction" for item in node.items):
+            yield f"{node.lineno} opens a transaction inside another"
+
+
+def test_everything_is_caught_at_the_listed_boundaries_only() -> None:
+    wrong = []
+    for name, node in everywhere():
         if isinstance(node, ast.ExceptHandler):
             kinds = words(node.type) if node.type is not None else {"BaseException"}
-            if kinds & {"Exception", "BaseException"}:
-                assert name in BOUNDARIES, f"{name}:{node.lineno} catches everything"
-        if isinstance(node, ast.Call) and called(node) == "suppress":
-            assert not words(node) & {"Exception", "BaseException"}, f"{name}:{node.lineno} hides everything"
+            if kinds & {"Exception", "BaseException"} and name not in BOUNDARIES:
+                wrong.append(f"{name}:{node.lineno} catches everything")
+        if isinstance(node, ast.Call) and called(node) == "suppress" and words(node) & {"Exception", "BaseException"}:
+            wrong.append(f"{name}:{node.lineno} hides everything")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "errors.py"])
-def test_every_error_of_ours_comes_from_the_tree_of_errors(name: str) -> None:
-    for node in ast.walk(tree_of(name)):
+def test_every_error_of_ours_comes_from_the_tree_of_errors() -> None:
+    wrong = []
+    for name, node in everywhere():
+        if name == "errors.py":
+            continue
         if isinstance(node, ast.ClassDef):
             bases = set().union(*map(words, node.bases)) if node.bases else set()
-            assert not any(base.endswith(("Error", "Exception")) for base in bases), f"{name}: {node.name}"
+            if any(base.endswith(("Error", "Exception")) for base in bases):
+                wrong.append(f"{name}:{node.lineno} {node.name} is an error of its own")
         if isinstance(node, ast.Raise) and node.exc is not None:
             raised = called(node.exc) or ast.unparse(node.exc)
-            assert raised not in ("Exception", "BaseException", "RuntimeError"), f"{name}:{node.lineno}"
+            if raised in ("Exception", "BaseException", "RuntimeError"):
+                wrong.append(f"{name}:{node.lineno} raises {raised}")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("web/")])
-def test_http_stays_in_the_web(name: str) -> None:
-    for module, what, line in imported(tree_of(name)):
-        assert module.split(".")[0] not in ("fastapi", "starlette"), f"{name}:{line}"
-        assert what != "HTTPException", f"{name}:{line}"
+def test_http_stays_in_the_web() -> None:
+    wrong = [
+        f"{name}:{line} imports {what} of {module}"
+        for name in MODULES
+        if not name.startswith("web/")
+        for module, what, line in imported(name)
+        if module.split(".")[0] in ("fastapi", "starlette") or what == "HTTPException"
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_an_http_exception_is_never_raised(name: str) -> None:
-    for node in ast.walk(tree_of(name)):
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            assert called(node.exc) != "HTTPException", f"{name}:{node.lineno}"
+def test_an_http_exception_is_never_raised() -> None:
+    wrong = [
+        f"{name}:{node.lineno}"
+        for name, node in everywhere()
+        if isinstance(node, ast.Raise) and node.exc is not None and called(node.exc) == "HTTPException"
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_variables_of_the_process_are_read_as_settings_only(name: str) -> None:
+def test_variables_of_the_process_are_read_as_settings_only() -> None:
     """Others may hand them on to the programs they start, but ask for none of ours."""
-    if name.startswith("settings"):
-        return
-    text = MODULES[name].read_text(encoding="utf-8")
-    assert not re.search(r"(getenv|environ\.get|environ)\s*[\[(]\s*[\"']LAUNCHPAD", text)
+    asks = re.compile(r"(getenv|environ\.get|environ)\s*[\[(]\s*[\"']LAUNCHPAD")
+    assert [name for name in MODULES if not name.startswith("settings") and asks.search(text_of(name))] == []
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_can_be_read_in_one_sitting(name: str) -> None:
-    text = MODULES[name].read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    assert ast.get_docstring(tree_of(name)) or not text.strip(), "a module says what it is for"
+def test_a_module_can_be_read_in_one_sitting() -> None:
+    assert [name for name in MODULES if len(text_of(name).splitlines()) > LONGEST_MODULE] == []
+    silent = [name for name in MODULES if text_of(name).strip() and not ast.get_docstring(tree_of(name))]
+    assert silent == [], "a module says what it is for"
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(("domain/", "services/", "store/"))])
-def test_time_is_passed_in(name: str) -> None:
+def test_time_is_passed_in() -> None:
     """Only the runner has a clock, which is handed to it: the end of what it carries out has to be recorded."""
-    for node in ast.walk(tree_of(name)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("datetime.now", "datetime.utcnow", "time.time"):
-            assert name == "services/runner.py", f"{name}:{node.lineno}"
+    wrong = [
+        f"{name}:{node.lineno}"
+        for name, node in everywhere(below=("domain/", "services/", "store/"))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("datetime.now", "datetime.utcnow", "time.time")
+        and name != "services/runner.py"
+    ]
+    assert wrong == []
 
 
 def test_imports_point_one_way() -> None:
@@ -196,7 +236,7 @@ def test_imports_point_one_way() -> None:
     assert packages <= {layer.removeprefix("launchpad.") for layer in layers.split(" | ")}
     assert "lint-imports" in (ROOT / "scripts" / "test").read_text(encoding="utf-8")
     for name in (name for name in MODULES if name.startswith("domain/")):
-        for module, _, line in imported(tree_of(name)):
+        for module, _, line in imported(name):
             assert not module.startswith(".."), f"{name}:{line}: the domain imports nothing of the project"
 
 
@@ -260,11 +300,10 @@ def test_routes_take_the_services_they_use_and_not_the_whole_platform(app: FastA
     assert taken > 50, "routes name what they use"
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("web/")])
-def test_the_whole_platform_is_at_hand_where_it_has_to_be_only(name: str) -> None:
-    text = MODULES[name].read_text(encoding="utf-8")
-    if name not in WHOLE_PLATFORM:
-        assert not re.search(r"\bplatform_of\b|\bPlatform\b|state\.platform", text)
+def test_the_whole_platform_is_at_hand_where_it_has_to_be_only() -> None:
+    others = [name for name in MODULES if name.startswith("web/") and name not in WHOLE_PLATFORM]
+    takes = re.compile(r"\bplatform_of\b|\bPlatform\b|state\.platform")
+    assert [name for name in others if takes.search(text_of(name))] == []
 
 
 def test_every_dependency_gives_the_part_that_it_names(app: FastAPI) -> None:

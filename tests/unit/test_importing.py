@@ -161,6 +161,7 @@ def test_whose_a_folder_is() -> None:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.root  # files are given to their owners
 async def test_files_come_into_the_home_and_again_only_what_is_missing(world: World, platform: Platform) -> None:
     people = [person("ann@x.edu")]
     folder = folder_of(world, "ann", "a.R", "b.R")
@@ -181,6 +182,7 @@ async def test_files_come_into_the_home_and_again_only_what_is_missing(world: Wo
     assert (record.actor, record.subject, record.details) == ("cli", "ann@x.edu", {"files": 1, "bytes": 4})
 
 
+@pytest.mark.root  # files are given to their owners
 async def test_two_domains_get_two_homes_and_the_folder_they_shared_is_given_to_nobody(
     world: World, platform: Platform
 ) -> None:
@@ -203,6 +205,7 @@ async def test_two_domains_get_two_homes_and_the_folder_they_shared_is_given_to_
     assert sorted(path.name for path in world.homes_root.iterdir()) == ["alice", "alice-2"]
 
 
+@pytest.mark.root  # files are given to their owners
 async def test_a_rehearsal_counts_and_makes_nothing(world: World, platform: Platform) -> None:
     folder_of(world, "ann", "a.R", "b.R")
     (account,) = await platform.importing.rehearse([person("ann@x.edu")])
@@ -211,6 +214,7 @@ async def test_a_rehearsal_counts_and_makes_nothing(world: World, platform: Plat
     assert list(world.homes_root.iterdir()) == []
 
 
+@pytest.mark.root  # files are given to their owners
 async def test_who_seems_to_work_there_still_is_left_for_later(world: World, platform: Platform) -> None:
     folder_of(world, "ann", "a.R")
     ann = person("ann@x.edu", running=("rstudio-ann-1",))
@@ -243,6 +247,7 @@ async def test_refused_people_bring_no_files(world: World, platform: Platform) -
     assert "allowed_domains" in brought.notes[0]
 
 
+@pytest.mark.root  # files are given to their owners
 async def test_an_account_that_cannot_be_one_of_ours_leads_root_nowhere(world: World) -> None:
     """Names and uids are told by the portal's process, which may have been taken over."""
     folder_of(world, "ann", "a.R")
@@ -264,6 +269,7 @@ class TightHomes(PlainHomes):
         return HomeUse(used_bytes=1000, limit_bytes=8000)
 
 
+@pytest.mark.root  # files are given to their owners
 async def test_what_does_not_fit_is_told_before_anything_is_written(world: World, platform: Platform) -> None:
     folder = folder_of(world, "ann", "a.R")
     ann = person("ann@x.edu")
@@ -277,6 +283,7 @@ async def test_what_does_not_fit_is_told_before_anything_is_written(world: World
     assert not (world.homes_root / "ann" / "big").exists()
 
 
+@pytest.mark.root  # files are given to their owners
 async def test_what_was_left_out_is_told_with_examples(world: World, platform: Platform) -> None:
     folder = folder_of(world, "ann", "a.R")
     os.mkfifo(folder / "pipe\nline")
@@ -298,6 +305,7 @@ async def test_folders_that_nobody_has_are_named(world: World) -> None:
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # the program itself, interrupted
 def test_who_was_brought_before_ctrl_c_stands_in_the_record(tmp_path: Path) -> None:
     """Another run finds nothing new of theirs, so that it would never be written down."""
     (tmp_path / "homes").mkdir()

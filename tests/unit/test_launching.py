@@ -28,9 +28,8 @@ from launchpad.errors import (
 from launchpad.platform import Platform
 from launchpad.runtime.fake import GB
 from launchpad.services.users import UserChange
+from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
-
-pytestmark = pytest.mark.usefixtures("every_database")
 
 
 @pytest.fixture
@@ -66,6 +65,7 @@ async def launched(platform: Platform, owner: User, environment: str = "jupyterl
     return await reaches(platform, instance.id, State.RUNNING)
 
 
+@on_every_database
 async def test_a_launch_returns_before_the_engine_starts_and_shows_its_stages_in_order(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -91,6 +91,8 @@ async def test_a_launch_returns_before_the_engine_starts_and_shows_its_stages_in
         assert await answer.text() == instance.id
 
 
+@pytest.mark.root  # it belongs to its user
+@on_every_database
 async def test_a_home_is_made_with_the_first_launch(world: World, platform: Platform, alice: User) -> None:
     await launched(platform, alice)
     found = (world.homes_root / "alice").stat()
@@ -130,6 +132,7 @@ async def test_an_application_that_does_not_start_in_a_full_home_says_so(
         assert failed.reason == f"JupyterLab ended by itself with exit code 3{reason}"
 
 
+@on_every_database
 async def test_who_is_suspended_while_a_launch_is_on_its_way_gets_none(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -147,6 +150,7 @@ async def test_who_is_suspended_while_a_launch_is_on_its_way_gets_none(
     await launched(platform, alice)
 
 
+@on_every_database
 async def test_two_clicks_are_one_instance(world: World, platform: Platform, alice: User) -> None:
     world.runtime.hold("before start")
     first, second = await launch(platform, alice), await launch(platform, alice)
@@ -157,6 +161,7 @@ async def test_two_clicks_are_one_instance(world: World, platform: Platform, ali
     assert (await launch(platform, alice, memory_bytes=GB, days=7)).id == first.id, "the same size, said aloud"
 
 
+@on_every_database
 async def test_two_hundred_clicks_of_one_user_are_one_instance(world: World, platform: Platform, alice: User) -> None:
     other = await world.open()
     found = await asyncio.gather(*(launch((platform, other)[n % 2], alice) for n in range(200)))
@@ -167,6 +172,7 @@ async def test_two_hundred_clicks_of_one_user_are_one_instance(world: World, pla
     assert world.rows("SELECT count(*) FROM audit WHERE action = 'instance.launched'") == [(1,)]
 
 
+@on_every_database
 async def test_another_size_while_one_runs_is_a_conflict(platform: Platform, alice: User) -> None:
     await launched(platform, alice)
     sizes: list[dict[str, Any]] = [{"memory_bytes": 2 * GB}, {"cpus": 2.0}, {"storage_bytes": 16 * GB}]
@@ -175,6 +181,7 @@ async def test_another_size_while_one_runs_is_a_conflict(platform: Platform, ali
             await launch(platform, alice, **size)
 
 
+@on_every_database
 async def test_two_environments_run_beside_each_other_and_a_third_instance_is_over_the_limit(
     tmp_path: Path,
 ) -> None:
@@ -208,6 +215,7 @@ async def test_what_is_not_offered_is_refused_with_its_field(world: World, platf
     assert world.rows("SELECT * FROM instances") == []
 
 
+@on_every_database
 @pytest.mark.parametrize(
     ("quota", "size", "field"),
     [
@@ -254,6 +262,7 @@ async def queue(tmp_path: Path, places: int, waiting: int) -> tuple[World, Platf
     return world, platform, users, found
 
 
+@on_every_database
 async def test_who_finds_no_room_waits_in_order_and_starts_when_room_is_made(tmp_path: Path) -> None:
     world, platform, users, found = await queue(tmp_path, places=1, waiting=2)
     assert [one.state for one in found] == [State.STARTING, State.QUEUED, State.QUEUED]
@@ -278,6 +287,7 @@ async def queue_of_two(world: World, platform: Platform, users: list[User]) -> t
     return large, await launch(platform, users[2])
 
 
+@on_every_database
 async def test_who_gives_up_waiting_lets_those_behind_start(tmp_path: Path) -> None:
     """The first in the queue is too large for the room there is; when it goes, the next one fits."""
     world = World(tmp_path, {"capacity": {"memory": "4g", "cpus": 1000}})
@@ -311,6 +321,7 @@ async def test_who_waits_for_more_than_there_is_any_longer_does_not_hold_up_the_
     await world.close()
 
 
+@on_every_database
 async def test_queue_positions_differ_even_for_launches_of_the_same_instant(tmp_path: Path) -> None:
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 1000}})
     platform = await world.open()
@@ -320,6 +331,8 @@ async def test_queue_positions_differ_even_for_launches_of_the_same_instant(tmp_
     await world.close()
 
 
+@pytest.mark.slow  # 60 people, 40 starts
+@on_every_database
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_f10_sixty_users_for_twenty_places_exactly_twenty_run_and_the_rest_waits(
     tmp_path: Path, processes: int
@@ -406,6 +419,7 @@ async def test_an_engine_that_goes_away_during_a_launch_fails_it_with_the_reason
     assert (await launched(platform, alice)).id != instance.id
 
 
+@pytest.mark.root  # homes belong to others
 @pytest.mark.parametrize("kind", ["foreign", "link", "file", "no root"])
 async def test_a_home_that_cannot_be_used_fails_the_launch_with_the_reason_and_is_left_alone(
     world: World, platform: Platform, alice: User, kind: str
@@ -473,6 +487,7 @@ async def test_an_engine_that_refuses_fails_the_launch(world: World, platform: P
     assert failed.reason == "The container engine refused it."
 
 
+@pytest.mark.slow  # the stop is tried again after ten seconds
 async def test_a_fault_of_ours_ends_a_launch_as_failed_and_keeps_a_stop_for_later(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -510,6 +525,7 @@ async def test_a_running_instance_is_stopped_with_its_grace_and_its_container_go
     assert world.rows("SELECT count(*) FROM audit WHERE action = 'instance.stopped'") == [(1,)]
 
 
+@on_every_database
 @pytest.mark.parametrize("step", ["before home", "before ensure_network", "before start", "after start"])
 async def test_a_launch_can_be_stopped_at_each_step(world: World, platform: Platform, alice: User, step: str) -> None:
     world.runtime.hold(step)
@@ -523,6 +539,7 @@ async def test_a_launch_can_be_stopped_at_each_step(world: World, platform: Plat
     assert await world.runtime.list_containers() == []
 
 
+@on_every_database
 @pytest.mark.parametrize("step", ["before ensure_network", "before start", "after start"])
 async def test_a_launch_that_another_process_stops_leaves_no_container(
     world: World, platform: Platform, alice: User, step: str
@@ -540,12 +557,14 @@ async def test_a_launch_that_another_process_stops_leaves_no_container(
     assert await world.runtime.list_containers() == []
 
 
+@on_every_database
 async def test_an_administrators_stop_says_so(world: World, platform: Platform, alice: User) -> None:
     instance = await launched(platform, alice)
     await platform.instances.stop_any(instance.id, ACTOR, world.clock())
     assert (await reaches(platform, instance.id, State.STOPPED)).reason == "stopped by an administrator"
 
 
+@on_every_database
 async def test_an_engine_that_refuses_a_stop_is_asked_again_by_the_sweep(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -563,6 +582,7 @@ async def test_an_engine_that_refuses_a_stop_is_asked_again_by_the_sweep(
     assert await world.runtime.list_containers() == []
 
 
+@on_every_database
 async def test_somebody_elses_instance_is_not_there(world: World, platform: Platform, alice: User) -> None:
     bob, _ = await sign_in(platform, world.letters, "bob@a.org")
     instance = await launched(platform, alice)
@@ -579,6 +599,7 @@ async def test_somebody_elses_instance_is_not_there(world: World, platform: Plat
     assert (await services.get(instance.id, alice)).state is State.RUNNING
 
 
+@on_every_database
 async def test_an_extension_adds_days_up_to_the_longest_offered_from_now(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -603,6 +624,7 @@ async def test_an_extension_adds_days_up_to_the_longest_offered_from_now(
         await services.extend(instance.id, alice, 1, ACTOR, world.clock())
 
 
+@on_every_database
 async def test_only_an_ended_instance_can_be_forgotten_and_the_home_stays(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -655,6 +677,7 @@ async def listening(world: World) -> None:
     await until(somebody)
 
 
+@on_every_database
 async def test_after_the_engine_was_away_rows_and_engine_are_compared(
     world: World, platform: Platform, alice: User
 ) -> None:

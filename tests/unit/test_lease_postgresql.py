@@ -16,6 +16,7 @@ from launchpad.store.lease import OwnerLease
 from launchpad.store.statedir import StateDir
 from support.databases import databases
 
+pytestmark = pytest.mark.postgresql
 PATIENCE_SECONDS = 30
 HOLDS_THE_LEASE = """
 import asyncio, sys

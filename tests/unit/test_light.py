@@ -50,6 +50,7 @@ def test_what_is_looked_at_before_anything_is_installed_needs_no_package() -> No
     assert done.stdout.strip() == "loaded", done.stderr
 
 
+@pytest.mark.slow  # a process that loads all of it
 def test_the_portal_loads_what_it_uses() -> None:
     """What a few commands, a first start or a first passkey need is loaded then."""
     seldom = ("alembic", "mako", "webauthn", "pyrage", "rich", "pygments", "typer", "sqlalchemy.orm", "asyncpg")

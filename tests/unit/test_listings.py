@@ -20,8 +20,9 @@ from launchpad.services.audit import LOOKED_THROUGH, Actor, AuditService
 from launchpad.services.listings import InstanceFilter, ListingService, ListStart
 from launchpad.store import audit, instance_history, instances, listings, mail_failures, users
 from launchpad.store.database import Database
+from support.databases import on_every_database
 
-pytestmark = pytest.mark.usefixtures("every_database")
+pytestmark = on_every_database
 SEARCHES = ("", "person1@", "PERSON1", "example.org", "lab.edu", "rstudio", "JUP", "nobody", "%", "_", "erson1@x")
 STATES = (LIVE, ENDED, LIVE | ENDED, {State.FAILED}, {State.QUEUED}, {State.STOPPED, State.RUNNING})
 

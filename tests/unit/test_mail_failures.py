@@ -17,10 +17,9 @@ from launchpad.platform import Platform
 from launchpad.services.bounces import BounceService
 from launchpad.services.logins import Client
 from launchpad.services.users import UserChange
+from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 from support.reports import ORDINARY, READ_RECEIPT, report
-
-pytestmark = pytest.mark.usefixtures("every_database")
 
 ALICE = "alice@a.org"
 HERE = Client("192.0.2.1", "Firefox")
@@ -52,6 +51,7 @@ async def listed(platform: Platform) -> list[tuple[str, FailureKind, str | None,
 # -- what fails at once ------------------------------------------------------------------------------------------------
 
 
+@on_every_database
 async def test_a_refused_recipient_is_kept_with_its_code_and_mail_goes_on_for_everybody_else(
     world: World, platform: Platform
 ) -> None:
@@ -70,6 +70,7 @@ async def test_a_refused_recipient_is_kept_with_its_code_and_mail_goes_on_for_ev
     assert (await platform.mail_failures.totals())[FailureKind.REFUSED] == 2
 
 
+@on_every_database
 async def test_a_refusal_that_means_us_is_kept_and_shown_as_the_mail_servers(world: World, platform: Platform) -> None:
     world.letters.refusing = MailUnavailable("no", permanent=True, mail_status="5.7.8")
     await ask(platform)
@@ -90,6 +91,7 @@ async def test_nothing_of_the_mail_is_kept(world: World, platform: Platform) -> 
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
+@on_every_database
 async def test_reports_about_people_who_were_mailed_are_taken(world: World, platform: Platform) -> None:
     """A user, and somebody who waits for their first code; others' mail is left alone."""
     await sign_in(platform, world.letters, ALICE)
@@ -112,6 +114,7 @@ async def test_reports_about_people_who_were_mailed_are_taken(world: World, plat
     assert await platform.bounces.problem() is None
 
 
+@on_every_database
 async def test_forged_reports_fill_nothing(world: World, platform: Platform) -> None:
     """Not about who was never mailed, also not when they were asked for and refused, or mailed long ago."""
     suspended, _ = await sign_in(platform, world.letters, "gone@a.org")
@@ -179,6 +182,7 @@ async def test_an_administrator_need_not_wait_for_the_next_look(world: World, pl
     assert await platform.bounces.collect(world.clock(), at_once=True) == 1
 
 
+@on_every_database
 async def test_what_cannot_be_marked_as_read_is_still_counted_once(world: World, platform: Platform) -> None:
     await ask(platform)
     world.mailbox.put(report(ALICE))
@@ -192,6 +196,7 @@ async def test_what_cannot_be_marked_as_read_is_still_counted_once(world: World,
     assert await listed(platform) == [(ALICE, FailureKind.BOUNCED, "5.1.1", 1)]
 
 
+@on_every_database
 async def test_one_report_can_be_handed_in(world: World, platform: Platform) -> None:
     await ask(platform)
     assert await platform.bounces.take(report(ALICE), world.clock()) == 1
@@ -203,6 +208,7 @@ async def test_one_report_can_be_handed_in(world: World, platform: Platform) -> 
 # -- how it ends -------------------------------------------------------------------------------------------------------
 
 
+@on_every_database
 async def test_a_code_that_arrived_takes_the_address_off_the_list(world: World, platform: Platform) -> None:
     """A mail that the server took proves nothing; its code does, at the sign-in and when somebody confirms."""
     await sign_in(platform, world.letters, "bob@a.org")
@@ -221,6 +227,7 @@ async def test_a_code_that_arrived_takes_the_address_off_the_list(world: World, 
     assert [row[0] for row in await listed(platform)] == ["bob@a.org"]
 
 
+@on_every_database
 async def test_a_wrong_code_takes_nothing_off(world: World, platform: Platform) -> None:
     cookie = await ask(platform)
     await platform.bounces.take(report(ALICE), world.clock())
@@ -229,6 +236,7 @@ async def test_a_wrong_code_takes_nothing_off(world: World, platform: Platform) 
     assert len(await listed(platform)) == 1
 
 
+@on_every_database
 async def test_an_administrator_forgets_an_address_and_it_stands_in_the_record(
     world: World, platform: Platform
 ) -> None:
@@ -243,6 +251,7 @@ async def test_an_administrator_forgets_an_address_and_it_stands_in_the_record(
     assert (await platform.mail_failures.totals())[FailureKind.BOUNCED] == 1, "what was counted stays counted"
 
 
+@on_every_database
 async def test_what_is_older_than_the_record_goes_with_the_sweep(world: World, platform: Platform) -> None:
     await ask(platform)
     await platform.bounces.take(report(ALICE), world.clock())

@@ -20,9 +20,9 @@ from launchpad.services.users import UserChange
 from launchpad.settings import tables
 from launchpad.wiring import build_platform
 from support.authenticator import Device
+from support.databases import on_every_database
 from support.platforms import ACTOR, World, sign_in
 
-pytestmark = pytest.mark.usefixtures("every_database")
 ORIGIN = "http://localhost:8080"
 HERE = Client("192.0.2.9", "Firefox")
 
@@ -63,6 +63,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     await world.close()
 
 
+@on_every_database
 async def test_a_passkey_signs_its_owner_in_and_tells_them_that_it_was_added(desk: Desk) -> None:
     device = Device(ORIGIN)
     await desk.add(device, "  my \n laptop ")
@@ -85,6 +86,7 @@ async def test_a_passkey_signs_its_owner_in_and_tells_them_that_it_was_added(des
     ]
 
 
+@on_every_database
 async def test_fifty_with_one_answer_are_one_login(desk: Desk) -> None:
     device = Device(ORIGIN)
     await desk.add(device)
@@ -117,6 +119,7 @@ async def test_what_is_not_exactly_that_passkey_here_opens_nothing(desk: Desk, s
         await desk.sign_in(*await desk.touch(device))
 
 
+@on_every_database
 async def test_an_unverified_user_an_old_answer_and_another_browsers_are_refused(desk: Desk) -> None:
     device = Device(ORIGIN)
     await desk.add(device)
@@ -132,6 +135,7 @@ async def test_an_unverified_user_an_old_answer_and_another_browsers_are_refused
         await desk.sign_in(cookie, answer)
 
 
+@on_every_database
 async def test_a_counter_that_goes_back_is_a_copied_device(desk: Desk) -> None:
     device = Device(ORIGIN)
     await desk.add(device)
@@ -141,6 +145,7 @@ async def test_a_counter_that_goes_back_is_a_copied_device(desk: Desk) -> None:
         await desk.sign_in(*await desk.touch(device))
 
 
+@on_every_database
 async def test_removed_and_suspended_ones_open_nothing_and_the_answer_is_the_same(desk: Desk) -> None:
     device = Device(ORIGIN)
     passkey = await desk.add(device)
@@ -157,6 +162,7 @@ async def test_removed_and_suspended_ones_open_nothing_and_the_answer_is_the_sam
     assert len(set(texts)) == 1
 
 
+@on_every_database
 async def test_nobody_removes_somebody_elses(desk: Desk) -> None:
     passkey = await desk.add(Device(ORIGIN))
     bob, _ = await sign_in(desk.platform, desk.world.letters, "bob@a.org")
@@ -165,6 +171,7 @@ async def test_nobody_removes_somebody_elses(desk: Desk) -> None:
     assert await desk.platform.passkeys.of_user(desk.user)
 
 
+@on_every_database
 async def test_there_are_ten_at_most_and_none_twice(desk: Desk) -> None:
     devices = [Device(ORIGIN) for _ in range(10)]
     for device in devices[:9]:
@@ -198,6 +205,7 @@ async def test_nonsense_is_refused_in_plain_words(desk: Desk, answer: dict[str, 
         await desk.sign_in(asked.cookie, answer)
 
 
+@on_every_database
 async def test_tries_of_a_client_are_bounded(desk: Desk) -> None:
     for _ in range(100):
         with pytest.raises(WrongCode):

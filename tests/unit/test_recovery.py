@@ -18,10 +18,9 @@ from launchpad.platform import Platform
 from launchpad.runtime.base import ContainerSpec
 from launchpad.services.logins import Client
 from launchpad.store.lease import is_in_use
-from support.databases import databases
+from support.databases import databases, on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
-pytestmark = pytest.mark.usefixtures("every_database")
 STEPS = (
     "before home",
     "after home",
@@ -77,6 +76,7 @@ async def crash_at(world: World, platform: Platform, step: str) -> None:
     world.runtime.release()
 
 
+@on_every_database
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_launch_whose_process_dies_at_any_step_is_finished_by_the_next_one(
     world: World, platform: Platform, alice: User, step: str
@@ -94,6 +94,7 @@ async def test_a_launch_whose_process_dies_at_any_step_is_finished_by_the_next_o
     assert [o.action for o in await restarted.sweep.sweep(world.clock())] == []
 
 
+@on_every_database
 async def test_a_launch_that_dies_before_anything_was_done_is_finished_too(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -105,6 +106,7 @@ async def test_a_launch_that_dies_before_anything_was_done_is_finished_too(
     await one_container(world, instance.id)
 
 
+@on_every_database
 async def test_a_launch_that_cannot_be_finished_fails_and_a_retry_works(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -124,6 +126,7 @@ async def test_a_launch_that_cannot_be_finished_fails_and_a_retry_works(
     await one_container(world, again.id)
 
 
+@on_every_database
 @pytest.mark.parametrize("step", ["before stop", "after stop", "before remove", "after remove"])
 async def test_a_stop_whose_process_dies_at_any_step_is_finished_by_the_next_one(
     world: World, platform: Platform, alice: User, step: str
@@ -144,6 +147,7 @@ async def test_a_stop_whose_process_dies_at_any_step_is_finished_by_the_next_one
     assert await world.runtime.list_containers() == []
 
 
+@on_every_database
 async def test_what_another_living_process_carries_out_is_left_to_it(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -163,6 +167,7 @@ async def test_what_another_living_process_carries_out_is_left_to_it(
     assert world.runtime.starts == [running.id, starting.id]
 
 
+@on_every_database
 async def test_a_process_that_closes_in_good_order_hands_over_at_once(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -199,6 +204,7 @@ asyncio.run(main())
 """
 
 
+@on_every_database
 async def test_the_kernel_tells_that_a_process_was_killed(tmp_path: Path) -> None:
     """SIGKILL gives no time for farewells; its lease is free at that instant."""
     folder = tmp_path / "shared"
@@ -238,6 +244,7 @@ async def test_a_container_that_no_record_names_is_left_alone_and_reported(
     await one_container(world, "unknown000000000")
 
 
+@on_every_database
 async def test_the_container_of_an_instance_that_has_ended_is_removed(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -252,6 +259,7 @@ async def test_the_container_of_an_instance_that_has_ended_is_removed(
     await one_container(world, rest.id)
 
 
+@on_every_database
 async def test_an_instance_that_began_to_run_after_the_engine_was_asked_is_not_taken_for_gone(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -269,6 +277,7 @@ async def test_an_instance_that_began_to_run_after_the_engine_was_asked_is_not_t
 # -- the sweep ---------------------------------------------------------------------------------------------------------
 
 
+@on_every_database
 async def test_what_has_expired_is_ended_with_the_reason_and_nothing_else(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -287,6 +296,7 @@ async def test_what_has_expired_is_ended_with_the_reason_and_nothing_else(
     await one_container(world, long.id)
 
 
+@on_every_database
 async def test_what_was_extended_since_it_was_looked_at_does_not_expire(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -303,6 +313,7 @@ async def test_what_was_extended_since_it_was_looked_at_does_not_expire(
     await reaches(platform, looked_at.id, State.EXPIRED)
 
 
+@on_every_database
 async def test_what_began_to_end_meanwhile_is_not_extended(world: World, platform: Platform, alice: User) -> None:
     """Nobody is told a new end of what is being stopped by another process."""
     instance = await launched(platform, alice)
@@ -316,6 +327,7 @@ async def test_what_began_to_end_meanwhile_is_not_extended(world: World, platfor
     assert stopped.expires_at == instance.expires_at
 
 
+@on_every_database
 async def test_f14_two_sweeps_at_once_end_everything_once(world: World, platform: Platform) -> None:
     other = await world.open()
     users = [(await sign_in(platform, world.letters, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(8)]
@@ -330,6 +342,7 @@ async def test_f14_two_sweeps_at_once_end_everything_once(world: World, platform
     assert await world.runtime.list_containers() == []
 
 
+@on_every_database
 async def test_one_that_fails_does_not_stop_the_rest(world: World, platform: Platform) -> None:
     """Neither among what ends nor among what is compared with the engine."""
     users = [(await sign_in(platform, world.letters, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(3)]
@@ -360,6 +373,7 @@ async def test_a_stray_that_cannot_be_removed_does_not_keep_the_sweep_from_its_w
     assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "unchanged"), (due.id, "expired")]
 
 
+@on_every_database
 async def test_f14_a_sweep_that_dies_midway_is_finished_by_the_next(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -376,6 +390,7 @@ async def test_f14_a_sweep_that_dies_midway_is_finished_by_the_next(
     assert str(expired.reason).startswith("expired on 3 March")
 
 
+@on_every_database
 async def test_a_container_that_is_gone_is_recorded_as_failed(world: World, platform: Platform, alice: User) -> None:
     instance = await launched(platform, alice)
     await world.runtime.remove(instance.id)
@@ -385,6 +400,7 @@ async def test_a_container_that_is_gone_is_recorded_as_failed(world: World, plat
     assert failed.reason == "its container was removed from outside the platform"
 
 
+@on_every_database
 async def test_the_sweep_lets_those_start_that_wait(tmp_path: Path) -> None:
     """As after a crash between an end and the start of the next."""
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}})
@@ -405,6 +421,7 @@ async def test_the_sweep_lets_those_start_that_wait(tmp_path: Path) -> None:
     await world.close()
 
 
+@on_every_database
 async def test_one_who_waited_too_long_is_told_so(tmp_path: Path) -> None:
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}})
     platform = await world.open()
@@ -419,6 +436,7 @@ async def test_one_who_waited_too_long_is_told_so(tmp_path: Path) -> None:
     await world.close()
 
 
+@on_every_database
 async def test_old_challenges_and_logins_are_forgotten_and_live_ones_kept(
     world: World, platform: Platform, alice: User
 ) -> None:

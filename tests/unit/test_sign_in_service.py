@@ -18,9 +18,9 @@ from launchpad.platform import Platform
 from launchpad.services.logins import Client, SignedIn
 from launchpad.services.registration import add_user, on_disk
 from launchpad.services.users import UserChange
+from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, sign_in
 
-pytestmark = pytest.mark.usefixtures("every_database")
 HERE = Client("192.0.2.1", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0")
 ALICE = "alice@a.org"
 
@@ -53,6 +53,7 @@ def wrong(code: str) -> str:
     return ("1" if code[0] == "0" else "0") + code[1:] if code.isdigit() else code[::-1] + "X"
 
 
+@on_every_database
 async def test_a_user_is_registered_when_the_code_is_verified_not_when_it_is_asked_for(
     world: World, platform: Platform
 ) -> None:
@@ -65,6 +66,8 @@ async def test_a_user_is_registered_when_the_code_is_verified_not_when_it_is_ask
     assert not (world.homes_root / signed_in.user.username).exists(), "the home is made at the first launch"
 
 
+@pytest.mark.root  # files belong to others
+@on_every_database
 async def test_nobody_gets_the_uid_of_files_whose_user_the_database_has_forgotten(
     world: World, platform: Platform
 ) -> None:
@@ -87,6 +90,7 @@ async def test_the_first_of_all_is_no_administrator_unless_named_in_the_settings
     assert (first.role, named.role) == (Role.USER, Role.ADMIN)
 
 
+@on_every_database
 async def test_naming_somebody_later_makes_no_administrator_and_taking_back_the_role_lasts(world: World) -> None:
     """`admin_emails` counts at the first sign-in only; afterwards the role is what administrators make of it."""
     first = await world.open()
@@ -218,6 +222,7 @@ async def test_a_code_stands_nowhere_in_the_files_of_the_database(tmp_path: Path
     await world.close()
 
 
+@on_every_database
 @pytest.mark.parametrize("registered", [False, True])
 async def test_fifty_correct_verifications_at_once_are_one_login(
     world: World, platform: Platform, registered: bool
@@ -237,6 +242,7 @@ async def test_fifty_correct_verifications_at_once_are_one_login(
     assert len(world.rows("SELECT id FROM users")) == 1
 
 
+@on_every_database
 async def test_of_two_hundred_wrong_codes_at_once_five_are_evaluated_then_the_right_one_fails_too(
     world: World, platform: Platform
 ) -> None:
@@ -266,6 +272,7 @@ async def test_the_number_of_tries_is_a_setting(tmp_path: Path) -> None:
     await world.close()
 
 
+@on_every_database
 async def test_a_code_works_only_in_the_browser_that_asked_for_it(world: World, platform: Platform) -> None:
     """Another browser's right code fails and costs no try; its own challenge leaves mine alive."""
     mine, my_code = await ask(platform, world, ALICE)
@@ -285,6 +292,7 @@ async def test_people_may_type_the_code_with_blanks_and_dashes(world: World, pla
     assert (await verify(platform, world, cookie, f" {code[:3]} - {code[3:]}\n")).user.email == ALICE
 
 
+@on_every_database
 @pytest.mark.parametrize("minutes", [10, 11, 60 * 24])
 async def test_a_code_expires_by_the_clock(world: World, platform: Platform, minutes: int) -> None:
     cookie, code = await ask(platform, world, ALICE)
@@ -314,6 +322,7 @@ async def test_f8_a_clock_that_jumps_makes_no_used_code_live_again(world: World,
         days = -days
 
 
+@on_every_database
 async def test_an_address_gets_five_codes_an_hour_whoever_asks(world: World, platform: Platform) -> None:
     for number in range(5):
         await ask(platform, world, ALICE, Client(f"192.0.2.{number}"))
@@ -325,6 +334,7 @@ async def test_an_address_gets_five_codes_an_hour_whoever_asks(world: World, pla
     await ask(platform, world, ALICE)
 
 
+@on_every_database
 async def test_an_address_gets_twenty_codes_a_day(world: World, platform: Platform) -> None:
     for number in range(20):
         if number % 5 == 0:
@@ -352,14 +362,17 @@ async def test_a_suspended_address_meets_the_same_limits_as_a_known_one(world: W
     assert said[0] == said[1]
 
 
+@pytest.mark.slow  # 600 sign-ins
 async def test_a_class_of_three_hundred_behind_one_address_signs_in_twice(world: World, platform: Platform) -> None:
     """With the settings as they are: 600 codes an hour for a client, and no limit on what succeeds."""
     assert platform.settings.sign_in.sends_per_hour_per_client == 600
     for round_number in range(2):
-        for number in range(300):
-            cookie, code = await ask(platform, world, f"person{number}@a.org")
-            signed_in = await verify(platform, world, cookie, code)
-            assert signed_in.user.email == f"person{number}@a.org", round_number
+        addresses = [f"person{number}@a.org" for number in range(300)]
+        cookies = [(await platform.sign_in.ask(one, HERE, world.clock())).cookie for one in addresses]
+        await platform.mail.drain()
+        for cookie, address in zip(cookies, addresses, strict=True):
+            signed_in = await verify(platform, world, cookie, world.letters.codes(address)[-1])
+            assert signed_in.user.email == address, round_number
     with pytest.raises(TooManyRequests):
         await ask(platform, world, ALICE)
     await ask(platform, world, ALICE, Client("198.51.100.1"))
@@ -403,6 +416,7 @@ async def test_a_trusted_network_may_do_ten_times_as_much(tmp_path: Path) -> Non
     await world.close()
 
 
+@on_every_database
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
@@ -445,6 +459,7 @@ async def test_a_limit_says_which_it_is_and_when_it_ends_and_that_is_true(
     await world.close()
 
 
+@on_every_database
 async def test_a_browser_that_tried_too_often_is_told_so_and_no_other_is(world: World, platform: Platform) -> None:
     """After five wrong codes the right one fails with true words; who has another browser's cookie learns nothing."""
     cookie, code = await ask(platform, world, ALICE)
@@ -463,6 +478,7 @@ async def test_a_browser_that_tried_too_often_is_told_so_and_no_other_is(world: 
         assert "Too many" not in refused.value.detail
 
 
+@on_every_database
 async def test_limits_hold_when_many_ask_at_once(world: World, platform: Platform) -> None:
     other = await world.open()
     results = await asyncio.gather(
@@ -473,6 +489,7 @@ async def test_limits_hold_when_many_ask_at_once(world: World, platform: Platfor
     assert world.rows("SELECT count(*) FROM challenges") == [(5,)]
 
 
+@on_every_database
 async def test_a_client_may_fail_a_hundred_and_twenty_times_an_hour(world: World, platform: Platform) -> None:
     for number in range(24):
         cookie, code = await ask(platform, world, f"person{number}@a.org", Client(f"198.51.100.{number}"))
@@ -492,6 +509,7 @@ async def test_a_client_may_fail_a_hundred_and_twenty_times_an_hour(world: World
     assert (await verify(platform, world, *mine, Client("203.0.113.1"))).user.email == ALICE
 
 
+@on_every_database
 async def test_tries_at_no_code_count_for_their_client_and_make_no_codes_long(world: World, platform: Platform) -> None:
     """Who sends nonsense uses up their own tries; for the whole server only guesses at somebody's code count."""
     for _ in range(120):
@@ -505,6 +523,7 @@ async def test_tries_at_no_code_count_for_their_client_and_make_no_codes_long(wo
     assert len((await ask(platform, world, ALICE))[1]) == 6
 
 
+@on_every_database
 async def test_after_twenty_failures_in_a_row_an_address_gets_long_codes_and_is_not_locked_out(
     world: World, platform: Platform
 ) -> None:
@@ -525,6 +544,7 @@ async def test_after_twenty_failures_in_a_row_an_address_gets_long_codes_and_is_
     assert len((await ask(platform, world, ALICE))[1]) == 6, "a success ends the row"
 
 
+@on_every_database
 async def test_past_the_limit_of_the_whole_server_new_codes_are_long_for_an_hour(tmp_path: Path) -> None:
     world = World(tmp_path, {"sign_in": {"failures_per_hour_total": 10}})
     platform = await world.open()
@@ -544,6 +564,7 @@ async def test_past_the_limit_of_the_whole_server_new_codes_are_long_for_an_hour
 # -- logins ------------------------------------------------------------------------------------------------------------
 
 
+@on_every_database
 async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: World, platform: Platform) -> None:
     user, secret = await sign_in(platform, world.letters, ALICE)
     world.clock.now += timedelta(hours=11, minutes=59)
@@ -558,6 +579,7 @@ async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: Wo
     assert await platform.logins.authenticate(idle, world.clock()) is None
 
 
+@on_every_database
 async def test_a_login_ends_after_a_day_even_when_it_is_used_all_the_time(world: World, platform: Platform) -> None:
     _, secret = await sign_in(platform, world.letters, ALICE)
     for _ in range(23):
@@ -567,6 +589,7 @@ async def test_a_login_ends_after_a_day_even_when_it_is_used_all_the_time(world:
     assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
+@on_every_database
 async def test_a_remembered_login_lasts_its_days_without_use(world: World, platform: Platform) -> None:
     _, secret = await sign_in(platform, world.letters, ALICE, remember=True)
     world.clock.now += timedelta(days=6, hours=23)
@@ -575,12 +598,14 @@ async def test_a_remembered_login_lasts_its_days_without_use(world: World, platf
     assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
+@on_every_database
 @pytest.mark.parametrize("secret", [None, "", "x" * 43, "' OR 1=1 --"])
 async def test_a_guessed_login_is_nobody(world: World, platform: Platform, secret: str | None) -> None:
     await sign_in(platform, world.letters, ALICE)
     assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
+@on_every_database
 async def test_signing_out_ends_this_login_and_no_other(world: World, platform: Platform) -> None:
     user, here = await sign_in(platform, world.letters, ALICE)
     _, there = await sign_in(platform, world.letters, ALICE)
@@ -591,6 +616,7 @@ async def test_signing_out_ends_this_login_and_no_other(world: World, platform: 
     assert await platform.logins.authenticate(there, world.clock())
 
 
+@on_every_database
 async def test_somebody_can_end_their_other_logins_but_nobody_elses(world: World, platform: Platform) -> None:
     alice, secret = await sign_in(platform, world.letters, ALICE)
     bob, _ = await sign_in(platform, world.letters, "bob@a.org")
@@ -602,6 +628,7 @@ async def test_somebody_can_end_their_other_logins_but_nobody_elses(world: World
     assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
+@on_every_database
 async def test_suspension_ends_every_login_and_no_code_opens_until_it_is_lifted(
     world: World, platform: Platform
 ) -> None:
@@ -636,6 +663,8 @@ async def test_a_csrf_token_belongs_to_one_login(world: World, platform: Platfor
 # -- who is who --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.root  # homes belong to their users
+@on_every_database
 async def test_two_people_with_one_local_part_get_two_usernames_uids_and_homes(
     world: World, platform: Platform
 ) -> None:
@@ -651,6 +680,7 @@ async def test_two_people_with_one_local_part_get_two_usernames_uids_and_homes(
         assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (user.uid, user.uid, 0o700)
 
 
+@on_every_database
 async def test_people_who_register_at_once_get_different_names_and_uids(world: World, platform: Platform) -> None:
     other = await world.open()
     cookies = [(*await ask(platform, world, f"alice@d{n}.org", Client(f"192.0.2.{n}")), n) for n in range(12)]
@@ -661,6 +691,7 @@ async def test_people_who_register_at_once_get_different_names_and_uids(world: W
     assert len({one.user.uid for one in signed_in}) == 12
 
 
+@pytest.mark.root  # it belongs to others
 @pytest.mark.parametrize("kind", ["directory", "file", "link"])
 async def test_what_lies_in_the_homes_already_is_not_taken(world: World, platform: Platform, kind: str) -> None:
     """`/home/alice` may be a system user's, or a former owner's."""
@@ -677,6 +708,7 @@ async def test_what_lies_in_the_homes_already_is_not_taken(world: World, platfor
     assert there.lstat().st_uid == (12345 if kind == "directory" else 0)
 
 
+@on_every_database
 async def test_a_known_browser_has_codes_of_its_own_and_none_is_known_by_its_word(
     world: World, platform: Platform
 ) -> None:

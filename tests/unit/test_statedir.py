@@ -50,6 +50,7 @@ def test_two_deployments_share_nothing(tmp_path: Path) -> None:
     assert one.key("codes") != two.key("codes")
 
 
+@pytest.mark.slow  # several processes
 def test_processes_that_start_at_once_get_the_same_key(tmp_path: Path) -> None:
     with ProcessPoolExecutor(8, mp_context=get_context("spawn")) as processes:
         found = set(processes.map(opened, [tmp_path / "state"] * 32))

@@ -30,8 +30,9 @@ from launchpad.errors import StoreUnavailable
 from launchpad.store import audit, challenges, gate, instances, kv, logins, mail_failures, tokens, users
 from launchpad.store.database import Database, metadata
 from launchpad.store.gate import Ticket
+from support.databases import on_every_database
 
-pytestmark = pytest.mark.usefixtures("every_database")
+pytestmark = on_every_database
 GB = 1024**3
 
 
@@ -133,6 +134,7 @@ async def test_migrating_again_changes_nothing(database: Database, clock: Clock)
         assert await users.by_id(db, user.id) == user
 
 
+@pytest.mark.slow  # processes that load all of it
 def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
     with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as processes:
         said = list(processes.map(migrate_here, [empty_url] * 6))

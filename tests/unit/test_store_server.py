@@ -18,6 +18,7 @@ from launchpad.store.changes import EVERYTHING, WRITE_LOCK, Change
 from launchpad.store.database import Database
 from support.databases import PostgresServer, migrated
 
+pytestmark = pytest.mark.postgresql
 PATIENCE_SECONDS = 60
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
 from launchpad.web.app import create_app
 from launchpad.wiring import build_platform
+from support.databases import databases
 
 PUBLIC_URL = "http://localhost:18080"
 INSTANCES_URL = "http://localhost:18081"
@@ -88,7 +90,13 @@ class Element:
 
     tag: str
     attributes: dict[str, str | None]
-    text: str = ""
+    words: list[str]  # of the whole page
+    begin: int
+    end: int | None = None
+
+    @cached_property
+    def text(self) -> str:
+        return "".join(self.words[self.begin : self.end])
 
 
 @dataclass
@@ -108,11 +116,12 @@ class _Reader(HTMLParser):
         super().__init__()
         self.elements: list[Element] = []
         self.forms: list[Form] = []
+        self._words: list[str] = []
         self._form: Form | None = None
         self._open: list[Element] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, dict(attrs))
+        element = Element(tag, dict(attrs), self._words, len(self._words))
         self.elements.append(element)
         self._open.append(element)
         self.handle_data(" " if tag not in _WITHIN_WORDS else "")
@@ -128,27 +137,35 @@ class _Reader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._form = None
-        while self._open and self._open.pop().tag != tag:
-            pass
+        while self._open:
+            element = self._open.pop()
+            element.end = len(self._words)
+            if element.tag == tag:
+                break
 
     def handle_data(self, data: str) -> None:
-        for element in self._open:
-            element.text += data
+        self._words.append(data)
 
 
 @dataclass
 class Page:
-    """A page as it was answered."""
+    """A page as it was answered; it is read when a test looks at it."""
 
     response: httpx.Response
-    elements: list[Element]
-    forms: list[Form]
 
-    @classmethod
-    def of(cls, response: httpx.Response) -> Page:
+    @cached_property
+    def _read(self) -> _Reader:
         reader = _Reader()
-        reader.feed(response.text)
-        return cls(response, reader.elements, reader.forms)
+        reader.feed(self.response.text)
+        return reader
+
+    @property
+    def elements(self) -> list[Element]:
+        return self._read.elements
+
+    @property
+    def forms(self) -> list[Form]:
+        return self._read.forms
 
     @property
     def status(self) -> int:
@@ -192,13 +209,13 @@ class Person:
         )
 
     async def get(self, path: str) -> Page:
-        return Page.of(await self.http.get(path))
+        return Page(await self.http.get(path))
 
     async def send(self, form: Form, **changes: str) -> Page:
         """Sends a form of a page, with some fields filled in otherwise."""
         assert form.method == "post"
         headers = {"Origin": self.portal.url}
-        return Page.of(await self.http.post(form.action, data={**form.fields, **changes}, headers=headers))
+        return Page(await self.http.post(form.action, data={**form.fields, **changes}, headers=headers))
 
     async def sign_in(self) -> Page:
         code_page = await self.send((await self.get("/sign-in")).form("/sign-in"), email=self.address)
@@ -275,6 +292,7 @@ async def open_portal(
     )
     app = create_app(platform)
     portal = Portal(platform, app, runtime, letters, homes)
+    databases.url(platform.settings.state_dir)  # a migrated one, where the settings name no other
     async with app.router.lifespan_context(app):
         try:
             yield portal

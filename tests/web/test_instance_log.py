@@ -151,6 +151,7 @@ async def test_the_audit_says_quotas_in_words(portal: Portal) -> None:
         assert "{&#39;" not in text
 
 
+@pytest.mark.slow  # waits for the next look at the home
 async def test_every_notice_reaches_the_events_of_an_instance(portal: Portal) -> None:
     """Lack of memory at once, a full home with the next look; and that it is over."""
     alice = await portal.signed_in(ALICE)

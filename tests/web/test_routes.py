@@ -256,6 +256,7 @@ async def test_nobody_ends_somebody_elses_login(scene: Scene) -> None:
     assert scene.portal.world.rows(query, scene.names["login_id"]) == [(0,)]
 
 
+@pytest.mark.slow  # some nine hundred requests
 async def test_every_form_of_a_page_is_answered_with_a_redirect(scene: Scene) -> None:
     """Whatever comes of it, going back or reloading never asks “Confirm Form Resubmission”."""
     forms = [line for line in sorted(PAGES, key=rank) if line.startswith("POST") and line not in CALLS]
