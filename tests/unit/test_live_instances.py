@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from launchpad.domain.instances import LIVE, Instance, State
 from launchpad.domain.users import User
@@ -92,6 +93,33 @@ async def _counts_as_ended(platform: Platform, number: int) -> bool:
 async def test_what_is_known_is_what_the_store_says_whichever_process_changes_it(world: World, here: Platform) -> None:
     await keep_current(world, here)
     await _life(world, here, await world.open())
+
+
+async def test_ends_are_counted_as_they_come_without_counting_all_again(
+    world: World, here: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep_current(world, here)
+    counted = 0
+    count = instances.ended_and_live
+
+    async def spied(db: AsyncConnection) -> tuple[dict[State, int], set[str]]:
+        nonlocal counted
+        counted += 1
+        return await count(db)
+
+    monkeypatch.setattr(instances, "ended_and_live", spied)
+    alice, _ = await sign_in(here, world.letters, "alice@a.org")
+    assert await here.live.instances.count_by_state() == {}
+    for number in (1, 2, 3):
+        one = await launch(here, alice)
+        await reaches(here, one.id, State.RUNNING)
+        assert await here.live.instances.count_live() == {**dict.fromkeys(LIVE, 0), State.RUNNING: 1}
+        await here.instances.stop(one.id, alice, ACTOR, here.now())
+        await reaches(here, one.id, State.STOPPED)
+        assert await here.live.instances.count_by_state() == {State.STOPPED: number}
+    assert counted == 1
+    await here.instances.forget(one.id, alice, here.now())
+    assert await here.live.instances.count_by_state() == {State.STOPPED: 2}
 
 
 async def test_without_a_watcher_the_store_answers(world: World, here: Platform) -> None:

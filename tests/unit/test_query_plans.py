@@ -107,6 +107,7 @@ async def test_lists_and_lookups_take_an_index(large: Database, clock: Clock) ->
             await instances.reserved(db)
             await instances.reserved(db, some.id)
             await instances.newest_at(db)
+            await instances.ended_and_live(db)
             await listings.queue_positions(db)
             await gate.decide(db, "d", "i")
             await gate.active_grants(db)

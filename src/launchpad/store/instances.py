@@ -27,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -232,6 +233,16 @@ async def newest_at(db: AsyncConnection) -> datetime | None:
 async def count_by_state(db: AsyncConnection) -> dict[State, int]:
     rows = await db.execute(select(table.c.state, func.count()).group_by(table.c.state))
     return {State(state): number for state, number in rows}
+
+
+async def ended_and_live(db: AsyncConnection) -> tuple[dict[State, int], set[str]]:
+    """How many have ended in each state, and the ids of those that have not; one statement, so of one moment."""
+    ended = select(table.c.state, literal(None, String).label("id"), func.count().label("number"))
+    ended = ended.where(table.c.state.in_(ENDED)).group_by(table.c.state)
+    live = select(table.c.state, table.c.id, literal(1)).where(table.c.state.in_(LIVE))
+    rows = (await db.execute(union_all(ended, live))).all()
+    counts = {State(state): number for state, instance_id, number in rows if instance_id is None}
+    return counts, {instance_id for _, instance_id, _ in rows if instance_id is not None}
 
 
 async def queue_position(db: AsyncConnection, instance: Instance) -> int:

@@ -6,13 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from ...domain.instances import ENDED, LIVE, Instance, State
+from ...domain.instances import LIVE, Instance, State
 from ...domain.limits import Use
 from ...domain.paging import Place
 from ...errors import NotFound
 from ...store import instance_history, instances
 from ...store.changes import EVERYTHING, Change, ChangeFeed
 from ...store.database import Database
+from .ended_counts import EndedCounts
 
 MOST_IN_A_PAGE = 100
 IDS_A_QUERY = 500
@@ -35,7 +36,7 @@ class LiveInstances:
         self._newest_first: list[Instance] | None = None
         self._positions: dict[str, int] | None = None
         self._reserved: Use | None = None
-        self._ended: dict[State, int] | None = None
+        self._ended = EndedCounts()
         self._changed: set[str] = set()
         self._unknown = True  # everything has to be read
         self._reading = asyncio.Lock()
@@ -113,13 +114,14 @@ class LiveInstances:
         """How many there are in each state, of ended ones those that are still on record."""
         if not await self._is_known():
             return await self._count_in_store()
-        ended = self._ended
+        ended = self._ended.known
         if ended is None:
-            position = self._feed.position
-            counts = await self._count_in_store()
-            ended = {state: counts.get(state, 0) for state in ENDED}
-            if self._feed.position == position:
-                self._ended = ended
+            async with self._reading:  # what is read of changes meanwhile would be older than the count
+                position = self._feed.position
+                async with self._database.reading() as db:
+                    ended, live_ids = await instances.ended_and_live(db)
+                if self._feed.position == position:
+                    self._ended.keep(ended, live_ids)
         return {state: number for state, number in (await self.count_live() | ended).items() if number}
 
     async def _count_in_store(self) -> dict[State, int]:
@@ -163,7 +165,7 @@ class LiveInstances:
     def _heard(self, changes: Sequence[Change]) -> None:
         if EVERYTHING in changes:
             self._unknown = True
-            self._ended = None
+            self._ended.forget()
             return
         self._changed.update(change.key for change in changes if change.table == "instances")
 
@@ -190,6 +192,12 @@ class LiveInstances:
                     self._unknown |= everything
                     self._changed |= changed
             self._take(found, gone=set(self._by_id) if everything else changed)
+            if everything:
+                self._ended.forget()
+            else:
+                by_id = {one.id: one for one in found}
+                for instance_id in changed:
+                    self._ended.changed(instance_id, by_id.get(instance_id))
 
     async def _read(self, ids: Sequence[str] | None) -> list[Instance]:
         """Those of `ids`, live or not; without, every live one."""
@@ -202,8 +210,6 @@ class LiveInstances:
     def _take(self, found: Sequence[Instance], gone: set[str]) -> None:
         """`gone` are the ids that are forgotten unless they are found, alive."""
         live = {one.id: one for one in found if one.is_live}
-        if gone - live.keys():
-            self._ended = None  # some have ended, or are no longer on record
         for instance_id in gone:
             if (before := self._by_id.pop(instance_id, None)) is not None:
                 theirs = self._of_owner[before.owner_id]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from ...domain.audit import AuditRecord
 from ...domain.audit_words import details_in_words, instance_in_words
 from ...domain.environments import Environment
-from ...domain.instances import LIVE, State
+from ...domain.instances import State
 from ...services.instances import InstanceService
 from ..deps import Audit, Bounces, Catalogue, CurrentAdmin, Instances, Mail, MailFailures, Present, Users
 from ..views.admin import AuditEntry, Count, Notice
@@ -34,10 +34,10 @@ async def overview(
     present: Present,
 ) -> Response:
     """What is reserved of the server, how many use it, and what needs attention."""
-    states = await present.count_by_state()
+    states = await present.count_live()
     unreached = await mail_failures.count()
     people = await users.count()
-    live = sum(number for state, number in states.items() if state in LIVE)
+    live = sum(states.values())
     semi_trusted = frame_of(request).public.semi_trusted
     return page(
         request,
@@ -47,7 +47,7 @@ async def overview(
         capacity=await present.capacity_meters(),
         counts=[
             Count(live, "active instance" if live == 1 else "active instances", "/admin/instances"),
-            Count(states.get(State.QUEUED, 0), "queued", "/admin/instances?state=queued"),
+            Count(states[State.QUEUED], "queued", "/admin/instances?state=queued"),
             Count(people, "user" if people == 1 else "users", "/admin/users"),
             Count(unreached, f"delivery problem{'' if unreached == 1 else 's'}", "/admin/mail"),
         ],

@@ -112,9 +112,9 @@ class Presenter:
         """Whether the container engine did when it was asked last, a few seconds ago."""
         return await self._live.host.engine_answers()
 
-    async def count_by_state(self) -> dict[State, int]:
-        """How many instances there are in each state."""
-        return await self._live.instances.count_by_state()
+    async def count_live(self) -> dict[State, int]:
+        """How many instances there are in each live state."""
+        return await self._live.instances.count_live()
 
     async def outlooks(self) -> list[tuple[Environment, ImageOutlook]]:
         """What each environment would start now."""
