@@ -19,6 +19,7 @@ from launchpad.control.client import SOCKET_NAME
 from support.live import LivePlatform, StartPlatform, docker
 
 PATIENCE_SECONDS = 30.0
+PROMISED_SECONDS = 1.1
 
 
 @asynccontextmanager
@@ -108,3 +109,26 @@ async def test_k3_what_a_standby_records_its_owner_carries_out(start_platform: S
         assert live.containers() == []
         assert owner(live) == live.portal.pid
         assert (live.state / "run" / SOCKET_NAME).stat().st_uid == os.geteuid()
+
+
+async def test_s3_a_sign_out_at_another_portal_is_in_force_at_nginx_within_a_second(
+    start_platform: StartPlatform,
+) -> None:
+    """nginx asks the owner, which hears of it by the feed, and keeps a yes for a part of the second only."""
+    live = await start_platform()
+    async with live.person("kurt@example.org") as kurt, standby_of(live) as http:
+        instance = await kurt.launch_and_wait("rstudio")
+        for _ in range(3):
+            await kurt.open(instance["id"])
+            inside = kurt.instance_url(instance["id"], "/auth-public-key")
+            assert (await kurt.http.get(inside)).status_code == 200
+            http.cookies = kurt.http.cookies
+            http.headers["X-CSRF-Token"] = kurt.http.headers["X-CSRF-Token"]
+            assert (await http.post("/api/v1/sign-out")).status_code == 204
+            ended = monotonic()
+            while (answer := await kurt.http.get(inside)).status_code == 200:
+                assert monotonic() - ended < PROMISED_SECONDS
+                await asyncio.sleep(0.02)
+            assert answer.status_code == 401
+            await kurt.sign_in()
+        await kurt.stop(instance["id"])
