@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .helper_client import HelperClient
 from .mail.base import Mailer
-from .mail.mailbox import ImapMailbox, Mailbox
+from .mail.mailbox import Mailbox
 from .mail.outbox import KEPT, Outbox
 from .mail.smtp import STEPS_IN_ALL, SmtpMailer
 from .parts import helper_client_of, reach_of
@@ -72,7 +72,11 @@ def mailer_of(settings: Settings, state: StateDir) -> Mailer:
 
 def mailbox_of(settings: Settings) -> Mailbox | None:
     """Where reports of undelivered mail come to, if anybody is to look there."""
-    return ImapMailbox(settings.mail) if settings.mail.bounces.host else None
+    if not settings.mail.bounces.host:
+        return None
+    from .mail.imap import ImapMailbox  # most servers have none
+
+    return ImapMailbox(settings.mail)
 
 
 def _passwords(settings: Settings) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ import pytest
 
 from launchpad.errors import MailboxUnavailable
 from launchpad.mail.bounces import REPORT_BYTES, read_bounces
-from launchpad.mail.mailbox import FakeMailbox, ImapMailbox, Mailbox, Mark
+from launchpad.mail.imap import ImapMailbox
+from launchpad.mail.mailbox import FakeMailbox, Mailbox, Mark
 from launchpad.settings import MailSettings
 from support.imap import PASSWORD, ImapServer
 from support.ports import free_ports

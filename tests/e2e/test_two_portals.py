@@ -21,6 +21,7 @@ from support.echo_environment import echo_environment
 from support.live import LivePlatform, Person, StartPlatform, docker
 
 PATIENCE_SECONDS = 30.0
+PROMISED_SECONDS = 1.1
 
 
 @asynccontextmanager
@@ -155,3 +156,26 @@ async def test_f10_more_people_than_places_by_two_portals(start_platform: StartP
 
 def cookie_header(http: httpx.AsyncClient) -> str:
     return "; ".join(f"{cookie.name}={cookie.value}" for cookie in http.cookies.jar)
+
+
+async def test_s3_a_sign_out_at_another_portal_is_in_force_at_nginx_within_a_second(
+    start_platform: StartPlatform,
+) -> None:
+    """nginx asks the owner, which hears of it by the feed, and keeps a yes for a part of the second only."""
+    live = await start_platform()
+    async with live.person("kurt@example.org") as kurt, standby_of(live) as http:
+        instance = await kurt.launch_and_wait("rstudio")
+        for _ in range(3):
+            await kurt.open(instance["id"])
+            inside = kurt.instance_url(instance["id"], "/auth-public-key")
+            assert (await kurt.http.get(inside)).status_code == 200
+            http.cookies = kurt.http.cookies
+            http.headers["X-CSRF-Token"] = kurt.http.headers["X-CSRF-Token"]
+            assert (await http.post("/api/v1/sign-out")).status_code == 204
+            ended = monotonic()
+            while (answer := await kurt.http.get(inside)).status_code == 200:
+                assert monotonic() - ended < PROMISED_SECONDS
+                await asyncio.sleep(0.02)
+            assert answer.status_code == 401
+            await kurt.sign_in()
+        await kurt.stop(instance["id"])

@@ -24,6 +24,7 @@ from launchpad.domain.instances import State
 from launchpad.errors import LaunchpadError, Unavailable
 from launchpad.platform import Platform
 from support.platforms import World, launch, reaches, sign_in
+from support.reports import report
 
 NOBODY = 65534
 ASK = """
@@ -251,3 +252,14 @@ async def test_a_standby_listens_as_soon_as_it_owns_the_work(world: World) -> No
     standby.cancel()
     with suppress(asyncio.CancelledError):
         await standby
+
+
+async def test_the_mailbox_is_read_by_the_portal_that_lives(world: World) -> None:
+    platform = await world.open()
+    await sign_in(platform, world.letters, "ada@a.org")
+    world.mailbox.put(report("ada@a.org"))
+    async with listening(platform) as folder:
+        answer = await asyncio.to_thread(client.ask, folder, "read_bounces")
+        assert answer is not None
+        assert client.value_of(answer) == 1
+        assert world.mailbox.seen == {1}

@@ -21,7 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def loaded(code: str, *names: str) -> list[str]:
     """Which of the modules a fresh process has loaded after the code."""
     look = f"import sys\n{code}\nprint('loaded', *[each for each in {names!r} if each in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    return _printed(look)
+
+
+def _printed(code: str) -> list[str]:
+    """What a fresh process prints behind `loaded`."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1].split()[1:]
 
 
@@ -53,10 +58,35 @@ def test_what_is_looked_at_before_anything_is_installed_needs_no_package() -> No
 @pytest.mark.slow  # a process that loads all of it
 def test_the_portal_loads_what_it_uses() -> None:
     """What a few commands, a first start or a first passkey need is loaded then."""
-    seldom = ("alembic", "mako", "webauthn", "pyrage", "rich", "pygments", "typer", "sqlalchemy.orm", "asyncpg")
+    seldom = (
+        *("alembic", "mako", "webauthn", "pyrage", "rich", "pygments", "typer", "sqlalchemy.orm", "asyncpg"),
+        *("cryptography", "imapclient", "click", "websockets", "uvicorn.supervisors", "tarfile", "pydantic.v1.main"),
+    )
     code = "from launchpad.cli.light import leave_out_what_is_not_used as leave; leave(); import launchpad.cli.portal"
     code += "\nsys.modules.pop('rich')"
     assert loaded(code, *seldom) == []
+
+
+def test_what_is_left_out_takes_nothing_from_what_is_asked() -> None:
+    """The API's description is the same, and a TLS context that nobody brought trusts nobody."""
+    describe = (
+        "import hashlib, json, ssl\n"
+        "import aiohttp.connector\n"
+        "from fastapi import FastAPI\n"
+        "from fastapi.openapi import models\n"
+        "from launchpad.web.schemas import Me\n"
+        "app = FastAPI()\n"
+        "app.get('/me', response_model=Me)(lambda: None)\n"
+        "{look}\n"
+        "print('loaded', hashlib.sha256(json.dumps(app.openapi(), sort_keys=True).encode()).hexdigest())"
+    )
+    leave = "from launchpad.cli.light import leave_out_what_is_not_used as leave; leave()\n"
+    trusted = "assert {count} aiohttp.connector._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509_ca']"
+    context = "; context = aiohttp.connector._SSL_CONTEXT_VERIFIED; assert context.verify_mode is ssl.CERT_REQUIRED"
+    light_look = trusted.format(count="0 ==") + context + "\nassert not models.OpenAPI.__pydantic_complete__"
+    whole = _printed(describe.format(look="assert models.OpenAPI.__pydantic_complete__"))
+    assert _printed(leave + describe.format(look=light_look)) == whole
+    assert len(whole) == 1
 
 
 @pytest.mark.parametrize(

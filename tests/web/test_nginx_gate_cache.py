@@ -1,4 +1,4 @@
-"""nginx keeps the gate's answer until the end of the second it was given in; not a WebSocket's yes or a page's no."""
+"""nginx keeps the gate's answer to the end of its third of a second; not a WebSocket's yes or a page's no."""
 
 from __future__ import annotations
 
@@ -31,13 +31,24 @@ async def until_a_second_begins() -> None:
     await asyncio.sleep(1 - time.time() % 1 + 0.05)
 
 
-async def test_within_a_second_the_gate_is_asked_once_and_every_request_arrives(here: Stage) -> None:
+async def test_within_a_third_of_a_second_the_gate_is_asked_once_and_every_request_arrives(here: Stage) -> None:
     begun = int(time.time())
     for number in range(20):
         assert (await here.instances(f"/i/{here.my_id}/{number}", headers=MINE)).status == 200
-    seconds = int(time.time()) - begun + 1
+    thirds = 3 * (int(time.time()) - begun + 1)
     assert len(here.mine.requests) == 20
-    assert 1 <= len(here.portal.asked()) <= seconds < 20
+    assert 1 <= len(here.portal.asked()) <= thirds < 20
+
+
+async def test_s3_a_yes_is_asked_for_anew_in_each_third_of_a_second(here: Stage) -> None:
+    """What is left of the second is for the portal, which may hear of another process half a second late."""
+    for _ in range(2):
+        asked = len(here.portal.asked())
+        await here.instances(f"/i/{here.my_id}/", headers=MINE)
+        await asyncio.sleep(0.41)
+        await here.instances(f"/i/{here.my_id}/", headers=MINE)
+        assert len(here.portal.asked()) - asked == 2
+        await asyncio.sleep(0.41)
 
 
 async def test_what_was_kept_is_passed_on_as_the_gate_said_it(here: Stage) -> None:
@@ -98,7 +109,7 @@ NO = {
 
 @pytest.mark.parametrize(("no", "status"), NO.values(), ids=NO.keys())
 @pytest.mark.parametrize("upgrade", [[], [("Upgrade", "websocket"), ("Connection", "Upgrade")]], ids=["call", "socket"])
-async def test_a_no_to_a_call_is_kept_until_its_second_ends(
+async def test_a_no_to_a_call_is_kept_until_its_third_of_a_second_ends(
     here: Stage, no: Answer, status: int, upgrade: Headers
 ) -> None:
     """A page that is still open after its instance has ended may ask as often as it likes."""
@@ -106,8 +117,8 @@ async def test_a_no_to_a_call_is_kept_until_its_second_ends(
     begun = int(time.time())
     for _ in range(30):
         assert (await here.instances(f"/i/{here.my_id}/api", headers=[*MINE, *upgrade])).status == status
-    seconds = int(time.time()) - begun + 1
-    assert 1 <= len(here.portal.asked()) <= seconds < 30
+    thirds = 3 * (int(time.time()) - begun + 1)
+    assert 1 <= len(here.portal.asked()) <= thirds < 30
     here.allow(here.my_id, here.mine.address)
     allowed = time.monotonic()
     while (await here.instances(f"/i/{here.my_id}/api", headers=MINE)).status != 200:

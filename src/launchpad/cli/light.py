@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,21 @@ _OF_THE_MAPPER = (
     "AsyncSession",
     "AsyncSessionTransaction",
     "close_all_sessions",
+)
+# What pydantic_settings takes of its parser of command lines.
+_OF_THE_COMMAND_LINE = (
+    "CLI_SUPPRESS",
+    "CliDualFlag",
+    "CliExplicitFlag",
+    "CliImplicitFlag",
+    "CliMutuallyExclusiveGroup",
+    "CliPositionalArg",
+    "CliSettingsSource",
+    "CliSubCommand",
+    "CliSuppress",
+    "CliToggleFlag",
+    "CliUnknownArgs",
+    "CliVariadicArg",
 )
 
 
@@ -64,18 +80,61 @@ def _options(arguments: Sequence[str], flag: str | None) -> tuple[Path | None, b
 
 
 def leave_out_what_is_not_used() -> None:
-    """Keeps 12 MB out of a process that stays: what libraries load for others at their own start.
+    """Keeps 17 MB out of a process that stays: what libraries load for others at their own start.
 
     Rich, and with it Pygments, is structlog's for tracebacks in colour. SQLAlchemy's object-relational mapper comes
     with its asyncio package; our SQL is in its core language (docs/adr/0002), and nobody here asks for a name of the
-    mapper.
+    mapper. FastAPI asks whether a model is one of Pydantic's first version, which none is. uvicorn's own command
+    and its supervisors are not ours, nor are settings read from a command line. aiohttp reads all certificate
+    authorities twice at its import; who speaks TLS here brings a context of their own, and the one it is left with
+    trusts nobody.
     """
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    for name in ("rich", "pydantic.v1"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     for name in ("scoping", "session"):
-        stand_in = ModuleType(f"sqlalchemy.ext.asyncio.{name}")
-        for each in _OF_THE_MAPPER:
-            setattr(stand_in, each, None)
-        sys.modules.setdefault(stand_in.__name__, stand_in)
+        _stand_in(f"sqlalchemy.ext.asyncio.{name}", _OF_THE_MAPPER)
+    _stand_in("uvicorn.main", ("Server", "main", "run"))
+    _stand_in("pydantic_settings.sources.providers.cli", _OF_THE_COMMAND_LINE)
+    _load_without_authorities("aiohttp.connector")
+    _load_unbuilt("fastapi.openapi.models")
+
+
+def _stand_in(module: str, names: Sequence[str]) -> None:
+    empty = ModuleType(module)
+    for name in names:
+        setattr(empty, name, type(name, (), {}))
+    sys.modules.setdefault(module, empty)
+
+
+def _load_without_authorities(module: str) -> None:
+    """Imports it while a TLS context that is made trusts no certificate."""
+    import ssl
+
+    make = ssl.create_default_context
+    ssl.create_default_context = lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        import_module(module)
+    finally:
+        ssl.create_default_context = make
+
+
+def _load_unbuilt(module: str) -> None:
+    """Imports it while Pydantic leaves models to be built when one is first used, here with the API's description."""
+    from pydantic import BaseModel
+
+    rebuild = BaseModel.__dict__["model_rebuild"]
+
+    def rebuild_if_used(cls: type[BaseModel], /, **how: Any) -> bool | None:
+        """Without arguments it is the module that asks, before anybody has used the model."""
+        return rebuild.__func__(cls, **how) if how else None
+
+    BaseModel.model_config["defer_build"] = True
+    BaseModel.model_rebuild = classmethod(rebuild_if_used)  # type: ignore[assignment]
+    try:
+        import_module(module)
+    finally:
+        BaseModel.model_rebuild = rebuild  # type: ignore[method-assign]
+        del BaseModel.model_config["defer_build"]
 
 
 def _serve(config: Path | None, quiet: bool) -> int:

@@ -55,13 +55,9 @@ def forget(
 @app.command("read-bounces")
 def read_bounces(config: ConfigOption = None) -> None:
     """Look into the mailbox of `[mail.bounces]` now, as the portal does every five minutes."""
-
-    async def work(platform: Platform) -> int:
-        return await platform.bounces.collect(platform.now(), at_once=True)
-
     if not settings_or_exit(config).mail.bounces.host:
         fail(SettingsError("mail.bounces names no mailbox."))
-    out.print(f"Undelivered mails reported: {with_platform(config, work)}.")
+    out.print(f"Undelivered mails reported: {ask_portal(config, 'read_bounces')}.")
 
 
 @app.command("take-bounce")

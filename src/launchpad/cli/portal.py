@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import socket
 from contextlib import suppress
 from pathlib import Path
 
-import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 from ..control.server import ControlServer
 from ..errors import SettingsError
@@ -25,7 +27,7 @@ from .logs import configure_logging
 from .rights import give_up_root
 
 BACKLOG = 2048
-ARENAS = 2
+ARENAS = 1
 _M_ARENA_MAX = -8  # mallopt(3)
 
 
@@ -47,10 +49,11 @@ def run(config: Path | None, *, quiet: bool) -> None:
         listening = _listen(socket_path(settings, platform.state))
     server = _Server(
         ControlServer(platform),
-        uvicorn.Config(
+        Config(
             create_app(platform),
             proxy_headers=False,  # deps.get_client knows whom to believe
             access_log=False,  # nginx keeps one
+            ws="none",  # no page of the portal opens a WebSocket
             log_level="warning",
             timeout_graceful_shutdown=2,  # pages that follow an instance would hold it for ever
             server_header=False,
@@ -60,15 +63,22 @@ def run(config: Path | None, *, quiet: bool) -> None:
 
 
 def _keep_memory_together() -> None:
-    """glibc's heaps, one for each thread, keep what others could use; the database's threads need no more than two."""
+    """glibc's heaps, one for each thread, keep what others could use; its threads take turns anyway."""
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
-class _Server(uvicorn.Server):
+def _return_what_is_free() -> None:
+    """What the start took and needs no more goes back to the system."""
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class _Server(Server):
     """Tells systemd when it is ready, and for as long as it lives; listens to commands."""
 
-    def __init__(self, control: ControlServer, config: uvicorn.Config) -> None:
+    def __init__(self, control: ControlServer, config: Config) -> None:
         super().__init__(config)
         self._control = control
         self._beside: list[asyncio.Task[None]] = []
@@ -78,6 +88,7 @@ class _Server(uvicorn.Server):
         if self.should_exit:  # the application did not start
             return
         self._beside = [asyncio.create_task(keep_watchdog()), asyncio.create_task(self._control.run())]
+        _return_what_is_free()
         notify("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

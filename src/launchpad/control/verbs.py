@@ -84,6 +84,11 @@ async def take_bounce(platform: Platform, message: str) -> int:
     return await platform.bounces.take(base64.b64decode(message), platform.now())
 
 
+async def read_bounces(platform: Platform) -> int:
+    """How many mails the reports in the mailbox say did not arrive, read at once."""
+    return await platform.bounces.collect(platform.now(), at_once=True)
+
+
 VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
     each.__name__: each
     for each in (
@@ -96,6 +101,7 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         set_limits,
         forget_mail_failure,
         take_bounce,
+        read_bounces,
     )
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tarfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,6 +103,8 @@ def needed(recipes: Mapping[str, Recipe], names: Sequence[str] | None) -> list[R
 
 def context_tar(recipe: Recipe, target: Path) -> None:
     """Writes the recipe's folder as a build context, the same bytes for the same content."""
+    import tarfile  # only for an image that is built
+
     with tarfile.open(target, "w") as tar:
         for path in _files(recipe.folder):
             member = tarfile.TarInfo(str(path.relative_to(recipe.folder)))

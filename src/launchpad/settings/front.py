@@ -20,7 +20,7 @@ class WebSettings(Section):
 
     socket: Path | None = Field(None, description="Unix socket of the portal; empty: `<state_dir>/run/portal.sock`.")
     gate_cache: bool = Field(
-        True, description="nginx caches the gate's permission for a request until the end of the same second."
+        True, description="nginx caches the gate's permission for a request for at most 0.4 seconds."
     )
     sweep_seconds: int = Field(
         0, ge=0, description="Interval of the portal's own sweeps; 0: only the systemd timer runs them."
