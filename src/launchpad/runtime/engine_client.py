@@ -46,6 +46,8 @@ class EngineClient:
         self._http: aiohttp.ClientSession | None = None
         scheme, _, address = host.partition("://")
         self._tls = client_tls() if scheme in ("tcp", "https") else None
+        if self._tls is None and scheme == "https":
+            self._tls = ssl.create_default_context()  # aiohttp's own may know no authority: see cli/light.py
         secure = scheme == "https" or self._tls is not None
         # Any name will do in the URLs of a socket's calls.
         self._url = "http://engine" if scheme == "unix" else f"{'https' if secure else 'http'}://{address.rstrip('/')}"
