@@ -82,6 +82,8 @@ async def shared_platform(tmp_path_factory: pytest.TempPathFactory, mail: MailSe
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        variables: dict[str, str | float | bool] = {**os.environ, "CHROMIUM": CHROMIUM}
+        alone = Path(__file__).with_name("browser_alone.py")
+        browser = await playwright.chromium.launch(executable_path=alone, env=variables, args=CHROMIUM_ARGUMENTS)
         yield browser
         await browser.close()
