@@ -238,7 +238,11 @@ class Supervisor:
 
     def _start_engine(self) -> None:
         # It outlives us if we are killed: users' instances run in it. The next start finds it.
-        self._engine = Child("engine", "dockerd", "--live-restore", log=self._engine_log, ends_with_us=False)
+        # On one processor: Debian's engine (20.10) takes two locks in either order when a container ends, and is deaf
+        # for ever when two processors meet there (moby/moby#42545). It only starts and ends containers.
+        command = ("dockerd", "--live-restore")
+        variables = {"GOMAXPROCS": "1"}
+        self._engine = Child("engine", *command, variables=variables, log=self._engine_log, ends_with_us=False)
 
     def _start_portal(self) -> None:
         say("Starting the portal")
