@@ -53,12 +53,18 @@ print(json.dumps(states))
 
 
 class Machine:
-    """One bare machine."""
+    """One bare machine.
 
-    def __init__(self) -> None:
+    Args:
+        folder: here, where what it prints can be read without starting a program in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "log"
         self.name = f"launchpad-test-machine-{secrets.token_hex(4)}"
         docker(
             *("run", "-d", "--name", self.name, "-v", "/var/lib/docker", "-w", "/root/launchpad"),
+            *("-v", f"{folder}:/root/printed"),
             *(*NEARLY_ALL_RIGHTS, *SHARED_CONTROL_GROUPS),
             *(built_image("base"), "tini", "--", "sleep", "infinity"),
         )
@@ -75,8 +81,9 @@ class Machine:
     def start(self) -> float:
         """Starts the quick start; seconds until it says that it is ready."""
         began = monotonic()
-        self.run("rm", "-f", "/root/log")
-        docker("exec", "-d", self.name, "sh", "-c", './quickstart >/root/log 2>&1; echo "ended $?" >>/root/log')
+        self._log.unlink(missing_ok=True)
+        log = "/root/printed/log"
+        docker("exec", "-d", self.name, "sh", "-c", f'./quickstart >{log} 2>&1; echo "ended $?" >>{log}')
         while "Ready: http://localhost:8080" not in self.printed():
             assert "ended" not in self.printed(), self.printed()
             assert monotonic() - began < READY_SECONDS, self.printed()
@@ -94,9 +101,7 @@ class Machine:
         return monotonic() - began
 
     def printed(self) -> str:
-        return subprocess.run(
-            ["docker", "exec", self.name, "cat", "/root/log"], capture_output=True, text=True, check=False
-        ).stdout
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def programs(self) -> dict[str, str]:
         """What runs: process id → command line. A bare machine has no ps."""
@@ -106,8 +111,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine() -> Iterator[Machine]:
-    made = Machine()
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
     yield made
     docker("rm", "-f", "-v", made.name)
 
