@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -38,14 +39,30 @@ settings.register_profile("launchpad", deadline=None)  # a busy machine is no fa
 settings.load_profile("launchpad")
 
 
-# Whole servers first, then what waits most: where files run beside each other, the longest must not begin last.
-FIRST = ("system", "e2e", "promises", "images", "contract", "web")
+# Where files run beside each other, the longest must not begin last: whole servers first, then what takes a minute or
+# more, then what waits most.
+LONGEST = (
+    "tests/e2e/test_browser_open_tabs.py",
+    "tests/promises/test_gate.py",
+    "tests/promises/test_containers.py",
+    "tests/e2e/test_packages_stay.py",
+    "tests/web/test_browser_every_page.py",
+    "tests/e2e/test_full_home.py",
+    "tests/unit/test_words_texts.py",
+    "tests/unit/test_sign_in_service.py",
+)
+FIRST = ("system", *LONGEST, "e2e", "promises", "images", "contract", "web")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folders = {item.path.parent: item.path.parent.name for item in items}
-    ranks = {path: FIRST.index(name) if name in FIRST else len(FIRST) for path, name in folders.items()}
-    items.sort(key=lambda item: ranks[item.path.parent])
+    ranks = {each: rank for rank, each in enumerate(FIRST)}
+
+    def rank(path: Path) -> int:
+        name = "/".join(path.parts[-3:])
+        return ranks.get(name, ranks.get(path.parent.name, len(FIRST)))
+
+    of_files = {path: rank(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: of_files[item.path])
 
 
 def pytest_collection_finish() -> None:

@@ -20,9 +20,10 @@ import httpx
 
 from launchpad.domain.origins import InstancesOrigin
 from launchpad.ops.certificates import site_certificates
+from launchpad.ops.nginx.site import rendered
 from launchpad.runtime.egress import EgressRules
 from launchpad.services.recipes import read_recipes, shipped_folder
-from launchpad.settings import EgressSettings
+from launchpad.settings import EgressSettings, load_settings
 from launchpad.store.statedir import StateDir
 
 from .certificates import certificate
@@ -31,12 +32,13 @@ from .ports import free_ports
 from .rstudio import RStudio
 from .smtp import MailServer
 
+ENGINE_SECONDS = 300  # patience; an engine that hangs must not hold everything else up
 LABEL_DEPLOYMENT = "org.launchpad.deployment"
 
 
 def docker(*arguments: str) -> str:
-    """Output of the docker command; an assertion when it fails."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    """Output of the docker command; an assertion when it fails, or the engine does not answer."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=ENGINE_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -59,7 +61,7 @@ MODES = {
 
 async def remove_network(name: str, deployment_id: str) -> None:
     """A network and its rules, which outlive the program: instances may still run."""
-    subprocess.run(["docker", "network", "rm", name], capture_output=True, check=False)
+    subprocess.run(["docker", "network", "rm", name], capture_output=True, check=False, timeout=ENGINE_SECONDS)
     await EgressRules(EgressSettings(), deployment_id).remove()
 
 
@@ -169,7 +171,11 @@ class LivePlatform:
 
     async def start_nginx(self) -> None:
         configuration = self.folder / "nginx.conf"
-        self.command("nginx", "render", "-o", str(configuration))
+        if self.helper_user:
+            self.command("nginx", "render", "-o", str(configuration))
+        else:  # what that command does, without a program's start for each platform
+            settings = load_settings(variables=self.variables)
+            configuration.write_text(rendered(settings, StateDir(self.state), "full"))
         run = self.folder / "run" if self.helper_user else Path(f"/run/launchpad-{self.deployment_id}")
         (run / "nginx").mkdir(parents=True, exist_ok=True)
         log = (self.folder / "nginx.log").open("ab")

@@ -157,6 +157,13 @@ class Server:
         self.machine = machine
         self.http = self.client()
 
+    async def move_to(self, machine: Machine) -> None:
+        """The same server, from now on found on that machine; who was signed in still is."""
+        before, self.machine = self.http, machine
+        self.http = self.client()
+        self.http.cookies, self.http.headers = before.cookies, before.headers
+        await before.aclose()
+
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             transport=Rewritten(self.machine.https_port), base_url=f"https://{PORTAL}", timeout=PATIENCE_SECONDS
