@@ -199,7 +199,7 @@ async def test_who_stops_listening_leaves_no_connection(stub: StubEngine, runtim
     listening = runtime.events()
     assert (await anext(listening)).kind == "started"
     await listening.aclose()  # type: ignore[attr-defined]
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), 60)
 
 
 async def test_more_slow_stops_than_http_clients_like_hold_up_nothing(stub: StubEngine) -> None:

@@ -346,7 +346,7 @@ async def test_f2_an_engine_that_restarts(private: PrivateEngine, small_image: s
     listening = asyncio.create_task(listen())
     await asyncio.sleep(0.2)
     await private.stop()
-    seen = await asyncio.wait_for(listening, 10)
+    seen = await asyncio.wait_for(listening, 60)
     assert next(kind for kind in seen if kind != "signalled") == "ended"
     began = monotonic()
     with pytest.raises(EngineUnavailable):

@@ -182,7 +182,7 @@ async def test_what_is_no_file_is_left_out_and_holds_nobody_up(source: Path, hom
     with socket.socket(socket.AF_UNIX) as held:
         held.bind(str(source / "socket"))
         (source / "file").write_text("x")
-        brought = await asyncio.wait_for(bring(source, home), 20)
+        brought = await asyncio.wait_for(bring(source, home), 120)
     assert os.listdir(home) == ["file"]
     assert brought.left == {"special": 3}
     assert set(brought.examples) == {"pipe", "null", "socket"}
@@ -252,7 +252,7 @@ async def test_a_file_that_is_nearly_all_hole_holds_nobody_up(source: Path, home
     (source / "only-hole").touch()
     os.truncate(source / "only-hole", 15 * 1024**4)
     (source / "zother").write_text("x")
-    brought = await asyncio.wait_for(bring(source, home), 30)
+    brought = await asyncio.wait_for(bring(source, home), 120)
     assert (brought.files, brought.failed, brought.whole) == (3, 0, True)
     for name in ("endless", "only-hole"):
         state = (home / name).stat()

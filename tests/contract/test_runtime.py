@@ -204,7 +204,7 @@ async def test_events_tell_of_starts_and_ends(runtime: Engine, small_image: str)
     await runtime.start(specification(small_image))
     await runtime.stop(ID, 1)
     seen: list[tuple[str, str]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for event in events:
             seen.append((event.instance_id, event.kind))
             if event.kind == "ended":
@@ -256,14 +256,14 @@ async def test_connections_to_one_address_are_cut_and_no_others(
 
     async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        return (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1")
+        return (await asyncio.wait_for(reader.readline(), 60)).startswith(b"HTTP/1")
 
     reader, writer = await connect(one)
     others_reader, others_writer = await connect(other)
     await asyncio.sleep(0.2)
     await cutter.cut([one.address])
     with suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 2) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
     assert await answers(others_reader, others_writer)
     again_reader, again_writer = await connect(one)
     assert await answers(again_reader, again_writer)

@@ -82,7 +82,7 @@ async def test_an_end_closes_the_port_and_every_connection(fake: FakeRuntime) ->
     reader, writer = await asyncio.open_connection(started.address.host, started.address.port)
     await asyncio.sleep(0.05)
     await fake.kill(ID, exit_code=1)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 60) == b""
     writer.close()
     with pytest.raises(ConnectionError):
         await asyncio.open_connection(started.address.host, started.address.port)

@@ -38,7 +38,7 @@ async def test_what_is_not_offered_is_refused_with_its_field(shared_platform: Li
 async def test_a_wrong_code_and_a_foreign_domain(start_platform: StartPlatform) -> None:
     """A wrong code says so and signs nobody in; a foreign domain is refused at once and gets no mail."""
     live = await start_platform({"sign_in": {"allowed_domains": ["institute.edu"]}})
-    async with httpx.AsyncClient(base_url=live.public_url) as http:
+    async with httpx.AsyncClient(base_url=live.public_url, timeout=60) as http:
         await http.post("/api/v1/sign-in", json={"email": "lea@institute.edu"})
         code = await live.mail.code_for("lea@institute.edu")
         wrong = await http.post("/api/v1/sign-in/verify", json={"code": "000000" if code != "000000" else "111111"})
@@ -64,7 +64,7 @@ async def test_no_engine(start_platform: StartPlatform, tmp_path: Path) -> None:
     await live.kill_portal()
     live.tables["engine"]["host"] = absent
     await live.start_portal(wait=False)
-    async with httpx.AsyncClient(base_url=live.public_url) as http:
+    async with httpx.AsyncClient(base_url=live.public_url, timeout=60) as http:
         for _ in range(200):
             ready = await http.get("/readyz")
             if ready.status_code == 503 and "engine" in ready.text:
@@ -99,7 +99,7 @@ async def test_f12_no_image(start_platform: StartPlatform) -> None:
 async def test_f6_no_mail_server(start_platform: StartPlatform) -> None:
     """The answer comes at once and is the same; the page says that mail is not leaving; no SMTP text is shown."""
     live = await start_platform({"mail": {"port": free_ports(1)[0]}})
-    async with httpx.AsyncClient(base_url=live.public_url) as http:
+    async with httpx.AsyncClient(base_url=live.public_url, timeout=60) as http:
         began = monotonic()
         answer = await http.post("/api/v1/sign-in", json={"email": "ole@example.org"})
         assert answer.status_code == 202

@@ -82,7 +82,7 @@ async def tabs(live: LivePlatform, browser: Browser) -> AsyncIterator[list[Tab]]
 async def launch(person: Person) -> list[str]:
     """All before any tab: every container changes the network, and a browser gives up what it is loading then."""
     started = [await person.launch(environment, memory="1g") for environment in ENVIRONMENTS]
-    running = [await person.wait_for(one["id"], "running", patience_seconds=240) for one in started]
+    running = [await person.wait_for(one["id"], "running") for one in started]
     return [one["id"] for one in running]
 
 

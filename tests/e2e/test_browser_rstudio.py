@@ -93,7 +93,7 @@ async def test_a_large_session_is_saved_whole(start_platform: StartPlatform, bro
         r = await launch_and_open(context, page, "RStudio")
         await run(r, "large <- runif(2e6); total <- sum(large); cat('made', length(large), '\\n')", "made 2000000", 60)
         await r.close()
-        await stop(page, patience_seconds=90)
+        await stop(page)
         again = await launch_and_open(context, page, "RStudio")
         await expect(again.locator("#environment")).to_contain_text("large", timeout=90_000)
         await run(again, "cat('the same:', identical(sum(large), total), '\\n')", "the same: TRUE", 60)

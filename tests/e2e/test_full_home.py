@@ -100,7 +100,11 @@ async def runs_in_jupyter(person: Person, instance_id: str, code: str) -> str:
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
         websockets.connect(
-            url.replace("http", "ws", 1), additional_headers={"Cookie": cookies}, origin=Origin(origin), proxy=None
+            url.replace("http", "ws", 1),
+            additional_headers={"Cookie": cookies},
+            origin=Origin(origin),
+            proxy=None,
+            open_timeout=PATIENCE_SECONDS,
         ) as channel,
     ):
         message = {

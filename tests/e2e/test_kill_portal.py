@@ -31,7 +31,7 @@ async def test_f1_killed_portal_loses_nothing(start_platform: StartPlatform) -> 
             assert live.container_of(one["id"])["State"]["StartedAt"] == started_at[one["id"]]
             page = await carla.open(one["id"])
             assert page.status_code == 200, page.text
-        await carla.wait_for(fourth["id"], "running", patience_seconds=60)
+        await carla.wait_for(fourth["id"], "running")
         assert (await carla.open(fourth["id"])).status_code == 200
         assert len(live.containers()) == 4, "no second and no forgotten container"
 

@@ -27,7 +27,7 @@ async def test_two_people_are_apart(shared_platform: LivePlatform) -> None:
         mine = await anna.http.get(anna.instance_url(hers["id"], "/api/contents"))
         assert mine.status_code == 200, mine.text
         cookie = next(one for one in anna.http.cookies.jar if one.name == "lp_instance")
-        async with httpx.AsyncClient() as stranger:
+        async with httpx.AsyncClient(timeout=60) as stranger:
             theirs = await stranger.get(
                 anna.instance_url(his["id"], "/api/contents"), headers={"Cookie": f"lp_instance={cookie.value}"}
             )

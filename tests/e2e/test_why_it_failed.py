@@ -14,7 +14,7 @@ import pytest
 from support.live import LivePlatform, Person, StartPlatform, docker
 from support.rstudio import RStudio
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 300
 
 
 async def failed(person: Person, environment: str) -> dict[str, Any]:

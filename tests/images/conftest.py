@@ -34,11 +34,11 @@ class Started:
     def stop(self, grace_seconds: int = 12) -> None:
         docker("stop", "-t", str(grace_seconds), self.name)
 
-    def wait_for(self, path: str, seconds: float = 30) -> None:
+    def wait_for(self, path: str, seconds: float = 120) -> None:
         deadline = monotonic() + seconds
         while True:
             try:
-                if httpx.get(self.url + path).status_code < 400:
+                if httpx.get(self.url + path, timeout=60).status_code < 400:
                     return
             except httpx.HTTPError:
                 pass

@@ -16,11 +16,11 @@ from images.conftest import UID, Start, Started
 async def run_code(started: Started, kernel: str, code: str) -> str:
     """What a kernel prints for this code, over its WebSocket."""
     headers = {"Authorization": "token t"}
-    async with httpx.AsyncClient(base_url=f"{started.url}/i/abc", headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"{started.url}/i/abc", headers=headers, timeout=120) as http:
         made = (await http.post("/api/kernels", json={"name": kernel})).json()
     url = f"{started.url.replace('http', 'ws')}/i/abc/api/kernels/{made['id']}/channels?token=t"
     text = ""
-    async with websockets.connect(url) as channel, asyncio.timeout(40):
+    async with websockets.connect(url, open_timeout=120) as channel, asyncio.timeout(120):
         message = {
             "header": {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "session": "s", "version": "5.3"},
             "parent_header": {},
@@ -54,7 +54,7 @@ async def test_any_uid_has_a_name_and_no_capability(jupyterlab: Started) -> None
 
 
 async def test_its_token_is_wanted(jupyterlab: Started) -> None:
-    async with httpx.AsyncClient(base_url=f"{jupyterlab.url}/i/abc") as http:
+    async with httpx.AsyncClient(base_url=f"{jupyterlab.url}/i/abc", timeout=60) as http:
         assert (await http.get("/api/contents")).status_code == 403
         assert (await http.get("/api/contents", headers={"Authorization": "token t"})).status_code == 200
 

@@ -140,7 +140,9 @@ async def test_a_local_applications_redirect_lacks_the_prefix(start_rstudio: Sta
         assert answer.headers["location"] == f"{httpx.URL(address).path}landing"
         cookies = "; ".join(f"{one.name}={one.value}" for one in rstudio.http.cookies.jar)
         socket = f"{address}echo/".replace("http", "ws", 1)
-        async with websockets.connect(socket, additional_headers={"Cookie": cookies}, proxy=None) as echo:
+        async with websockets.connect(
+            socket, additional_headers={"Cookie": cookies}, proxy=None, open_timeout=120
+        ) as echo:
             await echo.send("hello")
             assert await echo.recv() == "hello"
 
@@ -152,7 +154,9 @@ async def test_a_terminal_is_a_shell_of_the_users_own(start_rstudio: StartRStudi
         made = await rstudio.call("start_terminal")
         cookies = "; ".join(f"{one.name}={one.value}" for one in rstudio.http.cookies.jar)
         url = f"{started.url}/p/{made['channel_id']}/terminal/{made['handle']}/".replace("http", "ws", 1)
-        async with websockets.connect(url, additional_headers={"Cookie": cookies}, proxy=None) as terminal:
+        async with websockets.connect(
+            url, additional_headers={"Cookie": cookies}, proxy=None, open_timeout=120
+        ) as terminal:
             await terminal.send("id -u\n")
             seen = ""
             async with asyncio.timeout(BUSY_MACHINE_SECONDS):

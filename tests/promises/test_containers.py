@@ -116,7 +116,7 @@ def outside() -> Iterator[Outside]:
 
 
 async def until_it_answers(host: str, port: int) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         for _ in range(100):
             with suppress(httpx.HTTPError):
                 await http.get(f"http://{host}:{port}/")

@@ -56,12 +56,13 @@ def socket(person: Person, instance_id: str, *, cookie: str | None = "own", orig
         additional_headers=headers,
         origin=Origin(origin or person.live.origin.of(instance_id)),
         proxy=None,
+        open_timeout=120,
     )
 
 
 async def echoes(open_socket: ClientConnection) -> bool:
     await open_socket.send("hello")
-    return await asyncio.wait_for(open_socket.recv(), 5) == "hello"
+    return await asyncio.wait_for(open_socket.recv(), 60) == "hello"
 
 
 async def closes(open_socket: ClientConnection) -> float:
@@ -125,7 +126,7 @@ async def test_g8_another_users_instance_is_not_there_even_with_a_login_of_ones_
             async with socket(anna, hers, cookie=value):
                 pass
         assert answer.value.response.status_code == 404
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             page = await http.get(anna.instance_url(hers), headers={"Cookie": value, **BROWSER})
         assert page.status_code == 404
         await anna.stop(hers)
@@ -231,7 +232,7 @@ async def test_g10_a_port_that_somebody_else_has_now_answers_nobody_else(start_p
         his = await running(ben)
         assert live.container_of(his)["NetworkSettings"]["Ports"]["8787/tcp"][0]["HostPort"] == port
         assert (await ben.http.get(ben.instance_url(his, "/auth-public-key"))).status_code == 200
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             for headers in ({"Cookie": old}, {"Cookie": old, **BROWSER}, BROWSER):
                 answer = await http.get(anna.instance_url(hers, "/auth-public-key"), headers=headers)
                 assert answer.status_code in (303, 401, 404), answer.text

@@ -6,7 +6,7 @@ from playwright.async_api import BrowserContext, Page, expect
 
 from .live import LivePlatform
 
-LAUNCH_SECONDS = 90_000
+LAUNCH_SECONDS = 300_000
 
 # A quick launch shows its stages for a second: they are noted as they appear, not looked for afterwards.
 WATCH_STAGES = """() => {
@@ -52,7 +52,7 @@ async def launch_and_open(context: BrowserContext, page: Page, title: str) -> Pa
     return await opened.value
 
 
-async def stop(page: Page, patience_seconds: float = 30) -> None:
+async def stop(page: Page, patience_seconds: float = 120) -> None:
     instance = page.locator("article.instance").first
     await instance.get_by_role("button", name="Stop", exact=True).click()
     await page.get_by_role("dialog").get_by_role("button", name="Stop", exact=True).click()

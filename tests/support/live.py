@@ -33,6 +33,7 @@ from .rstudio import RStudio
 from .smtp import MailServer
 
 ENGINE_SECONDS = 300  # patience; an engine that hangs must not hold everything else up
+END_SECONDS = 120
 LABEL_DEPLOYMENT = "org.launchpad.deployment"
 
 
@@ -123,7 +124,7 @@ class LivePlatform:
     def variables(self) -> dict[str, str]:
         """For commands of the program against this platform: every setting as a variable."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LAUNCHPAD_")}
-        clean |= self.program.variables
+        clean |= {"PYTHONFAULTHANDLER": "1"} | self.program.variables  # what does not end tells where it stands
         if self.path is not None:
             clean["PATH"] = f"{self.path}:{clean['PATH']}"
         for name, value in self.tables.items():
@@ -164,7 +165,7 @@ class LivePlatform:
             self.helper = await asyncio.create_subprocess_exec(
                 *self.program.command, "helper", env=self.variables, stdout=log, stderr=log
             )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not (self.folder / "helper.sock").exists():
                 assert self.helper.returncode is None, (self.folder / "helper.log").read_text()
                 await asyncio.sleep(0.05)
@@ -188,7 +189,7 @@ class LivePlatform:
         """Somebody with cookies of their own. Certificates of tests are nobody's."""
         return httpx.AsyncClient(base_url=self.public_url, timeout=60, verify=False)
 
-    async def wait_until_ready(self, patience_seconds: float = 30.0) -> None:
+    async def wait_until_ready(self, patience_seconds: float = 120.0) -> None:
         deadline = monotonic() + patience_seconds
         async with self.client() as http:
             while True:
@@ -221,21 +222,19 @@ class LivePlatform:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     async def stop(self) -> None:
-        for process in (self.portal, self.nginx, self.helper):
-            if process is not None and process.returncode is None:
-                process.terminate()
-                await process.wait()
+        deaf = [process for process in (self.portal, self.nginx, self.helper) if process and not await _ends(process)]
         if (self.state / "deployment-id").exists():
             for container in self.containers():
                 docker("rm", "-f", container)
             shutil.rmtree(f"/run/launchpad-{self.deployment_id}", ignore_errors=True)
             await remove_network(self.network, self.deployment_id)
+        assert not deaf, f"{deaf} did not end at SIGTERM\n{self.log()}"
 
     def containers(self) -> list[str]:
         """Ids of the deployment's containers, in every state."""
@@ -291,7 +290,7 @@ class Person:
         instance: dict[str, Any] = answer.json()
         return instance
 
-    async def wait_for(self, instance_id: str, *states: str, patience_seconds: float = 90.0) -> dict[str, Any]:
+    async def wait_for(self, instance_id: str, *states: str, patience_seconds: float = 300.0) -> dict[str, Any]:
         """The instance once it is in one of these states."""
         deadline = monotonic() + patience_seconds
         while True:
@@ -339,3 +338,16 @@ BROWSER = {
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+async def _ends(process: asyncio.subprocess.Process) -> bool:
+    """Asks it to end, and waits; one that does not is made to print where it stands, and ended."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), END_SECONDS)
+        except TimeoutError:
+            process.send_signal(signal.SIGABRT)
+            await process.wait()
+            return False
+    return True

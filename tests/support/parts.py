@@ -15,7 +15,7 @@ from .live import LivePlatform, StartPlatform
 from .open_program import Program, open_program
 from .smtp import MailServer
 
-expect.set_options(timeout=30_000)  # a slow machine is no fault
+expect.set_options(timeout=90_000)  # a slow machine is no fault
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 CHROMIUM_ARGUMENTS = [

@@ -34,7 +34,7 @@ from .databases import databases
 
 T = TypeVar("T")
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 ACTOR = Actor("test")
 
 

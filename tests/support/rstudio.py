@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36"}
 NO_CONNECTION, UNAVAILABLE, UNAUTHORIZED, INVALID_CLIENT = 1, 2, 3, 4  # numbers of errors
 

@@ -13,7 +13,7 @@ import pytest
 from support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 30  # patience; it takes about one
+SECONDS = 180  # patience; it takes about one
 
 
 class Clone:
