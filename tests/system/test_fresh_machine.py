@@ -7,6 +7,7 @@ its own.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class Machine:
         log = "/root/printed/log"
         docker("exec", "-d", self.name, "sh", "-c", f'./quickstart >{log} 2>&1; echo "ended $?" >>{log}')
         while "Ready: http://localhost:8080" not in self.printed():
-            assert "ended" not in self.printed(), self.printed()
+            assert self.ended() is None, self.printed()
             assert monotonic() - began < READY_SECONDS, self.printed()
             sleep(0.2)
         return monotonic() - began
@@ -95,13 +96,19 @@ class Machine:
         began = monotonic()
         pid = next(pid for pid, words in self.programs().items() if "-m launchpad quickstart" in words)
         self.run("sh", "-c", f"kill -TERM {pid}")
-        while "ended 0" not in self.printed():
+        while (code := self.ended()) != "0":
+            assert code is None, self.printed()
             assert monotonic() - began < 2 * STOP_SECONDS, self.printed()
             sleep(0.1)
         return monotonic() - began
 
     def printed(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def ended(self) -> str | None:
+        """The exit code of the quick start; packages have names such as r-recommended."""
+        told = re.search(r"^ended (\d+)$", self.printed(), re.MULTILINE)
+        return told and told[1]
 
     def programs(self) -> dict[str, str]:
         """What runs: process id → command line. A bare machine has no ps."""
