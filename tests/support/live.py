@@ -124,7 +124,7 @@ class LivePlatform:
     def variables(self) -> dict[str, str]:
         """For commands of the program against this platform: every setting as a variable."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LAUNCHPAD_")}
-        clean |= {"PYTHONFAULTHANDLER": "1"} | self.program.variables  # what does not end tells where it stands
+        clean |= {"PYTHONFAULTHANDLER": "1", **self.program.variables}  # what does not end tells where it stands
         if self.path is not None:
             clean["PATH"] = f"{self.path}:{clean['PATH']}"
         for name, value in self.tables.items():
