@@ -22,7 +22,7 @@ from support.machines import NEARLY_ALL_RIGHTS, SHARED_CONTROL_GROUPS
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 1200
 SECOND_START_SHARE = 0.1  # of the first one, which installs and builds: a time would depend on what else runs here
-STOP_SECONDS = 40  # patience, on a machine that has other work
+STOP_SECONDS = 120  # patience, on a machine that has other work
 
 # Runs on the machine, with nothing but Python: signs in with the code in the outbox, launches both, says what became.
 VISITOR = r"""

@@ -20,7 +20,7 @@ from support.ports import free_ports
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_START_SECONDS = 600
 SECOND_START_SECONDS = 20  # these are patience, on a machine that has other work
-STOP_SECONDS = 40
+STOP_SECONDS = 120
 
 
 class Quickstart:

@@ -34,7 +34,7 @@ from .precheck import why_not_free
 
 SWEEP_SECONDS = 30
 ENGINE_START_SECONDS = 60
-STOP_INSTANCES_SECONDS = 9.0
+STOP_INSTANCES_SECONDS = 20.0  # for each of its two waits; the supervisor gives it 45 in all
 OWN_ENGINE = "unix:///var/run/docker.sock"
 SYSTEMD_IS_INIT = Path("/run/systemd/system").is_dir()  # sd_booted(3)
 

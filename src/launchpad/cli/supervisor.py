@@ -27,7 +27,7 @@ from ..settings_place import state_dir
 from .only_one import hold
 
 PORTAL_START_SECONDS = 30
-STOP_INSTANCES_SECONDS = 12.0  # all in all a stop takes less than 15 s
+STOP_INSTANCES_SECONDS = 45.0  # it takes about two; cut short, on a busy machine, it would leave containers behind
 RESTART_PAUSE_SECONDS = 1.0
 LOOK_SECONDS = 0.1
 DEATHS_TO_GIVE_UP, DEATHS_WITHIN_SECONDS = 5, 60.0
