@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .domain.environments import Environment
 from .runtime.base import Runtime
+from .services.activity import ActivityService
 from .services.admission import AdmissionService
 from .services.audit import AuditService
 from .services.background import Background
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 class Platform:
     """Everything a process of the platform holds. `now` is the clock: aware UTC."""
 
+    activity: ActivityService
     settings: Settings
     state: StateDir
     lease: OwnerLease
@@ -119,6 +121,7 @@ class Platform:
         await self.lease.aclose()  # another process may take over from now on
         await self.mail.aclose()
         await self.last_seen.settle()
+        await self.activity.aclose()
         await self.events.aclose()
         await self.live.aclose()
         await self.runtime.aclose()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from .domain.activity import WorkThresholds
 from .helper_client import HelperClient
 from .mail.base import Mailer
 from .mail.mailbox import Mailbox
@@ -14,6 +15,7 @@ from .mail.smtp import STEPS_IN_ALL, SmtpMailer
 from .parts import helper_client_of, reach_of
 from .platform import Platform
 from .runtime.base import Engine
+from .services.activity import ActivityService
 from .services.admission import AdmissionService
 from .services.audit import AuditService
 from .services.background import Background, periodic
@@ -23,6 +25,7 @@ from .services.clock_guard import ClockGuard, seconds_since_boot
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
 from .services.gate import GateService
+from .services.ide_signals import JupyterSignals
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
@@ -127,6 +130,17 @@ def build_platform(
         lambda instance_id: (launcher.token(instance_id), *state.secrets(), *_passwords(settings)),
     )
     live = Live.over(database, reach.runtime, homes, reach.images, catalogue)
+    activity = ActivityService(
+        database,
+        reach.runtime,
+        live.usage,
+        live.instances,
+        JupyterSignals(launcher),
+        catalogue,
+        thresholds_of(settings),
+        lambda: lease.is_held,
+        settings.activity.sample_seconds,
+    )
     freed = Signal()
     recorder = EndRecorder(live.usage)
     endings = Endings(database, reach.runtime, homes, logs, catalogue, recorder, now)
@@ -163,6 +177,7 @@ def build_platform(
             *bounces.loops(now),
             *sweep.loops(settings.web.sweep_seconds, now),
             *loops_of(database.changes, live, events),
+            activity.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -200,6 +215,7 @@ def build_platform(
         return ImportService(database, settings, homes, offers)
 
     return Platform(
+        activity=activity,
         settings=settings,
         state=state,
         lease=lease,
@@ -227,6 +243,7 @@ def build_platform(
             names.instance,
             names.all,
             revoker.note_admitted,
+            activity.note_person,
             last_seen,
             live.entrances,
         ),
@@ -248,3 +265,9 @@ def build_platform(
         tokens=TokenService(database, live.signed_in, last_seen),
         users=UserService(database, runner),
     )
+
+
+def thresholds_of(settings: Settings) -> WorkThresholds:
+    """From where on something is work."""
+    activity = settings.activity
+    return WorkThresholds(activity.work_cores, activity.work_disk, activity.work_network)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from functools import cache
 
 MB = 1000**2
 _SHOWN_CORES = 0.05  # fewer are told in a word
@@ -123,7 +125,8 @@ class Activity:
 
     Attributes:
         sample: the newest.
-        last_person_at: when a person last did something in it, its launch included; not what an open page does by itself.
+        last_person_at: when a person last did something in it, its launch included. What an open page does
+            by itself is nothing of a person's.
         last_work_at: when it was last seen working; None: not yet.
         work: what it does now.
     """
@@ -279,3 +282,25 @@ class PersonRules:
 
     requests: tuple[str, ...] = field(default=("(POST|PUT|PATCH|DELETE) /",))
     quiet_header: str = ""
+
+    def is_persons_act(
+        self, method: str, path: str, *, is_page_load: bool = False, is_upgrade: bool = False, quiet: str = ""
+    ) -> bool:
+        """Whether a request shows that a person does something.
+
+        Args:
+            path: with its query, below the instance's own address.
+            quiet: the value of `quiet_header`, where there is one.
+        """
+        if is_upgrade or quiet.strip() == "0":
+            return False
+        return is_page_load or any(one.match(f"{method} {path}") for one in _compiled(self.requests))
+
+
+@cache
+def _compiled(requests: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    found = []
+    for request in requests:
+        method, _, path = request.partition(" ")
+        found.append(re.compile(f"(?:{method}) (?:{path})"))
+    return tuple(found)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from .activity import PersonRules
+
 # What calls of a page may get whose instance has ended. Not 502: that is an instance that should answer and does not.
 CallStatus = Literal[401, 403, 404, 410, 424, 503]
 CALL_STATUSES: tuple[CallStatus, ...] = (401, 403, 404, 410, 424, 503)
@@ -82,6 +84,7 @@ class Environment:
         stop_grace_seconds: how long the application may take to save when it is stopped.
         failure_patterns: regular expressions of lines in the log that say, when they repeat, that it cannot start.
         safe_mode_env_vars, safe_mode_command: what safe mode changes besides what it changes everywhere.
+        person: which requests only come when a person does something.
     """
 
     name: str
@@ -109,6 +112,7 @@ class Environment:
     failure_patterns: tuple[str, ...] = ()
     safe_mode_env_vars: Mapping[str, str] = field(default_factory=dict)
     safe_mode_command: tuple[str, ...] = ()
+    person: PersonRules = field(default_factory=PersonRules)
 
     @property
     def shared_python_prefixes(self) -> tuple[str, ...]:

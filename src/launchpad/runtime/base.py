@@ -26,6 +26,7 @@ from .values import (
     BindMount,
     Caps,
     Container,
+    ContainerActivity,
     ContainerSpec,
     ContainerState,
     HostFacts,
@@ -49,6 +50,7 @@ __all__ = [
     "Caps",
     "ConnectionCutter",
     "Container",
+    "ContainerActivity",
     "ContainerSpec",
     "ContainerState",
     "Containers",
@@ -137,6 +139,14 @@ class Containers(Protocol):
     @verb()
     async def usage_all(self) -> Mapping[str, Usage]:
         """What every container of this deployment that is up uses, by its instance's id, in one look."""
+        ...
+
+    @verb()
+    async def activity_all(self) -> Mapping[str, ContainerActivity]:
+        """What goes on in every container of this deployment that is up, by its instance's id, in one look.
+
+        Programs are those that were busy since the look before, whoever asked for that one.
+        """
         ...
 
     @verb()

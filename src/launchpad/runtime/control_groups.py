@@ -24,13 +24,17 @@ _GONE = (FileNotFoundError, ProcessLookupError, NotADirectoryError)
 
 @dataclass(frozen=True)
 class ControlGroup:
-    """The folders of one container's group: on version 1 one for each kind, on version 2 the same for all."""
+    """The folders of one container's group: on version 1 one for each kind, on version 2 the same for all.
+
+    `io` is None on version 1.
+    """
 
     version: int
     memory: Path
     cpu: Path
     cpu_time: Path
     pids: Path
+    io: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class ControlGroups:
             cpu = folders.get("cpu", memory)
             return ControlGroup(1, memory, cpu, folders.get("cpuacct", cpu), folders.get("pids", memory))
         unified = folders.get("")
-        return None if unified is None else ControlGroup(2, unified, unified, unified, unified)
+        return None if unified is None else ControlGroup(2, unified, unified, unified, unified, unified)
 
     def usage(self, group: ControlGroup) -> Usage | None:
         """What runs in the group uses now; None when there is no such group any more.
@@ -83,6 +87,11 @@ class ControlGroups:
         Memory is without the page cache that is given up at need: `inactive_file`, which version 1 counts with the
         groups below as `total_inactive_file`.
         """
+        measured = self.measure(group)
+        return None if measured is None else measured[0]
+
+    def measure(self, group: ControlGroup) -> tuple[Usage, int] | None:
+        """As `usage`, and beside it the memory with all of the page cache, in bytes."""
         try:
             details = _table(group.memory / "memory.stat")
             if group.version == 1:
@@ -97,7 +106,29 @@ class ControlGroups:
             pids = _optional(group.pids / "pids.current")
         except (OSError, KeyError, ValueError):  # with the last process a file may be there and yet not be read
             return None
-        return Usage(max(0, used - cache), cpu_seconds, pids or 0, peak_memory_bytes=peak)
+        return Usage(max(0, used - cache), cpu_seconds, pids or 0, peak_memory_bytes=peak), used
+
+    def processes(self, group: ControlGroup) -> list[int]:
+        """The numbers of the processes in the group, as this machine counts them; empty once it is gone."""
+        try:
+            return [int(line) for line in (group.memory / "cgroup.procs").read_text(encoding="ascii").split()]
+        except (OSError, ValueError):
+            return []
+
+    def disk_bytes(self, group: ControlGroup) -> tuple[int, int] | None:
+        """What the group has read from disks and written to them.
+
+        None in version 1, where it is not counted what is written later, which is nearly everything; and where the
+        kernel counts nothing.
+        """
+        if group.io is None:
+            return None
+        try:
+            words = (group.io / "io.stat").read_text(encoding="ascii").split()
+            counts = [word.partition("=")[::2] for word in words]
+            return _sum_of(counts, "rbytes"), _sum_of(counts, "wbytes")
+        except (OSError, ValueError):
+            return None
 
     def caps(self, group: ControlGroup) -> Caps | None:
         """What the group is held to; None when there is no such group any more."""
@@ -172,6 +203,10 @@ def mounts_in(lines: Iterable[str]) -> dict[str, _Mount]:
 def _plain(text: str) -> str:
     """Without the octal spelling of blanks."""
     return text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+
+
+def _sum_of(counts: Iterable[tuple[str, str]], name: str) -> int:
+    return sum(int(number) for key, number in counts if key == name)
 
 
 def _number(path: Path) -> int:

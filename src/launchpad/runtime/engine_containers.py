@@ -11,8 +11,10 @@ from typing import Any
 import structlog
 
 from ..domain.naming import container_name
+from ..domain.usage import ContainerActivity
 from ..errors import EngineAnswer
-from .base import LABEL_DEPLOYMENT, Caps, Container, Usage
+from .activity_reader import ActivityReader, Measured
+from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Usage
 from .control_groups import ControlGroup, ControlGroups
 from .engine_client import EngineClient, refused
 from .engine_spec import container_of, listed_container, process_of, state_of
@@ -29,6 +31,7 @@ class _Known:
     id: str
     container: Container
     group: ControlGroup | None
+    pid: int
 
 
 class EngineContainers:
@@ -45,6 +48,8 @@ class EngineContainers:
         self._client = client
         self.deployment_id = deployment_id
         self._groups = groups or ControlGroups()
+        self._activity = ActivityReader(self._groups)
+        self._reading_activity = asyncio.Lock()  # each look begins where the one before ended
         self._known: dict[str, _Known] = {}  # by the containers' ids
         self._ids: dict[str, str] = {}  # of those, by the instances'
 
@@ -63,10 +68,25 @@ class EngineContainers:
         return found + [container_of(one) for one in others if one is not None]
 
     async def usage_all(self) -> Mapping[str, Usage]:
+        return await asyncio.to_thread(self._measured, tuple((await self._all_up()).values()))
+
+    async def activity_all(self) -> Mapping[str, ContainerActivity]:
         listed = await self._list("running", "paused")
+        paused = {str(one["Id"]) for one in listed if state_of(str(one["State"])) is ContainerState.PAUSED}
+        up = await self._all_up(listed)
+        measured = [
+            Measured(one.id, one.container.instance_id, one.pid, one.group, one.id in paused)
+            for one in up.values()
+            if one.group is not None
+        ]
+        async with self._reading_activity:
+            return await asyncio.to_thread(self._activity.read_all, measured)
+
+    async def _all_up(self, listed: Sequence[Mapping[str, Any]] | None = None) -> dict[str, _Known]:
+        if listed is None:
+            listed = await self._list("running", "paused")
         self._forget_all_but({str(one["Id"]) for one in listed})
-        known = await self._known_of(listed)
-        return await asyncio.to_thread(self._measured, tuple(known.values()))
+        return await self._known_of(listed)
 
     async def usage(self, instance_id: str) -> Usage | None:
         known = self._known.get(self._ids.get(instance_id, ""))
@@ -121,7 +141,7 @@ class EngineContainers:
             log.info(
                 "engine.not_measured", instance=container.instance_id, reason="its control group is not to be found"
             )
-        known = _Known(container_id, container, group)
+        known = _Known(container_id, container, group, process_of(inspected))
         self._known[container_id] = known
         self._ids[container.instance_id] = container_id
         return known

@@ -23,6 +23,7 @@ from .base import (
     NO_GPU,
     Caps,
     Container,
+    ContainerActivity,
     ContainerSpec,
     ContainerState,
     HostFacts,
@@ -63,6 +64,7 @@ class FakeRuntime:
         stubborn_gaps: mending does not help, as with another firewall's rules.
         has_gpus: whether this engine can give containers GPUs; it cannot.
         printed: what instances have printed, by their ids.
+        activities: what goes on in instances, by their ids; in others nothing does.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class FakeRuntime:
         self.broken_builds: set[str] = set()
         self.has_gpus = False
         self.printed: dict[str, str] = {}
+        self.activities: dict[str, ContainerActivity] = {}
         self._made: dict[str, ImageInfo] = {}
         self._running: dict[str, _Running] = {}
         self._listeners: WeakSet[asyncio.Queue[RuntimeEvent | None]] = WeakSet()
@@ -240,6 +243,12 @@ class FakeRuntime:
             instance_id: Usage(one.spec.memory_bytes // 4, 1.0, 3, peak_memory_bytes=one.spec.memory_bytes // 2)
             for instance_id, one in self._running.items()
             if one.container.state.is_up
+        }
+
+    async def activity_all(self) -> Mapping[str, ContainerActivity]:
+        used = await self.usage_all()
+        return {
+            key: self.activities.get(key, ContainerActivity(usage, usage.memory_bytes)) for key, usage in used.items()
         }
 
     async def caps(self, instance_id: str) -> Caps | None:

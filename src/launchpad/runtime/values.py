@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from ..domain.environments import Gpus
 from ..domain.instances import Address
 from ..domain.naming import ID_PATTERN
+from ..domain.usage import ContainerActivity as ContainerActivity
 from ..domain.usage import Usage as Usage
 
 LABEL_PREFIX = "org.launchpad."

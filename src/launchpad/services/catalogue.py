@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..domain.activity import PersonRules
 from ..domain.environments import Environment
 from ..settings import EnvironmentSettings, Settings
 
@@ -39,4 +40,5 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         safe_mode_env_vars=settings.safe_mode.env_vars,
         safe_mode_command=settings.safe_mode.command if settings.command else (),
         calls_when_ended=settings.calls_when_ended,
+        person=PersonRules(settings.person.requests, settings.person.quiet_header or ""),
     )

@@ -38,7 +38,8 @@ _AS_SENT = "".join(chr(code) for code in range(0x21, 0x7F))
 class GateRequest:
     """What nginx tells about a request to the instances origin.
 
-    `instance_id` is what nginx captured; `uri` is the raw one, which only serves to build the address to come back to.
+    `instance_id` is what nginx captured; `uri` is the raw one, which serves to build the address to come back to, and
+    to tell whether a person does something. `quiet` is the value of the header by which its page says that none does.
     """
 
     instance_id: str
@@ -51,6 +52,7 @@ class GateRequest:
     fetch_site: str
     accept: str
     referer: str = ""
+    quiet: str = ""
 
     @property
     def is_page_load(self) -> bool:
@@ -109,6 +111,7 @@ class GateService:
         cookie_name: str,
         own_cookie_names: frozenset[str],
         note_admitted: Callable[[str, str, Address], None],
+        note_person: Callable[[str, datetime], None],
         last_seen: LastSeen,
         entrances: Entrances,
     ) -> None:
@@ -119,6 +122,7 @@ class GateService:
         self.cookie_name = cookie_name
         self._own_cookie_names = own_cookie_names
         self._note_admitted = note_admitted
+        self._note_person = note_person
         self._last_seen = last_seen
         self._entrances = entrances
         self._loops = RedirectLoops()
@@ -184,6 +188,8 @@ class GateService:
         self._loops.works(row.login_id, request.instance_id)
         address = Address(row.host, row.port)
         self._note_admitted(request.instance_id, row.login_id, address)
+        if self._is_persons_act(request, environment):
+            self._note_person(request.instance_id, now)
         if now - row.login_last_seen_at > SEEN_AGAIN_AFTER:
             self._last_seen.login(row.login_id, None, now)
         values = self._launcher.placeholders(environment, request.instance_id, row.username, row.uid)
@@ -193,6 +199,15 @@ class GateService:
             prefix=environment.prefix,
             cookie=passed_on,
             headers={name: values.fill(text) for name, text in environment.request_headers.items()},
+        )
+
+    def _is_persons_act(self, request: GateRequest, environment: Environment) -> bool:
+        return environment.person.is_persons_act(
+            request.method,
+            self._path_inside(request),
+            is_page_load=request.is_page_load,
+            is_upgrade=request.is_upgrade,
+            quiet=request.quiet,
         )
 
     async def _open_way(self, cookies: Sequence[str], instance_id: str, now: datetime) -> gate.GateRow | None:

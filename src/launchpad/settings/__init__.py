@@ -1,5 +1,6 @@
 """The settings: `model.py` is the whole, the other modules its sections; `file.py` alone reads files and variables."""
 
+from .activity import ActivitySettings, PersonSettings
 from .backup import BackupSettings
 from .environments import EnvironmentSettings, OfferSettings, SafeModeSettings
 from .file import load_settings, tables
@@ -9,6 +10,7 @@ from .model import EgressSettings, EngineSettings, HomesSettings, MountSettings,
 from .sign_in import SignInSettings
 
 __all__ = [
+    "ActivitySettings",
     "BackupSettings",
     "BounceSettings",
     "EgressSettings",
@@ -19,6 +21,7 @@ __all__ = [
     "MailSettings",
     "MountSettings",
     "OfferSettings",
+    "PersonSettings",
     "SafeModeSettings",
     "Settings",
     "SignInSettings",

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from ..domain.environments import CALLS_WHEN_ENDED, CallStatus, Prefix
+from .activity import PersonSettings
 from .values import (
     AbsolutePath,
     Capability,
@@ -103,6 +104,9 @@ class EnvironmentSettings(Section):
     )
     safe_mode: SafeModeSettings = Field(
         default_factory=SafeModeSettings, description="What safe mode changes in this environment."
+    )
+    person: PersonSettings = Field(
+        default_factory=PersonSettings, description="What of its requests shows that a person uses it."
     )
     offer: OfferSettings = Field(default_factory=OfferSettings, description="Choices that differ from [limits].")
 

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from ..domain.origins import InstancesOrigin
 from ..domain.sizes import parse_bytes
 from ..settings_place import DEFAULT_STATE_DIR
+from .activity import ActivitySettings
 from .backup import BackupSettings
 from .catalogue import with_shipped_environments
 from .environments import EnvironmentSettings
@@ -253,6 +254,7 @@ class Settings(BaseSettings):
     images: ImageSettings = Field(default_factory=ImageSettings)
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
+    activity: ActivitySettings = Field(default_factory=ActivitySettings)
     environments: tuple[EnvironmentSettings, ...] = Field((), description="The environments that are offered.")
     backup: BackupSettings = Field(default_factory=BackupSettings)
     web: WebSettings = Field(default_factory=WebSettings)

@@ -42,6 +42,7 @@ async def authorize(request: Request) -> Response:
         fetch_site=headers.get("Sec-Fetch-Site", ""),
         accept=headers.get("Accept", ""),
         referer=headers.get("Referer", ""),
+        quiet=headers.get("X-Gate-Quiet", ""),
     )
     decision = await platform.gate.decide(asked, platform.now())
     if decision.status != 204:

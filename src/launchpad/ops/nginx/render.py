@@ -24,6 +24,7 @@ from ...settings import Settings
 from ...settings.front import ProxySettings
 from .headers import CLEARED_TOWARDS_INSTANCES, CLEARED_TOWARDS_PORTAL, SET_BY_NGINX
 from .keepalive import KEPT_PER_PORT, KEPT_SECONDS, keepalive_ports, numbers_pattern
+from .persons import person_patterns, quiet_variables
 from .refusals import HEADER_LINE_MAX, OWN_REFUSALS
 
 Form = Literal["full", "site"]
@@ -179,6 +180,8 @@ def render(
         header_line_max=HEADER_LINE_MAX,
         http2_sizes=http2_sizes,
         gate_cache=settings.web.gate_cache,
+        person_patterns=person_patterns(settings, is_wildcard=instances.is_wildcard),
+        quiet_variables=quiet_variables(settings),
         keepalive_ports=(kept := keepalive_ports(settings.engine)),
         keepalive_pattern=numbers_pattern(kept),
         kept_per_port=KEPT_PER_PORT,

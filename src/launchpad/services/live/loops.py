@@ -50,7 +50,7 @@ def loops_of(feed: ChangeFeed, live: Live, events: EventStreams) -> tuple[Loop, 
         ),
         periodic(
             "usage",
-            live.usage.sample,
+            live.usage.renew,
             every_seconds=usage.SAMPLE_SECONDS,
             late_after_seconds=6 * usage.SAMPLE_SECONDS,
             longest_retry_seconds=usage.SAMPLE_SECONDS,

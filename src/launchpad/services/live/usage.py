@@ -12,13 +12,21 @@ from typing import Protocol
 from ...domain.history import UsedInAll
 from ...domain.instances import Instance, State
 from ...errors import EngineUnavailable
-from ...runtime.base import Usage
+from ...runtime.base import ContainerActivity, Usage
 
 SAMPLE_SECONDS = 5.0
 LATE_AFTER_SECONDS = 15.0  # then whoever asks has a sample made
 AGAIN_AFTER_SECONDS = 1.0  # at most so often, whoever asks
 PATIENCE_SECONDS = 1.0  # of a page with a sample that it has made
 KEPT_SECONDS = 600.0  # what is known of one that is gone, for whoever records its end
+
+
+class LooksCloser(Protocol):
+    """What a closer look needs of the runtime."""
+
+    async def activity_all(self) -> Mapping[str, ContainerActivity]:
+        """What goes on in every running container of this deployment, by its instance. Raises EngineUnavailable."""
+        ...
 
 
 class UsageSource(Protocol):
@@ -108,6 +116,21 @@ class UsageSampler:
         """
         await asyncio.shield(self._shared_sample())
 
+    async def renew(self) -> None:
+        """As `sample`; nothing, where somebody has just looked."""
+        if self._clock() - self._sampled_at > SAMPLE_SECONDS / 2:
+            await self.sample()
+
+    async def look_closer(self, source: LooksCloser) -> Mapping[str, ContainerActivity]:
+        """Looks at all that goes on in those that run; what they use is a sample like any other.
+
+        Raises:
+            EngineUnavailable: nothing can be said.
+        """
+        found = await source.activity_all()
+        self._take({instance_id: one.usage for instance_id, one in found.items()})
+        return found
+
     async def aclose(self) -> None:
         """Gives up the look that is under way."""
         if self._sampling is not None:
@@ -132,7 +155,9 @@ class UsageSampler:
             done.exception()  # for those who wait, if any still do
 
     async def _sample(self) -> None:
-        used = await self._source.usage_all()
+        self._take(await self._source.usage_all())
+
+    def _take(self, used: Mapping[str, Usage]) -> None:
         now = self._clock()
         kept = {key: one for key, one in self._samples.items() if now - one.at < KEPT_SECONDS}
         new = {instance_id: _sampled(usage, now, kept.get(instance_id)) for instance_id, usage in used.items()}

@@ -1,0 +1,101 @@
+"""What Jupyter says of its kernels: the IDE's own signal of work that takes no processor time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+
+from ..domain.environments import Environment, Prefix
+from ..domain.instances import Address, Instance
+from .launching import Launcher
+
+PATIENCE_SECONDS = 3.0
+ASKED_AT_ONCE = 16
+ANSWER_BYTES = 256 * 1024
+# So that asking is no activity of its own.
+_PATH = "/api/kernels?no_track_activity=1"
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Of one Jupyter server: how many carry something out, and when one was last given something to do, or answered."""
+
+    busy: int = 0
+    last_activity_at: datetime | None = None
+
+
+class JupyterSignals:
+    """Asks Jupyter servers at their own addresses, with what nginx puts into every request. They are users' programs:
+    what they say counts for their own instance and nothing else, and is read no further than a size and a moment.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._http: aiohttp.ClientSession | None = None
+
+    async def of(self, asked: Sequence[tuple[Instance, Environment]]) -> Mapping[str, Kernels]:
+        """The kernels of each, by the instance's id; those that do not answer are left out."""
+        few = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def one(instance: Instance, environment: Environment) -> Kernels | None:
+            async with few:
+                return None if instance.address is None else await self._ask(instance, environment, instance.address)
+
+        answers = await asyncio.gather(*(one(instance, environment) for instance, environment in asked))
+        found = {instance.id: answer for (instance, _), answer in zip(asked, answers, strict=True)}
+        return {instance_id: kernels for instance_id, kernels in found.items() if kernels is not None}
+
+    async def _ask(self, instance: Instance, environment: Environment, address: Address) -> Kernels | None:
+        values = self._launcher.placeholders(environment, instance.id, "", 0)
+        headers = {name: values.fill(text) for name, text in environment.request_headers.items()}
+        prefix = values.root_path if environment.prefix is Prefix.KEEP else ""
+        try:
+            url = f"http://{address}{prefix}{_PATH}"
+            async with self._session().get(url, headers=headers, allow_redirects=False) as answer:
+                if answer.status != 200:
+                    return None
+                text = await answer.content.read(ANSWER_BYTES)
+                while len(text) < ANSWER_BYTES and (more := await answer.content.read(ANSWER_BYTES - len(text))):
+                    text += more
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+        return kernels_in(text)
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            limit = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
+            connector = aiohttp.TCPConnector(force_close=True, limit=0)
+            self._http = aiohttp.ClientSession(connector=connector, timeout=limit, auto_decompress=False)
+        return self._http
+
+    async def aclose(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+
+def kernels_in(text: bytes) -> Kernels | None:
+    """What an answer to `GET /api/kernels` says; None where it is none."""
+    try:
+        listed = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(listed, list):
+        return None
+    kernels = [one for one in listed if isinstance(one, dict)]
+    times = [at for one in kernels if (at := _instant(one.get("last_activity"))) is not None]
+    busy = sum(one.get("execution_state") == "busy" for one in kernels)
+    return Kernels(busy, max(times, default=None))
+
+
+def _instant(text: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at is not None and at.tzinfo is not None else None
