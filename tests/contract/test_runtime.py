@@ -182,6 +182,28 @@ async def test_usage_of_all_that_run_in_one_look(runtime: Engine, small_image: s
     assert set(await runtime.usage_all()) == {ID, third}
 
 
+async def test_what_goes_on_in_all_that_run_in_one_look(runtime: Engine, small_image: str) -> None:
+    """Its use is that of `usage`; counts never go back; one that is paused is told apart."""
+    await runtime.ensure_network()
+    assert await runtime.activity_all() == {}
+    for instance_id in (ID, OTHER):
+        await runtime.start(specification(small_image, instance_id))
+    first = await runtime.activity_all()
+    assert set(first) == {ID, OTHER}
+    await runtime.pause(OTHER)
+    second = await runtime.activity_all()
+    assert (second[ID].is_paused, second[OTHER].is_paused) == (False, True)
+    for before, after in ((first[one], second[one]) for one in (ID, OTHER)):
+        assert 0 < after.usage.memory_bytes <= after.memory_with_cache_bytes <= 64 * 1024**2
+        assert after.usage.cpu_seconds >= before.usage.cpu_seconds
+        assert after.disk_read_bytes >= before.disk_read_bytes
+        assert after.network_received_bytes >= before.network_received_bytes
+        assert (after.kernels, after.terminals, after.terminal_input_at, after.r_is_busy) == (0, 0, None, False)
+    await runtime.resume(OTHER)
+    await runtime.stop(ID, 1)
+    assert set(await runtime.activity_all()) == {OTHER}
+
+
 async def test_the_list_says_what_asking_for_each_says(runtime: Engine, small_image: str) -> None:
     """Also where it has been asked before, and of those that have ended, how."""
     await runtime.ensure_network()

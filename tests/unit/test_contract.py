@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from launchpad.contract import by_root_only, verb, verbs_of
+from launchpad.domain.activity import Program
 from launchpad.domain.instances import Address
 from launchpad.errors import EngineRefused
 from launchpad.helper.guard import Guard
@@ -22,6 +23,7 @@ from launchpad.parts import composer_of, cutter_of, images_of
 from launchpad.runtime.base import (
     ConnectionCutter,
     Container,
+    ContainerActivity,
     Containers,
     ContainerState,
     Images,
@@ -176,10 +178,14 @@ def test_values_come_back_as_they_were_sent() -> None:
     found = Container(
         "a", "o", "e", ContainerState.PAUSED, Address("::1", 7), started_at=datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
     )
+    typed_at = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+    programs = (Program("STAR", 11.0, 5, "STAR --x"),)
+    activity = ContainerActivity(Usage(1, 2.5, 3), 4, programs=programs, terminal_input_at=typed_at)
     for method, value in (
         ("list_containers", [found]),
         ("find", None),
         ("usage_all", {"a": Usage(1, 2.5, 3, peak_memory_bytes=4), "b": Usage(1, 0.0, 1)}),
+        ("activity_all", {"a": activity}),
     ):
         each = verbs[method]
         plain = json.loads(json.dumps(each._answer.dump_python(value, mode="json")))

@@ -172,3 +172,16 @@ async def test_a_dead_portal_closes_instances_within_a_second(here: Stage) -> No
             assert time.monotonic() - ended < 1.1
     finally:
         await here.portal.listen(here.socket)
+
+
+async def test_a_persons_act_is_asked_about_beside_what_the_page_asks_by_itself(here: Stage) -> None:
+    """The gate hears of it in its second, with what it needs to tell, however often the page asks."""
+    quiet: Headers = [("X-RStudio-Refresh-Auth-Creds", "0")]
+    await until_a_second_begins()
+    for _ in range(3):
+        for path, headers in (("rpc/get_events", quiet), ("rpc/console_input", []), ("rpc/console_input", quiet)):
+            answer = await here.instances(f"/i/{here.my_id}/{path}", method="POST", headers=[*MINE, *headers])
+            assert answer.status == 200
+    told = {(one.get("X-Gate-Uri"), one.get("X-Gate-Quiet") or "") for one in here.portal.asked()}
+    base = f"/i/{here.my_id}/rpc/"
+    assert {(f"{base}get_events", "0"), (f"{base}console_input", ""), (f"{base}console_input", "0")} == told

@@ -59,6 +59,7 @@ API: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/instances/{instance_id}": (OWNERS, None),
     "GET /api/v1/instances/{ended}/events": (OWNERS, None),
     "GET /api/v1/instances/{instance_id}/log": (OWNERS, None),
+    "GET /api/v1/instances/{instance_id}/activity": (OWNERS, None),
     "GET /api/v1/instances/{instance_id}/open": (each(OWNERS, 303), None),
     "POST /api/v1/instances/{instance_id}/stop": (each(OWNERS, 202), None),
     "POST /api/v1/instances/{instance_id}/extend": (OWNERS, {"days": 1}),

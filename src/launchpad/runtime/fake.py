@@ -247,8 +247,12 @@ class FakeRuntime:
 
     async def activity_all(self) -> Mapping[str, ContainerActivity]:
         used = await self.usage_all()
+        paused = {key for key, one in self._running.items() if one.container.state is ContainerState.PAUSED}
         return {
-            key: self.activities.get(key, ContainerActivity(usage, usage.memory_bytes)) for key, usage in used.items()
+            key: replace(
+                self.activities.get(key, ContainerActivity(usage, usage.memory_bytes)), is_paused=key in paused
+            )
+            for key, usage in used.items()
         }
 
     async def caps(self, instance_id: str) -> Caps | None:

@@ -49,7 +49,15 @@ def create_app(platform: Platform) -> FastAPI:
 
 def presenter_over(platform: Platform, live: Live) -> Presenter:
     """What builds the views of pages and API from what is known in `live`."""
-    return Presenter(platform.settings, platform.catalogue, platform.instances, platform.offers, platform.users, live)
+    return Presenter(
+        platform.settings,
+        platform.catalogue,
+        platform.instances,
+        platform.offers,
+        platform.users,
+        live,
+        platform.activity,
+    )
 
 
 @asynccontextmanager

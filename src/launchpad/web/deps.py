@@ -19,6 +19,7 @@ from ..domain.signin import Login
 from ..domain.users import User
 from ..errors import ConfirmAgain, Forbidden, NotSignedIn, StalePage
 from ..platform import Platform
+from ..services.activity import ActivityService
 from ..services.audit import Actor, AuditService
 from ..services.bounces import BounceService
 from ..services.gate import GateService
@@ -66,6 +67,7 @@ Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
 Configured = Annotated[Settings, _part("settings")]
 Events = Annotated[EventStreams, _part("events")]
 Gate = Annotated[GateService, _part("gate")]
+Activities = Annotated[ActivityService, _part("activity")]
 Instances = Annotated[InstanceService, _part("instances")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]

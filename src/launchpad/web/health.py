@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Sequence
+from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -13,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from ..domain.background import LoopHealth, LoopState
 from ..errors import EngineUnavailable, LaunchpadError, NotSignedIn
 from ..platform import Platform
+from ..services.activity import ActivityService
 from .deps import FromClient, Public, platform_of
 
 router = APIRouter(include_in_schema=False, dependencies=[Public])
@@ -83,6 +85,7 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     waiting = Gauge("launchpad_mail_waiting", "Mails that have not been handed over yet", registry=registry)
     waiting.set(await platform.mail.waiting())
     _measure_loops(registry, platform.background.health())
+    _measure_activity(registry, platform.activity, platform.now())
     streams = Gauge("launchpad_event_streams", "Pages and programs that follow an instance live", registry=registry)
     streams.set(len(platform.events))
     up = Gauge("launchpad_engine_up", "1 when the container engine answers", registry=registry)
@@ -96,6 +99,22 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     total.set(use.capacity.memory_bytes)
     promised.set(use.reserved.memory_bytes)
     return registry
+
+
+def _measure_activity(registry: CollectorRegistry, activity: ActivityService, now: datetime) -> None:
+    age = Gauge(
+        "launchpad_activity_age_seconds",
+        "How old the newest sample of what goes on in instances is; -1: there is none yet",
+        registry=registry,
+    )
+    age.set((now - activity.sampled_at).total_seconds() if activity.sampled_at is not None else -1)
+    verdicts = Gauge(
+        "launchpad_activity_instances", "Running instances by what they do", ["verdict"], registry=registry
+    )
+    known = activity.all().values()
+    working = sum(one.work.is_working for one in known)
+    verdicts.labels("working").set(working)
+    verdicts.labels("idle").set(len(known) - working)
 
 
 def _measure_loops(registry: CollectorRegistry, loops: Sequence[LoopHealth]) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
+from pydantic import AwareDatetime
 
+from ...domain.activity import Step
+from ...domain.activity_codec import KEPT
 from ...domain.instances import Instance
 from ...domain.return_paths import RETURN_PATH_MAX
 from ...domain.sizes import parse_bytes
-from ...errors import Forbidden
+from ...errors import Forbidden, InvalidInput
 from ...services.instances import LaunchRequest
-from ..deps import CurrentUser, Gate, Instances, Logs, Present
+from ..activity_schemas import ActivityView
+from ..deps import Activities, CurrentUser, Gate, Instances, Logs, Present
 from ..paging import Cursor, Limit, place_of, tell_next
 from ..schemas import ExtendBody, InstanceView, LaunchBody
 from .responses import PROBLEMS, ROOT
+
+ONE_HOUR = timedelta(hours=1)
+LONGEST = KEPT[Step.HOUR]
+MOST_POINTS = 10_000
+
+Since = Annotated[AwareDatetime, Query(description="An instant with its time zone.")]
 
 router = APIRouter(prefix=f"{ROOT}/instances", tags=["instances"], responses=PROBLEMS)
 
@@ -68,6 +79,28 @@ async def get_instance(instance: OwnInstance, visitor: CurrentUser, present: Pre
 async def log(instance: OwnInstance, logs: Logs) -> PlainTextResponse:
     """The last lines that it printed, of a live instance as of now; empty where there are none. Keys are masked."""
     return PlainTextResponse(await logs.of(instance))
+
+
+@router.get("/{instance_id}/activity")
+async def activity(
+    instance: OwnInstance,
+    visitor: CurrentUser,
+    activities: Activities,
+    since: Since | None = None,
+    step: Step | None = None,
+) -> ActivityView:
+    """What went on in it since an instant, an hour ago without one, and what does now.
+
+    `step` is 60, 900 or 3600 seconds, which are kept for two days, five weeks and 13 months; without it the finest that
+    makes a few hundred points.
+    """
+    begin = visitor.now - ONE_HOUR if since is None else since
+    if not timedelta() <= visitor.now - begin <= LONGEST:
+        raise InvalidInput("Give an instant of the last 13 months.", fields={"since": "not in the last 13 months"})
+    made_of, points = await activities.points(instance.id, begin, visitor.now, step)
+    if len(points) > MOST_POINTS:
+        raise InvalidInput("These are too many points; give a longer step.", fields={"step": "too short"})
+    return ActivityView.of(made_of, points, activities.latest(instance.id))
 
 
 @router.get("/{instance_id}/open", status_code=303, response_class=RedirectResponse)

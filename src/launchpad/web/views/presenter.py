@@ -16,6 +16,7 @@ from ...domain.paging import Place
 from ...domain.usage import Usage
 from ...domain.users import User
 from ...errors import EngineUnavailable
+from ...services.activity import KnowsActivity
 from ...services.instances import InstanceService
 from ...services.listings import ListedInstance
 from ...services.live import Live
@@ -26,6 +27,7 @@ from ...settings import Settings
 from ..schemas import AdminInstanceView, EnvironmentView
 from ..schemas import InstanceView as ApiInstanceView
 from . import values
+from .activity import ActivityCard, ActivityViews
 from .kept import Kept
 
 CHOICES_KEPT = 500
@@ -42,6 +44,7 @@ class Presenter:
         offers: OfferService,
         users: UserService,
         live: Live,
+        activity: KnowsActivity,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
@@ -49,6 +52,7 @@ class Presenter:
         self._offers = offers
         self._users = users
         self._live = live
+        self._activity = ActivityViews(activity)
         self._choices: Kept[tuple[str, str], tuple[values.Choices, ...]] = Kept(CHOICES_KEPT)
         self._cards: Kept[str, values.InstanceView] = Kept(CARDS_KEPT)
 
@@ -153,6 +157,7 @@ class Presenter:
             usage.memory_bytes if usage else None,
             await self._live.instances.queue_position(instance),
             lacks=await self._lacks(instance, owner),
+            activity=await self._activity.of(instance, now),
         )
 
     async def cards_of(self, found: Sequence[ListedInstance], now: datetime) -> list[values.InstanceView]:
@@ -186,10 +191,12 @@ class Presenter:
         *,
         owner_email: str | None = None,
         lacks: Sequence[str] = (),
+        activity: ActivityCard | None = None,
     ) -> values.InstanceView:
         moments = values.moments_of(instance, now)
         minute = now.replace(second=0, microsecond=0)  # ends are shown to the minute
-        made_of = (instance, environment, moments, minute, offer, memory_used_bytes, queue_position, owner_email, lacks)
+        shown = memory_used_bytes, queue_position, owner_email, lacks, activity
+        made_of = (instance, environment, moments, minute, offer, *shown)
         return self._cards.get(
             f"{instance.id} {owner_email or ''}",
             made_of,
@@ -203,6 +210,7 @@ class Presenter:
                 queue_position=queue_position,
                 owner_email=owner_email,
                 lacks=lacks,
+                activity=activity,
             ),
         )
 

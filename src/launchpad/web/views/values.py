@@ -15,6 +15,7 @@ from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
 from . import words
+from .activity import ActivityCard
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
 _STAGE_WORDS = {Stage.WAITING: "Queued", Stage.TURN: "Queued"}
@@ -212,6 +213,7 @@ class InstanceView:
         notices: what there is to know while it runs.
         safe_mode_helps: whether it probably failed of something that safe mode passes over.
         can_relaunch: it has ended, and its environment is still in the catalogue.
+        activity: what goes on in it; None: nothing is known, or nothing is shown.
     """
 
     id: str
@@ -242,6 +244,7 @@ class InstanceView:
     safe_mode: bool = False
     safe_mode_helps: bool = False
     can_relaunch: bool = False
+    activity: ActivityCard | None = None
 
 
 def live_label(state: State) -> str:
@@ -293,6 +296,7 @@ def instance_view(
     queue_position: int | None = None,
     owner_email: str | None = None,
     lacks: Sequence[str] = (),
+    activity: ActivityCard | None = None,
 ) -> InstanceView:
     """`environment` is None when the catalogue no longer has it: the name stands in for the title.
 
@@ -302,6 +306,7 @@ def instance_view(
         offer: what is offered for that environment; without it no extension is.
         owner_email: whose it is, where somebody else looks at it.
         lacks: what it lacks now.
+        activity: what goes on in it.
     """
     label, tone = _STATE_WORDS[instance.state]
     memory = None
@@ -336,6 +341,7 @@ def instance_view(
         safe_mode=instance.safe_mode,
         safe_mode_helps=instance.cause in SAFE_MODE_HELPS and not instance.safe_mode,
         can_relaunch=environment is not None and not instance.is_live,
+        activity=activity,
     )
 
 

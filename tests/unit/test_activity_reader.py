@@ -1,0 +1,289 @@
+"""What is read of processes and of files inside: trees of files as the kernel shows them, and real terminals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import time
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from launchpad.runtime.inside import data_folder_of, r_is_busy, terminals_of
+from launchpad.runtime.processes import TICKS, ProcessLook, disk_bytes, look_at, network_bytes
+from launchpad.runtime.program_names import is_ide_server, is_kernel, program_name
+
+KERNEL = "/home/x/.local/share/jupyter/runtime/kernel-0f6e-11aa.json"
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("/usr/local/bin/STAR --runThreadN 11", "STAR"),
+        ("/usr/lib/R/bin/exec/R --no-echo --no-restart --file=/home/x/main.R", "R: main.R"),
+        ("/usr/lib/R/bin/exec/R -f main.R", "R: main.R"),
+        ("/usr/lib/R/bin/exec/R", "R"),
+        ("/usr/lib/rstudio-server/bin/rsession -u rstudio", "R"),
+        ("python3 -u train.py --epochs 3", "Python: train.py"),
+        ("/opt/conda/bin/python3.11 -m torch.distributed", "Python: torch.distributed"),
+        ("python -c pass", "Python"),
+        (f"/opt/conda/bin/python -m ipykernel_launcher -f {KERNEL}", "notebook kernel (Python)"),
+        (f"/usr/lib/R/bin/exec/R --slave -e IRkernel::main() --args {KERNEL}", "notebook kernel (R)"),
+        ("bash run.sh", "Shell: run.sh"),
+        ("-bash", "bash"),
+        ("bash -c while:;do:;done", "bash"),
+        ("java -Xmx4g -jar /opt/picard.jar SortSam", "Java: picard.jar"),
+        ("make -j2", "make"),
+        ("cc1 -quiet x.c", "cc1"),
+        ("\x1b[2Jevil\n", "[2Jevil"),
+    ],
+)
+def test_programs_are_called_as_people_know_them(command: str, name: str) -> None:
+    assert program_name("comm", command.split(" ")) == name
+
+
+def test_what_has_no_command_line_is_called_as_the_kernel_does() -> None:
+    assert program_name("kworker", []) == "kworker"
+    assert program_name("x", [""]) == "x"
+
+
+@pytest.mark.parametrize(
+    ("comm", "command", "is_server"),
+    [
+        ("jupyter-lab", "/opt/conda/bin/python /opt/conda/bin/jupyter-lab --port=8888", True),
+        ("rserver", "/usr/lib/rstudio-server/bin/rserver", True),
+        ("tini", "tini -g -- start.sh", True),
+        ("python3", "/usr/bin/python3 /usr/lib/rstudio-server/bin/rserver", True),
+        ("rsession", "/usr/lib/rstudio-server/bin/rsession -u x", False),
+        ("python", f"python -m ipykernel_launcher -f {KERNEL}", False),
+        ("python", "python train.py", False),
+        ("STAR", "STAR /home/x/jupyter-lab/genome", False),
+    ],
+)
+def test_the_ides_own_servers_are_known(comm: str, command: str, is_server: bool) -> None:
+    assert is_ide_server(comm, command.split(" ")) is is_server
+
+
+def test_kernels_are_known_by_their_file() -> None:
+    assert is_kernel(["java", "-jar", "kernel.jar", KERNEL])
+    assert not is_kernel(["python", "kernel.json"])
+
+
+class Proc:
+    """A machine's /proc, as far as it is read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def process(
+        self, pid: int, command: str, *, own: int = 0, children: int = 0, parent: int = 1, started: int = 10
+    ) -> None:
+        """Ticks that it took itself, and those of its children that have ended."""
+        folder = self.root / str(pid)
+        folder.mkdir(exist_ok=True)
+        words = command.split(" ")
+        fields = ["S", str(parent), *["0"] * 9, str(own), "0", str(children), "0", "20", "0", "1", "0", str(started)]
+        comm = words[0].rpartition("/")[2][:15]
+        (folder / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)} 4096 25 0\n")
+        (folder / "cmdline").write_bytes(b"\0".join(word.encode() for word in words) + b"\0")
+
+    def end(self, pid: int) -> None:
+        for name in ("stat", "cmdline"):
+            (self.root / str(pid) / name).unlink()
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Proc:
+    return Proc(tmp_path)
+
+
+def looked(proc: Proc, *pids: int, before: ProcessLook | None = None, at: float = 0.0) -> ProcessLook:
+    return look_at(pids, before, at, proc.root)
+
+
+def test_the_busiest_since_the_look_before_stands_first(proc: Proc) -> None:
+    proc.process(2, "STAR", own=100)
+    proc.process(3, "python train.py", own=5)
+    proc.process(4, "sleep 100")
+    first = looked(proc, 2, 3, 4)
+    assert first.programs == ()
+    proc.process(2, "STAR", own=100 + 110 * TICKS)
+    proc.process(3, "python train.py", own=5 + 2 * TICKS)
+    second = looked(proc, 2, 3, 4, before=first, at=10.0)
+    assert [(one.name, one.cores) for one in second.programs] == [("STAR", 11.0), ("Python: train.py", 0.2)]
+
+
+def test_programs_of_one_name_are_one(proc: Proc) -> None:
+    for pid in (2, 3, 4, 5):
+        proc.process(pid, "/usr/lib/R/bin/exec/R --file=main.R")
+    first = looked(proc, 2, 3, 4, 5)
+    for pid in (2, 3, 4, 5):
+        proc.process(pid, "/usr/lib/R/bin/exec/R --file=main.R", own=10 * TICKS)
+    (program,) = looked(proc, 2, 3, 4, 5, before=first, at=10.0).programs
+    assert (program.name, program.cores) == ("R: main.R", 4.0)
+
+
+def test_what_lived_between_two_looks_counts_for_who_waited_for_it(proc: Proc) -> None:
+    proc.process(2, "make -j2")
+    first = looked(proc, 2)
+    proc.process(2, "make -j2", children=20 * TICKS)
+    (program,) = looked(proc, 2, before=first, at=10.0).programs
+    assert (program.name, program.cores) == ("make", 2.0)
+
+
+def test_what_was_counted_before_is_not_counted_again_when_it_has_ended(proc: Proc) -> None:
+    """Nor with a shell in between that has ended as well."""
+    proc.process(2, "make -j2")
+    proc.process(3, "sh -c cc", parent=2)
+    proc.process(4, "cc1 x.c", parent=3, own=0)
+    first = looked(proc, 2, 3, 4)
+    proc.process(4, "cc1 x.c", parent=3, own=10 * TICKS)
+    second = looked(proc, 2, 3, 4, before=first, at=10.0)
+    assert [(one.name, one.cores) for one in second.programs] == [("cc1", 1.0)]
+    proc.end(3)
+    proc.end(4)
+    proc.process(2, "make -j2", children=12 * TICKS)
+    third = looked(proc, 2, 3, 4, before=second, at=20.0)
+    assert [(one.name, one.cores) for one in third.programs] == [("make", 0.2)]
+
+
+def test_a_number_that_is_used_again_is_another_process(proc: Proc) -> None:
+    proc.process(2, "STAR", own=500 * TICKS)
+    first = looked(proc, 2)
+    proc.process(2, "samtools sort", own=1 * TICKS, started=99)
+    (program,) = looked(proc, 2, before=first, at=10.0).programs
+    assert (program.name, program.cores) == ("samtools", 0.1)
+
+
+def test_the_ides_own_server_is_counted_apart(proc: Proc) -> None:
+    proc.process(2, "python /opt/conda/bin/jupyter-lab", own=3 * TICKS)
+    proc.process(3, f"python -m ipykernel_launcher -f {KERNEL}", own=TICKS)
+    first = looked(proc, 2, 3)
+    proc.process(2, "python /opt/conda/bin/jupyter-lab", own=9 * TICKS)
+    second = looked(proc, 2, 3, before=first, at=10.0)
+    assert second.programs == ()
+    assert second.ide_cpu_seconds == 9.0
+    assert second.kernels == 1
+
+
+def test_one_that_has_ended_meanwhile_is_left_out(proc: Proc) -> None:
+    proc.process(2, "STAR")
+    assert set(looked(proc, 2, 77).processes) == {2}
+
+
+def test_bytes_of_disks_and_networks(proc: Proc) -> None:
+    proc.process(2, "dd")
+    (proc.root / "2" / "io").write_text(
+        "rchar: 1\nwchar: 2\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 4096\n"
+    )
+    (proc.root / "2" / "net").mkdir()
+    lines = (
+        "Inter-| Receive",
+        " face |bytes",
+        "    lo: 999 1 0 0 0 0 0 0 999 1",
+        "  eth0: 100 1 0 0 0 0 0 0 200 1",
+        "  eth1:10 1 0 0 0 0 0 0 20 1",
+    )
+    (proc.root / "2" / "net" / "dev").write_text("\n".join(lines) + "\n")
+    assert disk_bytes((2, 77), proc.root) == (4096, 4096)
+    assert network_bytes(2, proc.root) == (110, 220)
+    assert network_bytes(77, proc.root) == (0, 0)
+
+
+def test_a_terminal_that_was_typed_into_says_so_and_one_that_printed_does_not() -> None:
+    """Over this machine's own, whose kernel notes it to eight seconds: what is looked for is longer ago than that."""
+    here = os.getpid()
+    begun = time.time()
+    controller, terminal = pty.openpty()
+    try:
+        before = terminals_of(here, Path("/proc"))
+        name = os.ttyname(terminal)
+        os.utime(terminal, (begun - 1000, begun - 1000))
+        os.write(terminal, b"printed\n")
+        assert os.stat(name).st_atime == pytest.approx(begun - 1000, abs=1)
+        os.write(controller, b"typed\n")
+        assert os.read(terminal, 10) == b"typed\n"
+        after = terminals_of(here, Path("/proc"))
+        assert os.stat(name).st_atime >= begun - 10
+        assert after.input_at is not None
+        assert after.input_at >= begun - 10
+        assert before.number >= 1
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+class Inside:
+    """A container's own files, as /proc/<pid>/root shows them."""
+
+    def __init__(self, root: Path) -> None:
+        self.proc = root / "proc"
+        self.inside = root / "container"
+        (self.proc / "5").mkdir(parents=True)
+        self.inside.mkdir()
+        (self.proc / "5" / "root").symlink_to(self.inside)
+        self.session = self.inside / "home/x/.local/share/rstudio/sessions/active/session-1f"
+        (self.session / "properites").mkdir(parents=True)
+        self.folder = PurePosixPath("/home/x/.local/share/rstudio")
+
+    def say(self, text: str) -> Path:
+        file = self.session / "properites" / "executing"
+        file.write_text(text)
+        return file
+
+    def is_busy(self, since: float = 0.0) -> bool:
+        return r_is_busy(5, self.folder, since, self.proc)
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    return Inside(tmp_path)
+
+
+def test_r_is_busy_when_rstudio_says_so(inside: Inside) -> None:
+    assert not inside.is_busy()
+    inside.say("0")
+    assert not inside.is_busy()
+    inside.say("1")
+    assert inside.is_busy()
+
+
+def test_the_word_of_a_session_that_was_killed_is_too_old(inside: Inside) -> None:
+    file = inside.say("1")
+    os.utime(file, (1000, 1000))
+    assert inside.is_busy(since=999)
+    assert not inside.is_busy(since=1001)
+
+
+@pytest.mark.parametrize("what", ["folder", "session", "file", "pipe"])
+def test_no_link_is_followed_and_nothing_but_a_file_is_read(inside: Inside, tmp_path: Path, what: str) -> None:
+    """What is there belongs to the user, and whoever looks may be root."""
+    file = inside.say("1")
+    assert inside.is_busy()
+    elsewhere = tmp_path / "elsewhere"
+    place = {"folder": inside.inside / "home/x/.local", "session": inside.session, "file": file, "pipe": file}[what]
+    place.rename(elsewhere)
+    if what == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(elsewhere)
+    assert not inside.is_busy()
+
+
+def test_where_rstudio_keeps_its_data(inside: Inside) -> None:
+    variables = inside.proc / "5" / "environ"
+    assert data_folder_of(5, inside.proc) is None
+    for text, folder in (
+        (b"A=1\0HOME=/home/x\0", "/home/x/.local/share/rstudio"),
+        (b"HOME=/home/x\0XDG_DATA_HOME=/data\0", "/data/rstudio"),
+        (b"XDG_DATA_HOME=/data\0RSTUDIO_DATA_HOME=/tmp/safe\0", "/tmp/safe"),
+    ):
+        variables.write_bytes(text)
+        assert data_folder_of(5, inside.proc) == PurePosixPath(folder)
+    variables.write_bytes(b"HOME=\0")
+    assert data_folder_of(5, inside.proc) is None
+
+
+def test_a_path_cannot_climb(inside: Inside) -> None:
+    inside.say("1")
+    assert not r_is_busy(5, PurePosixPath("/home/../home/x/.local/share/rstudio"), 0.0, inside.proc)
