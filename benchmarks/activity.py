@@ -165,7 +165,7 @@ def size_of(path: Path) -> int:
     """Bytes of the pages that are in use."""
     with closing(sqlite3.connect(path)) as db:
         names = ("page_count", "freelist_count", "page_size")
-        pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        pages, free, size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
     return (pages - free) * size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -231,7 +232,7 @@ def merged(points: Iterable[Point], at: datetime) -> Point:
     few = list(points)
 
     def mean(name: str) -> float:
-        return sum(getattr(one, name) for one in few) / len(few)
+        return math.fsum(getattr(one, name) for one in few) / len(few)
 
     return Point(
         at,

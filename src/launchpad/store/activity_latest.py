@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Column, String, Table, Text, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -80,7 +81,7 @@ async def _put(db: AsyncConnection, values: Mapping[str, Mapping[str, object]]) 
     columns = next(iter(values.values())).keys()
     known = [{"key": one, **columns_of} for one, columns_of in values.items() if one in there]
     if known:
-        changes = {name: bindparam(name) for name in columns}
+        changes: dict[str, Any] = {name: bindparam(name) for name in columns}
         await db.execute(update(table).where(table.c.instance_id == bindparam("key")).values(changes), known)
     new = [{"instance_id": one, **columns_of} for one, columns_of in values.items() if one not in there]
     if new:
