@@ -6,6 +6,8 @@ One minute and a half of an open, untouched tab is waited for once, for all of t
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -95,24 +97,36 @@ async def use(desk: Desk, context: BrowserContext) -> None:
         cookie = {"name": one.name, "value": str(one.value), "url": desk.person.live.public_url}
         await context.add_cookies([cookie])  # type: ignore[list-item]
     lab, rstudio = desk.tabs["jupyterlab"].page, desk.tabs["rstudio"].page
-    for tab in desk.tabs.values():
-        await tab.page.goto(f"{desk.person.live.public_url}/instances/{tab.instance_id}/open")
-    card = lab.locator('.jp-LauncherCard[data-category="Notebook"][title^="Python 3"]:visible').first
-    await card.click(timeout=PATIENCE_SECONDS * 1000)
-    await run_cell(lab, "print(6 * 7)")
+    write_notebook(desk.person.live.homes / "ada")
+    portal = desk.person.live.public_url
+    await lab.goto(f"{portal}/instances/{desk.tabs['jupyterlab'].instance_id}/open?next=%2Flab%2Ftree%2Fwork.ipynb")
+    await rstudio.goto(f"{portal}/instances/{desk.tabs['rstudio'].instance_id}/open")
+    await run_cell(lab, 0)
     await expect(lab.locator(".jp-OutputArea-output").first).to_contain_text("42", timeout=60_000)
     await lab.locator('.jp-NotebookPanel [data-command="docmanager:save"]').first.click()
-    await lab.locator(".jp-Dialog .jp-mod-accept").click(timeout=60_000)  # it asks for a name at the first time
-    await expect(lab.locator(".jp-Dialog")).to_have_count(0)
     await expect(rstudio.locator("#ws-status")).to_have_text("connected", timeout=60_000)
     await type_into_r(rstudio, "6 * 7")
     await expect(rstudio.locator("#console-output")).to_contain_text("[1] 42", timeout=60_000)
 
 
-async def run_cell(lab: Page, code: str) -> None:
-    await lab.get_by_role("button", name=re.compile(r"^Python 3.* \| Idle")).wait_for(timeout=60_000)
-    editor = lab.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell .cm-content").last
-    await editor.fill(code)
+def write_notebook(home: Path) -> None:
+    """As if it had been made before: a new one is given a name in a dialog."""
+    cells = [
+        {"cell_type": "code", "id": name, "execution_count": None, "metadata": {}, "outputs": [], "source": source}
+        for name, source in (("first", "print(6 * 7)"), ("second", "import time; time.sleep(20)"))
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    file = home / "work.ipynb"
+    file.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": cells}))
+    owner = home.stat()
+    os.chown(file, owner.st_uid, owner.st_gid)
+
+
+async def run_cell(lab: Page, number: int) -> None:
+    idle = lab.get_by_role("button", name=re.compile(r"^Python 3.* \| Idle"))
+    await idle.wait_for(timeout=PATIENCE_SECONDS * 1000)
+    editor = lab.locator(".jp-NotebookPanel .jp-CodeCell .cm-content").nth(number)
+    await editor.click(timeout=60_000)
     await editor.press("Shift+Enter")
 
 
@@ -151,7 +165,7 @@ async def test_an_open_untouched_tab_is_no_person_and_no_work(desk: Desk, enviro
 
 async def test_a_running_cell_is_work_although_it_sleeps(desk: Desk) -> None:
     before = await desk.activity("jupyterlab")
-    await run_cell(desk.tabs["jupyterlab"].page, "import time; time.sleep(20)")
+    await run_cell(desk.tabs["jupyterlab"].page, 1)
     said = await desk.wait_until("jupyterlab", verdict="working", evidence="a notebook is running")
     assert instant(said["last_work_at"]) > instant(before["sampled_at"])
     said = await desk.wait_until("jupyterlab", verdict="idle")
