@@ -12,10 +12,10 @@ from .values import HeaderName, Section, Size
 
 
 class ActivitySettings(Section):
-    """What goes on in instances: how often it is sampled, and from where on it is work."""
+    """What instances do: how often it is sampled, and what counts as work."""
 
     sample_seconds: float = Field(
-        30.0, ge=0.5, le=60, description="How often processes, disks, networks and IDEs are looked at, in seconds."
+        30.0, ge=0.5, le=60, description="How often processes, disks, networks and IDEs are checked, in seconds."
     )
     work_cores: float = Field(
         0.02, gt=0, le=1, description="An instance works when its programs, the IDE's own server left out, use as much."

@@ -104,7 +104,7 @@ async def _measure(platform: Platform) -> CollectorRegistry:
 def _measure_activity(registry: CollectorRegistry, activity: ActivityService, now: datetime) -> None:
     age = Gauge(
         "launchpad_activity_age_seconds",
-        "How old the newest sample of what goes on in instances is; -1: there is none yet",
+        "Age of the newest sample of what instances do; -1: there is none yet",
         registry=registry,
     )
     age.set((now - activity.sampled_at).total_seconds() if activity.sampled_at is not None else -1)

@@ -89,7 +89,7 @@ async def activity(
     since: Since | None = None,
     step: Step | None = None,
 ) -> ActivityView:
-    """What went on in it since an instant, an hour ago without one, and what does now.
+    """What it did since an instant (an hour ago, unless given), and what it is doing now.
 
     `step` is 60, 900 or 3600 seconds, which are kept for two days, five weeks and 13 months; without it the finest that
     makes a few hundred points.
