@@ -103,10 +103,19 @@ async def use(desk: Desk, context: BrowserContext) -> None:
     await rstudio.goto(f"{portal}/instances/{desk.tabs['rstudio'].instance_id}/open")
     await run_cell(lab, 0)
     await expect(lab.locator(".jp-OutputArea-output").first).to_contain_text("42", timeout=60_000)
-    await lab.locator('.jp-NotebookPanel [data-command="docmanager:save"]').first.click()
+    await save(lab, desk.person.live.homes / "ada" / "work.ipynb")
     await expect(rstudio.locator("#ws-status")).to_have_text("connected", timeout=60_000)
     await type_into_r(rstudio, "6 * 7")
     await expect(rstudio.locator("#console-output")).to_contain_text("[1] 42", timeout=60_000)
+
+
+async def save(lab: Page, file: Path) -> None:
+    """Returns when the file has what the cell printed: what is not saved is saved later, by the page itself."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while "42\\n" not in file.read_text():
+        assert monotonic() < deadline, "the notebook is not saved"
+        await lab.keyboard.press("Control+s")
+        await asyncio.sleep(1)
 
 
 def write_notebook(home: Path) -> None:
