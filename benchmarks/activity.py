@@ -1,7 +1,8 @@
 """What it costs to know what goes on in many instances: processor time of a pass, and room in the database for a day.
 
-Two parts. With real containers of Docker Engine, each with a few processes: the pass that looks into them, beside the
-plain look at what they use. With as many instances as are wanted and nothing real behind them: a pass of the whole
+Three parts. With real containers of Docker Engine, each with a few processes: the pass that looks into them, beside the
+plain look at what they use. With an answering server in another process: asking Jupyter for its kernels, of every
+instance, as if each had some. With as many instances as are wanted and nothing real behind them: a pass of the whole
 service, and what a day of it leaves in the database, of which a part is written and the rest reckoned.
 
     python benchmarks/activity.py [--containers 20] [--instances 200] [--rounds 10] [--minutes 120]
@@ -20,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter, process_time
@@ -28,14 +30,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from launchpad.domain.activity import Program, WorkThresholds  # noqa: E402 - the path has to be set first
-from launchpad.domain.instances import Instance, Stage, State  # noqa: E402
+from launchpad.domain.instances import Address, Instance, Stage, State  # noqa: E402
 from launchpad.domain.limits import Limits  # noqa: E402
 from launchpad.domain.usage import ContainerActivity, Usage  # noqa: E402
 from launchpad.runtime.base import ContainerSpec  # noqa: E402
 from launchpad.runtime.engine import EngineRuntime  # noqa: E402
 from launchpad.services.activity import ActivityService  # noqa: E402
+from launchpad.services.catalogue import catalogue_of  # noqa: E402
+from launchpad.services.ide_signals import JupyterSignals  # noqa: E402
+from launchpad.services.launching import Launcher  # noqa: E402
 from launchpad.services.live.usage import UsageSampler  # noqa: E402
-from launchpad.settings import ActivitySettings, EngineSettings  # noqa: E402
+from launchpad.settings import ActivitySettings, EngineSettings, Settings  # noqa: E402
 from launchpad.store.database import Database  # noqa: E402
 from support.live import remove_network  # noqa: E402
 from support.small_image import make_small_image  # noqa: E402
@@ -88,6 +93,42 @@ async def with_containers(many: int, rounds: int) -> float:
             await engine.remove(container.instance_id)
         await engine.aclose()
         await remove_network(settings.network, mark)
+
+
+KERNELS = """
+import asyncio, json
+ANSWER = json.dumps([{"id": "0" * 36, "name": "python3", "last_activity": "2026-03-02T09:30:00.000000Z",
+                      "execution_state": "idle", "connections": 1}] * 2).encode()
+HEAD = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(ANSWER)
+async def answer(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    writer.write(HEAD + ANSWER)
+    await writer.drain()
+    writer.close()
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+async def with_kernels(many: int, rounds: int) -> float:
+    """Milliseconds of processor time that asking one Jupyter server for its kernels takes, here, not there."""
+    settings = Settings()
+    environment = catalogue_of(settings)["jupyterlab"]
+    signals = JupyterSignals(Launcher(settings, None, None, b"key"))  # type: ignore[arg-type] - it starts nothing
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", KERNELS, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        address = Address("127.0.0.1", int(await server.stdout.readline()))
+        asked = [(replace(one, address=address), environment) for one in await Made(many).of_everyone(limit=many)]
+        assert len(await signals.of(asked)) == many
+        return await measured(f"the kernels of {many} Jupyter servers", rounds, many, lambda: signals.of(asked))
+    finally:
+        await signals.aclose()
+        server.terminate()
+        await server.wait()
 
 
 class Made:
@@ -178,8 +219,9 @@ async def main() -> None:
     given = parser.parse_args()
     print(f"{'milliseconds':44} {'wall':>10} {'cpu':>10} {'cpu of one':>10}")
     looking = await with_containers(given.containers, given.rounds) if given.containers else 0.0
+    asking = await with_kernels(given.instances, given.rounds)
     writing, a_day = await with_rows(given.instances, given.minutes)
-    share = (looking + writing) * given.instances / 1000 / SAMPLE_SECONDS
+    share = (looking + asking + writing) * given.instances / 1000 / SAMPLE_SECONDS
     print(
         f"\n{given.instances} instances, a pass every {SAMPLE_SECONDS:g} s: {100 * share:.2f} % of a core (at most 1 %)"
     )

@@ -120,7 +120,7 @@ async def save(lab: Page, file: Path) -> None:
 
 def write_notebook(home: Path) -> None:
     """As if it had been made before: a new one is given a name in a dialog."""
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"cell_type": "code", "id": name, "execution_count": None, "metadata": {}, "outputs": [], "source": source}
         for name, source in (("first", "print(6 * 7)"), ("second", "import time; time.sleep(20)"))
     ]
