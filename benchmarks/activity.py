@@ -117,7 +117,7 @@ async def with_kernels(many: int, rounds: int) -> float:
     """Milliseconds of processor time that asking one Jupyter server for its kernels takes, here, not there."""
     settings = Settings()
     environment = catalogue_of(settings)["jupyterlab"]
-    signals = JupyterSignals(Launcher(settings, None, None, b"key"))  # type: ignore[arg-type] - it starts nothing
+    signals = JupyterSignals(Launcher(settings, None, None, b"key"))  # type: ignore[arg-type]  # it starts nothing
     server = await asyncio.create_subprocess_exec(sys.executable, "-c", KERNELS, stdout=asyncio.subprocess.PIPE)
     try:
         assert server.stdout is not None

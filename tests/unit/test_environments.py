@@ -107,8 +107,7 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
     own = environment_of(next(one for one in tables({"environments": [entry]}).environments if one.name == "own"))
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(own).items()}
     safe_mode = {"env_vars": told.pop("safe_mode_env_vars"), "command": told.pop("safe_mode_command")}
-    person = told.pop("person")
-    told["person"] = {"requests": list(person.requests), "quiet_header": person.quiet_header}
+    told["person"] = {"requests": list(own.person.requests), "quiet_header": own.person.quiet_header}
     assert told | {"safe_mode": safe_mode} == entry
 
 
