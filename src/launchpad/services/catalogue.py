@@ -39,4 +39,5 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         safe_mode_env_vars=settings.safe_mode.env_vars,
         safe_mode_command=settings.safe_mode.command if settings.command else (),
         calls_when_ended=settings.calls_when_ended,
+        messages_thaw=settings.messages_thaw,
     )

@@ -21,6 +21,7 @@ from ..errors import ConfirmAgain, Forbidden, NotSignedIn, StalePage
 from ..platform import Platform
 from ..services.audit import Actor, AuditService
 from ..services.bounces import BounceService
+from ..services.freezing import FreezingService
 from ..services.gate import GateService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
@@ -65,6 +66,7 @@ Bounces = Annotated[BounceService, _part("bounces")]
 Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
 Configured = Annotated[Settings, _part("settings")]
 Events = Annotated[EventStreams, _part("events")]
+Freezing = Annotated[FreezingService, _part("freezing")]
 Gate = Annotated[GateService, _part("gate")]
 Instances = Annotated[InstanceService, _part("instances")]
 Listings = Annotated[ListingService, _part("listings")]

@@ -203,6 +203,7 @@ class Presenter:
                 queue_position=queue_position,
                 owner_email=owner_email,
                 lacks=lacks,
+                freezing=self._settings.freezing,
             ),
         )
 

@@ -14,6 +14,7 @@ from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
+from ...settings.freezing import FreezingSettings
 from . import words
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
@@ -204,6 +205,15 @@ def moments_of(instance: Instance, now: datetime) -> Moments:
 
 
 @dataclass(frozen=True)
+class FrozenView:
+    """Since when an instance stands still, why, and when it ends of it; None: not before its own end."""
+
+    since: datetime
+    reason: str
+    until: datetime | None
+
+
+@dataclass(frozen=True)
 class InstanceView:
     """An instance as its owner, or an administrator, sees it.
 
@@ -211,6 +221,9 @@ class InstanceView:
         moments: its end in words.
         notices: what there is to know while it runs.
         safe_mode_helps: whether it probably failed of something that safe mode passes over.
+        shown_state: as the API names its state.
+        frozen: of one that stands still.
+        can_freeze: it runs, and may be frozen.
         can_relaunch: it has ended, and its environment is still in the catalogue.
     """
 
@@ -242,6 +255,9 @@ class InstanceView:
     safe_mode: bool = False
     safe_mode_helps: bool = False
     can_relaunch: bool = False
+    shown_state: str = ""
+    frozen: FrozenView | None = None
+    can_freeze: bool = False
 
 
 def live_label(state: State) -> str:
@@ -293,6 +309,7 @@ def instance_view(
     queue_position: int | None = None,
     owner_email: str | None = None,
     lacks: Sequence[str] = (),
+    freezing: FreezingSettings | None = None,
 ) -> InstanceView:
     """`environment` is None when the catalogue no longer has it: the name stands in for the title.
 
@@ -302,8 +319,15 @@ def instance_view(
         offer: what is offered for that environment; without it no extension is.
         owner_email: whose it is, where somebody else looks at it.
         lacks: what it lacks now.
+        freezing: whether instances may be frozen, and for how long; None: nothing is offered.
     """
-    label, tone = _STATE_WORDS[instance.state]
+    label, tone = ("Frozen", "quiet") if instance.is_frozen else _STATE_WORDS[instance.state]
+    frozen = None
+    if instance.frozen_at is not None:
+        longest = timedelta(hours=freezing.longest_hours) if freezing and freezing.longest_hours else None
+        until = instance.frozen_until(longest)
+        soonest = until if until is not None and until < instance.expires_at else None
+        frozen = FrozenView(instance.frozen_at, instance.frozen_reason or "", soonest)
     memory = None
     if instance.state is State.RUNNING and memory_used_bytes is not None:
         memory = bytes_meter("Memory", memory_used_bytes, instance.limits.memory_bytes)
@@ -336,6 +360,12 @@ def instance_view(
         safe_mode=instance.safe_mode,
         safe_mode_helps=instance.cause in SAFE_MODE_HELPS and not instance.safe_mode,
         can_relaunch=environment is not None and not instance.is_live,
+        shown_state=instance.shown_state.value,
+        frozen=frozen,
+        can_freeze=instance.state is State.RUNNING
+        and not instance.is_to_be_frozen
+        and freezing is not None
+        and freezing.enabled,
     )
 
 
