@@ -16,7 +16,7 @@ from launchpad.domain.users import User, UserStatus
 from launchpad.errors import Conflict, EngineRefused, EngineUnavailable
 from launchpad.platform import Platform
 from launchpad.runtime.base import ContainerState, Freezer
-from launchpad.services.freezing import DRAIN, FreezingService
+from launchpad.services.freezing import DRAIN, PAUSE_TRIES, FreezingService
 from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, keep_current, launch, reaches, sign_in, until
 
@@ -179,14 +179,35 @@ async def test_only_what_runs_can_be_frozen(world: World, platform: Platform, al
 
 
 async def test_an_engine_that_refuses_leaves_it_awake(world: World, platform: Platform, alice: User) -> None:
-    """And says so: it is not tried for ever."""
+    """It is tried some times, and not for ever."""
     instance = await running(platform, alice)
     await platform.freezing.freeze(instance.id, world.clock(), "idle")
     world.runtime.freezer_facts = Freezer(False, "not any more")
     world.clock.now += DRAIN
-    await platform.freezing.tend(world.clock())
+    for _ in range(PAUSE_TRIES):
+        assert (await platform.instances.get_any(instance.id)).is_to_be_frozen
+        await platform.freezing.tend(world.clock())
     there = await platform.instances.get_any(instance.id)
     assert (there.is_to_be_frozen, there.state) == (False, State.RUNNING)
+
+
+async def test_a_pause_that_fails_for_once_is_tried_again(world: World, platform: Platform, alice: User) -> None:
+    """As of a group in which processes come and go; one that has ended is given up at once."""
+    instance = await running(platform, alice)
+    await platform.freezing.freeze(instance.id, world.clock(), "idle")
+    world.clock.now += DRAIN
+    facts, world.runtime.freezer_facts = world.runtime.freezer_facts, Freezer(False, "unable to freeze")
+    await platform.freezing.tend(world.clock())
+    world.runtime.freezer_facts = facts
+    await platform.freezing.tend(world.clock())
+    assert (await platform.instances.get_any(instance.id)).is_frozen
+
+    await platform.freezing.thaw(instance.id, world.clock())
+    await platform.freezing.freeze(instance.id, world.clock(), "idle")
+    world.clock.now += DRAIN
+    await world.runtime.kill(instance.id)
+    await platform.freezing.tend(world.clock())
+    assert not (await platform.instances.get_any(instance.id)).is_to_be_frozen
 
 
 # -- somebody dies -----------------------------------------------------------------------------------------------------

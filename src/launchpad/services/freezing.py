@@ -41,6 +41,8 @@ LOOK_SECONDS = 0.4  # how often it is looked whether somebody sends something to
 IDLE_SECONDS = 5.0  # likewise for what nobody tells, where none does
 SETTLE_SECONDS = 1.0  # after the pause: answers to the application's own last words may still come
 AT_ONCE = 8
+# The kernel does not always catch a group in which processes come and go quickly (version 1); the next time it may.
+PAUSE_TRIES = 20
 LATE_AFTER_SECONDS = 60.0
 CAPABILITY_SECONDS = 30.0  # how long what the engine can is taken as known
 
@@ -80,6 +82,7 @@ class _Known:
     standing: set[str] = field(default_factory=set)  # ids of containers that stand still, or may
     is_complete: bool = False
     watched: dict[str, _Watched] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)  # pauses that the engine has refused, by id
 
 
 class FreezingService:
@@ -260,9 +263,9 @@ class FreezingService:
         try:
             await self._runtime.pause(there.id)
         except EngineRefused:
-            async with self._database.transaction() as db:
-                await instances.thaw(db, there.id)  # it has ended, or this engine cannot
+            await self._not_paused(there)
             raise
+        self._known.tries.pop(there.id, None)
         held = await self._held(there)
         async with self._database.transaction() as db:
             is_wanted = await instances.set_frozen(db, there.id, _asked_at(there), now, held)
@@ -272,6 +275,17 @@ class FreezingService:
         self._known.watched[there.id] = _Watched(monotonic())
         if not (await self.capability()).why_memory_stays:
             self._push_out(there)
+
+    async def _not_paused(self, there: Instance) -> None:
+        """Gives up what the engine refuses again and again, and what has ended; the record says that it is awake."""
+        tries = self._known.tries.get(there.id, 0) + 1
+        self._known.tries[there.id] = tries
+        container = await self._runtime.find(there.id)
+        if tries < PAUSE_TRIES and container is not None and container.state.is_up:
+            return
+        del self._known.tries[there.id]
+        async with self._database.transaction() as db:
+            await instances.thaw(db, there.id)
 
     async def _held(self, there: Instance) -> int | None:
         """What counts of its memory; None: its size."""
