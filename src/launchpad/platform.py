@@ -15,6 +15,7 @@ from .services.admission import AdmissionService
 from .services.audit import AuditService
 from .services.background import Background
 from .services.bounces import BounceService
+from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
@@ -73,6 +74,7 @@ class Platform:
     admission: AdmissionService
     intents: IntentWatcher
     observer: Observer
+    freezing: FreezingService
     gate: GateService
     revoker: ConnectionRevoker
     make_doctor: Callable[[], Doctor]

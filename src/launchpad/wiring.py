@@ -24,6 +24,7 @@ from .services.catalogue import catalogue_of
 from .services.clock_guard import ClockGuard, seconds_since_boot
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
+from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.ide_signals import JupyterSignals
 from .services.instance_logs import InstanceLogs
@@ -52,6 +53,7 @@ from .services.stopping import StopProcedure
 from .services.sweep import SweepService
 from .services.tokens import TokenService
 from .services.users import UserService
+from .services.visits import Visits
 from .settings import Settings
 from .storage.base import Homes
 from .storage.choose import choose_driver
@@ -155,7 +157,16 @@ def build_platform(
     if elapsed is None:
         elapsed = seconds_since_boot if now is utc_now else lambda: now().timestamp()
     clock = ClockGuard(elapsed)
-    sweep = SweepService(database, runner, admission, clock, settings.audit_days, settings.ended_instance_days)
+    freezing = FreezingService(database, reach.runtime, lease, settings.freezing, catalogue, now)
+    sweep = SweepService(
+        database,
+        runner,
+        admission,
+        clock,
+        settings.audit_days,
+        settings.ended_instance_days,
+        freezing.longest,
+    )
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
     last_seen = LastSeen(database)
@@ -171,6 +182,7 @@ def build_platform(
             ownership(lease, runner),
             intents.loop(),
             admission.loop(),
+            freezing.loop(),
             observer.loop(),  # its first act is to bring rows and engine together
             revoker.loop(now),
             *mail.loops(),
@@ -235,6 +247,7 @@ def build_platform(
         intents=intents,
         observer=observer,
         background=background,
+        freezing=freezing,
         gate=GateService(
             database,
             settings,
@@ -246,6 +259,7 @@ def build_platform(
             activity.note_person,
             last_seen,
             live.entrances,
+            Visits(freezing),
         ),
         revoker=revoker,
         make_doctor=make_doctor,

@@ -15,6 +15,7 @@ from contract.conftest import specification
 from launchpad.domain.instances import Address
 from launchpad.errors import EngineRefused, GpuUnavailable, ImageMissing
 from launchpad.runtime.base import BindMount, Caps, ConnectionCutter, Container, ContainerState, Engine
+from launchpad.runtime.fake import FakeRuntime
 
 ID, OTHER = "a" * 16, "b" * 16
 
@@ -350,3 +351,27 @@ async def test_only_what_is_up_can_stand_still_or_go_on(runtime: Engine, small_i
         for ask in (runtime.pause(instance_id), runtime.resume(instance_id)):
             with pytest.raises(EngineRefused):
                 await ask
+
+
+async def test_what_is_sent_to_a_paused_container_waits_unread_and_is_seen(runtime: Engine, small_image: str) -> None:
+    """Of whoever is still connected; pushing its memory out changes nothing that can be seen from outside."""
+    await runtime.ensure_network()
+    assert (await runtime.freezer()).can_freeze
+    started = await runtime.start(specification(small_image))
+    assert started.address is not None
+    await runtime.pause(ID)
+    assert await runtime.unread_bytes((ID, OTHER)) == {ID: 0}
+    await runtime.push_out(ID)
+    await runtime.push_out(OTHER)
+    reader, writer = await asyncio.open_connection(started.address.host, started.address.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    if isinstance(runtime, FakeRuntime):
+        runtime.unread[ID] = 27
+    for _ in range(200):
+        if (await runtime.unread_bytes((ID,)))[ID] > 0:
+            break
+        await asyncio.sleep(0.05)
+    assert (await runtime.unread_bytes((ID,)))[ID] == 27
+    await runtime.resume(ID)
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1")
+    writer.close()

@@ -293,6 +293,10 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
         ("usage-all", {"deployment": "another"}),
         ("pause", {"instance_id": "*"}),
         ("resume", {"instance_id": "*"}),
+        ("push-out", {"instance_id": "../" + ID}),
+        ("unread-bytes", {"instance_ids": "*"}),
+        ("unread-bytes", {"instance_ids": [ID, "../" + ID]}),
+        ("freezer", {"proc": "/etc"}),
         ("network", {"name": "bridge"}),
         ("cut", {"addresses": [{"host": "127.0.0.1", "port": 22}]}),
         ("cut", {"addresses": [{"host": "192.0.2.1", "port": 20001}]}),
@@ -339,6 +343,9 @@ async def test_c6_each_verb_does_what_it_is_for(helped: Helped) -> None:
     assert (await line.ask("usage", {"instance_id": ID}))["pids"] >= 1
     await line.ask("pause", {"instance_id": ID})
     assert (await line.ask("find", {"instance_id": ID}))["state"] == "paused"
+    assert (await line.ask("freezer", {}))["can_freeze"] is True
+    await line.ask("push-out", {"instance_id": ID})
+    assert await line.ask("unread-bytes", {"instance_ids": [ID]}) == {ID: 0}
     await line.ask("resume", {"instance_id": ID})
     assert (await line.ask("find", {"instance_id": ID}))["instance_id"] == ID
     await line.ask("cut", {"addresses": [{"host": "127.0.0.1", "port": 20001}]})

@@ -89,8 +89,20 @@ async def test_a_uid_that_somebody_else_has_is_found(tmp_path: Path) -> None:
 async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     found = await examined(tmp_path, NAMES)
     assert list(found) == [
-        *("origins", "sign-in", "rights", "files", "database", "clock", "engine", "cgroups", "limits", "network"),
-        *("connections", "ports", "names", "certificate", "nginx", "images", "homes", "uids", "disk", "sweep"),
+        *("origins", "sign-in", "rights", "files", "database", "clock", "engine", "cgroups", "freezing", "limits"),
+        *(
+            "network",
+            "connections",
+            "ports",
+            "names",
+            "certificate",
+            "nginx",
+            "images",
+            "homes",
+            "uids",
+            "disk",
+            "sweep",
+        ),
         *("background", "services", "backups", "mail", "mailbox", "versions"),
     ]
     for subject in ("files", "engine", "cgroups"):

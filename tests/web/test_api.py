@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from launchpad.domain.instances import State
+from launchpad.runtime.base import Freezer
+from launchpad.services.freezing import DRAIN
 from support.events import events_in, follow
 from support.platforms import reaches
 from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, open_api, problem
@@ -548,6 +550,31 @@ async def test_suspension_ends_logins_and_instances(portal: Portal) -> None:
     problem(await alice.call("GET", "/me"), 401, "not-signed-in")
     ended = await reaches(portal.platform, instance["id"], State.STOPPED)
     assert "suspended" in str(ended.reason)
+
+
+async def test_freeze_and_thaw(portal: Portal) -> None:
+    """The state says so once it stands still, its address stays; where nothing can be frozen, 409 has the reason."""
+    alice = await portal.signed_in("alice@a.org")
+    instance = await alice.launch("jupyterlab")
+    await reaches(portal.platform, instance["id"], State.RUNNING)
+    path = f"/instances/{instance['id']}"
+    asked = await alice.call("POST", f"{path}/freeze")
+    assert (asked.status_code, asked.json()["state"]) == (202, "running")
+    portal.world.clock.now += DRAIN
+    await portal.platform.freezing.tend(portal.world.clock())
+    frozen = await alice.get(path)
+    assert (frozen["state"], frozen["frozen_reason"]) == ("frozen", "by its owner")
+    assert frozen["frozen_at"] == portal.world.clock().isoformat().replace("+00:00", "Z")
+    assert frozen["url"] == f"{INSTANCES_URL}/i/{instance['id']}/"
+    assert (await alice.call("POST", f"{path}/freeze")).status_code == 202, "freezing twice changes nothing"
+    thawed = await alice.call("POST", f"{path}/thaw")
+    assert (thawed.status_code, thawed.json()["state"], thawed.json()["frozen_at"]) == (202, "running", None)
+    assert (await alice.call("POST", f"{path}/thaw")).status_code == 202
+    portal.world.runtime.freezer_facts = Freezer(False, "the kernel has no freezer")
+    portal.platform.freezing._capability = None
+    refused = await alice.call("POST", f"{path}/freeze")
+    problem(refused, 409, "conflict")
+    assert "the kernel has no freezer" in refused.json()["detail"]
 
 
 async def test_an_administrator_sees_stops_and_extends_everyones(portal: Portal) -> None:

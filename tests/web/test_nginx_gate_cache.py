@@ -145,6 +145,18 @@ async def test_where_a_page_load_is_sent_is_kept_for_no_other_page(here: Stage) 
         assert (answer.status, answer.get("Location")) == (303, back)
 
 
+async def test_what_a_frozen_instances_page_is_told_is_kept_for_nobody(here: Stage) -> None:
+    """The next request, of the same page and with the same cookie, may be what wakes it."""
+    frozen = Answer(403, [("X-Gate-Means", "429"), ("Cache-Control", "no-store")])
+    here.portal.answers[here.my_id] = frozen
+    for upgrade in ([], [("Upgrade", "websocket"), ("Connection", "Upgrade")]):
+        for _ in range(3):
+            assert (await here.instances(f"/i/{here.my_id}/api", headers=[*MINE, *upgrade])).status == 429
+    assert len(here.portal.asked()) == 6
+    here.allow(here.my_id, here.mine.address)
+    assert (await here.instances(f"/i/{here.my_id}/api", headers=MINE)).status == 200
+
+
 async def test_an_open_page_a_program_and_a_page_load_are_asked_for_apart(here: Stage) -> None:
     """The same refusal may mean something else to each."""
     here.portal.answers[here.my_id] = Answer(403, [("X-Gate-Means", "404")])

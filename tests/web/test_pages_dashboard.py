@@ -334,3 +334,33 @@ async def test_who_waits_behind_others_is_told_how_many(tmp_path: Path) -> None:
         ahead = (await people[1].instances())[0]
         await people[1].send((await people[1].get("/dashboard")).form(f"/instances/{ahead.id}/stop"))
         assert "2 before you; it starts automatically" in (await last.get("/dashboard")).text_of("instances")
+
+
+async def test_a_running_instance_is_frozen_and_thawed_from_its_card(portal: Portal) -> None:
+    """The card says since when and why, what that means, and when it ends of it; the administrators' list, too."""
+    person = await portal.signed_in("ada@example.org")
+    await person.launch("jupyterlab", days="7")
+    await portal.platform.runner.wait()
+    [instance] = await person.instances()
+    page = await person.get("/dashboard")
+    page = await person.send(page.form(f"/instances/{instance.id}/freeze"))
+    assert "JupyterLab is being frozen" in page.words
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not (await person.instances())[0].is_frozen:
+        assert monotonic() < deadline
+        await asyncio.sleep(0.05)
+    page = await person.get("/dashboard")
+    card = page.text_of(f"instance-{instance.id}")
+    assert "Frozen since" in card
+    assert "(by its owner)" in card
+    assert "if it stays frozen" not in card, "its own end comes first"
+    assert f"/instances/{instance.id}/freeze" not in page.response.text
+    assert 'data-state="frozen"' in page.response.text
+    admin = await portal.signed_in(ADMIN)
+    listed = await admin.get("/admin/instances")
+    assert "Frozen" in listed.words
+    assert "by its owner" in listed.words
+    page = await person.get("/dashboard")
+    page = await person.send(page.form(f"/instances/{instance.id}/thaw"))
+    assert "JupyterLab continues where it was" in page.words
+    assert 'data-state="running"' in page.response.text

@@ -18,7 +18,9 @@ from .context import ConfigOption, JsonOption, ask_portal, with_platform
 from .output import out, show_json, show_table
 
 users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True, add_completion=False)
-instances = typer.Typer(help="Everyone's instances: list, stop, log.", no_args_is_help=True, add_completion=False)
+instances = typer.Typer(
+    help="Everyone's instances: list, stop, freeze, log.", no_args_is_help=True, add_completion=False
+)
 limits = typer.Typer(help="The choices and defaults offered at launch.", no_args_is_help=True, add_completion=False)
 
 Email = Annotated[str, typer.Argument(help="The user's e-mail address.")]
@@ -125,7 +127,7 @@ def list_instances(
                 "id": instance.id,
                 "owner": owners[instance.owner_id].email,
                 "environment": instance.environment,
-                "state": instance.state.value,
+                "state": instance.shown_state.value,
                 "memory": describe_bytes(instance.limits.memory_bytes),
                 "cpus": instance.limits.cpus,
                 "expires": instance.expires_at,
@@ -161,6 +163,18 @@ def extend_instance(
 ) -> None:
     """Extend an instance."""
     out.print(ask_portal(config, "extend_instance", instance_id=instance_id, days=days), markup=False)
+
+
+@instances.command("freeze")
+def freeze_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
+    """Freeze an instance: it stands still with its memory until its owner visits it."""
+    out.print(ask_portal(config, "freeze_instance", instance_id=instance_id), markup=False)
+
+
+@instances.command("thaw")
+def thaw_instance(instance_id: InstanceId, config: ConfigOption = None) -> None:
+    """Continue a frozen instance."""
+    out.print(ask_portal(config, "thaw_instance", instance_id=instance_id), markup=False)
 
 
 @limits.command("show")

@@ -16,6 +16,7 @@ from ..domain.users import Role, UserStatus
 from ..errors import Conflict
 from ..platform import Platform
 from ..services.audit import CLI
+from ..services.freezing import BY_ADMIN
 from ..services.logins import Client
 from ..services.users import UserChange
 from ..web.admin_schemas import LimitsBody
@@ -38,6 +39,18 @@ async def stop_instance(platform: Platform, instance_id: str) -> str:
 async def extend_instance(platform: Platform, instance_id: str, days: int) -> str:
     instance = await platform.instances.extend_any(instance_id, days, CLI, platform.now())
     return f"runs until {instance.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+async def freeze_instance(platform: Platform, instance_id: str) -> str:
+    instance = await platform.instances.get_any(instance_id)
+    asked = await platform.freezing.freeze(instance.id, platform.now(), BY_ADMIN, actor=CLI)
+    return f"{instance.id} {'will be frozen in a moment' if asked else 'is frozen already'}"
+
+
+async def thaw_instance(platform: Platform, instance_id: str) -> str:
+    instance = await platform.instances.get_any(instance_id)
+    thawed = await platform.freezing.thaw(instance.id, platform.now(), actor=CLI, reason=BY_ADMIN)
+    return f"{instance.id} {'continues' if thawed else 'is not frozen'}"
 
 
 async def change_user(
@@ -95,6 +108,8 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         sweep,
         stop_instance,
         extend_instance,
+        freeze_instance,
+        thaw_instance,
         change_user,
         sign_out_user,
         remove_passkeys,

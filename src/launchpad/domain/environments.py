@@ -81,6 +81,7 @@ class Environment:
         health_path: answers below 400 once the application is usable, without log-in.
         calls_when_ended: the status that calls of pages get which are still open when the instance has ended or its
             user has signed out: one at which the application stops asking and says something true.
+        messages_thaw: whether a message that comes over an open WebSocket says that somebody is there.
         stop_grace_seconds: how long the application may take to save when it is stopped.
         failure_patterns: regular expressions of lines in the log that say, when they repeat, that it cannot start.
         safe_mode_env_vars, safe_mode_command: what safe mode changes besides what it changes everywhere.
@@ -109,6 +110,7 @@ class Environment:
     stop_grace_seconds: int = 10
     start_timeout_seconds: int = 120
     calls_when_ended: CallStatus = CALLS_WHEN_ENDED
+    messages_thaw: bool = True
     failure_patterns: tuple[str, ...] = ()
     safe_mode_env_vars: Mapping[str, str] = field(default_factory=dict)
     safe_mode_command: tuple[str, ...] = ()

@@ -30,6 +30,19 @@ class State(StrEnum):
         return self in LIVE
 
 
+class ShownState(StrEnum):
+    """A state as people and programs are told it: a running instance that stands still is frozen."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    FROZEN = "frozen"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+
 LIVE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.STOPPING})
 ENDED = frozenset({State.STOPPED, State.EXPIRED, State.FAILED})
 
@@ -84,6 +97,9 @@ class Instance:
     `reason` is in its owner's words (see `ends.reason_for_others`); `ended_by` is who ended it, as the audit names
     them. `cause` is the likely cause of a failure, `oom_count` and `oom_at` how often, and when last, the kernel ended
     something in it for memory. `admitted_at`: when its turn came to start; `started_at`: when it was usable.
+
+    A running one stands still since `frozen_at`; `freeze_asked_at` is when that was decided, `frozen_reason` why, and
+    `frozen_memory_bytes` what counts of its memory meanwhile (None: its size).
     """
 
     id: str
@@ -108,6 +124,43 @@ class Instance:
     oom_count: int = 0
     oom_at: datetime | None = None
     admitted_at: datetime | None = None
+    freeze_asked_at: datetime | None = None
+    frozen_at: datetime | None = None
+    frozen_reason: str | None = None
+    frozen_memory_bytes: int | None = None
+
+    @property
+    def is_to_be_frozen(self) -> bool:
+        """It is frozen, or will be in a moment: what nobody has done is kept from it."""
+        return self.freeze_asked_at is not None
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.frozen_at is not None
+
+    @property
+    def shown_state(self) -> ShownState:
+        return ShownState.FROZEN if self.is_frozen else ShownState(self.state.value)
+
+    def frozen_until(self, longest: timedelta | None) -> datetime | None:
+        """When a frozen one ends if nobody thaws it; None: it is awake, or may stand still until its end.
+
+        Args:
+            longest: how long one may stand still; None: as long as it likes.
+        """
+        return None if self.frozen_at is None or longest is None else self.frozen_at + longest
+
+    @property
+    def held_memory_bytes(self) -> int:
+        """What counts of its memory for the server's capacity."""
+        if self.frozen_at is None or self.frozen_memory_bytes is None:
+            return self.limits.memory_bytes
+        return self.frozen_memory_bytes
+
+    @property
+    def held_cpus(self) -> float:
+        """Likewise of its cores: what stands still takes none."""
+        return 0.0 if self.is_frozen else self.limits.cpus
 
     @property
     def is_live(self) -> bool:

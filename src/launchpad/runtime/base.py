@@ -29,6 +29,7 @@ from .values import (
     ContainerActivity,
     ContainerSpec,
     ContainerState,
+    Freezer,
     HostFacts,
     ImageInfo,
     InstanceId,
@@ -55,6 +56,7 @@ __all__ = [
     "ContainerState",
     "Containers",
     "Engine",
+    "Freezer",
     "HostFacts",
     "ImageInfo",
     "Images",
@@ -74,11 +76,13 @@ ImageReference = Annotated[
     str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9][A-Za-z0-9._:@-]*)*$")
 ]
 LabelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
+InstanceIds = Annotated[Sequence[InstanceId], Field(max_length=10_000)]
 GraceSeconds = Annotated[int, Field(ge=0, le=600)]
 Lines = Annotated[int, Field(ge=0, le=10_000)]
 
 MAKE_SECONDS = 420.0  # longer than the helper's own patience with the engine
 STOP_MARGIN_SECONDS = 60.0
+PUSH_OUT_SECONDS = 90.0  # longer than the kernel is asked to go on
 NOT_THIS_WAY = "On this server, images are pulled and built by root: “sudo launchpad images build”."
 
 
@@ -128,6 +132,25 @@ class Containers(Protocol):
 
         Raises:
             EngineRefused: it is not up.
+        """
+        ...
+
+    @verb()
+    async def freezer(self) -> Freezer:
+        """Whether this engine can make containers stand still, and what becomes of their memory meanwhile."""
+        ...
+
+    @verb(seconds=PUSH_OUT_SECONDS)
+    async def push_out(self, instance_id: InstanceId) -> None:
+        """Pushes the memory of a paused container out, as far as the kernel can; no error where it cannot."""
+        ...
+
+    @verb()
+    async def unread_bytes(self, instance_ids: InstanceIds) -> Mapping[str, int]:
+        """What waits unread on open connections to the ports of these containers, by their ids.
+
+        Of one that stands still it grows when somebody sends something to it. Those whose control group is not seen
+        from here, or which have ended, are left out.
         """
         ...
 

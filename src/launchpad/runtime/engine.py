@@ -23,7 +23,6 @@ from .base import (
     Container,
     ContainerSpec,
     ContainerState,
-    HostFacts,
     NetworkFacts,
     RuntimeEvent,
 )
@@ -32,7 +31,7 @@ from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_containers import EngineContainers
 from .engine_images import EngineImages
 from .engine_network import EngineNetwork
-from .engine_spec import container_of, create_body, host_of, log_text, number_of_ports, path_of, process_of
+from .engine_spec import container_of, create_body, log_text, number_of_ports, path_of, process_of
 from .engine_versions import hangs_when_many_end
 
 log = structlog.get_logger(__name__)
@@ -89,12 +88,6 @@ class EngineRuntime(EngineContainers, EngineImages):
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-    async def host(self) -> HostFacts:
-        try:
-            return host_of(await self._client.json("info"))
-        except EngineAnswer as error:
-            raise refused(error, "describe its host") from error
 
     async def ensure_network(self) -> None:
         await self._network.ensure()

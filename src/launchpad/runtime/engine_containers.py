@@ -13,11 +13,12 @@ import structlog
 from ..domain.naming import container_name
 from ..domain.usage import ContainerActivity
 from ..errors import EngineAnswer
+from . import freezer
 from .activity_reader import ActivityReader, Measured
-from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Usage
+from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Freezer, HostFacts, Usage
 from .control_groups import ControlGroup, ControlGroups
 from .engine_client import EngineClient, refused
-from .engine_spec import container_of, listed_container, process_of, state_of
+from .engine_spec import container_of, host_of, listed_container, process_of, state_of
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +102,25 @@ class EngineContainers:
         group = await self._group_now(instance_id)
         return None if group is None else await asyncio.to_thread(self._groups.caps, group)
 
+    async def host(self) -> HostFacts:
+        try:
+            return host_of(await self._client.json("info"))
+        except EngineAnswer as error:
+            raise refused(error, "describe its host") from error
+
+    async def freezer(self) -> Freezer:
+        return freezer.freezer_of(await self.host())
+
+    async def push_out(self, instance_id: str) -> None:
+        group = await self._group_of(instance_id)
+        if group is not None:
+            await asyncio.to_thread(freezer.push_out, group)
+
+    async def unread_bytes(self, instance_ids: Sequence[str]) -> Mapping[str, int]:
+        groups = {one: group for one in instance_ids if (group := await self._group_of(one)) is not None}
+        found = await asyncio.to_thread(lambda: {one: freezer.unread_bytes(group) for one, group in groups.items()})
+        return {one: number for one, number in found.items() if number is not None}
+
     async def _list(self, *states: str) -> list[dict[str, Any]]:
         """In whatever state, or in one of these."""
         filters = {"label": [f"{LABEL_DEPLOYMENT}={self.deployment_id}"]} | ({"status": list(states)} if states else {})
@@ -159,6 +179,13 @@ class EngineContainers:
             if inspected is not None and process_of(inspected):
                 self._remember(inspected)
         return {one["Id"]: self._known[one["Id"]] for one in listed if one["Id"] in self._known}
+
+    async def _group_of(self, instance_id: str) -> ControlGroup | None:
+        """As it is known, if it is."""
+        known = self._known.get(self._ids.get(instance_id, ""))
+        if known is not None and known.group is not None and known.group.memory.exists():
+            return known.group
+        return await self._group_now(instance_id)
 
     async def _group_now(self, instance_id: str) -> ControlGroup | None:
         """Of the instance's container as it is now, asked of the engine; None when none is up."""

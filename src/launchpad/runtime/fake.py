@@ -33,6 +33,7 @@ from .base import (
     RuntimeEvent,
     Usage,
 )
+from .fake_freezer import FakeFreezer
 
 GB = 1024**3
 EVENTS_KEPT = 256  # as the engine does
@@ -48,7 +49,7 @@ class _Running:
     goes: asyncio.Event = field(default_factory=asyncio.Event)  # not while it stands still
 
 
-class FakeRuntime:
+class FakeRuntime(FakeFreezer):
     """See `base.Engine` and `base.ConnectionCutter`. The fault injectors are plain methods: `go_down`, `hold_starts`, …
 
     Args:
@@ -75,6 +76,7 @@ class FakeRuntime:
         memory_bytes: int = 32 * GB,
         missing_images: frozenset[str] = frozenset(),
     ) -> None:
+        super().__init__()
         self._deployment_id = deployment_id
         self.facts = HostFacts(
             cpus,
@@ -217,22 +219,9 @@ class FakeRuntime:
         await self._end(instance_id, KILLED, out_of_memory=False)
         self._running.pop(instance_id, None)
 
-    async def pause(self, instance_id: str) -> None:
-        self._go(instance_id, ContainerState.PAUSED)
-
-    async def resume(self, instance_id: str) -> None:
-        self._go(instance_id, ContainerState.RUNNING)
-
-    def _go(self, instance_id: str, state: ContainerState) -> None:
-        self._check()
+    def _standing(self, instance_id: str) -> _Running | None:
         there = self._running.get(instance_id)
-        if there is None or not there.container.state.is_up:
-            raise EngineRefused("This instance is not running.")
-        there.container = replace(there.container, state=state)
-        if state is ContainerState.PAUSED:
-            there.goes.clear()
-        else:
-            there.goes.set()
+        return there if there is not None and there.container.state.is_up else None
 
     async def usage(self, instance_id: str) -> Usage | None:
         return (await self.usage_all()).get(instance_id)

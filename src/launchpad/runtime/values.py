@@ -142,6 +142,18 @@ class LaunchOrder:
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
 
+@dataclass(frozen=True)
+class Freezer:
+    """Whether instances can be frozen on this engine; where not, `why_not`, in an administrator's words.
+
+    `why_memory_stays`: why what they hold in memory stays there; empty where it can be pushed out to swap.
+    """
+
+    can_freeze: bool
+    why_not: str = ""
+    why_memory_stays: str = ""
+
+
 class ContainerState(StrEnum):
     """`CREATED` was never started, `RUNNING` runs, `EXITED` has ended (and may still have files and an exit code).
 

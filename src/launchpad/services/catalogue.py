@@ -41,4 +41,5 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         safe_mode_command=settings.safe_mode.command if settings.command else (),
         calls_when_ended=settings.calls_when_ended,
         person=PersonRules(settings.person.requests, settings.person.quiet_header or ""),
+        messages_thaw=settings.messages_thaw,
     )

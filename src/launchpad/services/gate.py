@@ -25,9 +25,14 @@ from .last_seen import SEEN_AGAIN_AFTER, LastSeen
 from .launching import Launcher
 from .live.entrances import Entrances
 from .redirect_loops import RedirectLoops
+from .visits import Visits
 
 TICKET_SECONDS = 30
 COOKIES_TRIED_MAX = 20  # of one name; a page of an instance can set any number of them
+
+# What calls get that an open page makes by itself while its instance is frozen: pages ask less often then, and
+# say nothing of it. At 424 and 503 JupyterLab says that it has lost its server.
+NOT_NOW = 429
 
 _CALL_STATUSES = frozenset(map(str, CALL_STATUSES))
 # All that is printable and not to be encoded once more: an address as it was sent stays as it is.
@@ -72,12 +77,14 @@ class Decision:
 
     Attributes:
         call_status: what a page that is still open is told instead, since it would not understand `status`.
+        is_for_now: the next request may be answered otherwise, so that nobody keeps the answer.
         is_too_long: the address is too long to be come back to after signing in.
         title, reason: of an instance that has ended, for its owner, as HTML.
     """
 
     status: int
     call_status: int | None = None
+    is_for_now: bool = False
     is_too_long: bool = False
     title: str = ""
     reason: str = ""
@@ -114,6 +121,7 @@ class GateService:
         note_person: Callable[[str, datetime], None],
         last_seen: LastSeen,
         entrances: Entrances,
+        visits: Visits,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -125,6 +133,7 @@ class GateService:
         self._note_person = note_person
         self._last_seen = last_seen
         self._entrances = entrances
+        self._visits = visits
         self._loops = RedirectLoops()
 
     async def ticket(self, instance: Instance, login: Login, next_path: str | None, now: datetime) -> str:
@@ -173,7 +182,11 @@ class GateService:
         return now < ticket.expires_at and await logins.by_id(db, ticket.login_id) is not None
 
     async def decide(self, request: GateRequest, now: datetime) -> Decision:
-        """Whether a request may reach the instance that nginx captured, and how it is passed on."""
+        """Whether a request may reach the instance that nginx captured, and how it is passed on.
+
+        Raises:
+            EngineUnavailable, EngineRefused: the instance is frozen, and cannot go on now.
+        """
         cookies, passed_on = self._split_cookies(request.cookie_header)
         row = await self._open_way(cookies, request.instance_id, now)
         if row is None:
@@ -185,6 +198,8 @@ class GateService:
         environment = self._catalogue.get(row.environment)
         if row.instance_state != State.RUNNING or row.host is None or row.port is None or environment is None:
             return self._ended(request, row)
+        if row.freeze_asked_at is not None and not await self._thaws(request, environment, row, now):
+            return Decision(403, call_status=NOT_NOW, is_for_now=True)
         self._loops.works(row.login_id, request.instance_id)
         address = Address(row.host, row.port)
         self._note_admitted(request.instance_id, row.login_id, address)
@@ -209,6 +224,13 @@ class GateService:
             is_upgrade=request.is_upgrade,
             quiet=request.quiet,
         )
+
+    async def _thaws(
+        self, request: GateRequest, environment: Environment, row: gate.GateRow, now: datetime
+    ) -> bool:
+        """Whether a request goes on to an instance that was frozen; nginx holds it until the instance goes on."""
+        acts = self._is_persons_act(request, environment)
+        return await self._visits.may_pass(request.instance_id, row.owner_email, is_persons_act=acts, now=now)
 
     async def _open_way(self, cookies: Sequence[str], instance_id: str, now: datetime) -> gate.GateRow | None:
         """What the first cookie stands for that opens the instance; its owner's before anybody else's.

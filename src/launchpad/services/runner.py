@@ -18,7 +18,7 @@ from ..domain.ends import Gap
 from ..domain.environments import Environment
 from ..domain.instances import Instance, State
 from ..errors import EngineUnavailable, LaunchpadError
-from ..runtime.base import Container, Runtime
+from ..runtime.base import Container, ContainerState, Runtime
 from ..store import instance_history, instances
 from ..store.database import Database
 from ..store.lease import OwnerLease
@@ -104,6 +104,7 @@ class InstanceRunner:
         *,
         actor: Actor = SYSTEM,
         only_expired: bool = False,
+        only_frozen_since: datetime | None = None,
     ) -> bool:
         """Commits the end of a live instance, with its audit entry, and carries it out in the background.
 
@@ -111,6 +112,7 @@ class InstanceRunner:
             actor: who ends it.
             only_expired: it is left alone when it has time left by now: it was extended, or began to run, since it was
                 looked at.
+            only_frozen_since: it is left alone unless it has stood still since then.
 
         Returns:
             False: it was ending already, has ended, or is left alone.
@@ -118,6 +120,8 @@ class InstanceRunner:
         async with self._database.transaction() as db:
             there = await instances.by_id(db, instance.id)
             if there is None or (only_expired and not there.is_expired(now)):
+                return False
+            if only_frozen_since is not None and there.frozen_at != only_frozen_since:
                 return False
             asked = await self._ask(db, there, as_state, reason, now, actor)
         if asked:
@@ -297,6 +301,8 @@ class InstanceRunner:
             # how it ended.
             container = await self._runtime.find(instance.id)
         if container is not None and container.state.is_up:
+            if outcome := await self._reconcile_frozen(instance, container):
+                return outcome
             if container.address == instance.address or container.address is None:
                 return None
             async with self._database.transaction() as db:
@@ -308,6 +314,28 @@ class InstanceRunner:
         self.ends_committed([instance.id])
         state, reason = ended
         return Outcome(instance.id, f"recorded as {state}", reason)
+
+    async def _reconcile_frozen(self, instance: Instance, container: Container) -> Outcome | None:
+        """Whether it stands still is what the row says; one that somebody else has made go on is awake in the row, too.
+
+        What was to be frozen and is not yet is left to `FreezingService`.
+        """
+        stands_still = container.state is ContainerState.PAUSED
+        if stands_still and not instance.is_to_be_frozen:
+            async with self._database.reading() as db:
+                there = await instances.by_id(db, instance.id)
+            if there is None or there.state is not State.RUNNING or there.is_to_be_frozen:
+                return None
+            await self._runtime.resume(instance.id)
+            return Outcome(instance.id, "thawed", "its container stood still, and its record says that it runs")
+        if not stands_still and instance.is_frozen:
+            found = await self._runtime.find(instance.id)
+            if found is None or found.state is not ContainerState.RUNNING:
+                return None
+            async with self._database.transaction() as db:
+                changed = await instances.thaw(db, instance.id)
+            return Outcome(instance.id, "recorded as awake", "its container runs") if changed else None
+        return None
 
 
 def _after_fault_of(start: StartProcedure, stop: StopProcedure) -> Callable[[str], Coroutine[Any, Any, None]]:

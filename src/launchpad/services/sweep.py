@@ -49,8 +49,10 @@ class SweepService:
         clock: ClockGuard,
         audit_days: int,
         ended_instance_days: int,
+        longest_frozen: timedelta | None = None,
     ) -> None:
         self._clock = clock
+        self._longest_frozen = longest_frozen
         self._keep_audit = timedelta(days=audit_days)
         self._keep_ended = max(timedelta(days=ended_instance_days), KEEP_LOGS)  # a log goes with its row
         self._database = database
@@ -98,6 +100,7 @@ class SweepService:
             seen = await self._clock.look(db, now)
         if self._clock.believes(seen):
             outcomes += await self._expire(now)
+            outcomes += await self._end_frozen(now)
         else:
             outcomes.append(Outcome("-", "nothing expired", "the server's clock jumped; see “launchpad doctor”"))
         outcomes += await self._admission.admit(now)
@@ -117,6 +120,22 @@ class SweepService:
             except LaunchpadError as error:  # one that fails never stops the rest
                 log.warning("sweep.item_failed", instance=instance.id, detail=error.detail)
                 outcomes.append(Outcome(instance.id, "unchanged", error.detail))
+        return outcomes
+
+    async def _end_frozen(self, now: datetime) -> list[Outcome]:
+        """Ends what has stood still for as long as it may."""
+        async with self._database.reading() as db:
+            frozen = await instances.to_be_frozen(db)
+        outcomes = []
+        for instance in frozen:
+            until = instance.frozen_until(self._longest_frozen)
+            if until is None or now < until:
+                continue
+            reason = f"frozen since {instance.frozen_at:%-d %B %Y at %H:%M} UTC, the longest allowed"
+            if await self._runner.end(
+                instance, State.EXPIRED, reason, now, actor=SWEEP, only_frozen_since=instance.frozen_at
+            ):
+                outcomes.append(Outcome(instance.id, str(State.EXPIRED), reason))
         return outcomes
 
     async def _end(self, instance: Instance, state: State, reason: str, now: datetime) -> list[Outcome]:

@@ -99,6 +99,11 @@ class EnvironmentSettings(Section):
         "user has signed out. Choose one at which the application stops asking and says something true: 424 and 503 "
         "(JupyterLab: “Server Connection Error”), 401 (RStudio: its log-in dialog).",
     )
+    messages_thaw: bool = Field(
+        True,
+        description="Whether a message that an open page sends over its WebSocket thaws a frozen instance. Only where "
+        "pages send none by themselves: JupyterLab's do not; RStudio's, with a terminal, and VS Code's do.",
+    )
     failure_patterns: tuple[Pattern, ...] = Field(
         (), description="Regular expressions; a launch has failed, too, when three lines of its log match one of them."
     )

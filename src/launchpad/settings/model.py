@@ -16,6 +16,7 @@ from .activity import ActivitySettings
 from .backup import BackupSettings
 from .catalogue import with_shipped_environments
 from .environments import EnvironmentSettings
+from .freezing import FreezingSettings
 from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .images import ImageSettings
 from .mail import MailSettings
@@ -255,6 +256,7 @@ class Settings(BaseSettings):
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     activity: ActivitySettings = Field(default_factory=ActivitySettings)
+    freezing: FreezingSettings = Field(default_factory=FreezingSettings)
     environments: tuple[EnvironmentSettings, ...] = Field((), description="The environments that are offered.")
     backup: BackupSettings = Field(default_factory=BackupSettings)
     web: WebSettings = Field(default_factory=WebSettings)

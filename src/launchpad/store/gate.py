@@ -41,7 +41,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class GateRow:
-    """All that one request's decision needs, from one query."""
+    """All that one request's decision needs, from one query. `freeze_asked_at`: it is frozen, or is to be."""
 
     instance_state: str
     reason: str | None
@@ -57,6 +57,8 @@ class GateRow:
     login_expires_at: datetime
     login_last_seen_at: datetime
     login_remembered: bool
+    freeze_asked_at: datetime | None
+    owner_email: str
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ _DECIDE = (
         logins.table.c.expires_at,
         logins.table.c.last_seen_at,
         logins.table.c.remembered,
+        instances.table.c.freeze_asked_at,
+        users.table.c.email,
     )
     .select_from(grants)
     .join(instances.table, instances.table.c.id == grants.c.instance_id)

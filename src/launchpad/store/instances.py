@@ -67,6 +67,10 @@ table = Table(
     Column("oom_count", Integer, nullable=False, default=0, server_default="0"),
     Column("oom_at", Instant),
     Column("admitted_at", Instant),
+    Column("freeze_asked_at", Instant),
+    Column("frozen_at", Instant),
+    Column("frozen_reason", String(300)),
+    Column("frozen_memory_bytes", BigInteger),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
     Index("ix_instances_created_at_id", "created_at", "id"),
     Index("ix_instances_state_ended_at_id", "state", "ended_at", "id"),
@@ -98,7 +102,19 @@ def _instance(row: Row[Any]) -> Instance:
         oom_count=row.oom_count,
         oom_at=row.oom_at,
         admitted_at=row.admitted_at,
+        freeze_asked_at=row.freeze_asked_at,
+        frozen_at=row.frozen_at,
+        frozen_reason=row.frozen_reason,
+        frozen_memory_bytes=row.frozen_memory_bytes,
     )
+
+
+_HELD_BYTES = case(
+    (table.c.frozen_at.is_not(None), func.coalesce(table.c.frozen_memory_bytes, table.c.memory_bytes)),
+    else_=table.c.memory_bytes,
+)
+_HELD_CPUS = case((table.c.frozen_at.is_not(None), 0.0), else_=table.c.cpus)
+_AWAKE = {"freeze_asked_at": None, "frozen_at": None, "frozen_reason": None, "frozen_memory_bytes": None}
 
 
 async def add(db: AsyncConnection, instance: Instance) -> None:
@@ -194,11 +210,14 @@ async def in_states(db: AsyncConnection, *states: State) -> list[Instance]:
 
 
 async def reserved(db: AsyncConnection, owner_id: str | None = None) -> Use:
-    """What live instances have reserved: one owner's with those that queue, everyone's without them."""
+    """What live instances have reserved: one owner's with those that queue, everyone's without them.
+
+    Of everyone's, frozen ones have no cores and only the memory that counts for them; a quota counts them whole.
+    """
     states = LIVE if owner_id is not None else LIVE - {State.QUEUED}
-    query = select(
-        func.coalesce(func.sum(table.c.memory_bytes), 0), func.coalesce(func.sum(table.c.cpus), 0), func.count()
-    ).where(table.c.state.in_(states))
+    memory, cpus = (table.c.memory_bytes, table.c.cpus) if owner_id is not None else (_HELD_BYTES, _HELD_CPUS)
+    query = select(func.coalesce(func.sum(memory), 0), func.coalesce(func.sum(cpus), 0), func.count())
+    query = query.where(table.c.state.in_(states))
     if owner_id is not None:
         query = query.where(table.c.owner_id == owner_id)
     memory_bytes, cpus, number = (await db.execute(query)).one()
@@ -291,6 +310,8 @@ async def end(
 async def _move(db: AsyncConnection, instance_id: str, before: State, after: State, values: dict[str, Any]) -> bool:
     if not may_follow(before, after):
         raise ValueError(f"an instance cannot go from {before} to {after}")
+    if before is State.RUNNING:
+        values = {**_AWAKE, **values}  # what ends is awake, so that it can save
     query = update(table).where(table.c.id == instance_id, table.c.state == before).values(state=after, **values)
     return (await db.execute(query)).rowcount == 1
 
@@ -306,6 +327,41 @@ async def advance(db: AsyncConnection, instance_id: str, stage: Stage, **values:
     """Notes how far a start is; False when it is none any more."""
     query = update(table).where(table.c.id == instance_id, table.c.state == State.STARTING)
     return (await db.execute(query.values(stage=stage, **values))).rowcount == 1
+
+
+async def ask_freeze(db: AsyncConnection, instance_id: str, at: datetime, reason: str) -> bool:
+    """Records that a running instance is to be frozen; False when it does not run, or is to be or is frozen already."""
+    query = update(table).where(
+        table.c.id == instance_id, table.c.state == State.RUNNING, table.c.freeze_asked_at.is_(None)
+    )
+    return (await db.execute(query.values(freeze_asked_at=at, frozen_reason=reason[:300]))).rowcount == 1
+
+
+async def set_frozen(
+    db: AsyncConnection, instance_id: str, asked_at: datetime, at: datetime, memory_bytes: int | None
+) -> bool:
+    """Records that it is; False when that is not wanted any more.
+
+    Args:
+        asked_at: which wish to freeze this is.
+        memory_bytes: what counts of its memory meanwhile; None: its size.
+    """
+    query = update(table).where(
+        table.c.id == instance_id, table.c.state == State.RUNNING, table.c.freeze_asked_at == asked_at
+    )
+    return (await db.execute(query.values(frozen_at=at, frozen_memory_bytes=memory_bytes))).rowcount == 1
+
+
+async def thaw(db: AsyncConnection, instance_id: str) -> bool:
+    """Records that a running instance is to be awake; False when nothing was to freeze it."""
+    query = update(table).where(table.c.id == instance_id, table.c.freeze_asked_at.is_not(None))
+    return (await db.execute(query.values(**_AWAKE))).rowcount == 1
+
+
+async def to_be_frozen(db: AsyncConnection) -> list[Instance]:
+    """Those that are frozen or are to be, the first asked for first."""
+    query = select(table).where(table.c.state == State.RUNNING, table.c.freeze_asked_at.is_not(None))
+    return [_instance(row) for row in await db.execute(query.order_by(table.c.freeze_asked_at, table.c.id))]
 
 
 async def set_queue_stage(db: AsyncConnection, stage: Stage) -> list[str]:

@@ -22,6 +22,7 @@ from ..platform import Platform
 from ..services.activity import ActivityService
 from ..services.audit import Actor, AuditService
 from ..services.bounces import BounceService
+from ..services.freezing import FreezingService
 from ..services.gate import GateService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
@@ -66,6 +67,7 @@ Bounces = Annotated[BounceService, _part("bounces")]
 Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
 Configured = Annotated[Settings, _part("settings")]
 Events = Annotated[EventStreams, _part("events")]
+Freezing = Annotated[FreezingService, _part("freezing")]
 Gate = Annotated[GateService, _part("gate")]
 Activities = Annotated[ActivityService, _part("activity")]
 Instances = Annotated[InstanceService, _part("instances")]

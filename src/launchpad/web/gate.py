@@ -46,7 +46,7 @@ async def authorize(request: Request) -> Response:
     )
     decision = await platform.gate.decide(asked, platform.now())
     if decision.status != 204:
-        return _refusal(decision, may_be_kept=not asked.is_page_load)
+        return _refusal(decision, may_be_kept=not (asked.is_page_load or decision.is_for_now))
     answer = Response(status_code=204)
     if decision.upstream and decision.prefix:
         answer.headers["X-Gate-Means"] = "pass"

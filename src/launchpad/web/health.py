@@ -74,6 +74,8 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     by_state = Gauge("launchpad_instances", "Instances by state", ["state"], registry=registry)
     for state, number in (await platform.live.instances.count_by_state()).items():
         by_state.labels(state.value).set(number)
+    frozen = Gauge("launchpad_instances_frozen", "Running instances that stand still", registry=registry)
+    frozen.set(await platform.live.instances.count_frozen())
     Gauge("launchpad_users", "Registered users", registry=registry).set(await platform.users.count())
     failing = Gauge("launchpad_mail_failing", "1 when the last mail could not be sent", registry=registry)
     failing.set(platform.mail.failing)

@@ -12,7 +12,7 @@ from ..domain.admission import queue_in_words
 from ..domain.causes import SAFE_MODE_HELPS, CauseKind
 from ..domain.ends import notices_of, reason_for_others
 from ..domain.environments import Environment
-from ..domain.instances import Instance, Stage, State
+from ..domain.instances import Instance, ShownState, Stage, State
 from ..domain.limits import Limits, Offer, Quota
 from ..domain.origins import InstancesOrigin
 from ..domain.signin import ApiToken, Login
@@ -188,12 +188,12 @@ class InstanceView(BaseModel):
 
     `notices` is what its owner has to know while it runs; `reason` has them as one text. `cause` is the kind of the
     likely cause of a failure, and `safe_mode_helps` whether a launch in safe mode gets around it. `queue_text` says in
-    words how long the way is for one that queues.
+    words how long the way is for one that queues. A running one that stands still is `frozen`, since `frozen_at`.
     """
 
     id: str
     environment: str
-    state: State
+    state: ShownState
     reason: str | None
     notices: list[str] = []
     cause: CauseKind | None = None
@@ -210,6 +210,8 @@ class InstanceView(BaseModel):
     queue_position: int | None = None
     queue_text: str | None = None
     stand_in: bool = False
+    frozen_at: datetime | None = None
+    frozen_reason: str | None = None
 
     @classmethod
     def of(
@@ -247,7 +249,7 @@ def instance_fields(
     return {
         "id": instance.id,
         "environment": instance.environment,
-        "state": instance.state,
+        "state": instance.shown_state,
         "reason": "; ".join(notices) or instance.reason,
         "notices": list(notices),
         "cause": instance.cause,
@@ -264,6 +266,8 @@ def instance_fields(
         "queue_position": queue_position,
         "queue_text": queue_in_words(queue_position, instance.stage) if queue_position else None,
         "stand_in": instance.stand_in,
+        "frozen_at": instance.frozen_at,
+        "frozen_reason": instance.frozen_reason if instance.is_frozen else None,
     }
 
 

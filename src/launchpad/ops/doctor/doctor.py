@@ -94,6 +94,7 @@ class Doctor:
             ("clock", lambda subject: self._clock(subject, now)),
             ("engine", self._engine),
             ("cgroups", self._control_groups),
+            ("freezing", self._freezing),
             ("limits", lambda subject: engine.limits(subject, self._database, self._runtime, self._catalogue)),
             ("network", lambda subject: engine.network(subject, self._runtime, settings)),
             ("connections", self._connections),
@@ -227,6 +228,9 @@ class Doctor:
 
     async def _control_groups(self, subject: str) -> list[Finding]:
         return engine.control_groups(subject, await self._runtime.host(), self._places.proc)
+
+    async def _freezing(self, subject: str) -> list[Finding]:
+        return engine.freezing(subject, await self._runtime.freezer(), is_wanted=self._settings.freezing.enabled)
 
     async def _ports(self, subject: str) -> list[Finding]:
         found = await asyncio.to_thread(listening.listeners, self._places.proc)

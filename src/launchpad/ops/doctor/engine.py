@@ -9,7 +9,7 @@ from pathlib import Path
 from ...domain.environments import Environment
 from ...domain.instances import Instance, State
 from ...domain.sizes import describe_bytes
-from ...runtime.base import Caps, HostFacts, Runtime
+from ...runtime.base import Caps, Freezer, HostFacts, Runtime
 from ...runtime.engine_versions import hangs_when_many_end, version_numbers
 from ...settings import Settings
 from ...store import instances
@@ -89,6 +89,18 @@ def control_groups(subject: str, host: HostFacts, proc: Path) -> list[Finding]:
         found.append(Finding(Level.WARN, subject, text, remedy))
     ways = f"version {host.cgroup_version}, by {host.cgroup_driver or 'the engine'}"
     return found or [Finding(Level.OK, subject, f"Memory, swap, cores and processes can be limited ({ways}).")]
+
+
+def freezing(subject: str, freezer: Freezer, *, is_wanted: bool) -> list[Finding]:
+    """Whether instances can be frozen, and whether their memory can leave meanwhile. Neither is a fault."""
+    if not is_wanted:
+        return [Finding(Level.OK, subject, "Not checked: freezing is off (freezing.enabled).")]
+    if not freezer.can_freeze:
+        return [Finding(Level.OK, subject, f"Instances cannot be frozen: {freezer.why_not}.")]
+    if freezer.why_memory_stays:
+        text = f"Instances can be frozen; what they hold in memory stays there: {freezer.why_memory_stays}."
+        return [Finding(Level.OK, subject, text)]
+    return [Finding(Level.OK, subject, "Instances can be frozen, and their memory is pushed out to swap meanwhile.")]
 
 
 async def limits(

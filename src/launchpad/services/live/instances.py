@@ -97,10 +97,17 @@ class LiveInstances:
             if owner_id is not None:
                 return _sum(list(self._of_owner.get(owner_id, {}).values()))
             if self._reserved is None:
-                self._reserved = _sum([one for one in self._by_id.values() if one.state is not State.QUEUED])
+                self._reserved = _held([one for one in self._by_id.values() if one.state is not State.QUEUED])
             return self._reserved
         async with self._database.reading() as db:
             return await instances.reserved(db, owner_id)
+
+    async def count_frozen(self) -> int:
+        """How many stand still."""
+        if await self._is_known():
+            return sum(one.is_frozen for one in self._by_id.values())
+        async with self._database.reading() as db:
+            return sum(one.is_frozen for one in await instances.to_be_frozen(db))
 
     async def count_live(self) -> dict[State, int]:
         """How many there are in each live state."""
@@ -239,3 +246,8 @@ def _index_behind(newest_first: Sequence[Instance], place: Place) -> int:
 
 def _sum(live: Sequence[Instance]) -> Use:
     return Use(sum(one.limits.memory_bytes for one in live), float(sum(one.limits.cpus for one in live)), len(live))
+
+
+def _held(live: Sequence[Instance]) -> Use:
+    """What counts of them for the server's capacity."""
+    return Use(sum(one.held_memory_bytes for one in live), float(sum(one.held_cpus for one in live)), len(live))

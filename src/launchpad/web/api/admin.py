@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
+from ...services.freezing import BY_ADMIN
 from ...services.users import UNCHANGED, UserChange
 from ..admin_schemas import (
     AdminUserView,
@@ -17,7 +18,7 @@ from ..admin_schemas import (
     MailFailureView,
     UserPatchBody,
 )
-from ..deps import Audit, CurrentAdmin, Instances, Listings, Logs, MailFailures, Offers, Present, Users
+from ..deps import Audit, CurrentAdmin, Freezing, Instances, Listings, Logs, MailFailures, Offers, Present, Users
 from ..paging import NEXT, Cursor, Limit, LongCursor, place_of, tell_next
 from ..schemas import AdminInstanceView, ExtendBody
 from .responses import PROBLEMS, ROOT
@@ -89,6 +90,26 @@ async def extend_instance(
 ) -> AdminInstanceView:
     instance = await instances.extend_any(instance_id, body.days, visitor.actor, visitor.now)
     return await present.of_anybody(instance)
+
+
+@router.post("/instances/{instance_id}/freeze", status_code=202)
+async def freeze_instance(
+    instance_id: str, visitor: CurrentAdmin, freezing: Freezing, instances: Instances, present: Present
+) -> AdminInstanceView:
+    """Lets anybody's running instance stand still; its owner's next visit thaws it."""
+    instance = await instances.get_any(instance_id)
+    await freezing.freeze(instance.id, visitor.now, BY_ADMIN, actor=visitor.actor)
+    return await present.of_anybody(await instances.get_any(instance.id))
+
+
+@router.post("/instances/{instance_id}/thaw", status_code=202)
+async def thaw_instance(
+    instance_id: str, visitor: CurrentAdmin, freezing: Freezing, instances: Instances, present: Present
+) -> AdminInstanceView:
+    """Continues anybody's frozen instance where it was."""
+    instance = await instances.get_any(instance_id)
+    await freezing.thaw(instance.id, visitor.now, actor=visitor.actor, reason=BY_ADMIN)
+    return await present.of_anybody(await instances.get_any(instance.id))
 
 
 @router.get("/limits")

@@ -15,9 +15,10 @@ from ...domain.instances import Instance
 from ...domain.return_paths import RETURN_PATH_MAX
 from ...domain.sizes import parse_bytes
 from ...errors import Forbidden, InvalidInput
+from ...services.freezing import BY_OWNER
 from ...services.instances import LaunchRequest
 from ..activity_schemas import ActivityView
-from ..deps import Activities, CurrentUser, Gate, Instances, Logs, Present
+from ..deps import Activities, CurrentUser, Freezing, Gate, Instances, Logs, Present
 from ..paging import Cursor, Limit, place_of, tell_next
 from ..schemas import ExtendBody, InstanceView, LaunchBody
 from .responses import PROBLEMS, ROOT
@@ -131,6 +132,27 @@ async def extend(
     """Adds days, up to the longest duration offered."""
     instance = await instances.extend(instance_id, visitor.user, body.days, visitor.actor, visitor.now)
     return await present.instance(instance)
+
+
+@router.post("/{instance_id}/freeze", status_code=202)
+async def freeze(
+    instance: OwnInstance, visitor: CurrentUser, freezing: Freezing, instances: Instances, present: Present
+) -> InstanceView:
+    """Lets it stand still with all that it holds in memory, a moment later; a visit to its address thaws it.
+
+    409 with the reason where this server cannot do it.
+    """
+    await freezing.freeze(instance.id, visitor.now, BY_OWNER, actor=visitor.actor)
+    return await present.instance(await instances.get(instance.id, visitor.user))
+
+
+@router.post("/{instance_id}/thaw", status_code=202)
+async def thaw(
+    instance: OwnInstance, visitor: CurrentUser, freezing: Freezing, instances: Instances, present: Present
+) -> InstanceView:
+    """Continues a frozen one where it was; changes nothing in one that is not."""
+    await freezing.thaw(instance.id, visitor.now, actor=visitor.actor, reason=BY_OWNER)
+    return await present.instance(await instances.get(instance.id, visitor.user))
 
 
 @router.delete("/{instance_id}", status_code=204)

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Form, Query, Request, Response
 
 from ...domain.instances import Instance, State
 from ...domain.return_paths import RETURN_PATH_MAX, as_parameter
+from ...services.freezing import BY_OWNER
 from ...services.gate import inside
 from ...services.instances import LaunchRequest
-from ..deps import Configured, CurrentUser, Instances, Present, Visitor
+from ..deps import Configured, CurrentUser, Freezing, Instances, Present, Visitor
 from ..views import values
 from ..views.presenter import Presenter
 from .after_form import AfterForm, stands_on
@@ -221,6 +222,26 @@ async def extend(
     instance = await instances.extend(instance_id, visitor.user, form.days, visitor.actor, visitor.now)
     extended = saying(visitor, "extended", present.title_of(instance), instance.expires_at)
     return see_other(f"/dashboard?{urlencode(extended)}")
+
+
+@router.post("/instances/{instance_id}/freeze")
+async def freeze(
+    instance_id: str, visitor: CurrentUser, instances: Instances, freezing: Freezing, present: Present
+) -> Response:
+    """Lets it stand still with all that it holds in memory."""
+    instance = await instances.get(instance_id, visitor.user)
+    await freezing.freeze(instance.id, visitor.now, BY_OWNER, actor=visitor.actor)
+    return see_other(f"/dashboard?{urlencode(saying(visitor, 'freezing', present.title_of(instance)))}")
+
+
+@router.post("/instances/{instance_id}/thaw")
+async def thaw(
+    instance_id: str, visitor: CurrentUser, instances: Instances, freezing: Freezing, present: Present
+) -> Response:
+    """Continues a frozen one where it was."""
+    instance = await instances.get(instance_id, visitor.user)
+    await freezing.thaw(instance.id, visitor.now, actor=visitor.actor, reason=BY_OWNER)
+    return see_other(f"/dashboard?{urlencode(saying(visitor, 'thawed', present.title_of(instance)))}")
 
 
 @router.post("/instances/{instance_id}/forget")

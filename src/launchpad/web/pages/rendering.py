@@ -83,6 +83,8 @@ SAID = {
     "stopping": Text("done", "Stopping. Files are kept.", "{about} is stopping. Files are kept."),
     "cancelled": Text("done", "Launch cancelled.", "Launch of {about} cancelled"),
     "extended": Text("done", "Extended.", "{about} extended until {until}"),
+    "freezing": Text("done", "Freezing.", "{about} is being frozen"),
+    "thawed": Text("done", "Thawed.", "{about} continues where it was"),
     "removed": Text("done", "Removed from list.", "{about} removed from list"),
     "signed-out": Text("done", "You are signed out."),
     "expired": Text("info", "That sign-in took too long, or began in another browser. Ask for a new code."),

@@ -4,6 +4,7 @@ import { toast } from "./toasts.js";
 
 const BECAME = {
   running: "is running",
+  frozen: "is frozen",
   stopped: "stopped",
   expired: "expired",
   failed: "stopped unexpectedly",

@@ -211,6 +211,7 @@ class Presenter:
                 owner_email=owner_email,
                 lacks=lacks,
                 activity=activity,
+                freezing=self._settings.freezing,
             ),
         )
 

@@ -14,6 +14,7 @@ from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
 from ...domain.limits import Limits, Offer, Quota, Use
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
+from ...settings.freezing import FreezingSettings
 from . import words
 from .activity import ActivityCard
 
@@ -205,6 +206,15 @@ def moments_of(instance: Instance, now: datetime) -> Moments:
 
 
 @dataclass(frozen=True)
+class FrozenView:
+    """Since when an instance stands still, why, and when it ends of it; None: not before its own end."""
+
+    since: datetime
+    reason: str
+    until: datetime | None
+
+
+@dataclass(frozen=True)
 class InstanceView:
     """An instance as its owner, or an administrator, sees it.
 
@@ -212,6 +222,9 @@ class InstanceView:
         moments: its end in words.
         notices: what there is to know while it runs.
         safe_mode_helps: whether it probably failed of something that safe mode passes over.
+        shown_state: as the API names its state.
+        frozen: of one that stands still.
+        can_freeze: it runs, and may be frozen.
         can_relaunch: it has ended, and its environment is still in the catalogue.
         activity: what goes on in it; None: nothing is known, or nothing is shown.
     """
@@ -245,6 +258,9 @@ class InstanceView:
     safe_mode_helps: bool = False
     can_relaunch: bool = False
     activity: ActivityCard | None = None
+    shown_state: str = ""
+    frozen: FrozenView | None = None
+    can_freeze: bool = False
 
 
 def live_label(state: State) -> str:
@@ -297,6 +313,7 @@ def instance_view(
     owner_email: str | None = None,
     lacks: Sequence[str] = (),
     activity: ActivityCard | None = None,
+    freezing: FreezingSettings | None = None,
 ) -> InstanceView:
     """`environment` is None when the catalogue no longer has it: the name stands in for the title.
 
@@ -307,8 +324,15 @@ def instance_view(
         owner_email: whose it is, where somebody else looks at it.
         lacks: what it lacks now.
         activity: what goes on in it.
+        freezing: whether instances may be frozen, and for how long; None: nothing is offered.
     """
-    label, tone = _STATE_WORDS[instance.state]
+    label, tone = ("Frozen", "quiet") if instance.is_frozen else _STATE_WORDS[instance.state]
+    frozen = None
+    if instance.frozen_at is not None:
+        longest = timedelta(hours=freezing.longest_hours) if freezing and freezing.longest_hours else None
+        until = instance.frozen_until(longest)
+        soonest = until if until is not None and until < instance.expires_at else None
+        frozen = FrozenView(instance.frozen_at, instance.frozen_reason or "", soonest)
     memory = None
     if instance.state is State.RUNNING and memory_used_bytes is not None:
         memory = bytes_meter("Memory", memory_used_bytes, instance.limits.memory_bytes)
@@ -342,6 +366,12 @@ def instance_view(
         safe_mode_helps=instance.cause in SAFE_MODE_HELPS and not instance.safe_mode,
         can_relaunch=environment is not None and not instance.is_live,
         activity=activity,
+        shown_state=instance.shown_state.value,
+        frozen=frozen,
+        can_freeze=instance.state is State.RUNNING
+        and not instance.is_to_be_frozen
+        and freezing is not None
+        and freezing.enabled,
     )
 
 
