@@ -15,6 +15,7 @@ from .parts import helper_client_of, reach_of
 from .platform import Platform
 from .runtime.base import Engine
 from .services.admission import AdmissionService
+from .services.announcements import AnnouncementService
 from .services.audit import AuditService
 from .services.background import Background, periodic
 from .services.bounces import BounceService
@@ -22,7 +23,10 @@ from .services.catalogue import catalogue_of
 from .services.clock_guard import ClockGuard, seconds_since_boot
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
+from .services.extension_links import ExtensionLinks
+from .services.extensions import ExtensionService, NobodyNotes
 from .services.gate import GateService
+from .services.grace import ActivityByUsage, GraceService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
@@ -49,6 +53,7 @@ from .services.stopping import StopProcedure
 from .services.sweep import SweepService
 from .services.tokens import TokenService
 from .services.users import UserService
+from .services.warnings import NoIdleEnds, WarningService
 from .settings import Settings
 from .storage.base import Homes
 from .storage.choose import choose_driver
@@ -141,7 +146,11 @@ def build_platform(
     if elapsed is None:
         elapsed = seconds_since_boot if now is utc_now else lambda: now().timestamp()
     clock = ClockGuard(elapsed)
-    sweep = SweepService(database, runner, admission, clock, settings.audit_days, settings.ended_instance_days)
+    grace = GraceService(database, reach.runtime, ActivityByUsage(live.usage), settings.ends)
+    sweep = SweepService(database, runner, admission, clock, grace, settings.audit_days, settings.ended_instance_days)
+    idle = NoIdleEnds()
+    links = ExtensionLinks(state.key("extension-links"), settings.public_url)
+    warnings = WarningService(database, settings, mail, links, catalogue, idle, clock)
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
     last_seen = LastSeen(database)
@@ -163,6 +172,8 @@ def build_platform(
             *bounces.loops(now),
             *sweep.loops(settings.web.sweep_seconds, now),
             *loops_of(database.changes, live, events),
+            live.announcements.loop(now),
+            warnings.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -214,6 +225,9 @@ def build_platform(
         events=events,
         images=reach.images,
         audit=audit,
+        announcements=AnnouncementService(database, live.announcements),
+        warnings=warnings,
+        extensions=ExtensionService(database, links, instances, offers, idle, NobodyNotes()),
         runner=runner,
         admission=admission,
         intents=intents,

@@ -84,6 +84,8 @@ class Instance:
     `reason` is in its owner's words (see `ends.reason_for_others`); `ended_by` is who ended it, as the audit names
     them. `cause` is the likely cause of a failure, `oom_count` and `oom_at` how often, and when last, the kernel ended
     something in it for memory. `admitted_at`: when its turn came to start; `started_at`: when it was usable.
+    `extended_at`: when its end was last moved. `grace_until`: until then it may go on at a low share of the processors,
+    since it was working as its time ran out.
     """
 
     id: str
@@ -108,6 +110,8 @@ class Instance:
     oom_count: int = 0
     oom_at: datetime | None = None
     admitted_at: datetime | None = None
+    extended_at: datetime | None = None
+    grace_until: datetime | None = None
 
     @property
     def is_live(self) -> bool:
@@ -115,6 +119,21 @@ class Instance:
 
     def is_expired(self, now: datetime) -> bool:
         return now >= self.expires_at
+
+    @property
+    def has_grace(self) -> bool:
+        """Whether its time has run out, and it may go on until `grace_until`: no longer so once it is extended."""
+        return self.grace_until is not None and self.grace_until > self.expires_at
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it ends, if nothing else ends it before."""
+        return self.grace_until if self.grace_until is not None and self.has_grace else self.expires_at
+
+    @property
+    def end_known_since(self) -> datetime:
+        """Since when its end is what it is."""
+        return self.extended_at or self.created_at
 
     @property
     def place(self) -> Place:

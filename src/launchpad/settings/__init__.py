@@ -1,6 +1,7 @@
 """The settings: `model.py` is the whole, the other modules its sections; `file.py` alone reads files and variables."""
 
 from .backup import BackupSettings
+from .ends import EndSettings
 from .environments import EnvironmentSettings, OfferSettings, SafeModeSettings
 from .file import load_settings, tables
 from .images import ImageSettings
@@ -12,6 +13,7 @@ __all__ = [
     "BackupSettings",
     "BounceSettings",
     "EgressSettings",
+    "EndSettings",
     "EngineSettings",
     "EnvironmentSettings",
     "HomesSettings",

@@ -14,6 +14,7 @@ from ..domain.sizes import parse_bytes
 from ..settings_place import DEFAULT_STATE_DIR
 from .backup import BackupSettings
 from .catalogue import with_shipped_environments
+from .ends import EndSettings
 from .environments import EnvironmentSettings
 from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .images import ImageSettings
@@ -253,6 +254,7 @@ class Settings(BaseSettings):
     images: ImageSettings = Field(default_factory=ImageSettings)
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
+    ends: EndSettings = Field(default_factory=EndSettings)
     environments: tuple[EnvironmentSettings, ...] = Field((), description="The environments that are offered.")
     backup: BackupSettings = Field(default_factory=BackupSettings)
     web: WebSettings = Field(default_factory=WebSettings)

@@ -67,6 +67,8 @@ table = Table(
     Column("oom_count", Integer, nullable=False, default=0, server_default="0"),
     Column("oom_at", Instant),
     Column("admitted_at", Instant),
+    Column("extended_at", Instant),
+    Column("grace_until", Instant),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
     Index("ix_instances_created_at_id", "created_at", "id"),
     Index("ix_instances_state_ended_at_id", "state", "ended_at", "id"),
@@ -98,6 +100,8 @@ def _instance(row: Row[Any]) -> Instance:
         oom_count=row.oom_count,
         oom_at=row.oom_at,
         admitted_at=row.admitted_at,
+        extended_at=row.extended_at,
+        grace_until=row.grace_until,
     )
 
 
@@ -296,7 +300,7 @@ async def _move(db: AsyncConnection, instance_id: str, before: State, after: Sta
 
 
 async def note(db: AsyncConnection, instance_id: str, **values: Any) -> None:
-    """Writes columns that do not change the state: stage, image, carrier, expires_at, host, port."""
+    """Writes columns that do not change the state: stage, image, carrier, expires_at, host, port, and others."""
     if "state" in values:
         raise ValueError("the state is changed by move()")
     await db.execute(update(table).where(table.c.id == instance_id).values(**values))

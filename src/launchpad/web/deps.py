@@ -19,8 +19,10 @@ from ..domain.signin import Login
 from ..domain.users import User
 from ..errors import ConfirmAgain, Forbidden, NotSignedIn, StalePage
 from ..platform import Platform
+from ..services.announcements import AnnouncementService
 from ..services.audit import Actor, AuditService
 from ..services.bounces import BounceService
+from ..services.extensions import ExtensionService
 from ..services.gate import GateService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
@@ -60,11 +62,13 @@ def _part(name: str) -> Any:
     return Depends(part)
 
 
+Announcements = Annotated[AnnouncementService, _part("announcements")]
 Audit = Annotated[AuditService, _part("audit")]
 Bounces = Annotated[BounceService, _part("bounces")]
 Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
 Configured = Annotated[Settings, _part("settings")]
 Events = Annotated[EventStreams, _part("events")]
+Extensions = Annotated[ExtensionService, _part("extensions")]
 Gate = Annotated[GateService, _part("gate")]
 Instances = Annotated[InstanceService, _part("instances")]
 Listings = Annotated[ListingService, _part("listings")]
