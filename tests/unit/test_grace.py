@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,13 +177,14 @@ async def test_a_maintenance_that_is_withdrawn_does_not_take_place(world: World)
 async def test_what_cannot_be_announced(world: World) -> None:
     platform = await world.open()
     before = START - MINUTE
-    for field, given in {
+    wrong: dict[str, dict[str, Any]] = {
         "text": {"text": "  "},
         "until": {"shown_until": before},
         "stop_instances_at": {"stop_instances_at": before},
-    }.items():
+    }
+    for field, given in wrong.items():
         with pytest.raises(InvalidInput) as refused:
-            await platform.announcements.announce(**{"text": "x", "actor": CLI, "now": START, **given})
+            await platform.announcements.announce(**dict[str, Any]({"text": "x", "actor": CLI, "now": START, **given}))
         assert set(refused.value.fields) == {field}
     at = START + HOUR
     with pytest.raises(InvalidInput):

@@ -134,6 +134,8 @@ async def test_an_owner_is_warned_in_one_mail_in_their_own_time(world: World) ->
     world.clock.now = START + 24 * HOUR
     assert await platform.warnings.warn(world.clock.now) == 1
     assert await platform.warnings.warn(world.clock.now) == 0
+    assert await platform.warnings.sent_since(START) == {EndKind.EXPIRY: 2}
+    assert await platform.warnings.sent_since(world.clock.now + HOUR) == {}
     await platform.mail.drain()
     [letter] = world.letters.sent
     assert letter["To"] == "anna@example.org"

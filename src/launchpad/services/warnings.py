@@ -73,6 +73,11 @@ class WarningService:
             longest_retry_seconds=LOOK_SECONDS,
         )
 
+    async def sent_since(self, at: datetime) -> dict[EndKind, int]:
+        """How many warnings were sent since then, by the kind of end; at most the last month is known."""
+        async with self._database.reading() as db:
+            return await store.count_since(db, at)
+
     async def warn(self, now: datetime) -> int:
         """Warns everybody who is to be warned now; returns how many mails were queued.
 

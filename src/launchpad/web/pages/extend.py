@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from ...services.extension_links import number_in_words
 from ...services.extensions import LinkState
-from ..deps import Extensions, FromClient, FromOwnPages, Now, Present, Public
+from ..deps import Extensions, FromClient, FromOwnPages, MaybeVisitor, Now, Present, Public
 from ..views.values import Problems, extension_choices
 from .forms import MaybeCount, PageForm
 from .rendering import after_form, page, reads_in, see_other
@@ -27,19 +27,25 @@ class LinkForm(PageForm):
 
 @router.get("/{token}", dependencies=[Public])
 async def extend_page(
-    token: str, request: Request, extensions: Extensions, present: Present, now: Now, done: bool = False
+    token: str,
+    request: Request,
+    visitor: MaybeVisitor,
+    extensions: Extensions,
+    present: Present,
+    now: Now,
+    done: bool = False,
 ) -> Response:
     """What the link is about, and how to use it. Looking at it changes nothing."""
     outlook = await extensions.outlook(token, now)
     reads_in(request, outlook.owner.time_zone)
     action = f"/extend/{token}"
-    refused = after_form(request, None, action)
+    refused = after_form(request, visitor, action)
     showing = extensions.show(token, now)
     instance, minute = outlook.instance, now.replace(second=0, microsecond=0)
     return page(
         request,
         "extend.html",
-        None,
+        visitor,
         status=410 if outlook.state is LinkState.ENDED else 200,
         action=action,
         state=outlook.state.value,
