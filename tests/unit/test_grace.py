@@ -138,7 +138,7 @@ async def test_the_owner_is_told_that_it_goes_on(world: World) -> None:
     await platform.mail.drain()
     body = world.letters.sent[-1].get_body(("plain",))
     assert body is not None
-    assert "still working, so it goes on until Tue 3 Mar, 10:30 UTC" in body.get_content()
+    assert "still working, so it keeps running until Tue 3 Mar, 10:30 UTC" in body.get_content()
 
 
 # -- maintenance -------------------------------------------------------------------------------------------------------

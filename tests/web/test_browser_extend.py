@@ -112,7 +112,7 @@ class Warned:
         return await self.expires_at() == self.instance.expires_at
 
     async def extended_by(self, page: Page) -> timedelta:
-        await expect(page.get_by_role("heading", name="JupyterLab goes on")).to_be_visible()
+        await expect(page.get_by_role("heading", name="JupyterLab keeps running")).to_be_visible()
         return await self.expires_at() - self.instance.expires_at
 
 

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import jinja2
 
+from ..domain.times import label, zone_of
+
 BOUND_CODE = re.compile(r"@\S+ #(\S+)")  # the last line of the text
 LONGEST_DESCRIPTION = 80
 
@@ -85,10 +87,15 @@ def passkey_added(
     from_name: str,
     from_address: str,
     added_at: datetime,
+    time_zone: str | None = None,
     help_url: str = "",
     help_contact: str = "",
 ) -> EmailMessage:
-    """Tells the owner of an account that it has another way in. Arguments and errors as above."""
+    """Tells the owner of an account that it has another way in, when in their time zone, if it is known.
+
+    Arguments and errors as above.
+    """
+    added = added_at.astimezone(zone_of(time_zone))
     message = _message(f"A passkey was added to your account at {from_name}", to, from_name, from_address, added_at)
     return _filled(
         message,
@@ -101,7 +108,7 @@ def passkey_added(
             "Everybody who has that device and can unlock it can now sign in as you without a code.",
         ],
         small=[
-            f"Added on {added_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC at {public_url}",
+            f"Added on {added:%-d %B %Y, %H:%M} {label(added)} at {public_url}",
             "Didn't add it? Sign in, remove the passkey and sign out everywhere, both under Account, and tell your "
             "administrators.",
         ],

@@ -177,7 +177,7 @@ class WarningService:
             return f"{verb} on {when} unless it is used: idle since {since}. Files are kept."
         if instance.has_grace:
             return (
-                f"Its time was up, and it was still working, so it goes on until {when}, at a low share of the "
+                f"Its time was up, and it was still working, so it keeps running until {when}, at a low share of the "
                 "processors. Files are kept."
             )
         grace = self._settings.ends.grace_minutes

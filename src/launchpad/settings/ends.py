@@ -19,13 +19,12 @@ class EndSettings(Section):
         60,
         ge=0,
         le=1440,
-        description="How long an instance that is visibly working when it expires may go on, at a low share of the "
-        "processors. 0: not at all.",
+        description="How long an instance that is visibly working when it expires may continue, at a low share of the "
+        "processors. 0: it ends at once.",
     )
     grace_cpu_weight: int = Field(
         10,
         ge=1,
         le=100,
-        description="Its share of processors that others want, too, in percent of what they get. Idle ones it has all "
-        "the same.",
+        description="Its share of the processors while others are busy, in percent of what each of them gets.",
     )

@@ -211,7 +211,7 @@ class InstanceView(BaseModel):
     created_at: datetime
     expires_at: datetime
     grace_until: datetime | None = Field(
-        None, description="While it goes on beyond `expires_at`, since it was working then: until when at most."
+        None, description="While it keeps running beyond `expires_at`, since it was working then: until when at most."
     )
     started_at: datetime | None
     ended_at: datetime | None
