@@ -170,7 +170,7 @@ async def test_an_extension_is_another_end_and_an_idle_end_is_told_with_its_sinc
     idle = SetIdleEnds()
     service = platform.warnings
     watched = WarningService(
-        platform.database, platform.settings, platform.mail, service._links, platform.catalogue, idle
+        platform.database, platform.settings, platform.mail, service._links, platform.catalogue, idle, service._clock
     )
     world.clock.now = START + 45 * HOUR
     idle.ends[one.id] = IdleEnd(START + 46 * HOUR, START + 38 * HOUR)
@@ -190,3 +190,21 @@ async def test_nobody_is_warned_where_that_is_set_or_the_owner_is_suspended(worl
     await reaches(quiet, (await launch(quiet, anna, days=2)).id, State.RUNNING)
     world.clock.now = START + 47 * HOUR
     assert await quiet.warnings.warn(world.clock.now) == 0
+
+
+async def test_a_clock_that_jumped_warns_nobody(world: World) -> None:
+    """Neither before nor after a sweep has noticed; set right again, it does as ever."""
+    elapsed = 0.0
+    platform = await world.open()
+    platform.warnings._clock._elapsed = lambda: elapsed
+    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    await reaches(platform, (await launch(platform, anna, days=2)).id, State.RUNNING)
+    await platform.sweep.sweep(world.clock.now)
+    elapsed, world.clock.now = 60.0, START + 25 * HOUR
+    assert await platform.warnings.warn(world.clock.now) == 0
+    await platform.sweep.sweep(world.clock.now)
+    assert await platform.warnings.warn(world.clock.now) == 0
+    elapsed, world.clock.now = 120.0, START + timedelta(minutes=2)
+    await platform.sweep.sweep(world.clock.now)
+    elapsed, world.clock.now = 120.0 + 24 * 3600, START + 24 * HOUR + timedelta(minutes=2)
+    assert await platform.warnings.warn(world.clock.now) == 1
