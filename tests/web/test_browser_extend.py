@@ -173,7 +173,7 @@ async def test_a_scanner_that_fetches_and_sends_everything_changes_nothing(stage
             for address in sorted(addresses):
                 for method in ("HEAD", "GET", "OPTIONS", "POST", "PUT", "DELETE"):
                     await scanner.request(method, address)
-                page = ReadPage.of(await scanner.get(address, headers={"Accept": "text/html"}))
+                page = ReadPage(await scanner.get(address, headers={"Accept": "text/html"}))
                 await asyncio.sleep(wait)
                 for form in page.forms:
                     names = sorted(form.fields)

@@ -76,7 +76,7 @@ async def test_the_last_hour_is_told_on_the_page_and_in_the_tab(portal: Portal, 
     own_clock.now = instance.expires_at - timedelta(minutes=42)
     page = await ada.get("/dashboard")
     assert "<title>JupyterLab ends: 42 min left" in page.response.text
-    assert "Ends soon: Tue 3 Mar, 09:30 UTC (42 min left)." in page.words
+    assert "Ends soon: Tue 3 Mar, 09:30 UTC ( 42 min left)." in page.words
     extend = page.form(f"/instances/{instance.id}/extend")
     page = await ada.send(extend, days="1")
     assert title in page.response.text
