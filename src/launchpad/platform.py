@@ -12,9 +12,11 @@ from .domain.environments import Environment
 from .runtime.base import Runtime
 from .services.activity import ActivityService
 from .services.admission import AdmissionService
+from .services.announcements import AnnouncementService
 from .services.audit import AuditService
 from .services.background import Background
 from .services.bounces import BounceService
+from .services.extensions import ExtensionService
 from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.images import ImageService
@@ -38,6 +40,7 @@ from .services.signin import SignInService
 from .services.sweep import SweepService
 from .services.tokens import TokenService
 from .services.users import UserService
+from .services.warnings import WarningService
 from .settings import Settings
 from .storage.base import Homes
 from .store.database import Database
@@ -69,6 +72,9 @@ class Platform:
     events: EventStreams
     images: ImageService
     audit: AuditService
+    announcements: AnnouncementService
+    warnings: WarningService
+    extensions: ExtensionService
     background: Background
     runner: InstanceRunner
     admission: AdmissionService

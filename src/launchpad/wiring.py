@@ -17,6 +17,7 @@ from .platform import Platform
 from .runtime.base import Engine
 from .services.activity import ActivityService
 from .services.admission import AdmissionService
+from .services.announcements import AnnouncementService
 from .services.audit import AuditService
 from .services.background import Background, periodic
 from .services.bounces import BounceService
@@ -24,8 +25,11 @@ from .services.catalogue import catalogue_of
 from .services.clock_guard import ClockGuard, seconds_since_boot
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
+from .services.extension_links import ExtensionLinks
+from .services.extensions import ExtensionService
 from .services.freezing import FreezingService
 from .services.gate import GateService
+from .services.grace import GraceService
 from .services.ide_signals import JupyterSignals
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
@@ -54,6 +58,7 @@ from .services.sweep import SweepService
 from .services.tokens import TokenService
 from .services.users import UserService
 from .services.visits import Visits
+from .services.warnings import NoIdleEnds, WarningService
 from .settings import Settings
 from .storage.base import Homes
 from .storage.choose import choose_driver
@@ -158,15 +163,20 @@ def build_platform(
         elapsed = seconds_since_boot if now is utc_now else lambda: now().timestamp()
     clock = ClockGuard(elapsed)
     freezing = FreezingService(database, reach.runtime, lease, settings.freezing, catalogue, now)
+    grace = GraceService(database, reach.runtime, activity, settings.ends)
     sweep = SweepService(
         database,
         runner,
         admission,
         clock,
+        grace,
         settings.audit_days,
         settings.ended_instance_days,
         freezing.longest,
     )
+    idle = NoIdleEnds()
+    links = ExtensionLinks(state.key("extension-links"), settings.public_url)
+    warnings = WarningService(database, settings, mail, links, catalogue, idle, clock)
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
     last_seen = LastSeen(database)
@@ -190,6 +200,8 @@ def build_platform(
             *sweep.loops(settings.web.sweep_seconds, now),
             *loops_of(database.changes, live, events),
             activity.loop(now),
+            live.announcements.loop(now),
+            warnings.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -242,6 +254,9 @@ def build_platform(
         events=events,
         images=reach.images,
         audit=audit,
+        announcements=AnnouncementService(database, live.announcements),
+        warnings=warnings,
+        extensions=ExtensionService(database, links, instances, offers, idle, activity),
         runner=runner,
         admission=admission,
         intents=intents,

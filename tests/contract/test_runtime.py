@@ -14,7 +14,15 @@ import pytest
 from contract.conftest import specification
 from launchpad.domain.instances import Address
 from launchpad.errors import EngineRefused, GpuUnavailable, ImageMissing
-from launchpad.runtime.base import BindMount, Caps, ConnectionCutter, Container, ContainerState, Engine
+from launchpad.runtime.base import (
+    NORMAL_CPU_WEIGHT,
+    BindMount,
+    Caps,
+    ConnectionCutter,
+    Container,
+    ContainerState,
+    Engine,
+)
 from launchpad.runtime.fake import FakeRuntime
 
 ID, OTHER = "a" * 16, "b" * 16
@@ -295,6 +303,40 @@ async def test_connections_to_one_address_are_cut_and_no_others(
     assert await cutter.can_cut()
     await cutter.cut([])
     await cutter.cut([Address("127.0.0.1", 9)])
+
+
+async def test_what_a_running_container_is_held_to_can_be_changed(runtime: Engine, small_image: str) -> None:
+    """Memory and its share of the processors, each alone; the container runs on, and nothing else of it changes."""
+    await runtime.ensure_network()
+    spec = specification(small_image)
+    started = await runtime.start(spec)
+    before = await runtime.caps(ID)
+    assert before is not None
+    assert before.cpu_weight
+    await runtime.update(ID, memory_bytes=2 * spec.memory_bytes)
+    larger = await runtime.caps(ID)
+    assert larger == replace(before, memory_bytes=2 * spec.memory_bytes)
+    assert larger is not None
+    assert larger.cpu_weight == before.cpu_weight
+    await runtime.update(ID, cpu_weight=10)
+    low = await runtime.caps(ID)
+    assert low == larger
+    assert low is not None
+    assert low.cpu_weight is not None
+    assert low.cpu_weight <= before.cpu_weight / 4
+    await runtime.update(ID, memory_bytes=spec.memory_bytes, cpu_weight=NORMAL_CPU_WEIGHT)
+    after = await runtime.caps(ID)
+    assert after == before
+    assert after is not None
+    assert after.cpu_weight == before.cpu_weight
+    with pytest.raises(EngineRefused, match="does not have that much memory"):
+        await runtime.update(ID, memory_bytes=2**50)
+    assert await runtime.caps(ID) == before
+    assert await runtime.find(ID) == started
+    await runtime.stop(ID, 1)
+    for instance_id in (ID, OTHER):
+        with pytest.raises(EngineRefused):
+            await runtime.update(instance_id, cpu_weight=10)
 
 
 async def test_a_paused_container_stands_still_and_goes_on_where_it_was(runtime: Engine, small_image: str) -> None:

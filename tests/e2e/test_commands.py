@@ -58,6 +58,27 @@ async def test_limits_from_the_terminal(start_platform: StartPlatform) -> None:
     )
 
 
+async def test_announcements_from_the_terminal(shared_platform: LivePlatform) -> None:
+    """Announced, it is on the portal's pages at once; withdrawn, it is gone. A moment without an offset is UTC."""
+    live = shared_platform
+    refused = live.command("announce", "New disks", "--stop-instances-at", "2020-01-01T10:00", ok=False)
+    assert "this moment has passed" in refused
+    live.command(
+        "announce", "New disks", "--stop-instances-at", "2099-01-01T10:00+08:00", "--until", "2099-01-01T04:00"
+    )
+    (row,) = json.loads(live.command("announce", "--json"))
+    assert (row["text"], row["by"]) == ("New disks", "cli")
+    assert row["stop_instances_at"].startswith("2099-01-01T02:00:00")
+    assert row["until"].startswith("2099-01-01T04:00:00")
+    async with live.person("wanda@example.org") as wanda:
+        assert [one["id"] for one in (await wanda.http.get("/api/v1/announcements")).json()] == [row["id"]]
+        page = (await wanda.http.get("/account", headers={"Accept": "text/html"})).text
+        assert "New disks" in page
+        live.command("announce", "--withdraw", row["id"])
+        assert (await wanda.http.get("/api/v1/announcements")).json() == []
+    assert json.loads(live.command("announce", "--json")) == []
+
+
 async def test_images_and_nginx(shared_platform: LivePlatform, tmp_path: Path) -> None:
     """Which image is used, and that the RStudio here is a stand-in; the whole nginx configuration in both forms."""
     rows = {one["environment"]: one for one in json.loads(shared_platform.command("images", "list", "--json"))}

@@ -14,13 +14,14 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from launchpad.domain.announcements import Announcement
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits
 from launchpad.domain.naming import new_id
 from launchpad.domain.signin import ApiToken, Login
 from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import StoreUnavailable
-from launchpad.store import gate, instances, kv, logins, tokens, users
+from launchpad.store import announcements, gate, instances, kv, logins, tokens, users
 from launchpad.store.changes import EVERYTHING, FED, KEPT, PRUNED_EVERY, Change
 from launchpad.store.database import Database
 from support.databases import on_every_database
@@ -150,6 +151,7 @@ async def test_a_row_of_every_table_is_told_when_it_comes_changes_and_goes(datab
         user, login, instance = await signed_in(db)
         await tokens.add(db, ApiToken("t" * 16, user.id, "laptop", NOW, None), "digest")
         await kv.put(db, "k", 1, NOW)
+        await announcements.add(db, Announcement("b" * 16, "New disks", NOW, None, None, NOW, "cli"))
     rows = [
         Change("users", user.id),
         Change("logins", login.id),
@@ -157,6 +159,7 @@ async def test_a_row_of_every_table_is_told_when_it_comes_changes_and_goes(datab
         Change("grants", "g"),
         Change("tokens", "t" * 16),
         Change("kv", "k"),
+        Change("announcements", "b" * 16),
     ]
     assert {change.table for change in rows} == set(FED) - {"instance_history"}, "which only grows; see test_pages_kept"
     assert told == rows, "in the order in which they came"

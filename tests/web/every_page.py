@@ -8,6 +8,7 @@ from datetime import timedelta
 from launchpad.domain.instances import Instance
 from launchpad.domain.mail import FailureKind
 from launchpad.services.audit import CLI
+from launchpad.services.extension_links import Link
 
 from .pages_client import ADMIN, Person, Portal
 
@@ -42,11 +43,17 @@ async def fill(portal: Portal) -> list[Place]:
     await platform.mail_failures.note(
         "nobody@example.org", FailureKind.BOUNCED, "5.1.1", platform.now() - timedelta(hours=2)
     )
+    await platform.announcements.announce(
+        "New disks", CLI, platform.now(), stop_instances_at=platform.now() + timedelta(days=3)
+    )
+    ends = (await ada.instances())[0]
+    link = platform.extensions._links.url(Link(ends.id, ends.expires_at)).removeprefix(platform.settings.public_url)
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     return [
         Place("start page", "/", None),
         Place("sign-in", "/sign-in", None),
+        Place("extension", link, None),
         Place("dashboard", "/dashboard", ada),
         Place("dashboard with a launch", "/dashboard", bob),
         Place("empty dashboard", "/dashboard", admin),
@@ -65,6 +72,7 @@ async def fill(portal: Portal) -> list[Place]:
         Place("log of a person", f"/admin/instances/{failed.id}/log", admin),
         Place("limits", "/admin/limits", admin),
         Place("mail", "/admin/mail", admin),
+        Place("announcements", "/admin/announcements", admin),
         Place("audit", "/admin/audit", admin),
     ]
 

@@ -276,10 +276,14 @@ class Portal:
 
 @asynccontextmanager
 async def open_portal(
-    folder: Path, settings: Mapping[str, Any] | None = None, *, now: Callable[[], datetime] | None = None
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    now: Callable[[], datetime] | None = None,
+    letters: Letters | None = None,
 ) -> AsyncIterator[Portal]:
     """The portal over a new database in `folder`; `settings` are put over those of the tests, `now` is its clock."""
-    runtime, letters, homes = FakeRuntime("test"), Letters(), DirectoryHomes(folder / "homes")
+    runtime, letters, homes = FakeRuntime("test"), letters or Letters(), DirectoryHomes(folder / "homes")
     given: dict[str, Any] = {
         "public_url": PUBLIC_URL,
         "instances_url": INSTANCES_URL,

@@ -18,11 +18,11 @@ HOST = "127.0.0.1"
 
 
 @asynccontextmanager
-async def serve_portal(folder: Path, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Portal]:
+async def serve_portal(folder: Path, settings: Mapping[str, Any] | None = None, **how: Any) -> AsyncIterator[Portal]:
     """As `open_portal`, and reached at `portal.url`."""
     listening = socket.create_server((HOST, 0))
     url = f"http://localhost:{listening.getsockname()[1]}"
-    async with open_portal(folder, {"public_url": url, **(settings or {})}) as portal:
+    async with open_portal(folder, {"public_url": url, **(settings or {})}, **how) as portal:
         portal.url = url
         server = uvicorn.Server(
             uvicorn.Config(

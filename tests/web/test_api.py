@@ -663,6 +663,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
     running, ended = await admin.launch(), await admin.stopped("rstudio")
     token = (await admin.call("POST", "/tokens", {"name": "x"})).json()
     limits = await admin.get("/admin/limits")
+    announced = (await admin.call("POST", "/admin/announcements", {"text": "New disks"})).json()
     await portal.signed_in(ADMIN)
     [login] = [one for one in await admin.get("/logins") if not one["current"]]
     changes: list[tuple[str, str, object]] = [
@@ -677,6 +678,9 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("PATCH", f"/admin/users/{alice.me['id']}", {"status": "suspended"}),
         ("POST", f"/admin/instances/{running['id']}/stop", None),
         ("DELETE", f"/logins/{login['id']}", None),
+        ("PATCH", "/me", {"time_zone": "Asia/Singapore"}),
+        ("POST", "/admin/announcements", {"text": "x"}),
+        ("DELETE", f"/admin/announcements/{announced['id']}", None),
         ("POST", "/sign-out-everywhere", None),
         ("PUT", "/admin/limits", {**limits, "days": [1]}),
     ]

@@ -64,7 +64,8 @@ class Scene:
         platform = self.platform
         live = Live.over(platform.database, platform.runtime, platform.homes, platform.images, platform.catalogue)
         state.presenter = presenter_over(platform, live)
-        state.pages = Frame(platform.settings, platform.now, platform.state.key("forms"))
+        await live.announcements.renew(platform.now())
+        state.pages = Frame(platform.settings, platform.now, platform.state.key("forms"), live.announcements.shown)
         # What is looked at now and then, and not told by the store, is as it was looked at last.
         object.__setattr__(live, "usage", platform.live.usage)
         object.__setattr__(live, "homes", platform.live.homes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from fastapi.routing import iter_route_contexts
 
 from launchpad.domain.naming import new_id
 from launchpad.domain.passkeys import Passkey
+from launchpad.services.audit import CLI
+from launchpad.services.extension_links import Link
 from launchpad.settings import tables
 from launchpad.store import passkeys
 from launchpad.web.app import create_app
@@ -53,6 +56,10 @@ API: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/logins": (SIGNED_IN, None),
     "DELETE /api/v1/logins/{login_id}": (each(OWNERS, 204), None),
     "GET /api/v1/me": (SIGNED_IN, None),
+    "PATCH /api/v1/me": (SIGNED_IN, {"time_zone": "Asia/Singapore"}),
+    "GET /api/v1/announcements": (SIGNED_IN, None),
+    "POST /api/v1/admin/announcements": (each(ADMINS, 201), {"text": "x"}),
+    "DELETE /api/v1/admin/announcements/{announcement_id}": (each(ADMINS, 204), None),
     "GET /api/v1/environments": (SIGNED_IN, None),
     "GET /api/v1/instances": (SIGNED_IN, None),
     "POST /api/v1/instances": (each(SIGNED_IN, 202), {"environment": "jupyterlab"}),
@@ -97,6 +104,8 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /sign-in/code": (each(ANYBODY, 303), None),  # back to the address, without a challenge
     "POST /sign-in/code": (each(ANYBODY, 303), {"code": "1"}),
     "POST /sign-in/resend": (each(ANYBODY, 303), None),
+    "GET /extend/{link}": (ANYBODY, None),  # whoever has the link of a mail
+    "POST /extend/{link}": (each(ANYBODY, 422), {"days": "1"}),  # and nobody who adds nothing by hand
     "POST /sign-out": ((401, 303, 303, 303), None),
     "GET /dashboard": (SIGNED_IN, None),
     "POST /instances": (each(SIGNED_IN, 303), {"environment": "jupyterlab"}),
@@ -110,6 +119,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /instances/{ended}/launch-again": (each(OWNERS, 303), {"here": "dashboard"}),
     "POST /instances/{ended}/forget": (each(OWNERS, 303), None),
     "GET /account": (SIGNED_IN, None),
+    "POST /account/time-zone": (each(SIGNED_IN, 303), {"time_zone": "Asia/Singapore"}),
     "POST /account/tokens": (SIGNED_IN, {"name": "x"}),
     "POST /account/tokens/{token_id}/revoke": (each(OWNERS, 303), None),
     "POST /account/logins/end-all": (each(SIGNED_IN, 303), {"here": "stay"}),
@@ -137,6 +147,9 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /admin/instances/{instance_id}/extend": (each(ADMINS, 303), {"days": "1"}),
     "GET /admin/limits": (ADMINS, None),
     "POST /admin/limits": (each(ADMINS, 422), None),
+    "GET /admin/announcements": (ADMINS, None),
+    "POST /admin/announcements": (each(ADMINS, 303), {"text": "x"}),
+    "POST /admin/announcements/{announcement_id}/withdraw": (each(ADMINS, 303), None),
     "GET /admin/mail": (ADMINS, None),
     "POST /admin/mail/forget": (each(ADMINS, 303), {"address": "x@a.org"}),
 }
@@ -168,6 +181,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         passkey = Passkey(new_id(), owner.me["id"], "eHg", b"x", 0, "laptop", portal.platform.now())
         async with portal.platform.database.transaction() as db:
             await passkeys.add(db, passkey)
+        announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
+        link = Link(running["id"], datetime.fromisoformat(running["expires_at"]))
         names = {
             "passkey_id": passkey.id,
             "instance_id": running["id"],
@@ -175,6 +190,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "token_id": token.json()["id"],
             "login_id": login_id,
             "user_id": owner.me["id"],
+            "announcement_id": announced.id,
+            "link": portal.platform.extensions._links.token(link),
             "version": "x",
             "name:path": "nothing.css",
         }
@@ -185,7 +202,7 @@ def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
     settings = {"state_dir": tmp_path, "engine": {"runtime": "fake"}, "homes": {"root": str(tmp_path)}}
     app = create_app(build_platform(tables(settings)))
     routes = {f"{method} {route.path}" for route in iter_route_contexts(app.routes) for method in route.methods or ()}
-    listed = {line.replace("{ended}", "{instance_id}") for line in API | PAGES}
+    listed = {line.replace("{ended}", "{instance_id}").replace("{link}", "{token}") for line in API | PAGES}
     assert routes == listed
 
 

@@ -9,6 +9,7 @@ import base64
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from ..domain.ends import reason_for_others
@@ -88,6 +89,22 @@ async def set_limits(platform: Platform, document: dict[str, Any]) -> None:
     await platform.offers.set_limits(wanted, CLI, platform.now())
 
 
+async def announce(
+    platform: Platform, text: str, shown_from: str | None, shown_until: str | None, stop_instances_at: str | None
+) -> str:
+    """The id of what was announced. Moments are RFC 3339."""
+    given = (shown_from, shown_until, stop_instances_at)
+    begins, until, stop_at = (datetime.fromisoformat(one).astimezone(UTC) if one else None for one in given)
+    made = await platform.announcements.announce(
+        text, CLI, platform.now(), shown_from=begins, shown_until=until, stop_instances_at=stop_at
+    )
+    return made.id
+
+
+async def withdraw_announcement(platform: Platform, announcement_id: str) -> None:
+    await platform.announcements.withdraw(announcement_id, CLI, platform.now())
+
+
 async def forget_mail_failure(platform: Platform, address: str) -> None:
     await platform.mail_failures.forget(address, CLI, platform.now())
 
@@ -114,6 +131,8 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         sign_out_user,
         remove_passkeys,
         set_limits,
+        announce,
+        withdraw_announcement,
         forget_mail_failure,
         take_bounce,
         read_bounces,

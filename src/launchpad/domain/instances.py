@@ -100,6 +100,9 @@ class Instance:
 
     A running one stands still since `frozen_at`; `freeze_asked_at` is when that was decided, `frozen_reason` why, and
     `frozen_memory_bytes` what counts of its memory meanwhile (None: its size).
+
+    `extended_at`: when its end was last moved. `grace_until`: until then it may go on at a low share of the processors,
+    since it was working as its time ran out.
     """
 
     id: str
@@ -124,6 +127,8 @@ class Instance:
     oom_count: int = 0
     oom_at: datetime | None = None
     admitted_at: datetime | None = None
+    extended_at: datetime | None = None
+    grace_until: datetime | None = None
     freeze_asked_at: datetime | None = None
     frozen_at: datetime | None = None
     frozen_reason: str | None = None
@@ -168,6 +173,21 @@ class Instance:
 
     def is_expired(self, now: datetime) -> bool:
         return now >= self.expires_at
+
+    @property
+    def has_grace(self) -> bool:
+        """Whether its time has run out, and it may go on until `grace_until`: no longer so once it is extended."""
+        return self.grace_until is not None and self.grace_until > self.expires_at
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it ends, if nothing else ends it before."""
+        return self.grace_until if self.grace_until is not None and self.has_grace else self.expires_at
+
+    @property
+    def end_known_since(self) -> datetime:
+        """Since when its end is what it is."""
+        return self.extended_at or self.created_at
 
     @property
     def place(self) -> Place:

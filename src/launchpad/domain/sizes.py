@@ -47,3 +47,11 @@ def describe_cpus(cpus: float) -> str:
 
 def describe_days(days: int) -> str:
     return f"{days} day" + ("" if days == 1 else "s")
+
+
+def describe_minutes(minutes: int) -> str:
+    """ "45 minutes", "1 hour", "2 hours"."""
+    if minutes % 60:
+        return f"{minutes} minute{'' if minutes == 1 else 's'}"
+    hours = minutes // 60
+    return f"{hours} hour{'' if hours == 1 else 's'}"

@@ -21,7 +21,10 @@ class UserStatus(StrEnum):
 
 @dataclass(frozen=True)
 class User:
-    """`uid` and `username` (the home's directory) are chosen once and stored; never derived again from the e-mail."""
+    """`uid` and `username` (the home's directory) are chosen once and stored; never derived again from the e-mail.
+
+    `time_zone` is an IANA name, such as "Asia/Singapore"; None: not known yet.
+    """
 
     id: str
     email: str
@@ -33,6 +36,7 @@ class User:
     created_at: datetime
     last_seen_at: datetime | None = None
     quota: Quota = field(default_factory=Quota)
+    time_zone: str | None = None
 
     @property
     def is_admin(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -15,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
+
+from ..domain.times import label, zone_of
 
 BOUND_CODE = re.compile(r"@\S+ #(\S+)")  # the last line of the text
 LONGEST_DESCRIPTION = 80
@@ -84,10 +87,15 @@ def passkey_added(
     from_name: str,
     from_address: str,
     added_at: datetime,
+    time_zone: str | None = None,
     help_url: str = "",
     help_contact: str = "",
 ) -> EmailMessage:
-    """Tells the owner of an account that it has another way in. Arguments and errors as above."""
+    """Tells the owner of an account that it has another way in, when in their time zone, if it is known.
+
+    Arguments and errors as above.
+    """
+    added = added_at.astimezone(zone_of(time_zone))
     message = _message(f"A passkey was added to your account at {from_name}", to, from_name, from_address, added_at)
     return _filled(
         message,
@@ -100,7 +108,7 @@ def passkey_added(
             "Everybody who has that device and can unlock it can now sign in as you without a code.",
         ],
         small=[
-            f"Added on {added_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC at {public_url}",
+            f"Added on {added:%-d %B %Y, %H:%M} {label(added)} at {public_url}",
             "Didn't add it? Sign in, remove the passkey and sign out everywhere, both under Account, and tell your "
             "administrators.",
         ],
@@ -152,6 +160,43 @@ def report(
         help_contact=help_contact,
         lines=list(lines),
         small=[f"Sent by {from_name} at {public_url}, because you are one of its administrators."],
+    )
+
+
+@dataclass(frozen=True)
+class EndNotice:
+    """What a mail says of one instance; with a link, what it is for."""
+
+    title: str
+    lines: tuple[str, ...]
+    link: str = ""
+    link_label: str = ""
+
+
+def ends(
+    *,
+    to: str,
+    subject: str,
+    notices: Sequence[EndNotice],
+    time_zone: str | None,
+    public_url: str,
+    from_name: str,
+    from_address: str,
+    sent_at: datetime,
+    help_url: str = "",
+    help_contact: str = "",
+) -> EmailMessage:
+    """Warns the owner of instances that end soon; `time_zone`: that of the times in it, if it is the owner's.
+
+    The rest and errors as above.
+    """
+    message = _message(subject, to, from_name, from_address, sent_at)
+    zone = f"Times are those of {time_zone}" if time_zone else "Times are in UTC"
+    small = [f"{zone}; you can change that under Account.", f"Your instances: {public_url}/dashboard"]
+    if any(one.link for one in notices):
+        small.insert(0, "The link works without signing in, and asks before it changes anything.")
+    return _filled(
+        message, "ends", name=from_name, help_url=help_url, help_contact=help_contact, ends=notices, small=small
     )
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "LABEL_INSTANCE",
     "LABEL_OWNER",
     "LABEL_PREFIX",
+    "NORMAL_CPU_WEIGHT",
     "NO_GPU",
     "BindMount",
     "Caps",
@@ -79,6 +80,10 @@ LabelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
 InstanceIds = Annotated[Sequence[InstanceId], Field(max_length=10_000)]
 GraceSeconds = Annotated[int, Field(ge=0, le=600)]
 Lines = Annotated[int, Field(ge=0, le=10_000)]
+MemoryBytes = Annotated[int, Field(ge=16 * 1024**2, le=2**60)]
+CpuWeight = Annotated[int, Field(ge=1, le=10_000)]
+
+NORMAL_CPU_WEIGHT = 100  # every container's, unless `update` says otherwise
 
 MAKE_SECONDS = 420.0  # longer than the helper's own patience with the engine
 STOP_MARGIN_SECONDS = 60.0
@@ -151,6 +156,22 @@ class Containers(Protocol):
 
         Of one that stands still it grows when somebody sends something to it. Those whose control group is not seen
         from here, or which have ended, are left out.
+        """
+        ...
+
+    @verb()
+    async def update(
+        self, instance_id: InstanceId, memory_bytes: MemoryBytes | None = None, cpu_weight: CpuWeight | None = None
+    ) -> None:
+        """Changes what a container that is up is held to, while it runs on; it lasts until the container ends.
+
+        Args:
+            memory_bytes: the new cap of memory and swap together; None: as it is.
+            cpu_weight: its share of processors that are wanted by several, where `NORMAL_CPU_WEIGHT` is what everybody
+                has: with 10, a tenth of what another one gets. Idle processors it has all the same. None: as it is.
+
+        Raises:
+            EngineRefused: it is not up, it holds more memory than the new cap leaves it, or the server has less.
         """
         ...
 

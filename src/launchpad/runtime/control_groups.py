@@ -141,12 +141,14 @@ class ControlGroups:
                 quota = _number(group.cpu / "cpu.cfs_quota_us")
                 period = _number(group.cpu / "cpu.cfs_period_us")
                 cpus = quota / period if quota > 0 else None
+                weight = _optional(group.cpu / "cpu.shares")
             else:
                 memory = _limit(group.memory / "memory.max")
                 swap = _limit(group.memory / "memory.swap.max")
                 counts_swap = (group.memory / "memory.swap.max").exists()
                 most, _, each = (group.cpu / "cpu.max").read_text(encoding="ascii").partition(" ")
                 cpus = None if most == "max" else int(most) / int(each)
+                weight = _optional(group.cpu / "cpu.weight")
             pids = _limit(group.pids / "pids.max")
             if not (group.memory / "cgroup.procs").exists():
                 return None
@@ -154,7 +156,7 @@ class ControlGroups:
             return None
         if not counts_swap and not self._has_swap():
             swap = 0
-        return Caps(memory_bytes=memory, swap_bytes=swap, cpus=cpus, pids=pids)
+        return Caps(memory_bytes=memory, swap_bytes=swap, cpus=cpus, pids=pids, cpu_weight=weight)
 
     def _has_swap(self) -> bool:
         """Whether there is any at all; where the kernel cannot limit it, that decides."""

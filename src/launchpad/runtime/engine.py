@@ -20,6 +20,7 @@ from .base import (
     LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
     NO_GPU,
+    NORMAL_CPU_WEIGHT,
     Container,
     ContainerSpec,
     ContainerState,
@@ -41,6 +42,7 @@ REMOVE_SECONDS = 60.0
 # Where ends are kept apart, the next may begin after so long although the one before has not ended yet.
 APART_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 15.0
+NORMAL_SHARES, LEAST_SHARES = 1024, 2  # of processor time: the engine's default, and the least that the kernel takes
 NAME_TRIES = 5  # each takes away what has the instance's name and does not run
 PORT_TRIES = 50  # each passes over one port that a foreign process holds, in about 0.1 s
 _PORT_TAKEN = ("address already in use", "port is already allocated")
@@ -262,6 +264,23 @@ class EngineRuntime(EngineContainers, EngineImages):
     async def resume(self, instance_id: str) -> None:
         if await self._state_now(instance_id) is not ContainerState.RUNNING:
             await self._set_going(container_name(self.deployment_id, instance_id), "unpause")
+
+    async def update(self, instance_id: str, memory_bytes: int | None = None, cpu_weight: int | None = None) -> None:
+        body: dict[str, int] = {}
+        if memory_bytes is not None:
+            if memory_bytes > (await self.host()).memory_bytes:
+                raise EngineRefused("This server does not have that much memory.")
+            body |= {"Memory": memory_bytes, "MemorySwap": memory_bytes}
+        if cpu_weight is not None:
+            body["CpuShares"] = max(LEAST_SHARES, round(cpu_weight * NORMAL_SHARES / NORMAL_CPU_WEIGHT))
+        await self._state_now(instance_id)
+        if not body:
+            return
+        name = container_name(self.deployment_id, instance_id)
+        try:
+            await self._client.call(f"containers/{name}/update", "POST", data=body)
+        except EngineAnswer as error:
+            raise refused(error, "change the instance's limits") from error
 
     async def _state_now(self, instance_id: str) -> ContainerState:
         """Raises EngineRefused where it is not up."""

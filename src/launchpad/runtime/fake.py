@@ -21,6 +21,7 @@ from ..domain.instances import Address
 from ..errors import EngineRefused, EngineUnavailable, GpuUnavailable, ImageMissing
 from .base import (
     NO_GPU,
+    NORMAL_CPU_WEIGHT,
     Caps,
     Container,
     ContainerActivity,
@@ -47,6 +48,7 @@ class _Running:
     server: asyncio.Server
     connections: set[asyncio.StreamWriter] = field(default_factory=set)
     goes: asyncio.Event = field(default_factory=asyncio.Event)  # not while it stands still
+    cpu_weight: int = NORMAL_CPU_WEIGHT
 
 
 class FakeRuntime(FakeFreezer):
@@ -219,6 +221,18 @@ class FakeRuntime(FakeFreezer):
         await self._end(instance_id, KILLED, out_of_memory=False)
         self._running.pop(instance_id, None)
 
+    async def update(self, instance_id: str, memory_bytes: int | None = None, cpu_weight: int | None = None) -> None:
+        self._check()
+        there = self._running.get(instance_id)
+        if there is None or not there.container.state.is_up:
+            raise EngineRefused("This instance is not running.")
+        if memory_bytes is not None:
+            if memory_bytes > self.facts.memory_bytes:
+                raise EngineRefused("This server does not have that much memory.")
+            there.spec = replace(there.spec, memory_bytes=memory_bytes)
+        if cpu_weight is not None:
+            there.cpu_weight = cpu_weight
+
     def _standing(self, instance_id: str) -> _Running | None:
         there = self._running.get(instance_id)
         return there if there is not None and there.container.state.is_up else None
@@ -249,7 +263,8 @@ class FakeRuntime(FakeFreezer):
         there = self._running.get(instance_id)
         if there is None or not there.container.state.is_up:
             return None
-        return Caps(there.spec.memory_bytes, 0, there.spec.cpus, there.spec.pids_limit)
+        spec = there.spec
+        return Caps(spec.memory_bytes, 0, spec.cpus, spec.pids_limit, cpu_weight=there.cpu_weight)
 
     async def cut(self, addresses: Sequence[Address]) -> None:
         for one in self._running.values():

@@ -72,12 +72,16 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class Caps:
-    """What holds a running container back now; None: nothing does. `swap_bytes` is what it may use beyond memory."""
+    """What holds a running container back now; None: nothing does. `swap_bytes` is what it may use beyond memory.
+
+    `cpu_weight` is its share against others, as the kernel has it: to be compared with another one of the same machine.
+    """
 
     memory_bytes: int | None
     swap_bytes: int | None
     cpus: float | None
     pids: int | None
+    cpu_weight: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.admission import START_COUNTS_FOR, Decision, OwnerRoom, Room, Verdict, decide, on_launch
 from ..domain.instances import Instance, Stage, State
-from ..domain.limits import Capacity, Limits, quota_problems
+from ..domain.limits import Capacity, Limits, Use, quota_problems
 from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
 from ..errors import EngineUnavailable, QuotaExceeded
@@ -85,6 +85,16 @@ class AdmissionService:
             text = "; ".join(f"{field}: {problem}" for field, problem in over.items())
             raise QuotaExceeded(f"That is more than you may use at once. {text[:1].upper()}{text[1:]}.", fields=over)
         return on_launch(limits, room, await instances.in_states(db, State.QUEUED))
+
+    async def on_extension(self, db: AsyncConnection, owner: User, instance: Instance) -> None:
+        """Raises QuotaExceeded where the owner may no longer have what they have live: the quota was lowered since."""
+        allowed = (await self._offers.limits_in(db, None)).instances_per_user
+        limits, live = instance.limits, await instances.reserved(db, owner.id)
+        others = Use(live.memory_bytes - limits.memory_bytes, live.cpus - limits.cpus, live.instances - 1)
+        over = quota_problems(owner.quota, allowed, others, limits)
+        if over:
+            text = "; ".join(f"{field}: {problem}" for field, problem in over.items())
+            raise QuotaExceeded(f"Your quota no longer allows this to be extended. {text[:1].upper()}{text[1:]}.")
 
     def loop(self) -> Loop:
         return continuous("admission", self.run, late_after_seconds=LATE_AFTER_SECONDS)

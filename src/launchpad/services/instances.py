@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.announcements import Announcement, maintenance_now
 from ..domain.ends import STOPPED_BY_ADMIN, STOPPED_BY_OWNER
 from ..domain.environments import Environment
 from ..domain.instances import LIVE, Instance, Stage, State, extended_until
@@ -20,7 +21,7 @@ from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
 from ..errors import Conflict, Forbidden, InvalidInput, NotFound
 from ..settings import Settings
-from ..store import audit, instance_history, instance_logs, instances, users
+from ..store import announcements, audit, instance_history, instance_logs, instances, users
 from ..store.database import Database
 from .admission import AdmissionService
 from .audit import Actor
@@ -87,6 +88,8 @@ class InstanceService:
         image = await self._runner.image_for(environment)
         async with self._database.transaction() as db:
             owner = await self._still_active(db, owner)
+            if (maintenance := maintenance_now(await announcements.not_over(db, now), now)) is not None:
+                raise _maintained(maintenance)
             live = await instances.of_owner(db, owner.id, states=LIVE - {State.STOPPING})
             same = [instance for instance in live if instance.environment == environment.name]
             if len(same) >= self._settings.limits.instances_per_environment:
@@ -202,19 +205,45 @@ class InstanceService:
         await self._runner.end(instance, State.STOPPED, reason, now, actor=actor)
         return await self.get_any(instance.id)
 
-    async def extend(self, instance_id: str, owner: User, days: int, actor: Actor, now: datetime) -> Instance:
+    async def extend(
+        self,
+        instance_id: str,
+        owner: User,
+        days: int,
+        actor: Actor,
+        now: datetime,
+        *,
+        only_from: datetime | None = None,
+        way: str | None = None,
+    ) -> Instance:
         """Adds days, up to the longest duration offered, counted from now.
+
+        Args:
+            only_from: only if that is still its end; else it is left as it is.
+            way: how it was asked for, where that is not the usual way.
 
         Raises:
             InvalidInput: `days` is not one of the choices.
-            Conflict: it has ended, or runs as long as it may already.
+            Conflict: it has ended, runs as long as it may already, or its end is not `only_from` any more.
+            QuotaExceeded: what its owner has live is more than they may have by now.
         """
-        return await self._extend(await self.get(instance_id, owner), days, actor, now)
+        instance = await self.get(instance_id, owner)
+        return await self._extend(instance, days, actor, now, owner=owner, only_from=only_from, way=way)
 
     async def extend_any(self, instance_id: str, days: int, actor: Actor, now: datetime) -> Instance:
         return await self._extend(await self.get_any(instance_id), days, actor, now)
 
-    async def _extend(self, instance: Instance, days: int, actor: Actor, now: datetime) -> Instance:
+    async def _extend(
+        self,
+        instance: Instance,
+        days: int,
+        actor: Actor,
+        now: datetime,
+        *,
+        owner: User | None = None,
+        only_from: datetime | None = None,
+        way: str | None = None,
+    ) -> Instance:
         _check_extensible(instance)
         offer = await self._offers.for_environment(instance.environment)
         if days not in offer.days:
@@ -223,10 +252,14 @@ class InstanceService:
         async with self._database.transaction() as db:
             instance = _found(await instances.by_id(db, instance.id))
             _check_extensible(instance)  # it may have begun to end meanwhile
+            if only_from is not None and instance.expires_at != only_from:
+                raise Conflict("It was extended meanwhile, so nothing more was changed.")
+            if owner is not None:
+                await self._admission.on_extension(db, await self._still_active(db, owner), instance)
             until = extended_until(instance, days, max(offer.days), now)
             if until <= instance.expires_at:
                 raise Conflict(f"It already runs until {instance.expires_at:%-d %B at %H:%M} UTC, the longest allowed.")
-            await instances.note(db, instance.id, expires_at=until)
+            await instances.note(db, instance.id, expires_at=until, extended_at=now)
             await audit.add(
                 db,
                 at=now,
@@ -234,9 +267,9 @@ class InstanceService:
                 client=actor.client,
                 action="instance.extended",
                 subject=instance.id,
-                details={**await names(db, instance), "until": until.isoformat()},
+                details={**await names(db, instance), "until": until.isoformat(), **({"by": way} if way else {})},
             )
-        return replace(instance, expires_at=until)
+        return replace(instance, expires_at=until, extended_at=now)
 
     async def forget(self, instance_id: str, owner: User, now: datetime) -> None:
         """Takes an ended instance off its owner's list; the home stays, and so does its record in the history.
@@ -264,6 +297,12 @@ def _found(instance: Instance | None) -> Instance:
     if instance is None:
         raise NotFound("There is no such instance.")
     return instance
+
+
+def _maintained(announcement: Announcement) -> Conflict:
+    until = announcement.shown_until
+    when = f"until {until:%-d %B at %H:%M} UTC" if until else "now"
+    return Conflict(f"Nothing can be launched {when}, because of maintenance: {announcement.text}")
 
 
 def _check_extensible(instance: Instance) -> None:

@@ -103,6 +103,12 @@ class OfferService:
                 latest.narrowed[environment] = offer
         return offer
 
+    async def for_known(self, environment: str) -> Offer | None:
+        """As `for_environment`; None of one that the catalogue no longer has."""
+        if all(entry.name != environment for entry in self._settings.environments):
+            return None
+        return await self.for_environment(environment)
+
     async def set_limits(self, limits: OfferedLimits, actor: Actor, now: datetime) -> None:
         """Replaces the choices and defaults for everybody.
 

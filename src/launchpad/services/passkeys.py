@@ -132,6 +132,7 @@ class PasskeyService:
             from_name=self._settings.mail.from_name,
             from_address=self._settings.mail.from_address,
             added_at=now,
+            time_zone=user.time_zone,
             help_url=self._settings.help_url,
             help_contact=self._settings.help_contact,
         )

@@ -8,9 +8,12 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..domain.announcements import MAINTENANCE, Announcement, maintenance_now
+from ..domain.ends import REASON_LENGTH
 from ..domain.instances import Instance, State, next_transition
 from ..errors import EngineRefused, EngineUnavailable, LaunchpadError
 from ..store import (
+    announcements,
     audit,
     challenges,
     gate,
@@ -21,12 +24,14 @@ from ..store import (
     logins,
     mail_failures,
     passkeys,
+    warnings,
 )
 from ..store.database import Database
 from .admission import AdmissionService
 from .audit import SWEEP
 from .background import Loop, periodic
 from .clock_guard import ClockGuard, Seen
+from .grace import GraceService
 from .outcomes import Outcome
 from .runner import InstanceRunner
 
@@ -35,6 +40,8 @@ log = structlog.get_logger(__name__)
 KEEP_CHALLENGES = timedelta(days=2)  # longer than the longest limit on sends, which counts a day
 
 KEEP_LOGS = timedelta(days=30)  # of ended instances: long enough to ask about them, and no archive
+KEEP_WARNINGS = timedelta(days=30)  # after the ends that they were about
+KEEP_ANNOUNCEMENTS = timedelta(days=1)  # after their end; the audit says that there were
 KEEP_BROWSERS = timedelta(days=400)  # as long as browsers keep the cookie
 LATE_AFTER_SECONDS = 180.0
 LAST_SWEEP = "sweep.last"  # key of the record of when the last pass began that came to its end
@@ -47,6 +54,7 @@ class SweepService:
         runner: InstanceRunner,
         admission: AdmissionService,
         clock: ClockGuard,
+        grace: GraceService,
         audit_days: int,
         ended_instance_days: int,
         longest_frozen: timedelta | None = None,
@@ -58,6 +66,7 @@ class SweepService:
         self._database = database
         self._runner = runner
         self._admission = admission
+        self._grace = grace
 
     def loops(self, every_seconds: float, now: Callable[[], datetime]) -> list[Loop]:
         """One that sweeps; none where `every_seconds` is 0, and a timer does it."""
@@ -81,8 +90,8 @@ class SweepService:
         ]
 
     async def sweep(self, now: datetime) -> list[Outcome]:
-        """Ends what has expired, puts rows and engine in agreement, lets those start that wait, forgets what is
-        old.
+        """Ends what has expired or a maintenance ends, puts rows and engine in agreement, lets those start that wait,
+        forgets what is old. What is visibly working as its time runs out goes on for a while (`GraceService`).
 
         Returns what was done and why. What takes time (saving, stopping) goes on in the background;
         `InstanceRunner.wait` waits for it. An engine that does not answer is an outcome of its own, and nothing is
@@ -110,13 +119,18 @@ class SweepService:
     async def _expire(self, now: datetime) -> list[Outcome]:
         async with self._database.reading() as db:
             live = await instances.in_states(db, State.QUEUED, State.STARTING, State.RUNNING)
+            maintenance = maintenance_now(await announcements.not_over(db, now), now)
+        await self._grace.look_after([one for one in live if one.state is State.RUNNING])
         outcomes = []
         for instance in live:
             due = next_transition(instance, now)
-            if due is None:
+            if due is None and maintenance is None:
                 continue
             try:
-                outcomes += await self._end(instance, *due, now)
+                if maintenance is not None:
+                    outcomes += await self._end_for(maintenance, instance, now)
+                elif due is not None and not await self._grace.goes_on(instance, now):
+                    outcomes += await self._end(instance, *due, now)
             except LaunchpadError as error:  # one that fails never stops the rest
                 log.warning("sweep.item_failed", instance=instance.id, detail=error.detail)
                 outcomes.append(Outcome(instance.id, "unchanged", error.detail))
@@ -142,6 +156,11 @@ class SweepService:
         ended = await self._runner.end(instance, state, reason, now, actor=SWEEP, only_expired=True)
         return [Outcome(instance.id, str(state), reason)] if ended else []
 
+    async def _end_for(self, maintenance: Announcement, instance: Instance, now: datetime) -> list[Outcome]:
+        reason = f"{MAINTENANCE}: {maintenance.text}"[:REASON_LENGTH]
+        ended = await self._runner.end(instance, State.STOPPED, reason, now, actor=SWEEP)
+        return [Outcome(instance.id, str(State.STOPPED), reason)] if ended else []
+
     async def _finish(self, seen: Seen, now: datetime) -> None:
         """Forgets what is old, and records that there was a pass."""
         async with self._database.transaction() as db:
@@ -160,6 +179,8 @@ class SweepService:
         await instances.prune(db, now - self._keep_ended)  # their records in the history stay
         await known_browsers.prune(db, now - KEEP_BROWSERS)
         await mail_failures.prune(db, now - self._keep_audit)
+        await warnings.prune(db, now - KEEP_WARNINGS)
+        await announcements.prune(db, now - KEEP_ANNOUNCEMENTS)
 
     async def last(self) -> datetime | None:
         """When the last pass began that came to its end, by whichever process; None: there was none yet."""

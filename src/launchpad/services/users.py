@@ -8,8 +8,9 @@ from datetime import datetime
 from ..domain.audit_words import changes_in_words, quota_in_words
 from ..domain.ends import OWNER_SUSPENDED
 from ..domain.limits import Quota
+from ..domain.times import is_time_zone
 from ..domain.users import Role, User, UserStatus
-from ..errors import Conflict, NotFound
+from ..errors import Conflict, InvalidInput, NotFound
 from ..store import audit, logins, users
 from ..store.database import Database
 from .audit import Actor
@@ -69,6 +70,23 @@ class UserService:
     async def by_ids(self, user_ids: set[str]) -> dict[str, User]:
         async with self._database.reading() as db:
             return await users.by_ids(db, user_ids)
+
+    async def set_time_zone(self, user: User, time_zone: str, *, only_if_unknown: bool = False) -> User:
+        """In which zone somebody is told times.
+
+        Args:
+            time_zone: an IANA name.
+            only_if_unknown: one that is set already stays.
+
+        Raises:
+            InvalidInput: this server knows no such zone.
+        """
+        if not is_time_zone(time_zone):
+            problem = "choose a place, such as Europe/Berlin"
+            raise InvalidInput("This server knows no such time zone.", fields={"time_zone": problem})
+        async with self._database.transaction() as db:
+            await users.set_time_zone(db, user.id, time_zone, only_if_unknown=only_if_unknown)
+        return await self.get(user.id)
 
     async def change(self, user_id: str, change: UserChange, actor: Actor, now: datetime) -> User:
         """Applies a change; suspending somebody ends their logins at once and stops their instances.

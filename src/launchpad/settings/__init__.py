@@ -2,6 +2,7 @@
 
 from .activity import ActivitySettings, PersonSettings
 from .backup import BackupSettings
+from .ends import EndSettings
 from .environments import EnvironmentSettings, OfferSettings, SafeModeSettings
 from .file import load_settings, tables
 from .images import ImageSettings
@@ -14,6 +15,7 @@ __all__ = [
     "BackupSettings",
     "BounceSettings",
     "EgressSettings",
+    "EndSettings",
     "EngineSettings",
     "EnvironmentSettings",
     "HomesSettings",

@@ -15,6 +15,7 @@ from ..settings_place import DEFAULT_STATE_DIR
 from .activity import ActivitySettings
 from .backup import BackupSettings
 from .catalogue import with_shipped_environments
+from .ends import EndSettings
 from .environments import EnvironmentSettings
 from .freezing import FreezingSettings
 from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
@@ -257,6 +258,7 @@ class Settings(BaseSettings):
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     activity: ActivitySettings = Field(default_factory=ActivitySettings)
     freezing: FreezingSettings = Field(default_factory=FreezingSettings)
+    ends: EndSettings = Field(default_factory=EndSettings)
     environments: tuple[EnvironmentSettings, ...] = Field((), description="The environments that are offered.")
     backup: BackupSettings = Field(default_factory=BackupSettings)
     web: WebSettings = Field(default_factory=WebSettings)

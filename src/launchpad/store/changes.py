@@ -37,6 +37,7 @@ FED = {
     "grants": "secret_digest",
     "tokens": "id",
     "kv": "key",
+    "announcements": "id",
 }
 
 table = Table(

@@ -71,6 +71,8 @@ table = Table(
     Column("frozen_at", Instant),
     Column("frozen_reason", String(300)),
     Column("frozen_memory_bytes", BigInteger),
+    Column("extended_at", Instant),
+    Column("grace_until", Instant),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
     Index("ix_instances_created_at_id", "created_at", "id"),
     Index("ix_instances_state_ended_at_id", "state", "ended_at", "id"),
@@ -106,6 +108,8 @@ def _instance(row: Row[Any]) -> Instance:
         frozen_at=row.frozen_at,
         frozen_reason=row.frozen_reason,
         frozen_memory_bytes=row.frozen_memory_bytes,
+        extended_at=row.extended_at,
+        grace_until=row.grace_until,
     )
 
 
@@ -317,7 +321,7 @@ async def _move(db: AsyncConnection, instance_id: str, before: State, after: Sta
 
 
 async def note(db: AsyncConnection, instance_id: str, **values: Any) -> None:
-    """Writes columns that do not change the state: stage, image, carrier, expires_at, host, port."""
+    """Writes columns that do not change the state: stage, image, carrier, expires_at, host, port, and others."""
     if "state" in values:
         raise ValueError("the state is changed by move()")
     await db.execute(update(table).where(table.c.id == instance_id).values(**values))

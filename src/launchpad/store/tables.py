@@ -1,6 +1,7 @@
 """Imports every table's module, so that the metadata is whole for migrations."""
 
 from . import (
+    announcements,
     audit,
     challenges,
     changes,
@@ -16,9 +17,11 @@ from . import (
     passkeys,
     tokens,
     users,
+    warnings,
 )
 
 __all__ = [
+    "announcements",
     "audit",
     "challenges",
     "changes",
@@ -34,4 +37,5 @@ __all__ = [
     "passkeys",
     "tokens",
     "users",
+    "warnings",
 ]

@@ -44,6 +44,7 @@ table = Table(
     Column("quota_instances", Integer),
     Column("created_at", Instant, nullable=False),
     Column("last_seen_at", Instant),
+    Column("time_zone", String(64)),
 )
 
 
@@ -64,6 +65,7 @@ def _user(row: Row[Any]) -> User:
             storage_bytes=row.quota_storage_bytes,
             instances=row.quota_instances,
         ),
+        time_zone=row.time_zone,
     )
 
 
@@ -153,6 +155,14 @@ async def save(db: AsyncConnection, user: User) -> None:
         **_quota_columns(user.quota),
     }
     await db.execute(update(table).where(table.c.id == user.id).values(**values))
+
+
+async def set_time_zone(db: AsyncConnection, user_id: str, time_zone: str, *, only_if_unknown: bool = False) -> bool:
+    """False: it was known already, and stays."""
+    query = update(table).where(table.c.id == user_id)
+    if only_if_unknown:
+        query = query.where(table.c.time_zone.is_(None))
+    return (await db.execute(query.values(time_zone=time_zone))).rowcount == 1
 
 
 async def seen(db: AsyncConnection, user_id: str, at: datetime) -> None:

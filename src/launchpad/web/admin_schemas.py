@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from ..domain.announcements import Announcement
 from ..domain.audit import AuditRecord
 from ..domain.audit_words import details_in_words
 from ..domain.limits import OfferedLimits, Quota, Use
@@ -182,4 +183,39 @@ class MailFailureView(BaseModel):
             first_at=failure.first_at,
             last_at=failure.last_at,
             user_id=user.id if user else None,
+        )
+
+
+class AnnouncementBody(Body):
+    text: str = Field(max_length=2000)
+    shown_from: AwareDatetime | None = Field(None, alias="from", description="Null: from now on.")
+    until: AwareDatetime | None = Field(
+        None, description="Null: until it is withdrawn; of a maintenance, two hours after it began."
+    )
+    stop_instances_at: AwareDatetime | None = Field(
+        None, description="A maintenance: all instances are stopped then, and none is launched until it is over."
+    )
+
+
+class AnnouncementView(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    id: str
+    text: str
+    shown_from: datetime = Field(alias="from")
+    until: datetime | None
+    stop_instances_at: datetime | None
+    created_at: datetime
+    created_by: str
+
+    @classmethod
+    def of(cls, one: Announcement) -> AnnouncementView:
+        return cls(
+            id=one.id,
+            text=one.text,
+            shown_from=one.shown_from,
+            until=one.shown_until,
+            stop_instances_at=one.stop_instances_at,
+            created_at=one.created_at,
+            created_by=one.created_by,
         )

@@ -34,7 +34,9 @@ def create_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     app.state.presenter = presenter_over(platform, platform.live)
-    app.state.pages = Frame(platform.settings, platform.now, platform.state.key("forms"))
+    app.state.pages = Frame(
+        platform.settings, platform.now, platform.state.key("forms"), platform.live.announcements.shown
+    )
     # As one flat list, most asked for first: every router inside another one is searched twice at each request.
     for router in (gate.router, *pages.ROUTERS, *api.ROUTERS, health.router, well_known.router):
         app.router.routes.extend(router.routes)

@@ -20,8 +20,10 @@ from ..domain.users import User
 from ..errors import ConfirmAgain, Forbidden, NotSignedIn, StalePage
 from ..platform import Platform
 from ..services.activity import ActivityService
+from ..services.announcements import AnnouncementService
 from ..services.audit import Actor, AuditService
 from ..services.bounces import BounceService
+from ..services.extensions import ExtensionService
 from ..services.freezing import FreezingService
 from ..services.gate import GateService
 from ..services.instance_logs import InstanceLogs
@@ -62,11 +64,13 @@ def _part(name: str) -> Any:
     return Depends(part)
 
 
+Announcements = Annotated[AnnouncementService, _part("announcements")]
 Audit = Annotated[AuditService, _part("audit")]
 Bounces = Annotated[BounceService, _part("bounces")]
 Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
 Configured = Annotated[Settings, _part("settings")]
 Events = Annotated[EventStreams, _part("events")]
+Extensions = Annotated[ExtensionService, _part("extensions")]
 Freezing = Annotated[FreezingService, _part("freezing")]
 Gate = Annotated[GateService, _part("gate")]
 Activities = Annotated[ActivityService, _part("activity")]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from ..domain.background import LoopHealth, LoopState
+from ..domain.warnings import EndKind
 from ..errors import EngineUnavailable, LaunchpadError, NotSignedIn
 from ..platform import Platform
 from ..services.activity import ActivityService
@@ -86,6 +87,10 @@ async def _measure(platform: Platform) -> CollectorRegistry:
         lost.labels(kind.value).inc(number)
     waiting = Gauge("launchpad_mail_waiting", "Mails that have not been handed over yet", registry=registry)
     waiting.set(await platform.mail.waiting())
+    warned = Gauge("launchpad_warned_last_day", "Warnings of ends that were sent, by kind", ["kind"], registry=registry)
+    counted = await platform.warnings.sent_since(platform.now() - timedelta(days=1))
+    for end in EndKind:
+        warned.labels(end.value).set(counted.get(end, 0))
     _measure_loops(registry, platform.background.health())
     _measure_activity(registry, platform.activity, platform.now())
     streams = Gauge("launchpad_event_streams", "Pages and programs that follow an instance live", registry=registry)

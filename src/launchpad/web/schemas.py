@@ -85,6 +85,7 @@ class Me(BaseModel):
     role: Role
     lab: str | None
     quota: QuotaView
+    time_zone: str | None = None
     csrf_token: str | None = None
 
     @classmethod
@@ -96,8 +97,14 @@ class Me(BaseModel):
             role=user.role,
             lab=user.lab,
             quota=QuotaView.of(user.quota),
+            time_zone=user.time_zone,
             csrf_token=csrf_token,
         )
+
+
+class MePatchBody(Body):
+    time_zone: str = Field(max_length=64, examples=["Asia/Singapore"], description="An IANA name.")
+    only_if_unknown: bool = Field(False, description="Leaves one that is set already as it is.")
 
 
 class SignedInView(BaseModel):
@@ -203,6 +210,9 @@ class InstanceView(BaseModel):
     url: str | None
     created_at: datetime
     expires_at: datetime
+    grace_until: datetime | None = Field(
+        None, description="While it keeps running beyond `expires_at`, since it was working then: until when at most."
+    )
     started_at: datetime | None
     ended_at: datetime | None
     limits: SizeView
@@ -259,6 +269,7 @@ def instance_fields(
         "url": origin.url(instance.id) if instance.state is State.RUNNING else None,
         "created_at": instance.created_at,
         "expires_at": instance.expires_at,
+        "grace_until": instance.grace_until if instance.has_grace else None,
         "started_at": instance.started_at,
         "ended_at": instance.ended_at,
         "limits": SizeView.of(instance.limits),

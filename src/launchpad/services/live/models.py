@@ -11,6 +11,7 @@ from ...runtime.base import Runtime
 from ...storage.base import Homes
 from ...store.database import Database
 from ..images import ImageService
+from .announcements import LiveAnnouncements
 from .ended import EndedInstances
 from .engine import LiveHost, LiveImages
 from .entrances import Entrances
@@ -33,6 +34,7 @@ class Live:
         images: what each environment would start.
         homes: what homes take up.
         usage: what running instances use.
+        announcements: what administrators tell everybody.
     """
 
     instances: LiveInstances
@@ -43,6 +45,7 @@ class Live:
     images: LiveImages
     homes: LiveHomes
     usage: UsageSampler
+    announcements: LiveAnnouncements
 
     @classmethod
     def over(
@@ -64,6 +67,7 @@ class Live:
             images=LiveImages(images, catalogue),
             homes=LiveHomes(homes),
             usage=UsageSampler(runtime),
+            announcements=LiveAnnouncements(database, database.changes),
         )
 
     async def lacking(self, instance: Instance, environment: Environment | None, username: str) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from ...errors import WrongCode
 from ...services.signin import NO_CODE
 from ..cookies import CookieNames, drop_cookie, set_challenge, set_login
-from ..deps import Configured, CurrentUser, FromClient, FromOwnPages, Logins, Now, Public, SignIn
-from ..schemas import Asked, LoginView, Me, SignedInView, SignInBody, VerifyBody
+from ..deps import Configured, CurrentUser, FromClient, FromOwnPages, Logins, Now, Public, SignIn, Users
+from ..schemas import Asked, LoginView, Me, MePatchBody, SignedInView, SignInBody, VerifyBody
 from .responses import PROBLEMS, ROOT
 
 router = APIRouter(prefix=ROOT, tags=["sign-in"], responses=PROBLEMS)
@@ -76,3 +76,10 @@ async def sign_out_everywhere(visitor: CurrentUser, response: Response, settings
 @router.get("/me")
 async def me(visitor: CurrentUser) -> Me:
     return Me.of(visitor.user, visitor.csrf_token or None)
+
+
+@router.patch("/me")
+async def change_me(body: MePatchBody, visitor: CurrentUser, users: Users) -> Me:
+    """Sets the time zone in which pages and e-mails tell times."""
+    changed = await users.set_time_zone(visitor.user, body.time_zone, only_if_unknown=body.only_if_unknown)
+    return Me.of(changed, visitor.csrf_token or None)

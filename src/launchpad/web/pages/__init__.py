@@ -7,12 +7,14 @@ from fastapi import APIRouter
 from . import (
     account,
     admin,
+    admin_announcements,
     admin_instances,
     admin_limits,
     admin_mail,
     admin_users,
     confirm,
     dashboard,
+    extend,
     instance_log,
     landing,
     passkeys,
@@ -27,6 +29,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
         static_files,
         landing,
         sign_in,
+        extend,
         passkeys,
         confirm,
         instance_log,
@@ -36,5 +39,6 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
         admin_instances,
         admin_limits,
         admin_mail,
+        admin_announcements,
     )
 )

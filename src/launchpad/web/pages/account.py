@@ -9,9 +9,10 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from ...domain.times import time_zones
 from ...errors import Forbidden, NotFound
 from ..cookies import CookieNames, drop_cookie
-from ..deps import Configured, CurrentUser, Logins, Passkeys, Present, Tokens, Visitor
+from ..deps import Configured, CurrentUser, Logins, Passkeys, Present, Tokens, Users, Visitor
 from ..views.devices import devices_in_words
 from ..views.values import NewToken, Problems
 from .after_form import AfterForm, leave
@@ -36,6 +37,7 @@ async def account(
 ) -> Response:
     """With a token that was just made: its secret is shown this once and kept nowhere."""
     after = after_form(request, visitor, TOKENS)
+    zone_refused = after_form(request, visitor, "/account/time-zone")
     typed = after.values if after else {}
     new_token = NewToken(typed["name"], typed["secret"]) if "secret" in typed else None
     logged_in = await logins.of_user(visitor.user, visitor.now)
@@ -51,6 +53,8 @@ async def account(
         this_login_id=visitor.login.id if visitor.login else None,
         passkeys=await passkeys.of_user(visitor.user),
         passkeys_possible=passkeys.possible and visitor.login is not None,
+        time_zones=time_zones(),
+        time_zone_problem=zone_refused.detail if zone_refused else "",
         tokens=await tokens.of_user(visitor.user),
         new_token=new_token,
         token_name="" if new_token else typed.get("name", ""),
@@ -66,6 +70,13 @@ async def create_token(
     token, secret = await tokens.create(visitor.user, name, visitor.actor, visitor.now)
     made = AfterForm(TOKENS, {"name": token.name, "secret": secret})
     return leave(request, visitor, "/account", made)
+
+
+@router.post("/time-zone")
+async def set_time_zone(visitor: CurrentUser, users: Users, time_zone: Annotated[str, Form()] = "") -> Response:
+    """In which zone pages and mails tell times."""
+    changed = await users.set_time_zone(visitor.user, time_zone.strip())
+    return _told(visitor, "time-zone", changed.time_zone or "")
 
 
 @router.post("/tokens/{token_id}/revoke")

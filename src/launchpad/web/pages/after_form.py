@@ -42,7 +42,8 @@ _PAGES = tuple(
     (re.compile(address), page)
     for address, page in (
         (r"/sign-in/(?:code|resend)", "/sign-in/code"),
-        (r"(/sign-in|/confirm|/account|/admin/users/[^/]+|/admin/instances|/admin/limits|/admin/mail|/admin)", r"\1"),
+        (r"(/sign-in|/extend/[^/]+|/confirm|/account|/admin/users/[^/]+)", r"\1"),
+        (r"(/admin/instances|/admin/limits|/admin/mail|/admin/announcements|/admin)", r"\1"),
         (r"", "/dashboard"),
     )
 )

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from ...domain.announcements import Announcement
 from ...settings import Settings
 from ..cookies import CookieNames
 from ..views.kept import Kept
@@ -52,10 +53,17 @@ class PublicSettings:
 class Frame:
     """What every page needs, made once for the app and found at `app.state.pages`."""
 
-    def __init__(self, settings: Settings, now: Callable[[], datetime], forms_key: bytes) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], datetime],
+        forms_key: bytes,
+        announcements: Callable[[datetime], tuple[Announcement, ...]],
+    ) -> None:
         self.settings = settings
         self.public = PublicSettings.of(settings)
         self.now = now
+        self.announcements = announcements
         self.forms_key = forms_key
         self.form_cookie = CookieNames.of(settings).form
         self.kept: Kept[tuple[str, str], bytes] = Kept(PAGES_KEPT)

@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ...domain.return_paths import RETURN_PATH_MAX, as_parameter, from_parameter
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days
+from ...domain.times import zone_of
 from ..cookies import drop_cookie
 from ..deps import Visitor
 from ..views import words
@@ -66,6 +67,7 @@ def environment() -> jinja2.Environment:
         "ago": words.ago_in_words,
         "exact": words.exact,
         "short": words.short,
+        "local": words.local,
         "iso": _iso,
         "breaks": words.with_breaks,
         "initials": words.initials,
@@ -101,6 +103,9 @@ SAID = {
         "done", "Passkey removed.", "Passkey “{about}” removed. Remove it from the device as well."
     ),
     "confirmed": Text("done", "Identity confirmed."),
+    "announced": Text("done", "Announced."),
+    "withdrawn": Text("done", "Withdrawn."),
+    "time-zone": Text("done", "Time zone saved.", "Times are shown in {about} now"),
     "saved": Text("done", "Saved.", "{about} saved"),
     "suspended": Text("done", "Suspended.", "{about} suspended"),
     "reactivated": Text("done", "Reactivated.", "{about} reactivated"),
@@ -120,11 +125,12 @@ class Myself:
     role: str
     lab: str | None
     csrf_token: str
+    time_zone: str | None = None
 
     @classmethod
     def of(cls, visitor: Visitor) -> Myself:
         user = visitor.user
-        return cls(user.id, user.email, user.username, user.role.value, user.lab, visitor.csrf_token)
+        return cls(user.id, user.email, user.username, user.role.value, user.lab, visitor.csrf_token, user.time_zone)
 
 
 def page(
@@ -141,7 +147,9 @@ def page(
         if after.detail and not getattr(request.state, "tells_after_form", False):
             flash.append(Flash("bad", (_whole(after),)))
     me = Myself.of(visitor) if visitor else None
-    response = HTMLResponse(_render(frame, template, me, flash, {"now": now, **context}), status)
+    zone = me.time_zone if me else getattr(request.state, "reader_zone", None)
+    given = {"now": now, "announcements": frame.announcements(now), **context}
+    response = HTMLResponse(_render(frame, template, me, flash, zone, given), status)
     if after is not None:
         drop_cookie(response, frame.settings, frame.form_cookie)
         if after.code:
@@ -160,16 +168,37 @@ def kept_page(request: Request, template: str, visitor: Visitor, **context: Any)
     if request.scope["query_string"] and (_said(request, visitor) or left(request, visitor, visitor.now)):
         return page(request, template, visitor, **context)
     me = Myself.of(visitor)
+    given = {"announcements": frame.announcements(visitor.now), **context}
     body = frame.kept.get(
         (template, visitor.login.id if visitor.login else me.id),
-        (me, *context.items()),
-        lambda: _render(frame, template, me, [], context).encode(),
+        (me, *given.items()),
+        lambda: _render(frame, template, me, [], me.time_zone, given).encode(),
     )
     return Response(body, media_type="text/html")
 
 
-def _render(frame: Frame, template: str, me: Myself | None, flash: Sequence[Flash], context: Mapping[str, Any]) -> str:
-    return environment().get_template(template).render(me=me, settings_public=frame.public, flash=flash, **context)
+def _render(
+    frame: Frame,
+    template: str,
+    me: Myself | None,
+    flash: Sequence[Flash],
+    time_zone: str | None,
+    context: Mapping[str, Any],
+) -> str:
+    before = words.reader_zone.set(zone_of(time_zone))
+    try:
+        return (
+            environment()
+            .get_template(template)
+            .render(me=me, settings_public=frame.public, flash=flash, time_zone=time_zone or "", **context)
+        )
+    finally:
+        words.reader_zone.reset(before)
+
+
+def reads_in(request: Request, time_zone: str | None) -> None:
+    """For a page without somebody who is signed in: in which zone its times are."""
+    request.state.reader_zone = time_zone
 
 
 def _said(request: Request, visitor: Visitor | None) -> Flash | None:

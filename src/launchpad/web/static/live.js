@@ -60,7 +60,8 @@ function showUsage(id, usage) {
   box.querySelector("[data-meter-text]").textContent = text;
 }
 
-function showState(id, { state, expires_at: expires, notices = [] }) {
+function showState(id, { state, expires_at, grace_until, notices = [] }) {
+  const expires = grace_until ?? expires_at;
   const card = cardOf(id);
   if (!card || !state) return;
   if (card.dataset.state === state) {
@@ -113,6 +114,7 @@ function follow() {
 export function startLive() {
   follow();
   document.addEventListener("launchpad:replaced", follow);
+  document.addEventListener("launchpad:ends-soon", () => refresh());
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && document.querySelector("[data-live]")) refresh();
     follow();

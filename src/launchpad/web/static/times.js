@@ -2,12 +2,17 @@
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86400;
+// The user's own setting, else the browser's.
+const set = document.documentElement.dataset.timeZone;
+const timeZone = set && set !== "ask" ? set : undefined;
+
 const exactly = new Intl.DateTimeFormat("en-GB", {
   weekday: "long", day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+  timeZone,
 });
 
 const shortly = new Intl.DateTimeFormat("en-GB", {
-  weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
+  weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone,
 });
 
 // "Sat 28 Nov, 15:07": the formatter's own order, with one comma.
@@ -60,9 +65,29 @@ export function tellTimes(root = document) {
   }
 }
 
+let asked = "";
+
+// In the last hour of an instance the tab says so, also while nothing new comes from the server.
+function tellEnd() {
+  const now = Date.now();
+  const cards = [...document.querySelectorAll("[data-live][data-state=running][data-expires]")];
+  const left = (card) => Math.floor((Date.parse(card.dataset.expires) - now) / 1000);
+  const [first] = cards.filter((card) => left(card) < HOUR).sort((a, b) => left(a) - left(b));
+  if (!first) return;
+  const [, ...rest] = document.title.split(" · ");
+  const words = left(first) <= 0 ? "time is up" : `${spanInWords(left(first))} left`;
+  document.title = [`${first.dataset.title} ends: ${words}`, ...rest].join(" · ");
+  const key = `${first.dataset.instance} ${first.dataset.expires}`;
+  if (asked === key || first.querySelector("[data-ends-soon]")) return;
+  asked = key; // the server draws the warning
+  document.dispatchEvent(new Event("launchpad:ends-soon"));
+}
+
 export function startTimes() {
   tellTimes();
   const fast = document.querySelector("button[data-wait-seconds]") !== null;
   setInterval(() => document.hidden || tellTimes(), fast ? 1000 : 20_000);
+  tellEnd();
+  setInterval(tellEnd, 20_000); // a tab in the background is where the title counts
   document.addEventListener("visibilitychange", () => document.hidden || tellTimes());
 }

@@ -199,8 +199,8 @@ class Moments:
 
 def moments_of(instance: Instance, now: datetime) -> Moments:
     return Moments(
-        ends_in=words.left_in_words(instance.expires_at, now),
-        ends_soon=instance.expires_at - now < _SOON,
+        ends_in=words.left_in_words(instance.ends_at, now),
+        ends_soon=instance.ends_at - now < _SOON,
         ended_ago=words.ago_in_words(instance.ended_at, now) if instance.ended_at else "",
     )
 
@@ -227,6 +227,7 @@ class InstanceView:
         can_freeze: it runs, and may be frozen.
         can_relaunch: it has ended, and its environment is still in the catalogue.
         activity: what goes on in it; None: nothing is known, or nothing is shown.
+        expires_at: when it ends; `in_grace`: its time is up, and it may finish what it works on until then.
     """
 
     id: str
@@ -261,6 +262,12 @@ class InstanceView:
     shown_state: str = ""
     frozen: FrozenView | None = None
     can_freeze: bool = False
+    in_grace: bool = False
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether it runs, and ends within the hour."""
+        return self.moments.ends_soon and self.state == State.RUNNING
 
 
 def live_label(state: State) -> str:
@@ -350,7 +357,8 @@ def instance_view(
         memory_text=describe_bytes(instance.limits.memory_bytes),
         cores_text=f"{instance.limits.cpus:g}",
         created_at=instance.created_at,
-        expires_at=instance.expires_at,
+        expires_at=instance.ends_at,
+        in_grace=instance.has_grace,
         ended_at=instance.ended_at,
         moments=moments,
         steps=steps_of(instance.state, instance.stage),
@@ -376,9 +384,15 @@ def instance_view(
 
 
 def dashboard_title(live: Sequence[InstanceView]) -> str:
-    """What the browser's tab says: "JupyterLab running", "2 running, 1 starting"; "Dashboard" when nothing is live."""
+    """What the browser's tab says: "JupyterLab running", "2 running, 1 starting"; "Dashboard" when nothing is live.
+
+    In the last hour of one of them: "JupyterLab ends: 42 min left".
+    """
     if not live:
         return "Dashboard"
+    if ending := [one for one in live if one.ends_soon]:
+        first = min(ending, key=lambda one: one.expires_at)
+        return f"{first.title} ends: {first.moments.ends_in}"
     if len(live) == 1:
         return f"{live[0].title} {live[0].state_label.lower()}"
     numbers = Counter(one.state_label.lower() for one in live)

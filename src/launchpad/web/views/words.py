@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from markupsafe import Markup, escape
+
+from ...domain import times
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -37,14 +40,23 @@ def ago_in_words(then: datetime, now: datetime) -> str:
     return f"{span_in_words(timedelta(seconds=seconds // unit * unit))} ago"
 
 
+# In which zone a page is rendered: its reader's. Where they have set none, UTC, which the browser rewrites.
+reader_zone: ContextVar[tzinfo] = ContextVar("reader_zone", default=UTC)
+
+
 def exact(moment: datetime) -> str:
-    """The whole moment for a server that does not know the reader's time zone; the browser rewrites it in theirs."""
-    return f"{moment:%A, %-d %B %Y, %H:%M} UTC"
+    """The whole moment."""
+    return times.exact(moment, reader_zone.get())
 
 
 def short(moment: datetime) -> str:
-    """A moment of the coming days, as `exact` for the time zone."""
-    return f"{moment:%a %-d %b, %H:%M} UTC"
+    """A moment of the coming days."""
+    return times.short(moment, reader_zone.get())
+
+
+def local(text: str) -> str:
+    """A text of ours, such as a reason, with its moments in the reader's zone."""
+    return times.localized(text, reader_zone.get(), datetime.now(UTC))
 
 
 def with_breaks(text: str) -> Markup:

@@ -1,0 +1,103 @@
+"""Moments in somebody's time zone, in words; also those that stand in a text already."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, tzinfo
+from functools import cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+TIME_ZONE_MAX = 64
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,2}")
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        (
+            *("January", "February", "March", "April", "May", "June"),
+            *("July", "August", "September", "October", "November", "December"),
+        ),
+        1,
+    )
+}
+# As reasons, notices and refusals have them: "3 March 2026 at 09:30 UTC", "3 March at 09:30:12 UTC".
+_MOMENT = re.compile(rf"\b(\d{{1,2}}) ({'|'.join(_MONTHS)})( \d{{4}})? at (\d\d):(\d\d)(:\d\d)? UTC\b")
+
+
+@cache
+def time_zones() -> tuple[str, ...]:
+    """The names that a user can choose: places, and UTC."""
+    return ("UTC", *sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/")))
+
+
+@cache
+def _found(name: str) -> tzinfo | None:
+    if len(name) > TIME_ZONE_MAX or not _NAME.fullmatch(name):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether it is an IANA name that this server knows."""
+    return _found(name) is not None
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The zone of that name; UTC where there is none, or this server does not know it any more."""
+    return (_found(name) if name else None) or UTC
+
+
+def label(moment: datetime) -> str:
+    """What an aware moment's zone is called behind a time: "UTC", "CET", "UTC+8"."""
+    name = moment.tzname() or ""
+    if name.isalpha():
+        return name
+    offset = moment.utcoffset()
+    minutes = round(offset.total_seconds() / 60) if offset is not None else 0
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02}" if rest else "")
+
+
+def exact(moment: datetime, zone: tzinfo = UTC) -> str:
+    """ "Saturday, 28 November 2026, 15:07 CET"."""
+    there = moment.astimezone(zone)
+    return f"{there:%A, %-d %B %Y, %H:%M} {label(there)}"
+
+
+def short(moment: datetime, zone: tzinfo = UTC) -> str:
+    """ "Sat 28 Nov, 15:07 CET"."""
+    there = moment.astimezone(zone)
+    return f"{there:%a %-d %b, %H:%M} {label(there)}"
+
+
+def localized(text: str, zone: tzinfo, near: datetime) -> str:
+    """A text of ours with its moments, which stand there in UTC, in another zone.
+
+    Args:
+        near: of a moment without a year, the year that brings it closest to this is meant.
+    """
+    if zone is UTC:
+        return text
+
+    def there(found: re.Match[str]) -> str:
+        day, month, year, hour, minute, second = found.groups()
+        years = (int(year),) if year else (near.year - 1, near.year, near.year + 1)
+        possible = [
+            _moment(one, _MONTHS[month], int(day), int(hour), int(minute), int((second or ":0")[1:])) for one in years
+        ]
+        known = [one for one in possible if one is not None]
+        if not known:
+            return found[0]
+        at = min(known, key=lambda one: abs(one - near)).astimezone(zone)
+        return f"{at:%-d %B}{f' {at.year}' if year else ''} at {at:%H:%M}{f':{at:%S}' if second else ''} {label(at)}"
+
+    return _MOMENT.sub(there, text)
+
+
+def _moment(year: int, month: int, day: int, hour: int, minute: int, second: int) -> datetime | None:
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:  # 29 February of another year
+        return None
