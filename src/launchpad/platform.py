@@ -19,6 +19,7 @@ from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
+from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.listings import ListingService
 from .services.live import Live
@@ -77,6 +78,7 @@ class Platform:
     make_drill: Callable[[], DrillService]
     make_importing: Callable[[], ImportService]
     instances: InstanceService
+    lab_capacity: LabCapacityService
     instance_logs: InstanceLogs
     last_seen: LastSeen
     live: Live

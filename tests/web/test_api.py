@@ -29,6 +29,7 @@ INSTANCE_FIELDS = {
     "limits",
     "usage",
     "queue_position",
+    "estimated_start_at",
 }
 
 

@@ -74,6 +74,8 @@ API: dict[str, tuple[Answers, Any]] = {
     "POST /api/v1/admin/instances/{instance_id}/extend": (ADMINS, {"days": 1}),
     "GET /api/v1/admin/limits": (ADMINS, None),
     "PUT /api/v1/admin/limits": (each(ADMINS, 422), {}),
+    "GET /api/v1/admin/lab-capacity": (ADMINS, None),
+    "PUT /api/v1/admin/lab-capacity": (ADMINS, {"lab": "x", "max_memory": "8g"}),
     "GET /api/v1/admin/capacity": (ADMINS, None),
     "GET /api/v1/admin/audit": (ADMINS, None),
     "GET /api/v1/admin/mail-failures": (ADMINS, None),
@@ -102,6 +104,9 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /instances/{instance_id}/extend": (each(OWNERS, 303), {"days": "1"}),
     "POST /instances/{ended}/launch-again": (each(OWNERS, 303), {"here": "dashboard"}),
     "POST /instances/{ended}/forget": (each(OWNERS, 303), None),
+    "GET /go/{environment}": (SIGNED_IN, None),
+    "GET /go/{environment}/{path:path}": (each(SIGNED_IN, 303), None),
+    "POST /go/{environment}": (each(SIGNED_IN, 303), None),
     "GET /account": (SIGNED_IN, None),
     "POST /account/tokens": (SIGNED_IN, {"name": "x"}),
     "POST /account/tokens/{token_id}/revoke": (each(OWNERS, 303), None),
@@ -130,6 +135,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /admin/instances/{instance_id}/extend": (each(ADMINS, 303), {"days": "1"}),
     "GET /admin/limits": (ADMINS, None),
     "POST /admin/limits": (each(ADMINS, 422), None),
+    "POST /admin/limits/labs": (each(ADMINS, 422), None),
     "GET /admin/mail": (ADMINS, None),
     "POST /admin/mail/forget": (each(ADMINS, 303), {"address": "x@a.org"}),
 }
@@ -169,6 +175,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "login_id": login_id,
             "user_id": owner.me["id"],
             "version": "x",
+            "environment": "rstudio",
+            "path:path": "file.R",
             "name:path": "nothing.css",
         }
         yield Scene(portal, (portal.visitor(), other, owner, admin), names)

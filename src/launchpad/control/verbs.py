@@ -18,7 +18,7 @@ from ..platform import Platform
 from ..services.audit import CLI
 from ..services.logins import Client
 from ..services.users import UserChange
-from ..web.admin_schemas import LimitsBody
+from ..web.admin_schemas import LabCapacityBody, LimitsBody
 
 
 async def sweep(platform: Platform) -> list[dict[str, str]]:
@@ -75,6 +75,11 @@ async def set_limits(platform: Platform, document: dict[str, Any]) -> None:
     await platform.offers.set_limits(wanted, CLI, platform.now())
 
 
+async def set_lab_capacity(platform: Platform, document: dict[str, Any]) -> None:
+    body = LabCapacityBody.model_validate(document)
+    await platform.lab_capacity.set_lab(body.lab, body.capacity(), CLI, platform.now())
+
+
 async def forget_mail_failure(platform: Platform, address: str) -> None:
     await platform.mail_failures.forget(address, CLI, platform.now())
 
@@ -99,6 +104,7 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         sign_out_user,
         remove_passkeys,
         set_limits,
+        set_lab_capacity,
         forget_mail_failure,
         take_bounce,
         read_bounces,

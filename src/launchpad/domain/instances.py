@@ -53,6 +53,7 @@ class Stage(StrEnum):
 
     WAITING = "waiting for room"
     TURN = "waiting for other starts"
+    LAB = "waiting for the lab's capacity"
     HOME = "preparing your files"
     IMAGE = "checking the image"
     CONTAINER = "creating the container"
@@ -84,6 +85,10 @@ class Instance:
     `reason` is in its owner's words (see `ends.reason_for_others`); `ended_by` is who ended it, as the audit names
     them. `cause` is the likely cause of a failure, `oom_count` and `oom_at` how often, and when last, the kernel ended
     something in it for memory. `admitted_at`: when its turn came to start; `started_at`: when it was usable.
+
+    Of one that queues, `expires_at` is when it is dropped unless its owner comes back before, `queue_rank` its place
+    (None: behind all that have one, in the order in which they came), and `estimated_start_at` when known ends let it
+    start. `passed_until`: it was started before others that had waited for longer, and has to end by then.
     """
 
     id: str
@@ -108,6 +113,9 @@ class Instance:
     oom_count: int = 0
     oom_at: datetime | None = None
     admitted_at: datetime | None = None
+    queue_rank: float | None = None
+    estimated_start_at: datetime | None = None
+    passed_until: datetime | None = None
 
     @property
     def is_live(self) -> bool:
@@ -120,6 +128,11 @@ class Instance:
     def place(self) -> Place:
         """Its place in a list, newest first."""
         return Place(self.created_at, self.id)
+
+    @property
+    def queue_place(self) -> tuple[bool, float, datetime, str]:
+        """What the queue is sorted by."""
+        return self.queue_rank is None, self.queue_rank or 0.0, self.created_at, self.id
 
     @property
     def ended_place(self) -> Place:

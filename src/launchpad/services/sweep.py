@@ -106,7 +106,7 @@ class SweepService:
 
     async def _expire(self, now: datetime) -> list[Outcome]:
         async with self._database.reading() as db:
-            live = await instances.in_states(db, State.QUEUED, State.STARTING, State.RUNNING)
+            live = await instances.in_states(db, State.STARTING, State.RUNNING)  # admission sees to what queues
         outcomes = []
         for instance in live:
             due = next_transition(instance, now)

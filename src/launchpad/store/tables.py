@@ -14,6 +14,7 @@ from . import (
     mail_failures,
     outgoing_mails,
     passkeys,
+    recent_use,
     tokens,
     users,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "mail_failures",
     "outgoing_mails",
     "passkeys",
+    "recent_use",
     "tokens",
     "users",
 ]

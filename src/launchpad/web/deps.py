@@ -24,6 +24,7 @@ from ..services.bounces import BounceService
 from ..services.gate import GateService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
+from ..services.lab_capacity import LabCapacityService
 from ..services.listings import ListingService
 from ..services.live.streams import EventStreams
 from ..services.logins import Client, LoginService
@@ -67,6 +68,7 @@ Configured = Annotated[Settings, _part("settings")]
 Events = Annotated[EventStreams, _part("events")]
 Gate = Annotated[GateService, _part("gate")]
 Instances = Annotated[InstanceService, _part("instances")]
+LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]
 Logs = Annotated[InstanceLogs, _part("instance_logs")]

@@ -13,6 +13,7 @@ from . import (
     admin_users,
     confirm,
     dashboard,
+    go,
     instance_log,
     landing,
     passkeys,
@@ -24,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
     for part in (
         dashboard,
+        go,
         static_files,
         landing,
         sign_in,

@@ -11,7 +11,7 @@ from datetime import datetime
 from ...domain.ends import notices_of
 from ...domain.environments import Environment
 from ...domain.instances import Instance, State
-from ...domain.limits import Offer, Use
+from ...domain.limits import Limits, Offer, Use
 from ...domain.paging import Place
 from ...domain.usage import Usage
 from ...domain.users import User
@@ -252,6 +252,10 @@ class Presenter:
     def same_of(self, environment: str, live: Sequence[Instance]) -> list[Instance]:
         """Those of an environment that are there to stay."""
         return [one for one in live if one.environment == environment and one.state is not State.STOPPING]
+
+    async def default_limits(self, environment: str) -> Limits:
+        """What a launch gets that chooses nothing."""
+        return (await self._offers.for_environment(environment)).defaults
 
     async def size_is_enforced(self) -> bool:
         """Whether the size of a home folder is a choice at launch; where that cannot be told now, as if it were."""

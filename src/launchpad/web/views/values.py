@@ -17,7 +17,7 @@ from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format
 from . import words
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
-_STAGE_WORDS = {Stage.WAITING: "Queued", Stage.TURN: "Queued"}
+_STAGE_WORDS = {Stage.WAITING: "Queued", Stage.TURN: "Queued", Stage.LAB: "Queued"}
 _STATE_WORDS = {
     State.QUEUED: ("Queued", "busy"),
     State.STARTING: ("Starting", "busy"),
@@ -235,6 +235,8 @@ class InstanceView:
     memory: Meter | None = None
     queue_position: int | None = None
     queue_text: str = ""
+    estimated_start_at: datetime | None = None
+    days_text: str = ""
     stand_in_for: str | None = None
     owner_email: str | None = None
     owner_id: str | None = None
@@ -329,6 +331,8 @@ def instance_view(
         memory=memory,
         queue_position=queue_position,
         queue_text=queue_in_words(queue_position or 1, instance.stage) if instance.state is State.QUEUED else "",
+        estimated_start_at=instance.estimated_start_at if instance.state is State.QUEUED else None,
+        days_text=describe_days(instance.limits.days),
         stand_in_for=(environment.image if environment else "its image") if instance.stand_in else None,
         owner_email=owner_email,
         owner_id=instance.owner_id,
