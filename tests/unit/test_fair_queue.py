@@ -314,8 +314,8 @@ async def test_200_people_of_20_labs_against_20_places_by_two_processes(tmp_path
         world.rows(statement)
     emails = [f"p{n}@a.org" for n in range(PEOPLE)]
     chance.shuffle(emails)
-    told = {"people": emails[::2], "settings": {**world.settings, "state_dir": str(tmp_path / "second")}}
-    told["settings"]["engine"] = {"runtime": "fake"}
+    elsewhere = {"state_dir": str(tmp_path / "second"), "engine": {"runtime": "fake"}}
+    told = {"people": emails[::2], "settings": {**world.settings, **elsewhere}}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

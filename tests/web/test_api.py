@@ -651,6 +651,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("PATCH", f"/admin/users/{alice.me['id']}", {"status": "suspended"}),
         ("POST", f"/admin/instances/{running['id']}/stop", None),
         ("DELETE", f"/logins/{login['id']}", None),
+        ("PUT", "/admin/lab-capacity", {"lab": "x", "max_memory": "8g"}),
         ("POST", "/sign-out-everywhere", None),
         ("PUT", "/admin/limits", {**limits, "days": [1]}),
     ]

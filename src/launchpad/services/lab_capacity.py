@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..domain.audit_words import changes_in_words
 from ..domain.lab_capacity import LabCapacity, labs_of, labs_table, problems
 from ..errors import EngineUnavailable, InvalidInput
-from ..settings import LabCapacitySettings, Settings
+from ..settings import Settings
 from ..store import audit, kv
 from ..store.database import Database
 from .audit import Actor
@@ -24,7 +24,7 @@ class LabCapacityService:
     def __init__(self, database: Database, settings: Settings, offers: OfferService) -> None:
         self._database = database
         self._offers = offers
-        self._of_settings = {one.lab: _of_settings(one) for one in settings.lab_capacity}
+        self._of_settings = {one.lab: one.capacity for one in settings.lab_capacity}
 
     async def labs(self) -> dict[str, LabCapacity]:
         """By the names of the labs that have a capacity of their own."""
@@ -72,12 +72,3 @@ class LabCapacityService:
 
 def _one(labs: Mapping[str, LabCapacity], lab: str) -> dict[str, Any]:
     return labs_table({lab: labs.get(lab, LabCapacity())})[lab]
-
-
-def _of_settings(one: LabCapacitySettings) -> LabCapacity:
-    return LabCapacity(
-        guaranteed_memory_bytes=one.guaranteed_memory or 0,
-        guaranteed_cpus=one.guaranteed_cpus or 0.0,
-        most_memory_bytes=one.max_memory,
-        most_cpus=one.max_cpus,
-    )

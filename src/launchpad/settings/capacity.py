@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from ..domain.lab_capacity import LabCapacity, problems
+from ..domain.limits import Capacity
 from .values import Cores, Section, Size
 
 
@@ -40,6 +44,21 @@ class LabCapacitySettings(Section):
     guaranteed_cpus: Cores | None = Field(None, description="Cores, likewise.")
     max_memory: Size | None = Field(None, description="Memory the lab may reserve at most. Empty: no limit.")
     max_cpus: Cores | None = Field(None, description="Cores, likewise.")
+
+    @property
+    def capacity(self) -> LabCapacity:
+        return LabCapacity(self.guaranteed_memory or 0, self.guaranteed_cpus or 0.0, self.max_memory, self.max_cpus)
+
+
+def check_lab_capacity(labs: Sequence[LabCapacitySettings], server: CapacitySettings) -> None:
+    """Raises ValueError for a lab that is named twice, and for more guaranteed than the settings say the server has."""
+    by_name = {one.lab: one.capacity for one in labs}
+    if len(by_name) < len(labs):
+        raise ValueError("lab_capacity names a lab twice")
+    memory_bytes = 2**62 if server.memory == "auto" else server.memory
+    cpus = math.inf if server.cpus == "auto" else server.cpus
+    for text in problems(by_name, Capacity(memory_bytes, cpus, 0)).values():
+        raise ValueError(f"lab_capacity: {text}")
 
 
 class QueueSettings(Section):

@@ -13,7 +13,7 @@ from ..domain.origins import InstancesOrigin
 from ..domain.sizes import parse_bytes
 from ..settings_place import DEFAULT_STATE_DIR
 from .backup import BackupSettings
-from .capacity import CapacitySettings, LabCapacitySettings, QueueSettings
+from .capacity import CapacitySettings, LabCapacitySettings, QueueSettings, check_lab_capacity
 from .catalogue import with_shipped_environments
 from .environments import EnvironmentSettings
 from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
@@ -261,6 +261,7 @@ class Settings(BaseSettings):
         if bool(self.tls.certificate) != bool(self.tls.key):
             raise ValueError("tls.certificate and tls.key belong together; one of them is missing")
         check_proxy(self.proxy, self.public_url, self.instances_url)
+        check_lab_capacity(self.lab_capacity, self.capacity)
         check_mounts(self.mounts, self.environments)
         return self
 
