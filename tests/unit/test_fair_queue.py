@@ -294,6 +294,7 @@ async def in_the_end(look: Callable[[], Awaitable[T | None]]) -> T:
 
 
 @pytest.mark.slow
+@pytest.mark.postgresql
 async def test_200_people_of_20_labs_against_20_places_by_two_processes(tmp_path: Path) -> None:
     """On PostgreSQL: exactly 20 run while anybody waits, labs take turns, and everybody has had theirs in the end."""
     chance = random.Random(7)
