@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 import launchpad
 from launchpad.settings import (
     EnvironmentSettings,
+    LabCapacitySettings,
     MountSettings,
     OfferSettings,
     SafeModeSettings,
@@ -158,6 +159,9 @@ def settings_page() -> str:
                 lines += [*settings_table(kind, prefix, defaults[section][name]), ""]
     lines += ["## [[mounts]]", "", cell(MountSettings.__doc__ or ""), "As a variable: `LAUNCHPAD_MOUNTS`, in JSON.", ""]
     lines += [*settings_table(MountSettings, None, plain_defaults(MountSettings)), ""]
+    lab_capacity = "As a variable: `LAUNCHPAD_LAB_CAPACITY`, in JSON."
+    lines += ["## [[lab_capacity]]", "", cell(LabCapacitySettings.__doc__ or ""), lab_capacity, ""]
+    lines += [*settings_table(LabCapacitySettings, None, plain_defaults(LabCapacitySettings)), ""]
     lines += ["## [[environments]]", "", cell(EnvironmentSettings.__doc__ or ""), ENVIRONMENTS]
     lines += [*settings_table(EnvironmentSettings, None, plain_defaults(EnvironmentSettings)), ""]
     lines += ["### [environments.offer]", "", cell(OfferSettings.__doc__ or ""), ""]

@@ -23,6 +23,7 @@ from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
+from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.listings import ListingService
 from .services.live import Live
@@ -87,6 +88,7 @@ class Platform:
     make_drill: Callable[[], DrillService]
     make_importing: Callable[[], ImportService]
     instances: InstanceService
+    lab_capacity: LabCapacityService
     instance_logs: InstanceLogs
     last_seen: LastSeen
     live: Live

@@ -34,6 +34,7 @@ from .services.ide_signals import JupyterSignals
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
+from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.listings import ListingService
@@ -47,6 +48,8 @@ from .services.observer import Observer
 from .services.offers import OfferService
 from .services.ownership import ownership
 from .services.passkeys import PasskeyService
+from .services.queue_mails import QueueMails
+from .services.queue_plan import QueuePlanner
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner, utc_now
@@ -149,7 +152,7 @@ def build_platform(
         settings.activity.sample_seconds,
     )
     freed = Signal()
-    recorder = EndRecorder(live.usage)
+    recorder = EndRecorder(live.usage, settings.queue.half_life)
     endings = Endings(database, reach.runtime, homes, logs, catalogue, recorder, now)
     start = StartProcedure(database, reach.runtime, homes, reach.images, launcher, catalogue, endings, freed, now)
     stop = StopProcedure(database, reach.runtime, catalogue, endings, freed)
@@ -157,7 +160,10 @@ def build_platform(
         database, reach.runtime, reach.images, launcher, lease, endings, recorder, start, stop, freed
     )
     offers = OfferService(database, settings, live.host, live.instances)
-    admission = AdmissionService(database, offers, recorder, runner, freed, now)
+    lab_capacity = LabCapacityService(database, settings, offers)
+    planner = QueuePlanner(settings.queue, lab_capacity)
+    queue_mails = QueueMails(settings, mail, catalogue)
+    admission = AdmissionService(database, offers, planner, queue_mails, recorder, runner, freed, now)
     instances = InstanceService(database, settings, offers, runner, admission, catalogue)
     if elapsed is None:
         elapsed = seconds_since_boot if now is utc_now else lambda: now().timestamp()
@@ -281,6 +287,7 @@ def build_platform(
         make_drill=make_drill,
         make_importing=make_importing,
         instances=instances,
+        lab_capacity=lab_capacity,
         instance_logs=logs,
         last_seen=last_seen,
         live=live,

@@ -79,6 +79,24 @@ async def test_announcements_from_the_terminal(shared_platform: LivePlatform) ->
     assert json.loads(live.command("announce", "--json")) == []
 
 
+async def test_capacity_by_lab_from_the_terminal(shared_platform: LivePlatform) -> None:
+    """Set, listed, refused where the server has not that much, and removed."""
+    live = shared_platform
+    live.command("limits", "lab", "Genomics", "--guaranteed-memory", "512m", "--max-cpus", "4")
+    (lab,) = json.loads(live.command("limits", "labs", "--json"))
+    assert lab == {
+        "lab": "Genomics",
+        "guaranteed_memory": "512m",
+        "guaranteed_cpus": None,
+        "max_memory": None,
+        "max_cpus": 4.0,
+    }
+    refused = live.command("limits", "lab", "Genomics", "--guaranteed-memory", "900t", ok=False)
+    assert "would be guaranteed in all" in refused
+    live.command("limits", "lab", "Genomics")
+    assert json.loads(live.command("limits", "labs", "--json")) == []
+
+
 async def test_images_and_nginx(shared_platform: LivePlatform, tmp_path: Path) -> None:
     """Which image is used, and that the RStudio here is a stand-in; the whole nginx configuration in both forms."""
     rows = {one["environment"]: one for one in json.loads(shared_platform.command("images", "list", "--json"))}

@@ -441,7 +441,8 @@ class Core(RuleBasedStateMachine):
         raise AssertionError(f"it does not come to rest: {self.world.rows('SELECT id, state, carrier FROM instances')}")
 
     def ready_to_start(self) -> bool:
-        queue = self.world.rows("SELECT memory_bytes FROM instances WHERE state = 'queued' ORDER BY created_at, id")
+        in_order = "ORDER BY queue_rank IS NULL, queue_rank, created_at, id"
+        queue = self.world.rows(f"SELECT memory_bytes FROM instances WHERE state = 'queued' {in_order}")
         ((given,),) = self.world.rows("SELECT coalesce(sum(memory_bytes), 0) FROM instances WHERE state = 'running'")
         return bool(queue) and bool(given + queue[0][0] <= CAPACITY_GB * GB)
 

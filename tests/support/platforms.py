@@ -259,6 +259,7 @@ class World:
         self.opened.remove(platform)
         await self.end_background(platform)
         await platform.runner.drop()
+        await platform.activity.aclose()
         await platform.events.aclose()
         await platform.live.aclose()
         await platform.lease.aclose()

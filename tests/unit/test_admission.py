@@ -16,7 +16,6 @@ from launchpad.domain.admission import (
     NEVER_ENOUGH,
     START_COUNTS_FOR,
     OwnerRoom,
-    Room,
     Verdict,
     decide,
     on_launch,
@@ -25,6 +24,7 @@ from launchpad.domain.admission import (
 from launchpad.domain.ends import OWNER_SUSPENDED
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Capacity, Limits, Quota, Use
+from launchpad.domain.room import Room
 from launchpad.domain.users import User
 from launchpad.platform import Platform
 from launchpad.runtime.fake import GB
@@ -55,7 +55,7 @@ def room(memory_gb: int = 8, *, reserved: Use | None = None, starting: int = 0, 
 
 
 def verdicts(queue: list[Instance], there: Room, owners: dict[str, OwnerRoom] | None = None) -> list[str]:
-    found = decide(queue, there, dict.fromkeys((one.owner_id for one in queue), PLENTY) | (owners or {}))
+    found = decide(queue, there, dict.fromkeys((one.owner_id for one in queue), PLENTY) | (owners or {}), NOW)
     assert [one.instance for one in found] == queue, "one decision for each, in the order of the queue"
     return [f"{one.verdict} {one.stage}" if one.verdict is Verdict.WAIT else str(one.verdict) for one in found]
 
@@ -76,13 +76,13 @@ def test_no_more_start_at_the_same_time_than_may() -> None:
 
 def test_one_that_can_never_fit_is_told_so_and_holds_nobody_up() -> None:
     queue = [waiting(0, LARGE), waiting(1)]
-    decisions = decide(queue, room(2), dict.fromkeys(("owner0", "owner1"), PLENTY))
+    decisions = decide(queue, room(2), dict.fromkeys(("owner0", "owner1"), PLENTY), NOW)
     assert [(one.verdict, one.reason) for one in decisions] == [(Verdict.END, NEVER_ENOUGH), (Verdict.START, "")]
 
 
 def test_a_quota_that_was_lowered_meanwhile_holds_at_the_start() -> None:
     owners = {"owner0": OwnerRoom(Quota(memory_bytes=GB), 5, Use(GB, 1, 1)), "owner1": PLENTY}
-    first, second = decide([waiting(0), waiting(1)], room(), owners)
+    first, second = decide([waiting(0), waiting(1)], room(), owners, NOW)
     assert first.verdict is Verdict.END
     assert first.reason == "it is more than you may use now: your quota is 1 GB, of which 0 bytes are left"
     assert second.verdict is Verdict.START
@@ -94,7 +94,7 @@ def test_two_of_one_owner_count_together() -> None:
 
 
 def test_what_a_suspended_owner_has_in_the_queue_ends() -> None:
-    (decision,) = decide([waiting(0)], room(), {"owner0": replace(PLENTY, is_active=False)})
+    (decision,) = decide([waiting(0)], room(), {"owner0": replace(PLENTY, is_active=False)}, NOW)
     assert (decision.verdict, decision.reason) == (Verdict.END, OWNER_SUSPENDED)
 
 
@@ -105,7 +105,19 @@ def test_a_launch_goes_behind_those_who_wait() -> None:
     assert on_launch(SMALL, room(), [replace(waiting(0), stage=Stage.TURN)]) is Stage.TURN
 
 
-limits = st.builds(Limits, st.integers(1, 6).map(lambda gb: gb * GB), st.integers(1, 4), st.just(GB), st.just(1))
+def earliest(there: Room, started: list[Limits], limits: Limits) -> datetime:
+    """When it fits, if those end that were started now; without any end, never."""
+    for at in sorted({NOW, *(NOW + timedelta(days=one.days) for one in started)}):
+        left = there
+        for one in started:
+            if NOW + timedelta(days=one.days) > at:
+                left = left.with_start(one)
+        if left.has_room(limits):
+            return at
+    return datetime.max.replace(tzinfo=UTC)
+
+
+limits = st.builds(Limits, st.integers(1, 6).map(lambda gb: gb * GB), st.integers(1, 4), st.just(GB), st.integers(1, 3))
 
 
 @given(
@@ -125,10 +137,16 @@ def test_whatever_is_decided_fits_in_order_and_leaves_nobody_without_a_word(
         memory_gb, reserved=Use(reserved_gb * GB, reserved_gb, reserved_gb), starting=starting, at_once=at_once
     )
     of_owners = {f"owner{n}": OwnerRoom(Quota(instances=most), 5, Use()) for n in range(4)}
-    decisions = decide(queue, before, of_owners)
+    decisions = decide(queue, before, of_owners, NOW)
     started = [one.instance for one in decisions if one.verdict is Verdict.START]
-    kinds = [one.verdict for one in decisions if one.verdict is not Verdict.END]
-    assert kinds == sorted(kinds, key=lambda kind: kind is Verdict.WAIT), "nobody behind one that waits starts"
+    waits_at = next((n for n, one in enumerate(decisions) if one.verdict is Verdict.WAIT), len(decisions))
+    let_past = [one for one in decisions[waits_at:] if one.verdict is Verdict.START]
+    if let_past:  # nobody behind one that waits starts, unless that one starts no later for it
+        passed = decisions[waits_at]
+        assert passed.stage is Stage.WAITING
+        in_order = [one.instance.limits for one in decisions[:waits_at] if one.verdict is Verdict.START]
+        with_them = [*in_order, *(one.instance.limits for one in let_past)]
+        assert earliest(before, with_them, passed.instance.limits) <= earliest(before, in_order, passed.instance.limits)
     if started:
         assert reserved_gb * GB + sum(one.limits.memory_bytes for one in started) <= memory_gb * GB
         assert starting + len(started) <= at_once

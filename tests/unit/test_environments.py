@@ -96,6 +96,8 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
         "capabilities": ["CHOWN"],
         "python_prefixes": ["/opt/own"],
         "gpus": ["0", "GPU-3f2a"],
+        "bookmark_paths": {"/old": "/new"},
+        "messages_thaw": False,
         "pids_limit": 64,
         "stop_grace_seconds": 5,
         "start_timeout_seconds": 9,

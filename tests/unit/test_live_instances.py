@@ -56,6 +56,7 @@ async def _life(world: World, here: Platform, other: Platform) -> None:
     async def seen(instance: Instance, *states: State) -> None:
         await reaches(other, instance.id, *states)
         await _told(here, instance.id, states)
+        await here.admission.admit(here.now())  # else the queue may be told something new between the two looks
         await _same_as_the_store(here, people)
 
     first = await launch(here, people[0])

@@ -16,7 +16,7 @@ from conftest import Clock
 from launchpad.domain.instances import ENDED, LIVE, State
 from launchpad.services.audit import AuditService
 from launchpad.services.listings import InstanceFilter, ListingService
-from launchpad.store import audit, challenges, gate, instance_history, instances, listings, logins, tokens, users
+from launchpad.store import audit, challenges, gate, held, instance_history, instances, listings, logins, tokens, users
 from launchpad.store.database import Database
 from support.population import Population, populate
 
@@ -102,8 +102,9 @@ async def test_lists_and_lookups_take_an_index(large: Database, clock: Clock) ->
             await instance_history.by_id(db, "i")
             await instance_history.owned(db, "i", some.id)
             await instances.count_starting(db, clock())
-            await instances.reserved_by_owner(db, {some.id})
+            await held.everything(db)
             await instances.in_states(db, State.QUEUED)
+            await instances.queue(db)
             await instances.reserved(db)
             await instances.reserved(db, some.id)
             await instances.newest_at(db)

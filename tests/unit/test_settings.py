@@ -573,3 +573,16 @@ def test_the_servers_own_time_zone_is_the_default(tmp_path: Path) -> None:
 def test_what_is_no_mirror_is_refused(mirror: str) -> None:
     with pytest.raises(SettingsError, match="cran_mirror"):
         tables({"images": {"cran_mirror": mirror}})
+
+
+@pytest.mark.parametrize(
+    ("labs", "said"),
+    [
+        ([{"lab": "A", "max_cpus": 1}, {"lab": "A", "max_cpus": 2}], "names a lab twice"),
+        ([{"lab": "A", "guaranteed_memory": "8g", "max_memory": "4g"}], "the maximum of memory is below"),
+        ([{"lab": "A", "guaranteed_memory": "8g"}, {"lab": "B", "guaranteed_memory": "9g"}], "would be guaranteed in"),
+    ],
+)
+def test_capacity_by_lab_that_cannot_be_kept_is_refused(labs: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        tables({"capacity": {"memory": "16g"}, "lab_capacity": labs})

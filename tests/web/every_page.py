@@ -60,6 +60,7 @@ async def fill(portal: Portal) -> list[Place]:
         Place("account", "/account", ada),
         Place("starting", f"/instances/{starting.id}/open", bob),
         Place("stopped", f"/instances/{stopped.id}/open", ada),
+        Place("offer to launch", "/go/rstudio/file.R?x=1", ada),
         Place("failed", f"/instances/{failed.id}/open", ada),
         Place("log", f"/instances/{failed.id}/log", ada),
         Place("not found", "/nowhere", ada),

@@ -31,6 +31,7 @@ INSTANCE_FIELDS = {
     "limits",
     "usage",
     "queue_position",
+    "estimated_start_at",
 }
 
 
@@ -671,6 +672,11 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("POST", "/instances", {"environment": "rstudio"}),
         ("POST", f"/instances/{running['id']}/extend", {"days": 1}),
         ("POST", f"/admin/instances/{running['id']}/extend", {"days": 1}),
+        *(
+            ("POST", f"{whose}/instances/{running['id']}/{verb}", None)
+            for whose in ("", "/admin")
+            for verb in ("freeze", "thaw")
+        ),
         ("POST", f"/instances/{running['id']}/stop", None),
         ("DELETE", f"/instances/{ended['id']}", None),
         ("POST", "/tokens", {"name": "y"}),
@@ -681,6 +687,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("PATCH", "/me", {"time_zone": "Asia/Singapore"}),
         ("POST", "/admin/announcements", {"text": "x"}),
         ("DELETE", f"/admin/announcements/{announced['id']}", None),
+        ("PUT", "/admin/lab-capacity", {"lab": "x", "max_memory": "8g"}),
         ("POST", "/sign-out-everywhere", None),
         ("PUT", "/admin/limits", {**limits, "days": [1]}),
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launchpad.domain.lab_capacity import LabCapacity
 from launchpad.domain.users import Role
 from launchpad.services.audit import CLI
 from web.pages_client import ADMIN, INSTANCES_URL, Person, Portal, open_portal
@@ -237,6 +238,26 @@ async def test_new_limits_are_offered_at_once(portal: Portal, admin: Person) -> 
     card = (await admin.get("/dashboard")).form("/instances", environment="rstudio")
     assert card.fields["memory"] == "8g"
     assert "0 of 5" in (await admin.get("/dashboard")).words
+
+
+async def test_capacity_by_lab_is_set_and_removed_and_what_cannot_be_is_said_at_its_lab(
+    portal: Portal, admin: Person
+) -> None:
+    labs = portal.platform.lab_capacity
+    form = (await admin.get("/admin/limits")).form("/admin/limits/labs")
+    page = await admin.send(form, lab=" Genomics ", guaranteed_memory="4g", max_cpus="8")
+    assert "Genomics saved" in page.words
+    assert await labs.labs() == {"Genomics": LabCapacity(guaranteed_memory_bytes=4 * GB, most_cpus=8)}
+    own = page.form("/admin/limits/labs", lab="Genomics")
+    assert (own.fields["guaranteed_memory"], own.fields["max_memory"]) == ("4g", "")
+    refused = await admin.send(own, guaranteed_memory="4q")
+    assert refused.status == 422
+    assert "“4q” is not a size" in refused.words
+    assert refused.form("/admin/limits/labs", lab="Genomics").fields["guaranteed_memory"] == "4q"
+    refused = await admin.send(own, guaranteed_memory="400g")
+    assert "400 GB and 0 cores would be guaranteed in all" in refused.words
+    await admin.send(own, guaranteed_memory="", max_cpus="")
+    assert await labs.labs() == {}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from launchpad.domain.limits import Limits, Offer
 from launchpad.domain.return_paths import RETURN_PATH_MAX
 from launchpad.web.pages.rendering import local_path
 from launchpad.web.views.devices import device_in_words
-from launchpad.web.views.values import bytes_meter, extension_choices, number_meter
+from launchpad.web.views.meters import bytes_meter, number_meter
+from launchpad.web.views.values import extension_choices
 from launchpad.web.views.words import ago_in_words, exact, initials, left_in_words, with_breaks
 
 GB = 1024**3

@@ -86,6 +86,8 @@ API: dict[str, tuple[Answers, Any]] = {
     "POST /api/v1/admin/instances/{instance_id}/thaw": (each(ADMINS, 202), None),
     "GET /api/v1/admin/limits": (ADMINS, None),
     "PUT /api/v1/admin/limits": (each(ADMINS, 422), {}),
+    "GET /api/v1/admin/lab-capacity": (ADMINS, None),
+    "PUT /api/v1/admin/lab-capacity": (ADMINS, {"lab": "x", "max_memory": "8g"}),
     "GET /api/v1/admin/capacity": (ADMINS, None),
     "GET /api/v1/admin/audit": (ADMINS, None),
     "GET /api/v1/admin/mail-failures": (ADMINS, None),
@@ -118,6 +120,9 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /instances/{instance_id}/thaw": (each(OWNERS, 303), None),
     "POST /instances/{ended}/launch-again": (each(OWNERS, 303), {"here": "dashboard"}),
     "POST /instances/{ended}/forget": (each(OWNERS, 303), None),
+    "GET /go/{environment}": (SIGNED_IN, None),
+    "GET /go/{environment}/{path:path}": (each(SIGNED_IN, 303), None),
+    "POST /go/{environment}": (each(SIGNED_IN, 303), None),
     "GET /account": (SIGNED_IN, None),
     "POST /account/time-zone": (each(SIGNED_IN, 303), {"time_zone": "Asia/Singapore"}),
     "POST /account/tokens": (SIGNED_IN, {"name": "x"}),
@@ -150,6 +155,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /admin/announcements": (ADMINS, None),
     "POST /admin/announcements": (each(ADMINS, 303), {"text": "x"}),
     "POST /admin/announcements/{announcement_id}/withdraw": (each(ADMINS, 303), None),
+    "POST /admin/limits/labs": (each(ADMINS, 422), None),
     "GET /admin/mail": (ADMINS, None),
     "POST /admin/mail/forget": (each(ADMINS, 303), {"address": "x@a.org"}),
 }
@@ -193,6 +199,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "announcement_id": announced.id,
             "link": portal.platform.extensions._links.token(link),
             "version": "x",
+            "environment": "rstudio",
+            "path:path": "file.R",
             "name:path": "nothing.css",
         }
         yield Scene(portal, (portal.visitor(), other, owner, admin), names)

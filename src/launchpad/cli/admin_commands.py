@@ -13,7 +13,7 @@ from ..domain.ends import notices_of, reason_for_others
 from ..domain.sizes import describe_bytes
 from ..domain.users import Role, User, UserStatus
 from ..platform import Platform
-from ..web.admin_schemas import LimitsBody, LimitsView
+from ..web.admin_schemas import LabCapacityBody, LabCapacityView, LimitsBody, LimitsView
 from .context import ConfigOption, JsonOption, ask_portal, with_platform
 from .output import out, show_json, show_table
 
@@ -21,7 +21,11 @@ users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_hel
 instances = typer.Typer(
     help="Everyone's instances: list, stop, freeze, log.", no_args_is_help=True, add_completion=False
 )
-limits = typer.Typer(help="The choices and defaults offered at launch.", no_args_is_help=True, add_completion=False)
+limits = typer.Typer(
+    help="What is offered at launch, and what labs may use.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 Email = Annotated[str, typer.Argument(help="The user's e-mail address.")]
 InstanceId = Annotated[str, typer.Argument(help="The instance's id.")]
@@ -209,6 +213,42 @@ def set_limits(
         raise typer.BadParameter(str(error)) from None
     ask_portal(config, "set_limits", document=body.model_dump(mode="json"))
     out.print("The choices were replaced.")
+
+
+@limits.command("labs")
+def show_labs(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what labs are guaranteed and may have at most."""
+
+    async def work(platform: Platform) -> list[dict[str, Any]]:
+        return [view.model_dump() for view in LabCapacityView.of_all(await platform.lab_capacity.labs())]
+
+    columns = ("lab", "guaranteed_memory", "guaranteed_cpus", "max_memory", "max_cpus")
+    rows = with_platform(config, work)
+    show_table(rows, columns, as_json=as_json, empty="No lab has a capacity of its own.")
+
+
+@limits.command("lab")
+def set_lab(
+    lab: Annotated[str, typer.Argument(help="The lab's name, as users have it.")],
+    guaranteed_memory: Annotated[str | None, typer.Option(help="Memory kept free for it, such as 64g.")] = None,
+    guaranteed_cpus: Annotated[float | None, typer.Option(help="Cores kept free for it.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Memory it may reserve at most.")] = None,
+    max_cpus: Annotated[float | None, typer.Option(help="Cores it may reserve at most.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Set a lab's capacity; what is not given is not set, and without any option the lab has none of its own."""
+    try:
+        body = LabCapacityBody(
+            lab=lab,
+            guaranteed_memory=guaranteed_memory,
+            guaranteed_cpus=guaranteed_cpus,
+            max_memory=max_memory,
+            max_cpus=max_cpus,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    ask_portal(config, "set_lab_capacity", document=body.model_dump(mode="json"))
+    out.print(f"{lab}: changed", markup=False)
 
 
 def _subject(row: Mapping[str, Any]) -> str:

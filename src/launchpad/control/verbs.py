@@ -20,7 +20,7 @@ from ..services.audit import CLI
 from ..services.freezing import BY_ADMIN
 from ..services.logins import Client
 from ..services.users import UserChange
-from ..web.admin_schemas import LimitsBody
+from ..web.admin_schemas import LabCapacityBody, LimitsBody
 
 
 async def sweep(platform: Platform) -> list[dict[str, str]]:
@@ -105,6 +105,11 @@ async def withdraw_announcement(platform: Platform, announcement_id: str) -> Non
     await platform.announcements.withdraw(announcement_id, CLI, platform.now())
 
 
+async def set_lab_capacity(platform: Platform, document: dict[str, Any]) -> None:
+    body = LabCapacityBody.model_validate(document)
+    await platform.lab_capacity.set_lab(body.lab, body.capacity(), CLI, platform.now())
+
+
 async def forget_mail_failure(platform: Platform, address: str) -> None:
     await platform.mail_failures.forget(address, CLI, platform.now())
 
@@ -133,6 +138,7 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         set_limits,
         announce,
         withdraw_announcement,
+        set_lab_capacity,
         forget_mail_failure,
         take_bounce,
         read_bounces,

@@ -82,6 +82,7 @@ class Environment:
         calls_when_ended: the status that calls of pages get which are still open when the instance has ended or its
             user has signed out: one at which the application stops asking and says something true.
         messages_thaw: whether a message that comes over an open WebSocket says that somebody is there.
+        bookmark_paths: beginnings of paths in bookmarks, and what they are within the instance.
         stop_grace_seconds: how long the application may take to save when it is stopped.
         failure_patterns: regular expressions of lines in the log that say, when they repeat, that it cannot start.
         safe_mode_env_vars, safe_mode_command: what safe mode changes besides what it changes everywhere.
@@ -115,6 +116,7 @@ class Environment:
     safe_mode_env_vars: Mapping[str, str] = field(default_factory=dict)
     safe_mode_command: tuple[str, ...] = ()
     person: PersonRules = field(default_factory=PersonRules)
+    bookmark_paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shared_python_prefixes(self) -> tuple[str, ...]:
@@ -123,3 +125,10 @@ class Environment:
             return self.python_prefixes
         granted = {*self.groups, self.user.partition(":")[2]}
         return (SHARED_PACKAGES_PREFIX,) if granted & {SHARED_PACKAGES_GROUP, "users"} else ()
+
+    def path_of_bookmark(self, path: str) -> str:
+        """Where a bookmark's path is within the instance."""
+        for beginning, within in self.bookmark_paths.items():
+            if path == beginning or path.startswith((f"{beginning}/", f"{beginning}?")):
+                return within + path.removeprefix(beginning)
+        return path

@@ -66,6 +66,7 @@ class Stage(StrEnum):
 
     WAITING = "waiting for room"
     TURN = "waiting for other starts"
+    LAB = "waiting for the lab's capacity"
     HOME = "preparing your files"
     IMAGE = "checking the image"
     CONTAINER = "creating the container"
@@ -103,6 +104,10 @@ class Instance:
 
     `extended_at`: when its end was last moved. `grace_until`: until then it may go on at a low share of the processors,
     since it was working as its time ran out.
+
+    Of one that queues, `expires_at` is when it is dropped unless its owner comes back before, `queue_rank` its place
+    (None: behind all that have one, in the order in which they came), and `estimated_start_at` when known ends let it
+    start. `passed_until`: it was started before others that had waited for longer, and has to end by then.
     """
 
     id: str
@@ -127,6 +132,9 @@ class Instance:
     oom_count: int = 0
     oom_at: datetime | None = None
     admitted_at: datetime | None = None
+    queue_rank: float | None = None
+    estimated_start_at: datetime | None = None
+    passed_until: datetime | None = None
     extended_at: datetime | None = None
     grace_until: datetime | None = None
     freeze_asked_at: datetime | None = None
@@ -193,6 +201,11 @@ class Instance:
     def place(self) -> Place:
         """Its place in a list, newest first."""
         return Place(self.created_at, self.id)
+
+    @property
+    def queue_place(self) -> tuple[bool, float, datetime, str]:
+        """What the queue is sorted by."""
+        return self.queue_rank is None, self.queue_rank or 0.0, self.created_at, self.id
 
     @property
     def ended_place(self) -> Place:

@@ -117,6 +117,9 @@ class Use:
     def plus(self, limits: Limits) -> Use:
         return Use(self.memory_bytes + limits.memory_bytes, self.cpus + limits.cpus, self.instances + 1)
 
+    def minus(self, limits: Limits) -> Use:
+        return Use(self.memory_bytes - limits.memory_bytes, self.cpus - limits.cpus, self.instances - 1)
+
 
 @dataclass(frozen=True)
 class Capacity:

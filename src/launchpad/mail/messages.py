@@ -200,6 +200,31 @@ def ends(
     )
 
 
+def notice(
+    *,
+    to: str,
+    subject: str,
+    lines: Sequence[str],
+    small: Sequence[str],
+    from_name: str,
+    from_address: str,
+    sent_at: datetime,
+    help_url: str = "",
+    help_contact: str = "",
+) -> EmailMessage:
+    """What a user is told of their instances; `lines` and `small` become paragraphs. The rest and errors as above."""
+    message = _message(f"{from_name}: {subject}", to, from_name, from_address, sent_at)
+    return _filled(
+        message,
+        "notice",
+        name=from_name,
+        help_url=help_url,
+        help_contact=help_contact,
+        lines=list(lines),
+        small=list(small),
+    )
+
+
 def _filled(message: EmailMessage, template: str, **values: Any) -> EmailMessage:
     """The two parts, which say the same."""
     values["subject"] = str(message["Subject"])

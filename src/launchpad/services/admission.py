@@ -1,35 +1,43 @@
 """Lets launches start: at once where they may, else by the queue, as soon as what they wait for is free.
 
-What is decided stands in `domain/admission.py`. Whoever frees capacity sets a signal that both are given, and the feed
-of changes sets it too, since another process may have freed something; nobody here is called back.
+What is decided stands in `domain/admission.py`, and in which order in `domain/fair_share.py`. Whoever frees capacity
+sets a signal that both are given, and the feed of changes sets it too, since another process may have freed something;
+nobody here is called back.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..domain.admission import START_COUNTS_FOR, Decision, OwnerRoom, Room, Verdict, decide, on_launch
+from ..domain.admission import START_COUNTS_FOR, Decision, Verdict, on_launch
 from ..domain.instances import Instance, Stage, State
+from ..domain.lab_capacity import largest_for
 from ..domain.limits import Capacity, Limits, Use, quota_problems
+from ..domain.room import Room
 from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
 from ..errors import EngineUnavailable, QuotaExceeded
-from ..store import instances, users
+from ..store import instances
 from ..store.changes import EVERYTHING, Change
 from ..store.database import Database
+from .audit import SWEEP
 from .background import Beat, Loop, continuous
 from .end_recorder import EndRecorder
 from .offers import OfferService
 from .outcomes import Outcome
+from .queue_mails import QueueMails
+from .queue_plan import Plan, QueuePlanner
 from .runner import InstanceRunner
 from .signals import Signal
 
 # A start that hangs stops to count after a while (`START_COUNTS_FOR`), and nothing tells that this has come.
 LOOK_AGAIN_SECONDS = 5.0
+GATHER_SECONDS = 0.05  # what happens at the same time, as when a class clicks, is looked at once
 LATE_AFTER_SECONDS = 60.0
 CONCERNED = {"instances", "users", "kv", EVERYTHING.table}  # tables whose changes can let somebody start
 
@@ -49,6 +57,8 @@ class AdmissionService:
         self,
         database: Database,
         offers: OfferService,
+        planner: QueuePlanner,
+        mails: QueueMails,
         recorder: EndRecorder,
         runner: InstanceRunner,
         freed: Signal,
@@ -56,6 +66,8 @@ class AdmissionService:
     ) -> None:
         self._database = database
         self._offers = offers
+        self._planner = planner
+        self._outgoing = mails
         self._recorder = recorder
         self._runner = runner
         self._freed = freed
@@ -71,20 +83,17 @@ class AdmissionService:
         """What a launch waits for, within the transaction that records it; None: it starts at once.
 
         Raises:
-            QuotaExceeded: it goes over the owner's quota, or beyond what the server has at all.
+            QuotaExceeded: it goes over the owner's quota, or beyond what the server, or their lab, has at all.
         """
-        room = await self._room(db, server, now)
-        if not room.can_ever_hold(limits):
-            raise QuotaExceeded(
-                f"This server can provide at most {describe_bytes(server.capacity.memory_bytes)} and "
-                f"{describe_cpus(server.capacity.cpus)}; choose a smaller size."
-            )
+        room = await self._planner.room_now(db, await self._empty_room(db, server, now))
+        if not room.can_ever_hold(limits, owner.lab):
+            raise QuotaExceeded(_too_large(room, limits, owner.lab))
         allowed = (await self._offers.limits_in(db, server.capacity)).instances_per_user
         over = quota_problems(owner.quota, allowed, await instances.reserved(db, owner.id), limits)
         if over:
             text = "; ".join(f"{field}: {problem}" for field, problem in over.items())
             raise QuotaExceeded(f"That is more than you may use at once. {text[:1].upper()}{text[1:]}.", fields=over)
-        return on_launch(limits, room, await instances.in_states(db, State.QUEUED))
+        return on_launch(limits, room, await instances.queue(db), owner.lab)
 
     async def on_extension(self, db: AsyncConnection, owner: User, instance: Instance) -> None:
         """Raises QuotaExceeded where the owner may no longer have what they have live: the quota was lowered since."""
@@ -107,6 +116,7 @@ class AdmissionService:
                 await self.admit(self._now())
                 beat()
                 await self._freed.wait(LOOK_AGAIN_SECONDS)
+                await asyncio.sleep(GATHER_SECONDS)
         finally:
             unsubscribe()
 
@@ -115,53 +125,47 @@ class AdmissionService:
             self._freed.set()
 
     async def admit(self, now: datetime) -> list[Outcome]:
-        """Starts those that queue and may start now, the longest waiting first; ends what never will.
+        """Starts those that queue and may start now, in fair order; ends what never will, and what nobody wants any
+        more.
 
-        Everything else is told what it waits for. Nothing is decided while the engine has not answered once, nor in a
-        process that does not own the work.
+        Everything else is told its place, what it waits for, and until when probably. Nothing is decided while the
+        engine has not answered once, nor in a process that does not own the work.
         """
         if not self._runner.is_owner:
             return []
         async with self._database.reading() as db:
-            if not await instances.in_states(db, State.QUEUED):
+            if not await instances.queue_ids(db):
                 return []
         try:
             server = await self.server()
         except EngineUnavailable:
             return []
         async with self._database.reading() as db:
-            if not _changes_anything(await self._decide(db, server, now)):
+            if not (await self._plan(db, server, now)).changes_anything:
                 return []  # without holding up those who write
         async with self._database.transaction() as db:
-            decisions = await self._decide(db, server, now)
-            for decision in decisions:
-                await self._commit(db, decision, now)
-            stages = {decision.stage for decision in decisions if decision.verdict is Verdict.WAIT}
-            for stage in stages:
-                await instances.set_queue_stage(db, stage)
-        return self._carry_out(decisions)
+            plan = await self._plan(db, server, now)
+            for decision in plan.decisions:
+                await self._commit(db, decision, plan, now)
+            await plan.note(db)
+        self._outgoing.wake()
+        return self._carry_out(plan.decisions)
 
-    async def _room(self, db: AsyncConnection, server: Server, now: datetime) -> Room:
-        return Room(
-            capacity=server.capacity,
-            reserved=await instances.reserved(db),
-            starting=await instances.count_starting(db, now - START_COUNTS_FOR),
-            starts_at_once=server.starts_at_once,
-        )
+    async def _empty_room(self, db: AsyncConnection, server: Server, now: datetime) -> Room:
+        """Of which nothing is reserved yet."""
+        starting = await instances.count_starting(db, now - START_COUNTS_FOR)
+        return self._planner.empty_room(server.capacity, starting, server.starts_at_once)
 
-    async def _decide(self, db: AsyncConnection, server: Server, now: datetime) -> list[Decision]:
-        queue = await instances.in_states(db, State.QUEUED)
-        found = await users.by_ids(db, {one.owner_id for one in queue})
-        started = await instances.reserved_by_owner(db, set(found))
+    async def _plan(self, db: AsyncConnection, server: Server, now: datetime) -> Plan:
         allowed = (await self._offers.limits_in(db, server.capacity)).instances_per_user
-        owners = {one.id: OwnerRoom(one.quota, allowed, started[one.id], one.is_active) for one in found.values()}
-        return decide(queue, await self._room(db, server, now), owners)
+        return await self._planner.plan(db, await self._empty_room(db, server, now), allowed, now)
 
-    async def _commit(self, db: AsyncConnection, decision: Decision, now: datetime) -> None:
-        instance = decision.instance
+    async def _commit(self, db: AsyncConnection, decision: Decision, plan: Plan, now: datetime) -> None:
+        instance, owner = decision.instance, plan.owners[decision.instance.owner_id]
         if decision.verdict is Verdict.END:
-            await self._recorder.finish(db, instance, State.FAILED, decision.reason, now)
-            await self._recorder.by_itself(db, instance, State.FAILED, decision.reason, now)
+            await self._end(db, decision, now)
+            if owner.is_active:
+                await self._outgoing.dropped(db, decision, owner, now)
         elif decision.verdict is Verdict.START:
             await instances.move(
                 db,
@@ -172,19 +176,35 @@ class AdmissionService:
                 admitted_at=now,
                 expires_at=now + timedelta(days=instance.limits.days),  # the time waited is not taken off
                 carrier=self._runner.id,
+                queue_rank=None,
+                estimated_start_at=None,
+                passed_until=decision.passed_until,
             )
+            await self._outgoing.starts(db, instance, owner, now)
+
+    async def _end(self, db: AsyncConnection, decision: Decision, now: datetime) -> None:
+        instance, reason = decision.instance, decision.reason
+        if decision.ends_as is State.EXPIRED:
+            await self._recorder.ask(db, instance, State.EXPIRED, reason, now, actor=SWEEP, carrier=None)
+        else:
+            await self._recorder.finish(db, instance, State.FAILED, reason, now)
+            await self._recorder.by_itself(db, instance, State.FAILED, reason, now)
 
     def _carry_out(self, decisions: Sequence[Decision]) -> list[Outcome]:
         outcomes = []
         for decision in decisions:
             instance: Instance = decision.instance
             if decision.verdict is Verdict.END:
-                outcomes.append(Outcome(instance.id, str(State.FAILED), decision.reason))
+                outcomes.append(Outcome(instance.id, str(decision.ends_as), decision.reason))
             elif decision.verdict is Verdict.START:
                 self._runner.start(instance.id)
                 outcomes.append(Outcome(instance.id, "started", "memory and cores are available now"))
         return outcomes
 
 
-def _changes_anything(decisions: Sequence[Decision]) -> bool:
-    return any(one.verdict is not Verdict.WAIT or one.stage is not one.instance.stage for one in decisions)
+def _too_large(room: Room, limits: Limits, lab: str | None) -> str:
+    server = room.capacity
+    most, whose = server, "This server can provide"
+    if server.memory_bytes >= limits.memory_bytes and server.cpus >= limits.cpus:
+        most, whose = largest_for(server, room.labs, lab), "With what labs are guaranteed and may use, you can have"
+    return f"{whose} at most {describe_bytes(most.memory_bytes)} and {describe_cpus(most.cpus)}; choose a smaller size."

@@ -25,6 +25,7 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         prefix=settings.prefix,
         health_path=settings.health_path,
         start_path=settings.start_path,
+        bookmark_paths=settings.bookmark_paths,
         user=settings.user,
         groups=settings.groups,
         command=settings.command,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.ends import reason_for_others, with_first_cause
+from ..domain.fair_share import lab_key, use_of, user_key
 from ..domain.history import HistoryRecord, UsedInAll
 from ..domain.instances import Instance, Stage, State
-from ..store import audit, instance_history, instances, users
+from ..domain.users import User
+from ..store import audit, instance_history, instances, recent_use, users
 from .audit import SWEEP, SYSTEM, Actor
 
 
@@ -25,8 +27,10 @@ class UsageSource(Protocol):
 class EndRecorder:
     """Works inside the transactions of its callers, and waits for nothing but the database."""
 
-    def __init__(self, usage: UsageSource) -> None:
+    def __init__(self, usage: UsageSource, half_life: timedelta) -> None:
+        """`half_life`: after so long, what somebody had counts half in the order of the queue."""
         self._usage = usage
+        self._half_life = half_life
 
     async def ask(
         self,
@@ -85,7 +89,17 @@ class EndRecorder:
             raise ValueError(f"the row of instance {instance.id} vanished within its transaction")
         used = self._usage.used_in_all(instance.id)
         await instance_history.add(db, HistoryRecord(ended, owner.email, owner.lab, used))
+        await self._count(db, ended, owner, at)
         return True
+
+    async def _count(self, db: AsyncConnection, ended: Instance, owner: User, at: datetime) -> None:
+        """What it had reserved counts for a while, for its owner and their lab."""
+        if ended.admitted_at is None:
+            return  # it never started
+        limits = ended.limits
+        use = use_of(limits.memory_bytes, limits.cpus, ended.admitted_at, at, at, self._half_life)
+        for holder in {lab_key(owner.lab, owner.id), user_key(owner.id)}:
+            await recent_use.add(db, holder, use, at, self._half_life)
 
     async def by_itself(
         self, db: AsyncConnection, instance: Instance, state: State, reason: str, now: datetime

@@ -225,9 +225,7 @@ class GateService:
             quiet=request.quiet,
         )
 
-    async def _thaws(
-        self, request: GateRequest, environment: Environment, row: gate.GateRow, now: datetime
-    ) -> bool:
+    async def _thaws(self, request: GateRequest, environment: Environment, row: gate.GateRow, now: datetime) -> bool:
         """Whether a request goes on to an instance that was frozen; nginx holds it until the instance goes on."""
         acts = self._is_persons_act(request, environment)
         return await self._visits.may_pass(request.instance_id, row.owner_email, is_persons_act=acts, now=now)

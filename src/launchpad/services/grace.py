@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -16,7 +15,6 @@ from ..store import audit, instances
 from ..store.database import Database
 from .audit import SWEEP
 from .end_recorder import names
-from .live.usage import UsageSampler
 
 log = structlog.get_logger(__name__)
 

@@ -105,7 +105,7 @@ class InstanceService:
                 reason=None,
                 limits=limits,
                 created_at=now,
-                expires_at=now + timedelta(days=limits.days),
+                expires_at=now + (timedelta(days=limits.days) if starts_now else self._settings.queue.drop_after),
                 stand_in=image.stand_in,
                 carrier=self._runner.id if starts_now else None,
                 safe_mode=request.safe_mode,
@@ -259,6 +259,11 @@ class InstanceService:
             until = extended_until(instance, days, max(offer.days), now)
             if until <= instance.expires_at:
                 raise Conflict(f"It already runs until {instance.expires_at:%-d %B at %H:%M} UTC, the longest allowed.")
+            if instance.passed_until is not None and until > instance.passed_until and await instances.queue_ids(db):
+                raise Conflict(
+                    "It was started before others who had waited for longer, since it ends before their turn. While "
+                    f"they are queued it cannot be extended beyond {instance.passed_until:%-d %B at %H:%M} UTC."
+                )
             await instances.note(db, instance.id, expires_at=until, extended_at=now)
             await audit.add(
                 db,

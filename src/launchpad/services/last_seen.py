@@ -38,8 +38,10 @@ class LastSeen:
         noted = self._logins.get(login_id) or self._logins_written.get(login_id)
         return max(written_at, noted) if noted is not None else written_at
 
-    def token(self, token_id: str, now: datetime) -> None:
+    def token(self, token_id: str, user_id: str, now: datetime) -> None:
+        """A personal token was used, and by its user."""
         self._tokens[token_id] = now
+        self._users[user_id] = now
         self._write_soon()
 
     async def settle(self) -> None:

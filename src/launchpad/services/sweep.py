@@ -118,8 +118,10 @@ class SweepService:
 
     async def _expire(self, now: datetime) -> list[Outcome]:
         async with self._database.reading() as db:
-            live = await instances.in_states(db, State.QUEUED, State.STARTING, State.RUNNING)
+            live = await instances.in_states(db, State.STARTING, State.RUNNING)  # admission sees to what queues
             maintenance = maintenance_now(await announcements.not_over(db, now), now)
+            if maintenance is not None:
+                live += await instances.in_states(db, State.QUEUED)
         await self._grace.look_after([one for one in live if one.state is State.RUNNING])
         outcomes = []
         for instance in live:

@@ -83,5 +83,5 @@ class TokenService:
             return None
         user, token = found
         if token.last_used_at is None or now - token.last_used_at > SEEN_AGAIN_AFTER:
-            self._last_seen.token(token.id, now)
+            self._last_seen.token(token.id, user.id, now)
         return user

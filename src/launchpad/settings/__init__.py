@@ -2,6 +2,7 @@
 
 from .activity import ActivitySettings, PersonSettings
 from .backup import BackupSettings
+from .capacity import CapacitySettings, LabCapacitySettings, QueueSettings
 from .ends import EndSettings
 from .environments import EnvironmentSettings, OfferSettings, SafeModeSettings
 from .file import load_settings, tables
@@ -14,16 +15,19 @@ __all__ = [
     "ActivitySettings",
     "BackupSettings",
     "BounceSettings",
+    "CapacitySettings",
     "EgressSettings",
     "EndSettings",
     "EngineSettings",
     "EnvironmentSettings",
     "HomesSettings",
     "ImageSettings",
+    "LabCapacitySettings",
     "MailSettings",
     "MountSettings",
     "OfferSettings",
     "PersonSettings",
+    "QueueSettings",
     "SafeModeSettings",
     "Settings",
     "SignInSettings",

@@ -72,6 +72,10 @@ class EnvironmentSettings(Section):
         "/", description="Path, as the application sees it, that responds with a status below 400 once it is ready."
     )
     start_path: AbsolutePath = Field("/", description="Path within the instance that Open leads to.")
+    bookmark_paths: dict[AbsolutePath, AbsolutePath] = Field(
+        default_factory=dict,
+        description="Beginnings of paths in bookmarks (`/go/<name>/…`) that are elsewhere within the instance.",
+    )
     user: Ids = Field("", description="uid:gid the container runs as; empty: as the image says.")
     groups: tuple[str, ...] = Field((), description="Additional groups of the container's user.")
     command: tuple[str, ...] = Field((), description="Command; empty: the image's own.")

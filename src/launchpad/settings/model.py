@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..domain.origins import InstancesOrigin
@@ -14,6 +14,7 @@ from ..domain.sizes import parse_bytes
 from ..settings_place import DEFAULT_STATE_DIR
 from .activity import ActivitySettings
 from .backup import BackupSettings
+from .capacity import CapacitySettings, LabCapacitySettings, QueueSettings, check_lab_capacity
 from .catalogue import with_shipped_environments
 from .ends import EndSettings
 from .environments import EnvironmentSettings
@@ -154,26 +155,6 @@ class EgressSettings(Section):
     deny: tuple[Ipv4Range, ...] = Field((), description="Public ranges that they may not reach, such as your own.")
 
 
-class CapacitySettings(Section):
-    """What all instances together may reserve."""
-
-    memory: Literal["auto"] | Size = Field("auto", description="Memory; `auto` is the host's less `reserve`.")
-    cpus: Literal["auto"] | Cores = Field("auto", description="Cores; `auto` is the host's times `cpu_overcommit`.")
-    cpu_overcommit: float = Field(
-        4.0, ge=1, le=64, description="Cores that can be reserved for each real core, with cpus = auto."
-    )
-    max_instances: Literal["auto"] | NonNegativeInt = Field(
-        "auto", description="Instances at the same time; `auto`: limited by memory and cores only."
-    )
-    reserve: Literal["auto"] | Size = Field(
-        "auto", description="Memory kept for the system; `auto` is a tenth of it, 1 to 16 GB."
-    )
-    starts_at_once: Literal["auto"] | PositiveInt = Field(
-        "auto",
-        description="Instances that start at the same time, later ones queue; `auto`: as many as the host has cores.",
-    )
-
-
 class LimitsSettings(Section):
     """The choices and defaults offered at launch, until an administrator changes them in the console."""
 
@@ -255,6 +236,10 @@ class Settings(BaseSettings):
     egress: EgressSettings = Field(default_factory=EgressSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
     capacity: CapacitySettings = Field(default_factory=CapacitySettings)
+    lab_capacity: tuple[LabCapacitySettings, ...] = Field(
+        (), description="Capacity by lab, until an administrator changes it in the console."
+    )
+    queue: QueueSettings = Field(default_factory=QueueSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     activity: ActivitySettings = Field(default_factory=ActivitySettings)
     freezing: FreezingSettings = Field(default_factory=FreezingSettings)
@@ -282,6 +267,7 @@ class Settings(BaseSettings):
         if bool(self.tls.certificate) != bool(self.tls.key):
             raise ValueError("tls.certificate and tls.key belong together; one of them is missing")
         check_proxy(self.proxy, self.public_url, self.instances_url)
+        check_lab_capacity(self.lab_capacity, self.capacity)
         check_mounts(self.mounts, self.environments)
         return self
 

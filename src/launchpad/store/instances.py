@@ -73,6 +73,9 @@ table = Table(
     Column("frozen_memory_bytes", BigInteger),
     Column("extended_at", Instant),
     Column("grace_until", Instant),
+    Column("queue_rank", Float),
+    Column("estimated_start_at", Instant),
+    Column("passed_until", Instant),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
     Index("ix_instances_created_at_id", "created_at", "id"),
     Index("ix_instances_state_ended_at_id", "state", "ended_at", "id"),
@@ -110,14 +113,17 @@ def _instance(row: Row[Any]) -> Instance:
         frozen_memory_bytes=row.frozen_memory_bytes,
         extended_at=row.extended_at,
         grace_until=row.grace_until,
+        queue_rank=row.queue_rank,
+        estimated_start_at=row.estimated_start_at,
+        passed_until=row.passed_until,
     )
 
 
-_HELD_BYTES = case(
+HELD_BYTES = case(
     (table.c.frozen_at.is_not(None), func.coalesce(table.c.frozen_memory_bytes, table.c.memory_bytes)),
     else_=table.c.memory_bytes,
 )
-_HELD_CPUS = case((table.c.frozen_at.is_not(None), 0.0), else_=table.c.cpus)
+HELD_CPUS = case((table.c.frozen_at.is_not(None), 0.0), else_=table.c.cpus)
 _AWAKE = {"freeze_asked_at": None, "frozen_at": None, "frozen_reason": None, "frozen_memory_bytes": None}
 
 
@@ -219,25 +225,13 @@ async def reserved(db: AsyncConnection, owner_id: str | None = None) -> Use:
     Of everyone's, frozen ones have no cores and only the memory that counts for them; a quota counts them whole.
     """
     states = LIVE if owner_id is not None else LIVE - {State.QUEUED}
-    memory, cpus = (table.c.memory_bytes, table.c.cpus) if owner_id is not None else (_HELD_BYTES, _HELD_CPUS)
+    memory, cpus = (table.c.memory_bytes, table.c.cpus) if owner_id is not None else (HELD_BYTES, HELD_CPUS)
     query = select(func.coalesce(func.sum(memory), 0), func.coalesce(func.sum(cpus), 0), func.count())
     query = query.where(table.c.state.in_(states))
     if owner_id is not None:
         query = query.where(table.c.owner_id == owner_id)
     memory_bytes, cpus, number = (await db.execute(query)).one()
     return Use(int(memory_bytes), float(cpus), number)
-
-
-async def reserved_by_owner(db: AsyncConnection, owner_ids: set[str]) -> dict[str, Use]:
-    """What is reserved for each of these owners, without what queues."""
-    states = LIVE - {State.QUEUED}
-    sums = (func.sum(table.c.memory_bytes), func.sum(table.c.cpus), func.count())
-    query = select(table.c.owner_id, *sums).where(table.c.owner_id.in_(owner_ids), table.c.state.in_(states))
-    found = {
-        owner: Use(int(memory), float(cpus), number)
-        for owner, memory, cpus, number in await db.execute(query.group_by(table.c.owner_id))
-    }
-    return {owner_id: found.get(owner_id, Use()) for owner_id in owner_ids}
 
 
 async def count_starting(db: AsyncConnection, since: datetime) -> int:
@@ -268,14 +262,22 @@ async def ended_and_live(db: AsyncConnection) -> tuple[dict[State, int], set[str
     return counts, {instance_id for _, instance_id, _ in rows if instance_id is not None}
 
 
+async def queue(db: AsyncConnection) -> list[Instance]:
+    """What queues, the next to start first."""
+    return sorted(await in_states(db, State.QUEUED), key=lambda one: one.queue_place)
+
+
+async def queue_ids(db: AsyncConnection) -> list[str]:
+    """As `queue`, the ids alone."""
+    query = select(table.c.id).where(table.c.state == State.QUEUED)
+    query = query.order_by(table.c.queue_rank.is_(None), table.c.queue_rank, table.c.created_at, table.c.id)
+    return [str(row.id) for row in await db.execute(query)]
+
+
 async def queue_position(db: AsyncConnection, instance: Instance) -> int:
-    """1 for the next to start."""
-    ahead = select(func.count()).select_from(table)
-    ahead = ahead.where(
-        table.c.state == State.QUEUED,
-        tuple_(table.c.created_at, table.c.id) < tuple_(literal(instance.created_at, Instant), instance.id),
-    )
-    return (await db.execute(ahead)).scalar_one() + 1
+    """1 for the next to start. An instance that queues no more would be the last one."""
+    ids = await queue_ids(db)
+    return ids.index(instance.id) + 1 if instance.id in ids else len(ids) + 1
 
 
 async def move(db: AsyncConnection, instance_id: str, before: State, after: State, **values: Any) -> bool:
@@ -368,10 +370,12 @@ async def to_be_frozen(db: AsyncConnection) -> list[Instance]:
     return [_instance(row) for row in await db.execute(query.order_by(table.c.freeze_asked_at, table.c.id))]
 
 
-async def set_queue_stage(db: AsyncConnection, stage: Stage) -> list[str]:
-    """Notes what everything that queues waits for; returns those for which it is another thing than before."""
-    query = update(table).where(table.c.state == State.QUEUED, table.c.stage != stage).values(stage=stage)
-    return [str(row.id) for row in await db.execute(query.returning(table.c.id))]
+async def set_queue(
+    db: AsyncConnection, instance_id: str, rank: float, stage: Stage, estimated_start_at: datetime | None
+) -> None:
+    """Notes the place of one that queues, what it waits for, and when it probably starts."""
+    query = update(table).where(table.c.id == instance_id, table.c.state == State.QUEUED)
+    await db.execute(query.values(queue_rank=rank, stage=stage, estimated_start_at=estimated_start_at))
 
 
 async def forget(db: AsyncConnection, instance_id: str, owner_id: str) -> bool:

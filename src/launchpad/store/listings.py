@@ -110,6 +110,4 @@ async def count_live(db: AsyncConnection, owner_ids: Collection[str]) -> dict[st
 
 async def queue_positions(db: AsyncConnection) -> dict[str, int]:
     """The queue: 1 for the next to start."""
-    columns = instances.table.c
-    query = select(columns.id).where(columns.state == State.QUEUED).order_by(columns.created_at, columns.id)
-    return {row.id: position for position, row in enumerate(await db.execute(query), start=1)}
+    return {instance_id: position for position, instance_id in enumerate(await instances.queue_ids(db), start=1)}

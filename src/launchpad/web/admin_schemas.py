@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from ..domain.announcements import Announcement
 from ..domain.audit import AuditRecord
 from ..domain.audit_words import details_in_words
+from ..domain.lab_capacity import LabCapacity, lab_of, labs_table
 from ..domain.limits import OfferedLimits, Quota, Use
 from ..domain.mail import FailureKind, MailFailure
 from ..domain.sizes import format_bytes
@@ -96,6 +97,33 @@ class LimitsBody(Body):
     def limits(self, before: OfferedLimits) -> OfferedLimits:
         given = self.model_dump(exclude_none=True)
         return offered_of({"instances_per_user": before.instances_per_user, **given})
+
+
+class LabCapacityView(BaseModel):
+    """What a lab is guaranteed, and may have at most. Null: nothing is guaranteed, or there is no maximum."""
+
+    lab: str
+    guaranteed_memory: str | None
+    guaranteed_cpus: float | None
+    max_memory: str | None
+    max_cpus: float | None
+
+    @classmethod
+    def of_all(cls, labs: Mapping[str, LabCapacity]) -> list[LabCapacityView]:
+        return [cls(lab=lab, **table) for lab, table in labs_table(labs).items()]
+
+
+class LabCapacityBody(Body):
+    """Replaces a lab's capacity; what is left out or null is not set. With nothing set the lab has none of its own."""
+
+    lab: str = Field(min_length=1, max_length=100)
+    guaranteed_memory: SizeText | None = None
+    guaranteed_cpus: float | None = Field(None, ge=0, le=1_000_000)
+    max_memory: SizeText | None = None
+    max_cpus: float | None = Field(None, gt=0, le=1_000_000)
+
+    def capacity(self) -> LabCapacity:
+        return lab_of(self.model_dump())
 
 
 class AmountView(BaseModel):

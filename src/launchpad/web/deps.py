@@ -28,6 +28,7 @@ from ..services.freezing import FreezingService
 from ..services.gate import GateService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
+from ..services.lab_capacity import LabCapacityService
 from ..services.listings import ListingService
 from ..services.live.streams import EventStreams
 from ..services.logins import Client, LoginService
@@ -75,6 +76,7 @@ Freezing = Annotated[FreezingService, _part("freezing")]
 Gate = Annotated[GateService, _part("gate")]
 Activities = Annotated[ActivityService, _part("activity")]
 Instances = Annotated[InstanceService, _part("instances")]
+LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]
 Logs = Annotated[InstanceLogs, _part("instance_logs")]

@@ -194,8 +194,13 @@ class InstanceView(BaseModel):
     """`url` is there while it runs; opening it without a cookie leads over the portal and back.
 
     `notices` is what its owner has to know while it runs; `reason` has them as one text. `cause` is the kind of the
-    likely cause of a failure, and `safe_mode_helps` whether a launch in safe mode gets around it. `queue_text` says in
-    words how long the way is for one that queues. A running one that stands still is `frozen`, since `frozen_at`.
+    likely cause of a failure, and `safe_mode_helps` whether a launch in safe mode gets around it.
+
+    Of one that queues, `queue_text` says in words how long the way is; `estimated_start_at` is when it starts if
+    everything ends when it is to end at the latest, or null where that cannot be told; and `expires_at` is when it is
+    dropped from the queue unless its owner visits before.
+
+    A running one that stands still is `frozen`, since `frozen_at`.
     """
 
     id: str
@@ -219,6 +224,7 @@ class InstanceView(BaseModel):
     usage: UsageView | None = None
     queue_position: int | None = None
     queue_text: str | None = None
+    estimated_start_at: datetime | None = None
     stand_in: bool = False
     frozen_at: datetime | None = None
     frozen_reason: str | None = None
@@ -276,6 +282,7 @@ def instance_fields(
         "usage": UsageView.of(usage),
         "queue_position": queue_position,
         "queue_text": queue_in_words(queue_position, instance.stage) if queue_position else None,
+        "estimated_start_at": instance.estimated_start_at if queue_position else None,
         "stand_in": instance.stand_in,
         "frozen_at": instance.frozen_at,
         "frozen_reason": instance.frozen_reason if instance.is_frozen else None,

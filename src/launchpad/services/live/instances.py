@@ -158,7 +158,8 @@ class LiveInstances:
     def position(self, instance_id: str) -> int | None:
         """As of the last `catch_up`: 1 for the next to start; None when it does not queue."""
         if self._positions is None:
-            queued = sorted((one for one in self._by_id.values() if one.state is State.QUEUED), key=_place)
+            queued = [one for one in self._by_id.values() if one.state is State.QUEUED]
+            queued.sort(key=lambda one: one.queue_place)
             self._positions = {one.id: number for number, one in enumerate(queued, start=1)}
         return self._positions.get(instance_id)
 

@@ -272,7 +272,8 @@ class EventStreams:
         channel.instance = instance
         lacks = self._live.lacked(instance, self._catalogue.get(instance.environment), channel.username)
         notices = notices_of(instance, lacks)
-        told, at = (instance.state, instance.reason, instance.ends_at, notices), (instance.stage, position)
+        told = (instance.state, instance.reason, instance.ends_at, notices, instance.estimated_start_at)
+        at = (instance.stage, position)
         if told == channel.told and at == channel.at:
             return
         channel.state = message("state", self._texts.state(instance, position, notices))

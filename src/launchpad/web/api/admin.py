@@ -13,12 +13,26 @@ from ..admin_schemas import (
     AdminUserView,
     AuditView,
     CapacityView,
+    LabCapacityBody,
+    LabCapacityView,
     LimitsBody,
     LimitsView,
     MailFailureView,
     UserPatchBody,
 )
-from ..deps import Audit, CurrentAdmin, Freezing, Instances, Listings, Logs, MailFailures, Offers, Present, Users
+from ..deps import (
+    Audit,
+    CurrentAdmin,
+    Freezing,
+    Instances,
+    LabCapacities,
+    Listings,
+    Logs,
+    MailFailures,
+    Offers,
+    Present,
+    Users,
+)
 from ..paging import NEXT, Cursor, Limit, LongCursor, place_of, tell_next
 from ..schemas import AdminInstanceView, ExtendBody
 from .responses import PROBLEMS, ROOT
@@ -124,6 +138,18 @@ async def set_limits(body: LimitsBody, visitor: CurrentAdmin, offers: Offers) ->
     limits = body.limits(await offers.limits())
     await offers.set_limits(limits, visitor.actor, visitor.now)
     return LimitsView.of_limits(limits)
+
+
+@router.get("/lab-capacity")
+async def get_lab_capacity(visitor: CurrentAdmin, labs: LabCapacities) -> list[LabCapacityView]:
+    """What labs are guaranteed of the server and may have at most; labs that are not listed share the rest."""
+    return LabCapacityView.of_all(await labs.labs())
+
+
+@router.put("/lab-capacity")
+async def set_lab_capacity(body: LabCapacityBody, visitor: CurrentAdmin, labs: LabCapacities) -> list[LabCapacityView]:
+    """Replaces one lab's; running instances keep what they have. The answer has all labs."""
+    return LabCapacityView.of_all(await labs.set_lab(body.lab, body.capacity(), visitor.actor, visitor.now))
 
 
 @router.get("/capacity")

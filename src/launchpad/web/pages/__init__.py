@@ -15,6 +15,7 @@ from . import (
     confirm,
     dashboard,
     extend,
+    go,
     instance_log,
     landing,
     passkeys,
@@ -26,6 +27,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
     for part in (
         dashboard,
+        go,
         static_files,
         landing,
         sign_in,

@@ -113,15 +113,18 @@ async def open_page(
     """Leads into a running instance; shows a starting one's stages, and why an ended one ended."""
     instance = await instances.get(instance_id, visitor.user)
     if instance.state is State.RUNNING:
-        return see_other(_onwards(f"/api/v1/instances/{instance.id}/open", next))
+        return see_other(onwards(f"/api/v1/instances/{instance.id}/open", next))
     refused = after_form(request, visitor, _again_path(instance.id))
+    # Its address may be in a bookmark, while another one of the same kind runs by now.
+    others = [] if instance.is_live else present.same_of(instance.environment, await present.live_of(visitor.user))
     return page(
         request,
         "open.html",
         visitor,
         it=await present.card(instance, visitor.user, visitor.now),
-        continue_url=_onwards(f"/api/v1/instances/{instance.id}/open", next),
+        continue_url=onwards(f"/api/v1/instances/{instance.id}/open", next),
         next=next,
+        other_url=onwards(f"/instances/{others[0].id}/open", next) if others else "",
         refused=in_full(refused) if refused else "",
     )
 
@@ -148,25 +151,25 @@ async def launch_again(
     the way leads into the new instance, to the address `next` inside it.
     """
     ended = await instances.get(instance_id, visitor.user)
-    within = _onwards(f"/instances/{ended.id}/open", next)
+    within = onwards(f"/instances/{ended.id}/open", next)
     stands_on(request, "/dashboard" if here == "dashboard" else within)
     same = present.same_of(ended.environment, await present.live_of(visitor.user))
     if len(same) >= settings.limits.instances_per_environment:
         instance = same[0]
     else:
-        launch_request = replace(await _same_again(present, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
+        launch_request = replace(await same_again(present, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
         instance = await instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
     if here == "dashboard":
         return see_other(f"/dashboard?{_launched(present, visitor, instance)}")
-    return see_other(_onwards(f"/instances/{instance.id}/open", next))
+    return see_other(onwards(f"/instances/{instance.id}/open", next))
 
 
-def _onwards(path: str, following: str) -> str:
+def onwards(path: str, following: str) -> str:
     """`path` with where inside the instance the way leads."""
     return path + (f"?next={as_parameter(inside(following))}" if following else "")
 
 
-async def _same_again(present: Presenter, ended: Instance) -> LaunchRequest:
+async def same_again(present: Presenter, ended: Instance) -> LaunchRequest:
     """The storage only where it was a choice: where nothing enforces it, none is offered."""
     limits = ended.limits
     return LaunchRequest(

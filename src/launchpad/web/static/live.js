@@ -60,13 +60,14 @@ function showUsage(id, usage) {
   box.querySelector("[data-meter-text]").textContent = text;
 }
 
-function showState(id, { state, expires_at, grace_until, notices = [] }) {
+function showState(id, { state, expires_at, grace_until, estimated_start_at: estimate, notices = [] }) {
   const expires = grace_until ?? expires_at;
   const card = cardOf(id);
   if (!card || !state) return;
   if (card.dataset.state === state) {
     // Extended, perhaps from another page. The page tells whole seconds.
     if (Math.abs(Date.parse(expires) - Date.parse(card.dataset.expires)) > 1500) refresh();
+    else if (state === "queued" && (Date.parse(estimate ?? "") || 0) !== (Date.parse(card.dataset.estimate ?? "") || 0)) refresh();
     else if (card.dataset.notices && JSON.stringify(notices) !== JSON.stringify(JSON.parse(card.dataset.notices))) refresh();
     return;
   }

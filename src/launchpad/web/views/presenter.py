@@ -11,7 +11,7 @@ from datetime import datetime
 from ...domain.ends import notices_of
 from ...domain.environments import Environment
 from ...domain.instances import Instance, State
-from ...domain.limits import Offer, Use
+from ...domain.limits import Limits, Offer, Use
 from ...domain.paging import Place
 from ...domain.usage import Usage
 from ...domain.users import User
@@ -26,7 +26,7 @@ from ...services.users import UserService
 from ...settings import Settings
 from ..schemas import AdminInstanceView, EnvironmentView
 from ..schemas import InstanceView as ApiInstanceView
-from . import values
+from . import meters, values
 from .activity import ActivityCard, ActivityViews
 from .kept import Kept
 
@@ -124,7 +124,7 @@ class Presenter:
         """What each environment would start now."""
         return [(environment, await self._live.images.of(name)) for name, environment in self._catalogue.items()]
 
-    async def capacity_meters(self) -> list[values.Meter]:
+    async def capacity_meters(self) -> list[meters.Meter]:
         """What is reserved of the server; empty when the engine has never said what the host has."""
         try:
             use = await self._offers.use()
@@ -133,9 +133,9 @@ class Presenter:
         reserved, capacity = use.reserved, use.capacity
         most = capacity.instances if capacity.instances < UNLIMITED_INSTANCES else None
         return [
-            values.bytes_meter("Memory", reserved.memory_bytes, capacity.memory_bytes),
-            values.number_meter("Cores", reserved.cpus, capacity.cpus),
-            values.number_meter("Instances", reserved.instances, most),
+            meters.bytes_meter("Memory", reserved.memory_bytes, capacity.memory_bytes),
+            meters.number_meter("Cores", reserved.cpus, capacity.cpus),
+            meters.number_meter("Instances", reserved.instances, most),
         ]
 
     # -- pages ---------------------------------------------------------------------------------------------------------
@@ -262,22 +262,26 @@ class Presenter:
         """Those of an environment that are there to stay."""
         return [one for one in live if one.environment == environment and one.state is not State.STOPPING]
 
+    async def default_limits(self, environment: str) -> Limits:
+        """What a launch gets that chooses nothing."""
+        return (await self._offers.for_environment(environment)).defaults
+
     async def size_is_enforced(self) -> bool:
         """Whether the size of a home folder is a choice at launch; where that cannot be told now, as if it were."""
         return await self._live.homes.enforces_limits()
 
-    async def home_meter(self, user: User) -> values.Meter | None:
+    async def home_meter(self, user: User) -> meters.Meter | None:
         """None where the storage cannot tell, as before the first launch."""
         use = await self._live.homes.use(user.username)
-        return None if use.used_bytes is None else values.bytes_meter("Files", use.used_bytes, use.limit_bytes)
+        return None if use.used_bytes is None else meters.bytes_meter("Files", use.used_bytes, use.limit_bytes)
 
-    async def allowance(self, user: User, live: Sequence[Instance]) -> tuple[values.Meter, ...]:
+    async def allowance(self, user: User, live: Sequence[Instance]) -> tuple[meters.Meter, ...]:
         """What of the quota is in use."""
         use = Use()
         for instance in live:
             use = use.plus(instance.limits)
         limits = await self._offers.limits()
-        return tuple(values.allowance_meters(user.quota, use, limits.instances_per_user))
+        return tuple(meters.allowance_meters(user.quota, use, limits.instances_per_user))
 
     async def live_of(self, user: User) -> list[Instance]:
         """The user's live instances, newest first."""

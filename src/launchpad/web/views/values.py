@@ -12,14 +12,15 @@ from ...domain.causes import SAFE_MODE_HELPS
 from ...domain.ends import notices_of, reason_for_others
 from ...domain.environments import Environment
 from ...domain.instances import Instance, Stage, State, extended_until
-from ...domain.limits import Limits, Offer, Quota, Use
+from ...domain.limits import Limits, Offer, Quota
 from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format_bytes
 from ...settings.freezing import FreezingSettings
 from . import words
 from .activity import ActivityCard
+from .meters import Meter, bytes_meter
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
-_STAGE_WORDS = {Stage.WAITING: "Queued", Stage.TURN: "Queued"}
+_STAGE_WORDS = {Stage.WAITING: "Queued", Stage.TURN: "Queued", Stage.LAB: "Queued"}
 _STATE_WORDS = {
     State.QUEUED: ("Queued", "busy"),
     State.STARTING: ("Starting", "busy"),
@@ -29,7 +30,6 @@ _STATE_WORDS = {
     State.EXPIRED: ("Expired", "quiet"),
     State.FAILED: ("Failed", "bad"),
 }
-_HIGH, _FULL = 80, 95  # percent
 _SOON = timedelta(hours=1)
 
 
@@ -38,48 +38,6 @@ class Problems(dict[str, str]):
 
     def __missing__(self, field: str) -> str:
         return ""
-
-
-@dataclass(frozen=True)
-class Meter:
-    """A bar and its words. `total` None: there is no cap, so no bar is drawn."""
-
-    label: str
-    text: str
-    used: float = 0
-    total: float | None = None
-
-    @property
-    def percent(self) -> float:
-        """How much of the bar is filled. Nothing of nothing is a full bar: there is nothing left."""
-        return round(min(100.0, 100 * self.used / self.total), 1) if self.total else 100.0
-
-    @property
-    def level(self) -> str:
-        return "full" if self.percent >= _FULL else "high" if self.percent >= _HIGH else "ok"
-
-
-def bytes_meter(label: str, used_bytes: int, total_bytes: int | None) -> Meter:
-    if total_bytes is None:
-        return Meter(label, describe_bytes(used_bytes), used_bytes)
-    return Meter(label, f"{describe_bytes(used_bytes)} of {describe_bytes(total_bytes)}", used_bytes, total_bytes)
-
-
-def number_meter(label: str, used: float, total: float | None) -> Meter:
-    if total is None:
-        return Meter(label, f"{used:g}", used)
-    return Meter(label, f"{used:g} of {total:g}", used, total)
-
-
-def allowance_meters(quota: Quota, use: Use, default_instances: int) -> list[Meter]:
-    """What of the quota live instances are promised; memory and cores only where the quota caps them."""
-    cap = quota.instances if quota.instances is not None else default_instances
-    meters = [number_meter("Instances", use.instances, cap)]
-    if quota.memory_bytes is not None:
-        meters.append(bytes_meter("Memory", use.memory_bytes, quota.memory_bytes))
-    if quota.cpus is not None:
-        meters.append(number_meter("Cores", use.cpus, quota.cpus))
-    return meters
 
 
 @dataclass(frozen=True)
@@ -251,6 +209,8 @@ class InstanceView:
     memory: Meter | None = None
     queue_position: int | None = None
     queue_text: str = ""
+    estimated_start_at: datetime | None = None
+    days_text: str = ""
     stand_in_for: str | None = None
     owner_email: str | None = None
     owner_id: str | None = None
@@ -366,6 +326,8 @@ def instance_view(
         memory=memory,
         queue_position=queue_position,
         queue_text=queue_in_words(queue_position or 1, instance.stage) if instance.state is State.QUEUED else "",
+        estimated_start_at=instance.estimated_start_at if instance.state is State.QUEUED else None,
+        days_text=describe_days(instance.limits.days),
         stand_in_for=(environment.image if environment else "its image") if instance.stand_in else None,
         owner_email=owner_email,
         owner_id=instance.owner_id,
