@@ -68,9 +68,13 @@ def _keep_memory_together() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
-def _return_what_is_free() -> None:
-    """What the start took and needs no more goes back to the system."""
+def settle_memory() -> None:
+    """What the start took and needs no more goes back to the system; what stays is not looked at by collections.
+
+    A collection of everything would stop all requests for a tenth of a second.
+    """
     gc.collect()
+    gc.freeze()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -88,7 +92,7 @@ class _Server(Server):
         if self.should_exit:  # the application did not start
             return
         self._beside = [asyncio.create_task(keep_watchdog()), asyncio.create_task(self._control.run())]
-        _return_what_is_free()
+        settle_memory()
         notify("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
