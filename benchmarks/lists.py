@@ -58,6 +58,8 @@ USER = (
     "/api/v1/instances?all=true",
     "/api/v1/instances/{live}",
     "/api/v1/instances/{live}/log",
+    "/api/v1/instances/{live}/activity",
+    "/api/v1/announcements",
 )
 ADMIN = (
     "/admin",
@@ -96,6 +98,8 @@ ADMIN = (
     "/admin/audit?q=nobody-at-all",
     "/admin/mail",
     "/admin/mail?q=nobody-at-all",
+    "/admin/announcements",
+    "/api/v1/admin/lab-capacity",
     "/api/v1/admin/users",
     "/api/v1/admin/users?search=person0999",
     "/api/v1/admin/users?cursor=person05000@example.org&limit=200",
@@ -119,6 +123,9 @@ LEFT_OUT = {
     "/api/v1/instances/{instance_id}/open": "is a redirect with a ticket",
     "/api/v1/instances/{instance_id}/events": "benchmarks/streams.py",
     "/static/{version}/{name:path}": "is a file",
+    "/go/{environment}": "is a redirect, or a form for a launch",
+    "/go/{environment}/{path:path}": "is a redirect, or a form for a launch",
+    "/extend/{token}": "needs a link of a mail",
     "/sign-in/code": "needs a sign-in that has begun; benchmarks/classroom.py",
     "/confirm": "needs an action that is to be confirmed",
     "/api/v1/openapi.json": "is no page and no list",
