@@ -34,7 +34,7 @@ from fastapi.routing import iter_route_contexts
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from launchpad.cli.portal import settle_memory  # noqa: E402 - the path has to be set first
+from launchpad.cli.memory import settle  # noqa: E402 - the path has to be set first
 from launchpad.domain.paging import Place  # noqa: E402
 from launchpad.services.logins import Client  # noqa: E402
 from launchpad.web.app import create_app  # noqa: E402
@@ -209,7 +209,7 @@ async def main() -> int:
             ("middle_ended", ("ended_at", "instance_id", "instance_history", "1 = 1", size.ended // 2)),
         ):
             names[name] = quote(places(world.rows(middle.format(*where)))[0])
-        settle_memory()  # as the portal does
+        settle()  # as the portal does
         print(f"{'page':<62}{'p50 ms':>9}{'p99 ms':>9}{'cpu ms':>9}{'requests/s':>12}")
         for who, paths in (("public", PUBLIC), ("user", USER), ("admin", ADMIN)):
             async with httpx.AsyncClient(

@@ -6,8 +6,6 @@ Neither the commands' parser nor what draws tables is loaded here: this process 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import socket
 from contextlib import suppress
@@ -24,11 +22,10 @@ from ..systemd import inherited_socket, keep_watchdog, notify
 from ..web.app import create_app
 from ..wiring import build_platform
 from .logs import configure_logging
+from .memory import keep_together, settle
 from .rights import give_up_root
 
 BACKLOG = 2048
-ARENAS = 1
-_M_ARENA_MAX = -8  # mallopt(3)
 
 
 def run(config: Path | None, *, quiet: bool) -> None:
@@ -37,7 +34,7 @@ def run(config: Path | None, *, quiet: bool) -> None:
     Raises:
         LaunchpadError: it cannot be started.
     """
-    _keep_memory_together()
+    keep_together()
     configure_logging(logging.WARNING if quiet else logging.INFO)
     settings = load_settings(config)
     listening = inherited_socket()
@@ -62,23 +59,6 @@ def run(config: Path | None, *, quiet: bool) -> None:
     server.run(sockets=[listening])
 
 
-def _keep_memory_together() -> None:
-    """glibc's heaps, one for each thread, keep what others could use; its threads take turns anyway."""
-    with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
-
-
-def settle_memory() -> None:
-    """What the start took and needs no more goes back to the system; what stays is not looked at by collections.
-
-    A collection of everything would stop all requests for a tenth of a second.
-    """
-    gc.collect()
-    gc.freeze()
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class _Server(Server):
     """Tells systemd when it is ready, and for as long as it lives; listens to commands."""
 
@@ -92,7 +72,7 @@ class _Server(Server):
         if self.should_exit:  # the application did not start
             return
         self._beside = [asyncio.create_task(keep_watchdog()), asyncio.create_task(self._control.run())]
-        settle_memory()
+        settle()
         notify("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
