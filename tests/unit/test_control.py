@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import os
@@ -14,13 +15,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 
+import launchpad.cli
 from launchpad.control import client, verbs
 from launchpad.control.server import ControlServer
 from launchpad.domain.instances import State
+from launchpad.domain.original import Person
+from launchpad.domain.users import Role
 from launchpad.errors import LaunchpadError, Unavailable
 from launchpad.platform import Platform
 from support.platforms import World, launch, reaches, sign_in
@@ -115,6 +119,69 @@ async def test_every_verb_does_what_its_command_says(world: World) -> None:
         assert await ask(folder, "remove_passkeys", email="admin@example.org") == 0
         actions = [record.action for record in await platform.audit.page()]
     assert {"instance.extended", "instance.stopped", "user.changed"} <= set(actions)
+
+
+async def test_users_of_the_original_platform_get_accounts_by_whoever_owns_the_work(world: World) -> None:
+    platform = await world.open()
+    made_at = world.clock() - timedelta(days=400)
+    dora = Person("dora@a.org", ("dora", "Dora"), True, "Genomics", made_at, (), ("dora",), ())
+    emil = Person("emil@a.org", ("emil",), False, None, None, ("jupyterlab",), (), ("old",))
+    async with listening(platform) as folder:
+        told = [verbs.person_told(one) for one in (dora, emil)]
+        first = await ask(folder, "import_users", people=told, keep_admins=True)
+        again = await ask(folder, "import_users", people=told, keep_admins=False)
+        await ask(folder, "record_imported", brought={"dora@a.org": {"files": 3, "bytes": 12, "kept": 0}})
+    assert [one["standing"] for one in first] == ["new", "new"]
+    assert [one["standing"] for one in again] == ["there already", "there already"]
+    user = await platform.users.by_email("dora@a.org")
+    assert (user.role, user.lab, user.created_at, user.uid) == (Role.ADMIN, "Genomics", made_at, first[0]["uid"])
+    assert (await platform.users.by_email("emil@a.org")).role is Role.USER
+    actions = [record.action for record in await platform.audit.page()]
+    assert actions[:3] == ["home.imported", "user.imported", "user.imported"]
+
+
+# Commands that work on the store themselves, beside whoever owns the work: they only read it, or what they write is
+# nobody's but their own.
+BESIDE_THE_OWNER = {
+    **dict.fromkeys(
+        (
+            "admin_commands.list_users",
+            "admin_commands.user_passkeys",
+            "admin_commands.list_instances",
+            "admin_commands.instance_log",
+            "admin_commands.show_limits",
+            "admin_commands.show_labs",
+            "admin_commands.audit",
+            "announce_command.announce",
+            "doctor_command.doctor",
+            "import_command._accounts",
+            "mail_commands.failures",
+        ),
+        "reads",
+    ),
+    "backup_commands.drill": "records that it rehearsed, and mails what it found",
+    "backup_commands.report_failure": "mails it, perhaps since the portal does not work",
+    "doctor_command.mail": "sends a mail",
+}
+
+
+def test_commands_that_change_something_ask_whoever_owns_the_work() -> None:
+    """Each one that opens the platform itself stands above, with its reason."""
+    opening = {"with_platform", "on_platform"}
+    found = set()
+    for path in sorted(Path(launchpad.cli.__file__).parent.glob("*.py")):
+        if path.stem == "context":  # has those two, and asks
+            continue
+        for one in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                called = {each.func.id for each in ast.walk(one) if isinstance(each, ast.Call) and is_name(each.func)}
+                if called & opening:
+                    found.add(f"{path.stem}.{one.name}")
+    assert found == set(BESIDE_THE_OWNER)
+
+
+def is_name(function: ast.expr) -> TypeGuard[ast.Name]:
+    return isinstance(function, ast.Name)
 
 
 async def test_errors_come_back_as_they_were_raised(world: World) -> None:

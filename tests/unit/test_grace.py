@@ -44,7 +44,7 @@ class SetActivity:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
+    world = World(tmp_path, {"ends": {"grace_minutes": 60}})
     yield world
     await world.close()
 

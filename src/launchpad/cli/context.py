@@ -158,13 +158,18 @@ def ask_portal(config: Path | None, verb: str, **arguments: Any) -> Any:
     configure_logging(logging.WARNING)
     settings = settings_or_exit(config)
     try:
-        answer = client.ask(settings.state_dir, verb, arguments)
-        if answer is None:
-            give_up_root(settings)
-            answer = asyncio.run(on_platform(settings, lambda platform: _as_owner(platform, verb, arguments)))
-        return client.value_of(answer)
+        return ask_owner(settings, verb, **arguments)
     except LaunchpadError as error:
         fail(error)
+
+
+def ask_owner(settings: Settings, verb: str, **arguments: Any) -> Any:
+    """As `ask_portal`; root is given up for good where no portal lives, and our errors are the caller's."""
+    answer = client.ask(settings.state_dir, verb, arguments)
+    if answer is None:
+        give_up_root(settings)
+        answer = asyncio.run(on_platform(settings, lambda platform: _as_owner(platform, verb, arguments)))
+    return client.value_of(answer)
 
 
 async def _as_owner(platform: Platform, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from ..control.verbs import person_told
 from ..domain.original import Person, people_of
 from ..domain.sizes import describe_bytes
 from ..errors import Forbidden, LaunchpadError
@@ -24,10 +25,11 @@ from ..settings import Settings
 from ..storage.choose import choose_driver
 from ..storage.moving import Carried
 from ..store import original
-from .context import ConfigOption, JsonOption, as_portal, on_platform, settings_or_exit
+from .context import ConfigOption, JsonOption, as_portal, ask_owner, on_platform, settings_or_exit
 from .logs import configure_logging
 from .output import err, fail, out, show_json, show_table
 
+AT_ONCE = 50  # accounts a question: the portal answers nobody else's command meanwhile
 COLUMNS = ("email", "account", "username", "folder", "files", "size", "kept", "result")
 
 
@@ -100,14 +102,19 @@ def _file_import(settings: Settings, user_data: Path, dry_run: bool, despite_run
 
 
 def _accounts(settings: Settings, people: Sequence[Person], *, dry_run: bool, keep_admins: bool) -> list[Account]:
-    async def work(platform: Platform) -> list[dict[str, Any]]:
-        if dry_run:
-            found = await platform.importing.rehearse(people)
-        else:
-            found = await platform.importing.register(people, platform.now(), keep_admins=keep_admins)
-        return [asdict(account) for account in found]
+    """Of everybody, made by whoever owns the work; a rehearsal only reads, and does that here."""
 
-    answers = as_portal(settings, lambda: asyncio.run(on_platform(settings, work)))
+    async def rehearse(platform: Platform) -> list[dict[str, Any]]:
+        return [asdict(account) for account in await platform.importing.rehearse(people)]
+
+    def register() -> list[dict[str, Any]]:
+        found = []
+        for first in range(0, len(people), AT_ONCE):
+            told = [person_told(person) for person in people[first : first + AT_ONCE]]
+            found += ask_owner(settings, "import_users", people=told, keep_admins=keep_admins)
+        return found
+
+    answers = as_portal(settings, (lambda: asyncio.run(on_platform(settings, rehearse))) if dry_run else register)
     return [Account(**{**answer, "standing": Standing(answer["standing"])}) for answer in answers]
 
 
@@ -137,10 +144,7 @@ def _record(settings: Settings, brought: Sequence[Brought]) -> None:
     if not counts:
         return
 
-    async def work(platform: Platform) -> None:
-        await platform.importing.record(counts, platform.now())
-
-    as_portal(settings, lambda: asyncio.run(on_platform(settings, work)))
+    as_portal(settings, lambda: ask_owner(settings, "record_imported", brought=counts))
 
 
 def _show(people: Sequence[Person], accounts: Sequence[Account], brought: Sequence[Brought], *, as_json: bool) -> None:

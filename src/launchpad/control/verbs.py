@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..domain.ends import reason_for_others
+from ..domain.original import Person
 from ..domain.users import Role, UserStatus
 from ..errors import Conflict
 from ..platform import Platform
@@ -124,6 +125,29 @@ async def read_bounces(platform: Platform) -> int:
     return await platform.bounces.collect(platform.now(), at_once=True)
 
 
+async def import_users(platform: Platform, people: list[dict[str, Any]], keep_admins: bool) -> list[dict[str, Any]]:
+    """Accounts for users of the original platform, as `ImportService.register` makes them; of `person_told`."""
+    found = [_person_of(one) for one in people]
+    accounts = await platform.importing.register(found, platform.now(), keep_admins=keep_admins)
+    return [asdict(one) for one in accounts]
+
+
+async def record_imported(platform: Platform, brought: dict[str, dict[str, int]]) -> None:
+    """Writes down whose files were brought: by address, how many files and bytes."""
+    await platform.importing.record(brought, platform.now())
+
+
+def person_told(person: Person) -> dict[str, Any]:
+    """As `import_users` takes it."""
+    return {**asdict(person), "created_at": person.created_at and person.created_at.isoformat()}
+
+
+def _person_of(told: dict[str, Any]) -> Person:
+    created_at = told["created_at"]
+    listed = {name: tuple(told[name]) for name in ("names", "running", "folders", "shared")}
+    return Person(**{**told, **listed, "created_at": created_at and datetime.fromisoformat(created_at)})
+
+
 VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
     each.__name__: each
     for each in (
@@ -142,6 +166,8 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         forget_mail_failure,
         take_bounce,
         read_bounces,
+        import_users,
+        record_imported,
     )
 }
 

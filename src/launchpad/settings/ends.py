@@ -16,7 +16,7 @@ class EndSettings(Section):
         "fall together are one e-mail. Empty: none is sent.",
     )
     grace_minutes: int = Field(
-        60,
+        0,
         ge=0,
         le=1440,
         description="How long an instance that is visibly working when it expires may continue, at a low share of the "
