@@ -12,7 +12,7 @@ class EndSettings(Section):
 
     warn_hours_before: tuple[float, ...] = Field(
         (24, 1),
-        description="How many hours before expiry, idle end or maintenance the owner gets an e-mail. Several ends that "
+        description="How many hours before expiry or maintenance the owner gets an e-mail. Several ends that "
         "fall together are one e-mail. Empty: none is sent.",
     )
     grace_minutes: int = Field(

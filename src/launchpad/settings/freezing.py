@@ -12,7 +12,7 @@ from .values import Section
 class FreezingSettings(Section):
     """Instances that stand still with everything they hold in memory, until somebody visits them."""
 
-    enabled: bool = Field(True, description="Owners and the idle policy may freeze instances, where the engine can.")
+    enabled: bool = Field(True, description="Owners may freeze instances, where the engine can.")
     memory: Literal["held", "size"] = Field(
         "held",
         description="What counts of a frozen instance's memory for the server's capacity. `held`: what it holds, so "
