@@ -90,10 +90,10 @@ def another_network(number: int, public: str, private: str, gateways: tuple[str,
     try:
         run("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
         for gateway in gateways:
-            run("ip", "address", "add", f"{gateway}/24", "dev", near)
+            run("ip", "address", "add", f"{gateway}/30", "dev", near)
         run("ip", "link", "set", near, "up")
         for address in (public, private):
-            run("ip", "-n", name, "address", "add", f"{address}/24", "dev", far)
+            run("ip", "-n", name, "address", "add", f"{address}/30", "dev", far)
         run("ip", "-n", name, "link", "set", far, "up")
         run("ip", "-n", name, "link", "set", "lo", "up")
         run("ip", "-n", name, "route", "add", "default", "via", gateways[0])
@@ -109,10 +109,14 @@ def another_network(number: int, public: str, private: str, gateways: tuple[str,
 
 @pytest.fixture(scope="module")
 def outside() -> Iterator[Outside]:
-    number = secrets.randbelow(200) + 20
-    public, private = "203.0.113", f"10.{number}.77"
-    with another_network(number, f"{public}.10", f"{private}.10", (f"{public}.1", f"{private}.1")):
-        yield Outside(f"{public}.10", f"{private}.10", 8099, (f"{public}.1", f"{private}.1"))
+    # Four addresses of each are taken and no more: somewhere in these ranges others may have their servers, and tests
+    # beside this one need theirs.
+    number, block = secrets.randbelow(200) + 20, 4 * (secrets.randbelow(62) + 1)
+    public, private = "198.51.100", f"10.{number}.77"
+    gateways = (f"{public}.{block + 1}", f"{private}.{block + 1}")
+    there = (f"{public}.{block + 2}", f"{private}.{block + 2}")
+    with another_network(number, *there, gateways):
+        yield Outside(*there, 8099, gateways)
 
 
 async def until_it_answers(host: str, port: int) -> None:

@@ -33,7 +33,7 @@ from launchpad.runtime.fake import GB
 from launchpad.services.users import UserChange
 from launchpad.store import users
 from launchpad.store.database import Database
-from support.platforms import ACTOR, World, launch, sign_in
+from support.platforms import ACTOR, World, container_of, launch, sign_in
 
 PEOPLE = ("ada", "bob", "eve", "joe")
 CAPACITY_GB, AT_ONCE, MOST_OF_ONE = 3, 2, 2
@@ -324,6 +324,21 @@ class Core(RuleBasedStateMachine):
     def sweep(self, at: int) -> None:
         process = self.pair[at]
         self.run(process.platform.sweep.sweep(self.world.clock()), process)
+
+    @rule(at=processes)
+    def hears_of_nothing_more(self, at: int) -> None:
+        """What it is not told of, as where its loops hang: only its sweeps are left."""
+        self.loop.run_until_complete(self.world.end_background(self.pair[at].platform))
+
+    @rule(number=some)
+    def a_container_appears(self, number: int) -> None:
+        """Of an instance that has ended: the engine has carried out a call of somebody who died long ago."""
+        ended = sorted(self.ids("state IN"))
+        runtime = self.world.runtime
+        if ended and not runtime.refusing and not runtime.deaf:
+            with suppress(LaunchpadError, TimeoutError):
+                start = runtime.start(container_of(ended[number % len(ended)]))
+                self.loop.run_until_complete(asyncio.wait_for(start, 1))
 
     @rule(at=processes, points=st.integers(1, 40))
     def will_die(self, at: int, points: int) -> None:

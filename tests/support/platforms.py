@@ -175,6 +175,20 @@ class SteppedHomes(PlainHomes):
         return path
 
 
+def container_of(instance_id: str) -> ContainerSpec:
+    """A container that a past of this deployment has left behind."""
+    return ContainerSpec(
+        instance_id=instance_id,
+        owner_id="somebody",
+        environment="jupyterlab",
+        image="x",
+        network_port=1,
+        memory_bytes=1,
+        cpus=1,
+        pids_limit=1,
+    )
+
+
 class World:
     """One state directory, one engine, one clock; `open` is a process of the platform."""
 

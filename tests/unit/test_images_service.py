@@ -82,6 +82,35 @@ async def test_a_script_that_fails_shows_its_last_lines(folder: Path) -> None:
             pass
 
 
+async def test_a_network_that_is_away_for_a_moment_fails_no_build(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again, and said so; a network that stays away fails it with what was printed."""
+    monkeypatch.setattr("launchpad.services.images.AGAIN_AFTER_SECONDS", 0.0)
+    tries = tmp_path / "tries"
+    script = (
+        f"#!/bin/sh\necho x >>{tries}\n"
+        f'[ $(wc -l <{tries}) -ge $NEEDED ] || {{ echo "E: Failed to fetch it  Temporary failure"; exit 100; }}\n'
+        ': >"$1"\n'
+    )
+    (folder / "base" / "build-rootfs").write_text(script)
+    runtime = FakeRuntime("d")
+    runtime.missing_images |= {one.tag for one in read_recipes(folder, certificates.site_certificates(())).values()}
+    monkeypatch.setenv("NEEDED", "3")
+    said = [progress.text async for progress in service(folder, runtime).build(["base"])]
+    assert len([text for text in said if "trying again" in text]) == 2
+    assert "built" in said[-1]
+
+    tries.unlink()
+    (folder / "base" / "build-rootfs").write_text(f"{script}# another\n")
+    runtime.missing_images |= {one.tag for one in read_recipes(folder, certificates.site_certificates(())).values()}
+    monkeypatch.setenv("NEEDED", "9")
+    with pytest.raises(EngineRefused, match="Failed to fetch it"):
+        async for _ in service(folder, runtime).build(["base"]):
+            pass
+    assert len(tries.read_text().split()) == 3
+
+
 async def test_unknown_recipes_are_refused(folder: Path) -> None:
     with pytest.raises(InvalidInput, match="base, top"):
         async for _ in service(folder, FakeRuntime("d")).build(["nonsense"]):

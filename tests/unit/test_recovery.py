@@ -15,11 +15,10 @@ from launchpad.domain.instances import Instance, State
 from launchpad.domain.users import User
 from launchpad.errors import Conflict, WrongCode
 from launchpad.platform import Platform
-from launchpad.runtime.base import ContainerSpec
 from launchpad.services.logins import Client
 from launchpad.store.lease import is_in_use
 from support.databases import databases, on_every_database
-from support.platforms import ACTOR, World, launch, reaches, sign_in
+from support.platforms import ACTOR, World, container_of, launch, reaches, sign_in
 
 STEPS = (
     "before home",
@@ -53,20 +52,6 @@ async def launched(platform: Platform, owner: User) -> Instance:
 
 async def one_container(world: World, instance_id: str) -> None:
     assert [container.instance_id for container in await world.runtime.list_containers()] == [instance_id]
-
-
-def container_of(instance_id: str) -> ContainerSpec:
-    """A container that a past of this deployment has left behind."""
-    return ContainerSpec(
-        instance_id=instance_id,
-        owner_id="somebody",
-        environment="jupyterlab",
-        image="x",
-        network_port=1,
-        memory_bytes=1,
-        cpus=1,
-        pids_limit=1,
-    )
 
 
 async def crash_at(world: World, platform: Platform, step: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -34,6 +35,14 @@ log = structlog.get_logger(__name__)
 
 REMEMBER_SECONDS = 5.0
 LAST_LINES = 12
+AGAIN_AFTER_SECONDS = 15.0
+TRIES = 3  # of a build whose network was away; the engine keeps what earlier steps have made
+# What package managers and resolvers say then.
+_NETWORK = re.compile(
+    "could not resolve|temporary failure|failed to fetch|unable to locate package"
+    "|connection (?:timed out|reset|refused)|network is unreachable|no route to host|read timed out|max retries exceeded",
+    re.IGNORECASE,
+)
 LINE_SECONDS = 1.0  # a build prints thousands of lines; a person wants one a second
 
 
@@ -157,12 +166,27 @@ class ImageService:
                 continue
             began = monotonic()
             yield Progress(f"{recipe.name}: building {recipe.title}")
-            with tempfile.TemporaryDirectory(prefix="launchpad-build-") as folder:
-                steps = self._rootfs if recipe.kind == "rootfs" else self._dockerfile
-                async for text in steps(recipe, recipes.get(recipe.base or ""), Path(folder), certificates):
-                    yield Progress(f"{recipe.name}: {text}")
+            async for text in self._patiently(recipe, recipes.get(recipe.base or ""), certificates):
+                yield Progress(f"{recipe.name}: {text}")
             yield Progress(f"{recipe.name}: built {recipe.tag} in {monotonic() - began:.0f} s", 1.0)
         self._known.clear()
+
+    async def _patiently(self, recipe: Recipe, base: Recipe | None, certificates: Sequence[str]) -> AsyncIterator[str]:
+        """Builds it; once more where it was the network that failed, which may be away for a moment."""
+        steps = self._rootfs if recipe.kind == "rootfs" else self._dockerfile
+        for left in reversed(range(TRIES)):
+            try:
+                with tempfile.TemporaryDirectory(prefix="launchpad-build-") as folder:
+                    async for text in steps(recipe, base, Path(folder), certificates):
+                        yield text
+            except EngineRefused as error:
+                if not left or not _NETWORK.search(error.detail):
+                    raise
+                log.warning("images.network_away", recipe=recipe.name, detail=error.detail)
+                yield f"the network was not available; trying again in {AGAIN_AFTER_SECONDS:.0f} s"
+            else:
+                return
+            await asyncio.sleep(AGAIN_AFTER_SECONDS)
 
     async def _rootfs(
         self, recipe: Recipe, _: Recipe | None, folder: Path, certificates: Sequence[str]
