@@ -40,7 +40,8 @@ TRIES = 3  # of a build whose network was away; the engine keeps what earlier st
 # What package managers and resolvers say then.
 _NETWORK = re.compile(
     "could not resolve|temporary failure|failed to fetch|unable to locate package"
-    "|connection (?:timed out|reset|refused)|network is unreachable|no route to host|read timed out|max retries exceeded",
+    "|connection (?:timed out|reset|refused)|network is unreachable|no route to host|read timed out"
+    "|max retries exceeded",
     re.IGNORECASE,
 )
 LINE_SECONDS = 1.0  # a build prints thousands of lines; a person wants one a second
