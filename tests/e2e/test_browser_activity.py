@@ -28,6 +28,7 @@ SAMPLE_SECONDS = 2.0
 UNTOUCHED_SECONDS = 90
 SETTLE_SECONDS = 20  # of a tab that was just used: it saves, asks and connects
 PATIENCE_SECONDS = 120
+KERNEL_NOTES_SECONDS = 9  # it notes a terminal's use every eight seconds (tty_io.c, tty_update_time)
 ENVIRONMENTS = ("jupyterlab", "rstudio")
 KERNEL_IS_IDLE = re.compile(r"^Python 3.* \| Idle")
 
@@ -210,6 +211,7 @@ async def test_typing_into_a_terminal_is_a_persons_act(desk: Desk) -> None:
     for text in ("echo first", "echo second"):
         await page.locator("#terminal-input").fill(text)
         await page.locator("#terminal-input").press("Enter")
+        await asyncio.sleep(KERNEL_NOTES_SECONDS)
     await expect(page.locator("#terminal-output")).to_contain_text("second")
     await desk.wait_until("rstudio", last_person_at=lambda at: instant(at) > instant(before["last_person_at"]))
 
