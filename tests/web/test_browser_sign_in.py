@@ -118,10 +118,10 @@ async def test_without_scripts_it_says_so_and_keeps_what_was_typed(portal: Porta
         await page.locator("#memory").fill("3g, 5g")
         await page.locator("#default_memory").fill("5g")
         await sign_in_again(portal, context, ADMIN)
-        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("button", name="Save", exact=True).click()
         await expect(page.get_by_text("This page was from an earlier sign-in")).to_be_visible()
         assert await page.locator("#memory").input_value() == "3g, 5g"
-        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("button", name="Save", exact=True).click()
         await expect(page.locator("#flash")).to_contain_text("Limits saved")
     finally:
         await context.close()
