@@ -205,13 +205,14 @@ async def test_without_the_engine_everything_else_goes_on_and_all_is_well_once_i
     background = world.run(platform, *loops_of(platform))
     alice, _ = await sign_in(platform, world.letters, "alice@a.org")
     instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
+    of_the_engine = ("freezing", "activity")  # nothing can be seen or done without it
     await become(background, LoopState.OK, "engine-events")
     if how == "gone":
         runtime.go_down()
     else:
         runtime.answers.clear()
     await become(background, LoopState.LATE, "engine-events")
-    await all_succeed(background, "engine-events", "intents", "sweep", "usage")
+    await all_succeed(background, "engine-events", "intents", "sweep", "usage", *of_the_engine)
     error = health(background, "engine-events").last_error
     assert error is not None
     assert "engine" in error or "no sign of life" in error
@@ -250,7 +251,7 @@ async def test_while_the_database_is_locked_what_only_reads_goes_on_and_then_eve
     names = [one.name for one in background.health()]
     await become(background, LoopState.OK, *names)
     await platform.sign_in.ask("bob@a.org", HERE, world.clock())
-    writing = ("sweep",)
+    writing = ("sweep", "activity")
     with locked(world):
         await become(background, LoopState.LATE, *writing)
         assert "database" in str(health(background, "sweep").last_error)

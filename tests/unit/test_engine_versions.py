@@ -90,7 +90,11 @@ async def engine_of(ends: Ends) -> AsyncIterator[EngineRuntime]:
 
 
 @pytest.mark.parametrize(("version", "most"), [("20.10.24+dfsg1", 1), ("28.2.2", MANY)])
-async def test_ends_are_kept_apart_where_the_engine_would_hang(version: str, most: int) -> None:
+async def test_ends_are_kept_apart_where_the_engine_would_hang(
+    monkeypatch: pytest.MonkeyPatch, version: str, most: int
+) -> None:
+    for name in ("REMOVALS_APART_SECONDS", "STOPS_APART_SECONDS"):
+        monkeypatch.setattr(f"launchpad.runtime.engine.{name}", 60.0)
     ends = Ends(version)
     async with engine_of(ends) as engine:
         ids = [f"{number:016}" for number in range(MANY)]
@@ -112,7 +116,7 @@ class SlowEnds(Ends):
 
 
 async def test_an_end_that_takes_long_does_not_hold_up_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launchpad.runtime.engine.APART_SECONDS", 0.01)
+    monkeypatch.setattr("launchpad.runtime.engine.STOPS_APART_SECONDS", 0.01)
     ends = SlowEnds("20.10.24")
     async with engine_of(ends) as engine:
         await asyncio.gather(*(engine.stop(f"{number:016}", grace_seconds=5) for number in range(2)))

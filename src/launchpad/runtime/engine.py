@@ -39,8 +39,10 @@ log = structlog.get_logger(__name__)
 
 MAKE_SECONDS = 120.0  # to create, and again to start; a busy engine takes its time over many at once
 REMOVE_SECONDS = 60.0
-# Where ends are kept apart, the next may begin after so long although the one before has not ended yet.
-APART_SECONDS = 2.0
+# Where ends are kept apart, the next may begin after so long although the one before has not ended yet. One that saves
+# takes its own time, so that many that are stopped together end apart by themselves.
+REMOVALS_APART_SECONDS = 2.0
+STOPS_APART_SECONDS = 0.1
 STOP_MARGIN_SECONDS = 15.0
 NORMAL_SHARES, LEAST_SHARES = 1024, 2  # of processor time: the engine's default, and the least that the kernel takes
 NAME_TRIES = 5  # each takes away what has the instance's name and does not run
@@ -251,7 +253,8 @@ class EngineRuntime(EngineContainers, EngineImages):
         params, seconds = {"t": grace_seconds}, grace_seconds + STOP_MARGIN_SECONDS
         try:
             await self._apart(
-                self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds)
+                self._client.call(f"containers/{inspected['Id']}/stop", "POST", params=params, seconds=seconds),
+                STOPS_APART_SECONDS,
             )
         except EngineAnswer as error:
             if error.engine_status != 404:
@@ -305,7 +308,8 @@ class EngineRuntime(EngineContainers, EngineImages):
         params = {"force": "true", "v": "true"}
         try:
             await self._apart(
-                self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS)
+                self._client.call(f"containers/{container_id}", "DELETE", params=params, seconds=REMOVE_SECONDS),
+                REMOVALS_APART_SECONDS,
             )
         except EngineAnswer as error:
             if error.engine_status == 409:  # somebody else is removing it: its name is free when that is done
@@ -313,7 +317,7 @@ class EngineRuntime(EngineContainers, EngineImages):
             elif error.engine_status != 404:
                 raise refused(error, "remove the instance") from error
 
-    async def _apart(self, call: Coroutine[Any, Any, bytes]) -> None:
+    async def _apart(self, call: Coroutine[Any, Any, bytes], apart_seconds: float) -> None:
         """Carries out a call that ends a container; apart from others on an engine that hangs where two end at once."""
         if not hangs_when_many_end(self._client.engine_version):
             await call
@@ -322,7 +326,7 @@ class EngineRuntime(EngineContainers, EngineImages):
         try:
             async with self._ending:
                 ending = asyncio.ensure_future(call)
-                await asyncio.wait((ending,), timeout=APART_SECONDS)
+                await asyncio.wait((ending,), timeout=apart_seconds)
             await ending
         finally:  # also when the caller is cancelled
             if ending is None:
