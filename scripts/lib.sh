@@ -77,7 +77,9 @@ python_that() {
   for candidate in python3.13 python3.12 python3.11 python3; do
     if command -v "$candidate" >/dev/null &&
       "$candidate" -c "import sys; sys.version_info >= (3, 11) or sys.exit(1); $1" 2>/dev/null; then
-      command -v "$candidate"
+      # Of an environment that is active, what it was made from: it may be the one that is to be made anew.
+      "$candidate" -c 'import shutil, sys; venv = sys.prefix != sys.base_prefix
+print(sys._base_executable if venv else shutil.which(sys.argv[1]))' "$candidate"
       return
     fi
   done
