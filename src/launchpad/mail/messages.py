@@ -151,15 +151,16 @@ def report(
     help_contact: str = "",
 ) -> EmailMessage:
     """What the platform tells an administrator by itself; `lines` become paragraphs. The rest and errors as above."""
-    message = _message(f"{from_name}: {subject}", to, from_name, from_address, sent_at)
-    return _filled(
-        message,
-        "notice",
-        name=from_name,
+    return notice(
+        to=to,
+        subject=subject,
+        lines=lines,
+        small=[f"Sent by {from_name} at {public_url}, because you are one of its administrators."],
+        from_name=from_name,
+        from_address=from_address,
+        sent_at=sent_at,
         help_url=help_url,
         help_contact=help_contact,
-        lines=list(lines),
-        small=[f"Sent by {from_name} at {public_url}, because you are one of its administrators."],
     )
 
 
