@@ -22,6 +22,7 @@ from support.browsing import launch_and_open, sign_in
 from support.live import BROWSER, MODES, LivePlatform, Person, StartPlatform
 from support.smtp import MailServer
 
+SECOND_CUT_WITHIN_SECONDS = 5  # of an end
 CLOSES_WITHIN_SECONDS = 5.0
 
 
@@ -229,8 +230,12 @@ async def test_g10_a_port_that_somebody_else_has_now_answers_nobody_else(start_p
         old = cookie_of(anna, hers)
         port = live.container_of(hers)["NetworkSettings"]["Ports"]["8787/tcp"][0]["HostPort"]
         await anna.stop(hers)
+        stopped = monotonic()
         his = await running(ben)
         assert live.container_of(his)["NetworkSettings"]["Ports"]["8787/tcp"][0]["HostPort"] == port
+        async with socket(ben, his) as echo:
+            await asyncio.sleep(max(0.0, stopped + SECOND_CUT_WITHIN_SECONDS - monotonic()))
+            assert await echoes(echo), "what is cut for Anna is not Ben's"
         assert (await ben.http.get(ben.instance_url(his, "/auth-public-key"))).status_code == 200
         async with httpx.AsyncClient(timeout=60) as http:
             for headers in ({"Cookie": old}, {"Cookie": old, **BROWSER}, BROWSER):

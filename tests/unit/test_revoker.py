@@ -146,6 +146,27 @@ async def test_an_instance_that_moved_to_another_port_is_cut_at_the_old_one(hous
     assert await house.check() == [instance.address]
 
 
+@pytest.mark.parametrize("when", ["before the first cut", "before the second cut"])
+async def test_who_has_the_port_next_is_let_alone(house: House, when: str) -> None:
+    """The connections to an instance end with its container; those that its port has then are somebody else's."""
+    user, login = await house.comes()
+    other, others_login = await house.comes("bob@a.org")
+    ended, next_one = await house.runs(user), await house.runs(other)
+    await house.enters(ended, login)
+    await house.enters(next_one, others_login)
+    await house.check()
+    await house.platform.instances.stop(ended.id, user, ACTOR, house.world.clock())
+    if when == "before the second cut":
+        assert await house.check() == [ended.address]
+    assert ended.address is not None
+    async with house.platform.database.transaction() as db:
+        await db.exec_driver_sql(f"UPDATE instances SET port = {ended.address.port} WHERE id = '{next_one.id}'")
+    house.world.clock.now += AGAIN_AFTER
+    assert await house.check() == [next_one.address], "where it was before"
+    house.world.clock.now += AGAIN_AFTER
+    assert await house.check() == [next_one.address]
+
+
 async def test_what_is_cut_is_told_to_the_runtime(house: House) -> None:
     user, login = await house.comes()
     instance = await house.runs(user)

@@ -3,7 +3,8 @@
 nginx asks the gate when a request begins, and a WebSocket is one request for hours. So the open grants are compared
 every second with those of before: where one has gone, whatever ended it and in whichever process (sign-out, suspension,
 expiry of a login, stop or expiry of the instance), the instance's connections are cut. Those of its owner's other
-browsers are cut with them, and come back by themselves. What could not be cut stays due until it has been.
+browsers are cut with them, and come back by themselves. What could not be cut stays due until it has been, or until the
+port has another instance: the connections have ended with the container they led to, and those of now are others'.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ AGAIN_AFTER = timedelta(seconds=1.5)
 SINGLES_FAILED = 3  # in a row: nothing works at the moment, and the next look is soon
 
 Grant = tuple[str, str]  # an instance's id and a login's
+Target = tuple[Address, str]  # where to cut, and the id of the instance that was there
 
 
 class Cut(Enum):
@@ -50,8 +52,8 @@ class ConnectionRevoker:
         self._cutter = cutter
         self._open: Mapping[Grant, Address] | None = None
         self._admitted: dict[Grant, Address] = {}
-        self._due: dict[Address, Cut] = {}  # not cut yet; those that have failed last come last
-        self._again: dict[Address, datetime] = {}
+        self._due: dict[Target, Cut] = {}  # not cut yet; those that have failed last come last
+        self._again: dict[Target, datetime] = {}
 
     def loop(self, now: Callable[[], datetime]) -> Loop:
         return periodic(
@@ -89,15 +91,20 @@ class ConnectionRevoker:
             if grant.login_id is not None and grant_is_open(grant, self._settings, now)
         }
         before = {**(self._open or {}), **admitted}
-        closed = {address for grant, address in before.items() if still_open.get(grant) != address}
+        closed = {(address, grant[0]) for grant, address in before.items() if still_open.get(grant) != address}
         if self._open is None:
-            closed |= {grant.address for grant in grants} - set(still_open.values())
+            open_addresses = set(still_open.values())
+            closed |= {(grant.address, grant.instance_id) for grant in grants if grant.address not in open_addresses}
         # What has ended is due before it is forgotten that it was open. A clock may be set back between two cuts.
-        again = {address for address, at in self._again.items() if now >= at or at - now > AGAIN_AFTER}
+        again = {target for target, at in self._again.items() if now >= at or at - now > AGAIN_AFTER}
         self._due.update(dict.fromkeys(sorted(again, key=str), Cut.AGAIN))
         self._due.update(dict.fromkeys(sorted(closed, key=str), Cut.FIRST))
-        self._again = {address: at for address, at in self._again.items() if address not in self._due}
+        self._again = {target: at for target, at in self._again.items() if target not in self._due}
         self._open = still_open
+        runs_at = {grant.address: grant.instance_id for grant in grants}
+        for address, instance_id in list(self._due):
+            if runs_at.get(address, instance_id) != instance_id:
+                del self._due[(address, instance_id)]
         return await self._cut_due(now)
 
     async def _cut_due(self, now: datetime) -> list[Address]:
@@ -105,37 +112,38 @@ class ConnectionRevoker:
         if not due:
             return []
         try:
-            await self._cutter.cut(due)
+            await self._cutter.cut(sorted({address for address, _ in due}, key=str))
         except (LaunchpadError, OSError):
             if len(due) == 1:
                 raise
             return await self._cut_one_by_one(due, now)
         return self._note_cut(due, now)
 
-    async def _cut_one_by_one(self, due: Sequence[Address], now: datetime) -> list[Address]:
+    async def _cut_one_by_one(self, due: Sequence[Target], now: datetime) -> list[Address]:
         """One that cannot be cut, or that the helper does not take for an instance's, holds up no other."""
         failed: LaunchpadError | OSError | None = None
         in_a_row = 0
         done: list[Address] = []
-        for address in due:
+        for target in due:
             try:
-                await self._cutter.cut([address])
+                await self._cutter.cut([target[0]])
             except (LaunchpadError, OSError) as error:
                 failed = error
                 in_a_row += 1
-                self._due[address] = self._due.pop(address)  # behind the others, the next time
+                self._due[target] = self._due.pop(target)  # behind the others, the next time
                 if in_a_row == SINGLES_FAILED:
                     break
             else:
                 in_a_row = 0
-                done += self._note_cut([address], now)
+                done += self._note_cut([target], now)
         if failed is not None:
             raise failed
         return done
 
-    def _note_cut(self, addresses: Sequence[Address], now: datetime) -> list[Address]:
+    def _note_cut(self, targets: Sequence[Target], now: datetime) -> list[Address]:
+        addresses = sorted({address for address, _ in targets}, key=str)
         log.info("connections.cut", addresses=[str(address) for address in addresses])
-        for address in addresses:
-            if self._due.pop(address) is Cut.FIRST:
-                self._again[address] = now + AGAIN_AFTER
-        return sorted(addresses, key=str)
+        for target in targets:
+            if self._due.pop(target) is Cut.FIRST:
+                self._again[target] = now + AGAIN_AFTER
+        return addresses
