@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.compiled import share_compiled_statements
 from support.databases import _databases, database, database_url, empty_url, every_database
 from support.names import names_below_localhost
 from support.parts import browser, mail, open_folder, program, shared_platform, start_platform
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 names_below_localhost()
+share_compiled_statements()
 # A shell starts jobs in the background deaf to Ctrl-C, and programs hand that on: those that tests interrupt would not
 # end. What has a handler here is what a new program begins with anew.
 signal.signal(signal.SIGINT, signal.default_int_handler)

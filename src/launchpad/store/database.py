@@ -20,6 +20,7 @@ from .changes import WRITE_LOCK, ChangeFeed
 from .revisions import is_newest
 from .schema import Instant as Instant
 from .schema import metadata as metadata
+from .sqlite_driver import BEGIN, Driver, prepare
 
 log = structlog.get_logger(__name__)
 
@@ -204,24 +205,22 @@ class _SqliteConnection(sqlite3.Connection):
         super().close()
 
 
-_SQLITE_OPTIONS: dict[str, Any] = {"connect_args": {"factory": _SqliteConnection}}
+_SQLITE_OPTIONS: dict[str, Any] = {"module": Driver(), "connect_args": {"factory": _SqliteConnection}}
 
 
 def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:
-    def prepare(connection: Any, _record: object) -> None:
+    def set_up(connection: sqlite3.Connection) -> None:
         connection.isolation_level = None  # the driver must not open transactions of its own; see _begin_sqlite
-        cursor = connection.cursor()
         for pragma in (
             f"busy_timeout = {round(busy_seconds * 1000)}",
             "journal_mode = WAL",
             "synchronous = NORMAL",
             "foreign_keys = ON",
         ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+            connection.execute(f"PRAGMA {pragma}").close()
         connection.create_function("lower_of_any_letter", 1, _lower, deterministic=True)
 
-    return prepare
+    return lambda connection, _record: prepare(connection, set_up)
 
 
 def _lower(text: str | None) -> str | None:
@@ -230,4 +229,4 @@ def _lower(text: str | None) -> str | None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("launchpad_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else BEGIN)
