@@ -182,7 +182,7 @@ def build_platform(
     )
     idle = NoIdleEnds()
     links = ExtensionLinks(state.key("extension-links"), settings.public_url)
-    warnings = WarningService(database, settings, mail, links, catalogue, idle, clock)
+    warnings = WarningService(database, settings, mail, links, catalogue, idle, clock, freezing.longest)
     names = CookieNames.of(settings)
     revoker = ConnectionRevoker(database, settings, reach.cutter)
     last_seen = LastSeen(database)

@@ -39,6 +39,8 @@ async def _same_as_the_store(platform: Platform, people: list[User]) -> None:
         assert await known.of_everyone() == everyones
         assert await known.reserved() == await instances.reserved(db)
         assert await known.count_by_state() == await instances.count_by_state(db)
+        waiting = [one.created_at for one in everyones if one.state is State.QUEUED]
+        assert await known.queued_since() == min(waiting, default=None)
         for user in people:
             assert await known.of_owner(user.id) == await instances.of_owner(db, user.id)
             assert await known.reserved(user.id) == await instances.reserved(db, user.id)

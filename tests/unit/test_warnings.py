@@ -183,6 +183,31 @@ async def test_an_extension_is_another_end_and_an_idle_end_is_told_with_its_sinc
     assert "Keep JupyterLab" in text_of(letter)
 
 
+async def test_the_owner_of_a_frozen_instance_is_warned_before_it_may_stand_still_no_longer(world: World) -> None:
+    world.settings["freezing"] = {"longest_hours": 72}
+    platform = await world.open()
+    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    one = await reaches(platform, (await launch(platform, anna, days=7)).id, State.RUNNING)
+    assert await platform.freezing.freeze(one.id, world.clock.now, "by its owner")
+    world.clock.now += timedelta(seconds=2)
+    await platform.freezing.tend(world.clock.now)
+    world.letters.sent.clear()
+    assert await platform.warnings.warn(START + 47 * HOUR) == 0
+    world.clock.now = START + 49 * HOUR
+    assert await platform.warnings.warn(world.clock.now) == 1
+    assert await platform.warnings.warn(world.clock.now) == 0
+    await platform.mail.drain()
+    [letter] = world.letters.sent
+    assert letter["Subject"] == "JupyterLab ends on Thu 5 Mar, 09:30 UTC"
+    assert (
+        "unless it is opened before, and what it holds in memory is lost: frozen since Mon 2 Mar, 09:30 UTC"
+        in text_of(letter).replace("\n", " ")
+    )
+    await platform.freezing.thaw(one.id, world.clock.now)
+    world.clock.now = START + 71 * HOUR + timedelta(minutes=30)
+    assert await platform.warnings.warn(world.clock.now) == 0, "it goes on"
+
+
 async def test_nobody_is_warned_where_that_is_set_or_the_owner_is_suspended(world: World) -> None:
     world.settings["ends"] = {"warn_hours_before": []}
     quiet = await world.open()

@@ -12,10 +12,13 @@ TOGETHER = timedelta(hours=1)  # what would be told so much later, at most, is t
 
 
 class EndKind(StrEnum):
-    """`EXPIRY`: its time is up, or what it was granted beyond it. `IDLE`: the idle policy. `MAINTENANCE`: announced."""
+    """`EXPIRY`: its time is up, or what it was granted beyond it. `IDLE`: the idle policy. `FROZEN`: it may not stand
+    still for longer. `MAINTENANCE`: announced.
+    """
 
     EXPIRY = "expiry"
     IDLE = "idle"
+    FROZEN = "frozen"
     MAINTENANCE = "maintenance"
 
 

@@ -1,4 +1,4 @@
-"""Warns owners, by mail, before their instances end: expiry, idle end, maintenance; several together in one mail."""
+"""Warns owners, by mail, before their instances end: expiry, idle, frozen for long, maintenance; several together in one mail."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ class WarningService:
         catalogue: Mapping[str, Environment],
         idle: IdleEnds,
         clock: ClockGuard,
+        longest_frozen: timedelta | None = None,
     ) -> None:
+        """`longest_frozen`: how long an instance may stand still; None: until its own end."""
+        self._longest_frozen = longest_frozen
         self._database = database
         self._settings = settings
         self._outgoing = mail
@@ -99,7 +102,11 @@ class WarningService:
         warned = 0
         for owner_id, theirs in by_owner.items():
             owner = owners.get(owner_id)
-            endings = [ending for one in theirs for ending in _endings(one, idle.get(one.id), announced, now)]
+            endings = [
+                ending
+                for one in theirs
+                for ending in _endings(one, idle.get(one.id), one.frozen_until(self._longest_frozen), announced, now)
+            ]
             warning = warning_of(endings, self._leads, sent, now)
             if owner is None or not owner.is_active or warning is None:
                 continue
@@ -175,6 +182,12 @@ class WarningService:
             since = short(idle.idle_since, zone) if idle is not None else ""
             verb = "Is frozen" if idle is not None and idle.freezes else "Stops"
             return f"{verb} on {when} unless it is used: idle since {since}. Files are kept."
+        if ending.kind is EndKind.FROZEN:
+            since = short(instance.frozen_at, zone) if instance.frozen_at is not None else ""
+            return (
+                f"Stops on {when} unless it is opened before, and what it holds in memory is lost: frozen since {since}, "
+                "and no longer is allowed. Files are kept."
+            )
         if instance.has_grace:
             return (
                 f"Its time was up, and it was still working, so it keeps running until {when}, at a low share of the "
@@ -185,12 +198,20 @@ class WarningService:
         return f"Expires on {when}. Running code will be stopped; files are kept.{rest}"
 
 
-def _endings(instance: Instance, idle: IdleEnd | None, announced: list[Announcement], now: datetime) -> list[Ending]:
+def _endings(
+    instance: Instance,
+    idle: IdleEnd | None,
+    frozen_until: datetime | None,
+    announced: list[Announcement],
+    now: datetime,
+) -> list[Ending]:
     """The ends of an instance that are to come."""
     known = None if instance.has_grace else instance.end_known_since
     found = [Ending(instance.id, EndKind.EXPIRY, instance.ends_at, known)]
     if idle is not None and idle.ends_at < instance.ends_at:
         found.append(Ending(instance.id, EndKind.IDLE, idle.ends_at, idle.idle_since))
+    if frozen_until is not None and frozen_until < instance.ends_at:
+        found.append(Ending(instance.id, EndKind.FROZEN, frozen_until, instance.frozen_at))
     for one in announced:
         at = one.stop_instances_at
         if at is not None and one.is_maintenance_to_come(now) and at < instance.ends_at:

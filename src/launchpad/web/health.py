@@ -77,6 +77,11 @@ async def _measure(platform: Platform) -> CollectorRegistry:
         by_state.labels(state.value).set(number)
     frozen = Gauge("launchpad_instances_frozen", "Running instances that stand still", registry=registry)
     frozen.set(await platform.live.instances.count_frozen())
+    waits = Gauge(
+        "launchpad_queue_longest_wait_seconds", "How long a launch has been queued, at most", registry=registry
+    )
+    queued_since = await platform.live.instances.queued_since()
+    waits.set((platform.now() - queued_since).total_seconds() if queued_since is not None else 0)
     Gauge("launchpad_users", "Registered users", registry=registry).set(await platform.users.count())
     failing = Gauge("launchpad_mail_failing", "1 when the last mail could not be sent", registry=registry)
     failing.set(platform.mail.failing)

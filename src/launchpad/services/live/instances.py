@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from ...domain.instances import LIVE, Instance, State
 from ...domain.limits import Use
@@ -108,6 +109,15 @@ class LiveInstances:
             return sum(one.is_frozen for one in self._by_id.values())
         async with self._database.reading() as db:
             return sum(one.is_frozen for one in await instances.to_be_frozen(db))
+
+    async def queued_since(self) -> datetime | None:
+        """When the one that waits for longest was asked for; None: nobody waits."""
+        if await self._is_known():
+            queued = [one for one in self._by_id.values() if one.state is State.QUEUED]
+        else:
+            async with self._database.reading() as db:
+                queued = await instances.in_states(db, State.QUEUED)
+        return min((one.created_at for one in queued), default=None)
 
     async def count_live(self) -> dict[State, int]:
         """How many there are in each live state."""
