@@ -1,4 +1,4 @@
-"""Warns owners, by mail, before their instances end: expiry, idle, frozen for long, maintenance; several together in one mail."""
+"""Warns owners, by mail, before their instances end, for whichever reason; several together in one mail."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ class WarningService:
         if ending.kind is EndKind.FROZEN:
             since = short(instance.frozen_at, zone) if instance.frozen_at is not None else ""
             return (
-                f"Stops on {when} unless it is opened before, and what it holds in memory is lost: frozen since {since}, "
-                "and no longer is allowed. Files are kept."
+                f"Stops on {when} unless it is opened before, and what it holds in memory is lost: "
+                f"frozen since {since}, and no longer is allowed. Files are kept."
             )
         if instance.has_grace:
             return (

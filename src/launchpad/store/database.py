@@ -45,7 +45,8 @@ class Database:
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._is_sqlite = url.startswith("sqlite")
-        options = _SQLITE_OPTIONS if self._is_sqlite else _postgresql_options(busy_seconds)
+        self._driver = Driver() if self._is_sqlite else None
+        options = _sqlite_options(self._driver) if self._driver else _postgresql_options(busy_seconds)
         self._engine = create_async_engine(url, **options)
         self._write_lock = asyncio.Lock()
         if self._is_sqlite:
@@ -142,6 +143,8 @@ class Database:
 
     async def aclose(self) -> None:
         await self._engine.dispose()
+        if self._driver is not None:
+            await self._driver.aclose()
 
 
 class _translated:  # noqa: N801 - a context manager that reads like a function
@@ -205,7 +208,8 @@ class _SqliteConnection(sqlite3.Connection):
         super().close()
 
 
-_SQLITE_OPTIONS: dict[str, Any] = {"module": Driver(), "connect_args": {"factory": _SqliteConnection}}
+def _sqlite_options(driver: Driver) -> dict[str, Any]:
+    return {"module": driver, "connect_args": {"factory": _SqliteConnection}}
 
 
 def _sqlite_preparer(busy_seconds: float) -> Callable[[Any, object], None]:

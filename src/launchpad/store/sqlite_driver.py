@@ -13,8 +13,8 @@ import collections
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import aiosqlite
 from sqlalchemy.dialects.sqlite.aiosqlite import (
@@ -97,14 +97,21 @@ class _Connection(AsyncAdapt_aiosqlite_connection):
 
 
 class Driver(AsyncAdapt_aiosqlite_dbapi):
-    """For `create_async_engine(module=…)`."""
+    """For one engine: `create_async_engine(module=Driver())`."""
 
-    def __init__(self, aiosqlite: ModuleType = aiosqlite, sqlite: ModuleType = sqlite3) -> None:
-        super().__init__(aiosqlite, sqlite)
+    def __init__(self) -> None:
+        super().__init__(aiosqlite, sqlite3)
+        self._opened: WeakSet[aiosqlite.Connection] = WeakSet()
 
     def connect(self, *arg: Any, **kw: Any) -> AsyncAdapt_aiosqlite_connection:
-        plain = super().connect(*arg, **kw)
-        return _Connection(self, plain._connection)
+        connection: Any = super().connect(*arg, **kw)._connection
+        self._opened.add(connection)
+        return _Connection(self, connection)
+
+    async def aclose(self) -> None:
+        """Closes what the pool has lost sight of, as it does when it is cancelled while it makes a connection."""
+        for connection in list(self._opened):
+            await connection.close()
 
 
 def prepare(adapted: Any, work: Callable[[sqlite3.Connection], None]) -> None:

@@ -77,9 +77,7 @@ async def _measure(platform: Platform) -> CollectorRegistry:
         by_state.labels(state.value).set(number)
     frozen = Gauge("launchpad_instances_frozen", "Running instances that stand still", registry=registry)
     frozen.set(await platform.live.instances.count_frozen())
-    waits = Gauge(
-        "launchpad_queue_longest_wait_seconds", "How long a launch has been queued, at most", registry=registry
-    )
+    waits = Gauge("launchpad_queue_longest_wait_seconds", "How long the oldest launch has queued", registry=registry)
     queued_since = await platform.live.instances.queued_since()
     waits.set((platform.now() - queued_since).total_seconds() if queued_since is not None else 0)
     Gauge("launchpad_users", "Registered users", registry=registry).set(await platform.users.count())
