@@ -19,6 +19,9 @@ from .services.bounces import BounceService
 from .services.extensions import ExtensionService
 from .services.freezing import FreezingService
 from .services.gate import GateService
+from .services.idle import IdleService
+from .services.idle_keep import KeepService
+from .services.idle_policy import IdlePolicyService
 from .services.images import ImageService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
@@ -87,7 +90,10 @@ class Platform:
     make_doctor: Callable[[], Doctor]
     make_drill: Callable[[], DrillService]
     make_importing: Callable[[], ImportService]
+    idle: IdleService
+    idle_policy: IdlePolicyService
     instances: InstanceService
+    keeping: KeepService
     lab_capacity: LabCapacityService
     instance_logs: InstanceLogs
     last_seen: LastSeen

@@ -31,6 +31,9 @@ from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.grace import GraceService
 from .services.ide_signals import JupyterSignals
+from .services.idle import IdleService
+from .services.idle_keep import KeepService
+from .services.idle_policy import IdlePolicyService
 from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
@@ -61,7 +64,7 @@ from .services.sweep import SweepService
 from .services.tokens import TokenService
 from .services.users import UserService
 from .services.visits import Visits
-from .services.warnings import NoIdleEnds, WarningService
+from .services.warnings import WarningService
 from .settings import Settings
 from .storage.base import Homes
 from .storage.choose import choose_driver
@@ -179,8 +182,12 @@ def build_platform(
         settings.audit_days,
         settings.ended_instance_days,
         freezing.longest,
+        settings.idle.decision_days,
     )
-    idle = NoIdleEnds()
+    idle_policy = IdlePolicyService(database, settings)
+    idle = IdleService(
+        database, settings.idle, idle_policy, activity, runner, freezing, clock, settings.activity.sample_seconds
+    )
     links = ExtensionLinks(state.key("extension-links"), settings.public_url)
     warnings = WarningService(database, settings, mail, links, catalogue, idle, clock, freezing.longest)
     names = CookieNames.of(settings)
@@ -206,6 +213,7 @@ def build_platform(
             *sweep.loops(settings.web.sweep_seconds, now),
             *loops_of(database.changes, live, events),
             activity.loop(now),
+            idle.loop(now),
             live.announcements.loop(now),
             warnings.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
@@ -262,7 +270,7 @@ def build_platform(
         audit=audit,
         announcements=AnnouncementService(database, live.announcements),
         warnings=warnings,
-        extensions=ExtensionService(database, links, instances, offers, idle, activity),
+        extensions=ExtensionService(database, links, instances, offers, idle, activity, freezing),
         runner=runner,
         admission=admission,
         intents=intents,
@@ -286,7 +294,10 @@ def build_platform(
         make_doctor=make_doctor,
         make_drill=make_drill,
         make_importing=make_importing,
+        idle=idle,
+        idle_policy=idle_policy,
         instances=instances,
+        keeping=KeepService(database, settings.idle, idle, activity, freezing),
         lab_capacity=lab_capacity,
         instance_logs=logs,
         last_seen=last_seen,

@@ -119,6 +119,10 @@ def moment(at: datetime) -> str:
     return f"{at:%-d %B at %H:%M:%S} UTC"
 
 
+def moment_of_day(at: datetime) -> str:
+    return f"{at:%-d %B %Y at %H:%M} UTC"
+
+
 def with_first_cause(reason: str, instance: Instance) -> str:
     """The reason of an end, with what went wrong before it: the first cause is not lost behind the last."""
     if instance.oom_at is None or "out of memory at" in reason:

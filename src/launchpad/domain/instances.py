@@ -102,6 +102,8 @@ class Instance:
     A running one stands still since `frozen_at`; `freeze_asked_at` is when that was decided, `frozen_reason` why, and
     `frozen_memory_bytes` what counts of its memory meanwhile (None: its size).
 
+    `kept_until`: until then its owner wants it to run, idle or not.
+
     `extended_at`: when its end was last moved. `grace_until`: until then it may go on at a low share of the processors,
     since it was working as its time ran out.
 
@@ -141,6 +143,7 @@ class Instance:
     frozen_at: datetime | None = None
     frozen_reason: str | None = None
     frozen_memory_bytes: int | None = None
+    kept_until: datetime | None = None
 
     @property
     def is_to_be_frozen(self) -> bool:

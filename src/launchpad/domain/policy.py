@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from .sizes import describe_minutes
+
 SHORTEST_MINUTES, LONGEST_MINUTES = 1, 60 * 24 * 60
 
 
@@ -43,6 +45,14 @@ class IdleRule:
     @property
     def idle_time(self) -> timedelta:
         return timedelta(minutes=self.idle_minutes)
+
+    @property
+    def in_words(self) -> str:
+        """ "nothing is stopped", "stopped after 4 hours", "frozen after 90 minutes"."""
+        if not self.is_on:
+            return "nothing is stopped"
+        done = "frozen" if self.action is IdleAction.FREEZE else "stopped"
+        return f"{done} after {describe_minutes(self.idle_minutes)}"
 
 
 @dataclass(frozen=True)
@@ -118,13 +128,17 @@ class Verdict(StrEnum):
 
 
 class Why(StrEnum):
-    """What decided: no rule that does anything, work going on, the owner's wish, nothing known, or the idle time."""
+    """What decided: no rule that does anything, work going on, the owner's wish, nothing known, or the idle time.
+
+    `CANNOT`: it is to be frozen, and the server cannot do that.
+    """
 
     NO_RULE = "no rule"
     WORKING = "working"
     KEPT = "kept by its owner"
     UNKNOWN = "not known"
     IDLE = "idle"
+    CANNOT = "cannot be frozen"
 
 
 @dataclass(frozen=True)

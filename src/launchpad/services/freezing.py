@@ -9,7 +9,7 @@ knows, and at every sweep for all (`InstanceRunner`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
@@ -128,14 +128,23 @@ class FreezingService:
 
     # -- what is asked for -------------------------------------------------------------------------------------------
 
-    async def freeze(self, instance_id: str, now: datetime, reason: str, *, actor: Actor = SYSTEM) -> bool:
+    async def freeze(
+        self,
+        instance_id: str,
+        now: datetime,
+        reason: str,
+        *,
+        actor: Actor = SYSTEM,
+        only_if: Callable[[AsyncConnection, Instance], Awaitable[bool]] | None = None,
+    ) -> bool:
         """Commits that a running instance is to stand still, with its audit entry; it does a moment later.
 
         Args:
             reason: why, in its owner's words.
+            only_if: asked within the transaction, where it may write, too; False leaves it running.
 
         Returns:
-            False: it is frozen already, or is to be.
+            False: it is frozen already, or is to be, or is left running.
 
         Raises:
             Conflict: it does not run, or nothing can be frozen on this server.
@@ -148,6 +157,8 @@ class FreezingService:
             there = await instances.by_id(db, instance_id)
             if there is None or there.state is not State.RUNNING:
                 raise Conflict("Only an instance that runs can be frozen.")
+            if only_if is not None and not await only_if(db, there):
+                return False
             if not await instances.ask_freeze(db, instance_id, now, reason):
                 return False
             await self._record(db, there, "instance.frozen", reason, actor, now)

@@ -139,6 +139,16 @@ class InstanceRunner:
         live = await instances.of_owner(db, owner_id, limit=MANY)
         return [one.id for one in live if await self._ask(db, one, State.STOPPED, reason, now, actor)]
 
+    async def end_in(
+        self, db: AsyncConnection, there: Instance, as_state: State, reason: str, actor: Actor, now: datetime
+    ) -> bool:
+        """Decides the end of a live instance within the caller's transaction, in which `there` was read.
+
+        Returns:
+            Whether it ends; once that is committed, `ends_committed` carries it out.
+        """
+        return await self._ask(db, there, as_state, reason, now, actor)
+
     async def _ask(
         self, db: AsyncConnection, there: Instance, as_state: State, reason: str, now: datetime, actor: Actor
     ) -> bool:

@@ -17,6 +17,7 @@ from ..store import (
     audit,
     challenges,
     gate,
+    idle_decisions,
     instance_logs,
     instances,
     known_browsers,
@@ -58,10 +59,12 @@ class SweepService:
         audit_days: int,
         ended_instance_days: int,
         longest_frozen: timedelta | None = None,
+        decision_days: int = 90,
     ) -> None:
         self._clock = clock
         self._longest_frozen = longest_frozen
         self._keep_audit = timedelta(days=audit_days)
+        self._keep_decisions = timedelta(days=decision_days)
         self._keep_ended = max(timedelta(days=ended_instance_days), KEEP_LOGS)  # a log goes with its row
         self._database = database
         self._runner = runner
@@ -181,6 +184,7 @@ class SweepService:
         await instances.prune(db, now - self._keep_ended)  # their records in the history stay
         await known_browsers.prune(db, now - KEEP_BROWSERS)
         await mail_failures.prune(db, now - self._keep_audit)
+        await idle_decisions.prune(db, now - self._keep_decisions)
         await warnings.prune(db, now - KEEP_WARNINGS)
         await announcements.prune(db, now - KEEP_ANNOUNCEMENTS)
 

@@ -37,13 +37,6 @@ class IdleEnds(Protocol):
         ...
 
 
-class NoIdleEnds:
-    """No idle policy."""
-
-    def idle_ends(self) -> Mapping[str, IdleEnd]:
-        return {}
-
-
 class WarningService:
     def __init__(
         self,

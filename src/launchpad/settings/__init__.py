@@ -6,6 +6,7 @@ from .capacity import CapacitySettings, LabCapacitySettings, QueueSettings
 from .ends import EndSettings
 from .environments import EnvironmentSettings, OfferSettings, SafeModeSettings
 from .file import load_settings, tables
+from .idle import IdleRuleSettings, IdleSettings
 from .images import ImageSettings
 from .mail import BounceSettings, MailSettings
 from .model import EgressSettings, EngineSettings, HomesSettings, MountSettings, Settings
@@ -21,6 +22,8 @@ __all__ = [
     "EngineSettings",
     "EnvironmentSettings",
     "HomesSettings",
+    "IdleRuleSettings",
+    "IdleSettings",
     "ImageSettings",
     "LabCapacitySettings",
     "MailSettings",

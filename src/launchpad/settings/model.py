@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..domain.origins import InstancesOrigin
+from ..domain.policy import IdlePolicy
 from ..domain.sizes import parse_bytes
 from ..settings_place import DEFAULT_STATE_DIR
 from .activity import ActivitySettings
@@ -20,6 +21,7 @@ from .ends import EndSettings
 from .environments import EnvironmentSettings
 from .freezing import FreezingSettings
 from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
+from .idle import IdleRuleSettings, IdleSettings, check_idle_rules, idle_policy
 from .images import ImageSettings
 from .mail import MailSettings
 from .mounts import check_mounts
@@ -243,6 +245,10 @@ class Settings(BaseSettings):
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     activity: ActivitySettings = Field(default_factory=ActivitySettings)
     freezing: FreezingSettings = Field(default_factory=FreezingSettings)
+    idle: IdleSettings = Field(default_factory=IdleSettings)
+    idle_rules: tuple[IdleRuleSettings, ...] = Field(
+        (), description="Idle rules by environment, lab and user, until an administrator changes any in the console."
+    )
     ends: EndSettings = Field(default_factory=EndSettings)
     environments: tuple[EnvironmentSettings, ...] = Field((), description="The environments that are offered.")
     backup: BackupSettings = Field(default_factory=BackupSettings)
@@ -269,6 +275,7 @@ class Settings(BaseSettings):
         check_proxy(self.proxy, self.public_url, self.instances_url)
         check_lab_capacity(self.lab_capacity, self.capacity)
         check_mounts(self.mounts, self.environments)
+        check_idle_rules(self.idle_rules, [one.name for one in self.environments])
         return self
 
     @property
@@ -278,6 +285,11 @@ class Settings(BaseSettings):
     @property
     def is_https(self) -> bool:
         return self.public_url.startswith("https:")
+
+    @property
+    def idle_policy(self) -> IdlePolicy:
+        """The idle rules, as far as the console does not say others."""
+        return idle_policy(self.idle, self.idle_rules)
 
     @property
     def dashboard_url(self) -> str:

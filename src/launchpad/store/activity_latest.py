@@ -50,6 +50,12 @@ async def persons(db: AsyncConnection) -> dict[str, datetime]:
     return {row.instance_id: row.last_person_at for row in rows}
 
 
+async def last_person_at(db: AsyncConnection, instance_id: str) -> datetime | None:
+    """When a person last did something in one instance, as far as it is written."""
+    query = select(table.c.last_person_at).where(table.c.instance_id == instance_id)
+    return (await db.execute(query)).scalar_one_or_none()
+
+
 async def note_persons(db: AsyncConnection, seen: Mapping[str, datetime]) -> None:
     """A person did something in these instances; an older word changes nothing."""
     known = await persons(db)

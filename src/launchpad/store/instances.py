@@ -76,6 +76,7 @@ table = Table(
     Column("queue_rank", Float),
     Column("estimated_start_at", Instant),
     Column("passed_until", Instant),
+    Column("kept_until", Instant),
     Index("ix_instances_owner_id_created_at", "owner_id", "created_at"),
     Index("ix_instances_created_at_id", "created_at", "id"),
     Index("ix_instances_state_ended_at_id", "state", "ended_at", "id"),
@@ -116,6 +117,7 @@ def _instance(row: Row[Any]) -> Instance:
         queue_rank=row.queue_rank,
         estimated_start_at=row.estimated_start_at,
         passed_until=row.passed_until,
+        kept_until=row.kept_until,
     )
 
 
