@@ -135,7 +135,7 @@ def test_the_owner_keeps_it_until_then_and_not_longer() -> None:
 
     kept = NOW + timedelta(hours=3)
     assert at(kept, NOW) == (Why.KEPT, kept, False)
-    assert at(kept, kept) == (Why.KEPT, kept, True)
+    assert at(kept, kept) == (Why.IDLE, kept, True)
     assert at(ago(3), NOW) == (Why.IDLE, ago(2), True)  # kept until before it would end: of no account
 
 

@@ -35,7 +35,11 @@ class IdleDecision:
 
 
 def is_worth_noting(
-    decision: Decision, idle_time: timedelta, last_person_at: datetime | None, before: IdleDecision | None, now: datetime
+    decision: Decision,
+    idle_time: timedelta,
+    last_person_at: datetime | None,
+    before: IdleDecision | None,
+    now: datetime,
 ) -> bool:
     """Whether it is to be recorded that an instance goes on: only where nobody has been there for so long that it would
     not, but for what the decision names; and the same not again and again.

@@ -204,8 +204,9 @@ def decide(
     idle_since = max(at for at in (last_person_at, last_work_at, watched_since) if at is not None)
     at = idle_since + rule.idle_time
     verdict = Verdict.FREEZE if rule.action is IdleAction.FREEZE else Verdict.STOP
-    if kept_until is not None and kept_until > at:
+    if kept_until is not None and kept_until > max(at, now):
         return Decision(verdict, Why.KEPT, "kept running by its owner", kept_until, idle_since)
+    at = max(at, kept_until or at)
     if not_before is not None and not_before > at:
         at = not_before
     return Decision(verdict, Why.IDLE, NO_PERSON_NO_WORK, at, idle_since)

@@ -119,9 +119,9 @@ class IdleService:
             return None
         return IdleEnd(found.at, found.idle_since, freezes=found.verdict is Verdict.FREEZE)
 
-    def idle_ends(self, now: datetime | None = None) -> Mapping[str, IdleEnd]:
-        """Of all running instances, as of the last pass or of `now`."""
-        at = now or self._looked_at
+    def idle_ends(self) -> Mapping[str, IdleEnd]:
+        """Of all running instances, as of the last pass."""
+        at = self._looked_at
         if at is None:
             return {}
         ends = {one: self.end_of(held.instance, at) for one, held in self._held.items()}
@@ -216,7 +216,8 @@ class IdleService:
         watches = {
             one.id: watch
             for one in running
-            if believed and (watch := self._watch(one, _rule(one, owners, policy)[1], before.get(one.id), passed_at, now))
+            if believed
+            and (watch := self._watch(one, _rule(one, owners, policy)[1], before.get(one.id), passed_at, now))
         }
         self._seen_at = {one: at for one, at in self._seen_at.items() if one in watches}
         self._held = {one.id: _held(one, owners, policy, watches) for one in running}
@@ -346,9 +347,7 @@ def _rule(instance: Instance, owners: Mapping[str, User], policy: IdlePolicy) ->
     return policy.rule_for(instance.environment, owner.lab if owner else None, owner.email if owner else "")
 
 
-def _held(
-    instance: Instance, owners: Mapping[str, User], policy: IdlePolicy, watches: Mapping[str, Watch]
-) -> _Held:
+def _held(instance: Instance, owners: Mapping[str, User], policy: IdlePolicy, watches: Mapping[str, Watch]) -> _Held:
     scope, rule = _rule(instance, owners, policy)
     watch = watches.get(instance.id)
     return _Held(instance, scope, rule, watch.since if watch is not None and watch.rule == rule else None)

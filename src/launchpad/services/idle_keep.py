@@ -1,5 +1,4 @@
-"""An owner keeps an instance running, whether or not it is idle, for as long as the settings allow; and what was decided
-of it."""
+"""An owner keeps an idle instance running, for as long as the settings allow; and what was decided of instances."""
 
 from __future__ import annotations
 
