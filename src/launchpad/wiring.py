@@ -240,6 +240,7 @@ def build_platform(
             bounces,
             catalogue,
             state.deployment_id,
+            idle_policy,
         )
 
     def make_drill() -> DrillService:

@@ -20,7 +20,7 @@ from launchpad.ops.doctor import Doctor, Level
 from launchpad.ops.nginx.site import SITE
 from launchpad.parts import cutter_of
 from launchpad.platform import Platform
-from launchpad.runtime.base import Engine, HostFacts, NetworkFacts
+from launchpad.runtime.base import Engine, Freezer, HostFacts, NetworkFacts
 from launchpad.runtime.fake import FakeRuntime
 from support.platforms import World, sign_in
 
@@ -42,6 +42,7 @@ def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
         platform.bounces,
         platform.catalogue,
         "test",
+        platform.idle_policy,
     )
 
 
@@ -89,7 +90,19 @@ async def test_a_uid_that_somebody_else_has_is_found(tmp_path: Path) -> None:
 async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     found = await examined(tmp_path, NAMES)
     assert list(found) == [
-        *("origins", "sign-in", "rights", "files", "database", "clock", "engine", "cgroups", "freezing", "limits"),
+        *(
+            "origins",
+            "sign-in",
+            "rights",
+            "files",
+            "database",
+            "clock",
+            "engine",
+            "cgroups",
+            "freezing",
+            "idle",
+            "limits",
+        ),
         *(
             "network",
             "connections",
@@ -114,6 +127,20 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     assert found["sign-in"][0] is Level.WARN
     assert found["mail"] == (Level.WARN, found["mail"][1])
     assert "outbox" in found["mail"][1]
+
+
+async def test_idle_rules_are_told_and_one_that_cannot_be_kept_is_a_warning(tmp_path: Path) -> None:
+    off = (await examined(tmp_path / "off", NAMES))["idle"]
+    assert (off[0], "No idle rule is on" in off[1]) == (Level.OK, True)
+    world = World(tmp_path / "on", {**NAMES, "idle": {"action": "freeze"}})
+    platform = await world.open()
+    able = [one for one in await platform.doctor.examine(world.clock.now) if one.subject == "idle"]
+    world.runtime.freezer_facts = Freezer(False, "this kernel has no freezer")
+    unable = [one for one in await platform.doctor.examine(world.clock.now) if one.subject == "idle"]
+    await world.close()
+    assert [one.level for one in (*able, *unable)] == [Level.OK, Level.WARN]
+    assert "1 rule; 0 stopped, 0 frozen, 0 kept in the last 24 hours" in able[0].text
+    assert "this kernel has no freezer" in unable[0].text
 
 
 async def test_what_is_away_is_bad_and_the_rest_is_still_looked_at(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ async def test_a_late_loop_makes_the_portal_degraded_and_metrics_tell_which(port
     assert 'launchpad_loop_last_success_timestamp_seconds{loop="late-one"} 0.0' in text
     assert "launchpad_mail_waiting 0.0" in text
     assert 'launchpad_warned_last_day{kind="expiry"} 0.0' in text
+    assert 'launchpad_idle_decisions_last_day{verdict="stop"} 0.0' in text
+    assert "launchpad_idle_ends 0.0" in text
     broken = False
     assert (await becomes("ok", "ok")).status_code == 200
     assert 'launchpad_loop_late{loop="late-one"} 0.0' in (await visitor.call("GET", "/metrics")).text

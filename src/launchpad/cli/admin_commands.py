@@ -19,7 +19,7 @@ from .output import out, show_json, show_table
 
 users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True, add_completion=False)
 instances = typer.Typer(
-    help="Everyone's instances: list, stop, freeze, log.", no_args_is_help=True, add_completion=False
+    help="Everyone's instances: list, stop, keep, freeze, log.", no_args_is_help=True, add_completion=False
 )
 limits = typer.Typer(
     help="What is offered at launch, and what labs may use.",
@@ -167,6 +167,16 @@ def extend_instance(
 ) -> None:
     """Extend an instance."""
     out.print(ask_portal(config, "extend_instance", instance_id=instance_id, days=days), markup=False)
+
+
+@instances.command("keep")
+def keep_instance(
+    instance_id: InstanceId,
+    hours: Annotated[float, typer.Argument(help="For so long from now on; 0: no longer.")],
+    config: ConfigOption = None,
+) -> None:
+    """Keep an instance of being stopped or frozen for being idle."""
+    out.print(ask_portal(config, "keep_instance", instance_id=instance_id, hours=hours), markup=False)
 
 
 @instances.command("freeze")

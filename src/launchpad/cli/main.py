@@ -29,6 +29,7 @@ COMMANDS = {
     "user": ("admin_commands", "users"),
     "instance": ("admin_commands", "instances"),
     "limits": ("admin_commands", "limits"),
+    "policy": ("policy_commands", "app"),
     "announce": ("announce_command", "announce"),
     "mail": ("mail_commands", "app"),
     "audit": ("admin_commands", "audit"),

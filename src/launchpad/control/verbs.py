@@ -14,6 +14,8 @@ from typing import Any
 
 from ..domain.ends import reason_for_others
 from ..domain.original import Person
+from ..domain.policy import IdleAction, IdleRule
+from ..domain.policy_codec import scope_of
 from ..domain.users import Role, UserStatus
 from ..errors import Conflict
 from ..platform import Platform
@@ -41,6 +43,24 @@ async def stop_instance(platform: Platform, instance_id: str) -> str:
 async def extend_instance(platform: Platform, instance_id: str, days: int) -> str:
     instance = await platform.instances.extend_any(instance_id, days, CLI, platform.now())
     return f"runs until {instance.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+async def keep_instance(platform: Platform, instance_id: str, hours: float) -> str:
+    instance = await platform.instances.get_any(instance_id)
+    kept = await platform.keeping.keep(instance, hours, CLI, platform.now())
+    if kept.kept_until is None:
+        return f"{kept.id} is stopped or frozen as usual when it is idle"
+    return f"{kept.id} is kept running until {kept.kept_until:%Y-%m-%d %H:%M} UTC"
+
+
+async def set_idle_rule(
+    platform: Platform, environment: str, lab: str, user: str, action: str | None, idle_minutes: int
+) -> str:
+    """One rule; without an action it is removed."""
+    scope = scope_of(environment, lab, user)
+    rule = None if action is None else IdleRule(IdleAction(action), idle_minutes)
+    await platform.idle_policy.set_rule(scope, rule, CLI, platform.now())
+    return f"{scope.in_words}: {'removed' if rule is None else rule.in_words}"
 
 
 async def freeze_instance(platform: Platform, instance_id: str) -> str:
@@ -154,6 +174,8 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         sweep,
         stop_instance,
         extend_instance,
+        keep_instance,
+        set_idle_rule,
         freeze_instance,
         thaw_instance,
         change_user,

@@ -106,25 +106,28 @@ class IdleService:
         held = self._held.get(instance.id)
         return self._decide(held, instance, now) if held is not None and _applies(instance) else None
 
-    def end_of(self, instance: Instance, now: datetime) -> IdleEnd | None:
+    def end_of(self, instance: Instance, now: datetime | None = None) -> IdleEnd | None:
         """When an instance ends, or is frozen, unless it is used or works before; None: not for being idle.
 
         One that stands still ends when it has done so for as long as it may.
+
+        Args:
+            now: None: as of the last pass.
         """
+        if instance.state is not State.RUNNING:
+            return None
         if instance.frozen_at is not None:
             until = instance.frozen_until(self._freezing.longest)
             return None if until is None else IdleEnd(until, instance.frozen_at)
-        found = self.decision(instance, now)
+        at = now or self._looked_at
+        found = self.decision(instance, at) if at is not None else None
         if found is None or found.verdict is Verdict.KEEP or found.at is None or found.idle_since is None:
             return None
         return IdleEnd(found.at, found.idle_since, freezes=found.verdict is Verdict.FREEZE)
 
     def idle_ends(self) -> Mapping[str, IdleEnd]:
         """Of all running instances, as of the last pass."""
-        at = self._looked_at
-        if at is None:
-            return {}
-        ends = {one: self.end_of(held.instance, at) for one, held in self._held.items()}
+        ends = {one: self.end_of(held.instance) for one, held in self._held.items()}
         return {one: end for one, end in ends.items() if end is not None}
 
     def rule_in_words(self, instance_id: str) -> str:

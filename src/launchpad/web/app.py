@@ -59,6 +59,7 @@ def presenter_over(platform: Platform, live: Live) -> Presenter:
         platform.users,
         live,
         platform.activity,
+        platform.idle,
     )
 
 

@@ -26,6 +26,9 @@ from ..services.bounces import BounceService
 from ..services.extensions import ExtensionService
 from ..services.freezing import FreezingService
 from ..services.gate import GateService
+from ..services.idle import IdleService
+from ..services.idle_keep import KeepService
+from ..services.idle_policy import IdlePolicyService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
 from ..services.lab_capacity import LabCapacityService
@@ -75,7 +78,10 @@ Extensions = Annotated[ExtensionService, _part("extensions")]
 Freezing = Annotated[FreezingService, _part("freezing")]
 Gate = Annotated[GateService, _part("gate")]
 Activities = Annotated[ActivityService, _part("activity")]
+Idle = Annotated[IdleService, _part("idle")]
+IdlePolicies = Annotated[IdlePolicyService, _part("idle_policy")]
 Instances = Annotated[InstanceService, _part("instances")]
+Keeping = Annotated[KeepService, _part("keeping")]
 LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]

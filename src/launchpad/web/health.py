@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from ..domain.background import LoopHealth, LoopState
+from ..domain.policy import Verdict
 from ..domain.warnings import EndKind
 from ..errors import EngineUnavailable, LaunchpadError, NotSignedIn
 from ..platform import Platform
@@ -94,6 +95,17 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     counted = await platform.warnings.sent_since(platform.now() - timedelta(days=1))
     for end in EndKind:
         warned.labels(end.value).set(counted.get(end, 0))
+    decided = Gauge(
+        "launchpad_idle_decisions_last_day",
+        "What the idle policy decided, by what was done: kept, stopped or frozen",
+        ["verdict"],
+        registry=registry,
+    )
+    found = await platform.idle.decided_since(platform.now() - timedelta(days=1))
+    for verdict in Verdict:
+        decided.labels(verdict.value).set(found.get(verdict, 0))
+    ending = Gauge("launchpad_idle_ends", "Running instances that end for being idle unless used", registry=registry)
+    ending.set(len(platform.idle.idle_ends()))
     _measure_loops(registry, platform.background.health())
     _measure_activity(registry, platform.activity, platform.now())
     streams = Gauge("launchpad_event_streams", "Pages and programs that follow an instance live", registry=registry)

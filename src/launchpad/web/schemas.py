@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ from ..domain.sizes import parse_bytes
 from ..domain.sizes_codec import choices_table, limits_table, quota_table
 from ..domain.usage import Usage
 from ..domain.users import Role, User
+from ..domain.warnings import IdleEnd
 
 LARGEST_BYTES = 2**60  # an exbibyte: beyond every disk, and still within a 64-bit column
 
@@ -190,6 +191,20 @@ class UsageView(BaseModel):
         return cls(memory_bytes=usage.memory_bytes, cpu_seconds=usage.cpu_seconds, pids=usage.pids)
 
 
+class IdleEndView(BaseModel):
+    """When the idle policy stops or freezes an instance unless it is used or works before."""
+
+    since: datetime = Field(description="Since when neither a person nor work was seen.")
+    ends_at: datetime
+    action: Literal["stop", "freeze"]
+
+    @classmethod
+    def of(cls, end: IdleEnd | None) -> IdleEndView | None:
+        if end is None:
+            return None
+        return cls(since=end.idle_since, ends_at=end.ends_at, action="freeze" if end.freezes else "stop")
+
+
 class InstanceView(BaseModel):
     """`url` is there while it runs; opening it without a cookie leads over the portal and back.
 
@@ -228,6 +243,10 @@ class InstanceView(BaseModel):
     stand_in: bool = False
     frozen_at: datetime | None = None
     frozen_reason: str | None = None
+    kept_until: datetime | None = Field(None, description="Its owner keeps it running until then, idle or not.")
+    idle: IdleEndView | None = Field(
+        None, description="Null where no idle rule applies or it works now, and in events."
+    )
 
     @classmethod
     def of(
@@ -238,8 +257,10 @@ class InstanceView(BaseModel):
         usage: Usage | None = None,
         queue_position: int | None = None,
         notices: Sequence[str] = (),
+        idle: IdleEnd | None = None,
     ) -> InstanceView:
-        return cls(**instance_fields(instance, origin, usage, queue_position, notices))
+        fields = instance_fields(instance, origin, usage, queue_position, notices)
+        return cls(**fields, idle=IdleEndView.of(idle))
 
 
 class AdminInstanceView(InstanceView):
@@ -286,6 +307,7 @@ def instance_fields(
         "stand_in": instance.stand_in,
         "frozen_at": instance.frozen_at,
         "frozen_reason": instance.frozen_reason if instance.is_frozen else None,
+        "kept_until": instance.kept_until,
     }
 
 

@@ -23,6 +23,7 @@ from ...errors import (
 from ...mail.messages import probe_mail
 from ...runtime.base import ConnectionCutter, HostFacts, Runtime
 from ...services.bounces import BounceService
+from ...services.idle_policy import IdlePolicyService
 from ...services.images import ImageService
 from ...services.mailing import MailQueue
 from ...services.sweep import SweepService
@@ -30,7 +31,7 @@ from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
 from ..nginx.site import SITE
-from . import engine, listening, loops, machine, mail, safety, tls, units
+from . import engine, idle, listening, loops, machine, mail, safety, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
@@ -62,6 +63,7 @@ class Doctor:
         bounces: BounceService,
         catalogue: Mapping[str, Environment],
         deployment_id: str,
+        idle_policy: IdlePolicyService,
         places: Places | None = None,
     ) -> None:
         self._database = database
@@ -75,6 +77,7 @@ class Doctor:
         self._bounces = bounces
         self._deployment_id = deployment_id
         self._catalogue = catalogue
+        self._idle_policy = idle_policy
         self._places = places or Places()
 
     async def examine(self, now: datetime, settings_file: Path | None = None) -> list[Finding]:
@@ -95,6 +98,7 @@ class Doctor:
             ("engine", self._engine),
             ("cgroups", self._control_groups),
             ("freezing", self._freezing),
+            ("idle", lambda subject: self._idle(subject, now)),
             ("limits", lambda subject: engine.limits(subject, self._database, self._runtime, self._catalogue)),
             ("network", lambda subject: engine.network(subject, self._runtime, settings)),
             ("connections", self._connections),
@@ -231,6 +235,9 @@ class Doctor:
 
     async def _freezing(self, subject: str) -> list[Finding]:
         return engine.freezing(subject, await self._runtime.freezer(), is_wanted=self._settings.freezing.enabled)
+
+    async def _idle(self, subject: str, now: datetime) -> list[Finding]:
+        return await idle.idle(subject, self._database, self._settings, self._runtime, self._idle_policy, now)
 
     async def _ports(self, subject: str) -> list[Finding]:
         found = await asyncio.to_thread(listening.listeners, self._places.proc)

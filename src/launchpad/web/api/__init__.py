@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import admin, announcements, environments, events, instances, sign_in, tokens
+from . import admin, announcements, environments, events, instances, policies, sign_in, tokens
 
 ROUTERS: tuple[APIRouter, ...] = tuple(
-    part.router for part in (sign_in, environments, instances, events, tokens, announcements, admin)
+    part.router for part in (sign_in, environments, instances, events, tokens, announcements, admin, policies)
 )

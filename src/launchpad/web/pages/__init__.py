@@ -11,6 +11,7 @@ from . import (
     admin_instances,
     admin_limits,
     admin_mail,
+    admin_policies,
     admin_users,
     confirm,
     dashboard,
@@ -41,6 +42,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
         admin_instances,
         admin_limits,
         admin_mail,
+        admin_policies,
         admin_announcements,
     )
 )

@@ -13,11 +13,11 @@ from ...domain.return_paths import RETURN_PATH_MAX, as_parameter
 from ...services.freezing import BY_OWNER
 from ...services.gate import inside
 from ...services.instances import LaunchRequest
-from ..deps import Configured, CurrentUser, Freezing, Instances, Present, Visitor
+from ..deps import Configured, CurrentUser, Freezing, Instances, Keeping, Present, Visitor
 from ..views import values
 from ..views.presenter import Presenter
 from .after_form import AfterForm, stands_on
-from .forms import ExtendForm, MaybeCount, MaybeNumber, MaybeSize, PageForm
+from .forms import ExtendForm, KeepForm, MaybeCount, MaybeNumber, MaybeSize, PageForm
 from .rendering import after_form, kept_page, page, saying, see_other
 
 router = APIRouter(include_in_schema=False)
@@ -245,6 +245,22 @@ async def thaw(
     instance = await instances.get(instance_id, visitor.user)
     await freezing.thaw(instance.id, visitor.now, actor=visitor.actor, reason=BY_OWNER)
     return see_other(f"/dashboard?{urlencode(saying(visitor, 'thawed', present.title_of(instance)))}")
+
+
+@router.post("/instances/{instance_id}/keep")
+async def keep(
+    instance_id: str,
+    visitor: CurrentUser,
+    instances: Instances,
+    keeping: Keeping,
+    present: Present,
+    form: Annotated[KeepForm, Form()],
+) -> Response:
+    """Keeps it running although it may be idle; 0 hours: no longer."""
+    instance = await instances.get(instance_id, visitor.user)
+    kept = await keeping.keep(instance, form.hours, visitor.actor, visitor.now)
+    said = saying(visitor, "kept" if kept.kept_until else "not-kept", present.title_of(kept), kept.kept_until)
+    return see_other(f"/dashboard?{urlencode(said)}")
 
 
 @router.post("/instances/{instance_id}/forget")

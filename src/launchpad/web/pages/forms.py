@@ -95,3 +95,7 @@ def needed() -> Any:
 
 class ExtendForm(PageForm):
     days: Count = needed()
+
+
+class KeepForm(PageForm):
+    hours: Number = needed()

@@ -10,7 +10,8 @@ from ...domain.causes import Cause, likely_cause
 from ...domain.instances import Instance
 from ...errors import EngineRefused, EngineUnavailable
 from ...services.instance_logs import InstanceLogs
-from ..deps import CurrentAdmin, CurrentUser, Instances, Logs, Present, Users
+from ..deps import CurrentAdmin, CurrentUser, Instances, Keeping, Logs, Present, Users
+from ..views.idle import decision_rows
 from .rendering import page
 
 router = APIRouter(include_in_schema=False)
@@ -18,12 +19,19 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/instances/{instance_id}/log")
 async def log(
-    instance_id: str, request: Request, visitor: CurrentUser, instances: Instances, logs: Logs, present: Present
+    instance_id: str,
+    request: Request,
+    visitor: CurrentUser,
+    instances: Instances,
+    logs: Logs,
+    present: Present,
+    keeping: Keeping,
 ) -> Response:
-    """What an own instance printed last, and why it ended."""
+    """What an own instance printed last, why it ended, and what the idle policy has decided of it."""
     instance = await instances.get(instance_id, visitor.user)
     view = await present.card(instance, visitor.user, visitor.now)
-    return page(request, "log.html", visitor, it=view, printed=await _printed(logs, instance))
+    decisions = decision_rows(await keeping.decisions_of(instance))
+    return page(request, "log.html", visitor, it=view, printed=await _printed(logs, instance), decisions=decisions)
 
 
 @router.get("/admin/instances/{instance_id}/log")
@@ -35,12 +43,14 @@ async def log_of_anybody(
     users: Users,
     logs: Logs,
     present: Present,
+    keeping: Keeping,
 ) -> Response:
-    """What anybody's instance printed last, and why it ended."""
+    """What anybody's instance printed last, why it ended, and what the idle policy has decided of it."""
     instance = await instances.get_any(instance_id)
     owner = (await users.by_ids({instance.owner_id})).get(instance.owner_id)
     view = present.plain_card(instance, visitor.now, owner.email if owner else "")
-    return page(request, "admin/log.html", visitor, it=view, printed=await _printed(logs, instance))
+    printed, decisions = await _printed(logs, instance), decision_rows(await keeping.decisions_of(instance))
+    return page(request, "admin/log.html", visitor, it=view, printed=printed, decisions=decisions)
 
 
 @dataclass(frozen=True)

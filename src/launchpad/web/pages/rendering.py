@@ -87,6 +87,8 @@ SAID = {
     "extended": Text("done", "Extended.", "{about} extended until {until}"),
     "freezing": Text("done", "Freezing.", "{about} is being frozen"),
     "thawed": Text("done", "Thawed.", "{about} continues where it was"),
+    "kept": Text("done", "Kept running.", "{about} is kept running until {until}"),
+    "not-kept": Text("done", "No longer kept running.", "{about} is stopped or frozen as usual when it is idle"),
     "removed": Text("done", "Removed from list.", "{about} removed from list"),
     "signed-out": Text("done", "You are signed out."),
     "expired": Text("info", "That sign-in took too long, or began in another browser. Ask for a new code."),

@@ -10,8 +10,10 @@ from itertools import pairwise
 
 from ...domain.activity import Activity, Point, Step, cores_in_words, merged, rate_in_words, step_of
 from ...domain.instances import Instance, State
+from ...domain.policy import Decision, Why
 from ...domain.sizes import describe_bytes
 from ...services.activity import KnowsActivity
+from .idle import KnowsIdle
 from .words import span_in_words
 
 KEPT_PLOTS = 500
@@ -63,8 +65,9 @@ class ActivityCard:
 class ActivityViews:
     """Builds them; curves are read once a minute at most."""
 
-    def __init__(self, activity: KnowsActivity) -> None:
+    def __init__(self, activity: KnowsActivity, idle: KnowsIdle) -> None:
         self._activity = activity
+        self._idle = idle
         self._spans_of: OrderedDict[str, tuple[datetime, tuple[Span, ...]]] = OrderedDict()
 
     async def of(self, instance: Instance, now: datetime) -> ActivityCard | None:
@@ -72,7 +75,7 @@ class ActivityViews:
         known = self._activity.latest(instance.id) if instance.state is State.RUNNING else None
         if known is None:
             return None
-        text, tone = text_of(known, now)
+        text, tone = text_of(known, now, self._idle.decision(instance, now))
         return ActivityCard(text, tone, await self._spans(instance, step_of(now, Step.MINUTE)))
 
     async def _spans(self, instance: Instance, minute: datetime) -> tuple[Span, ...]:
@@ -99,10 +102,16 @@ class ActivityViews:
         )
 
 
-def text_of(known: Activity, now: datetime) -> tuple[str, str]:
-    """What it does now, in words, and the tone of it."""
+def text_of(known: Activity, now: datetime, decision: Decision | None = None) -> tuple[str, str]:
+    """What it does now, in words, and the tone of it.
+
+    Args:
+        decision: what the idle policy makes of it; where its work alone keeps it from ending one day, that is said.
+    """
     if known.work.is_working:
-        return f"Working: {known.work.evidence}", "working"
+        alone = now - known.last_person_at >= IN_USE_FOR
+        keeps = alone and decision is not None and decision.why is Why.WORKING
+        return f"{'Kept running' if keeps else 'Working'}: {known.work.evidence}", "working"
     if now - known.last_person_at < IN_USE_FOR:
         return "In use", "used"
     return f"Idle for {span_in_words(now - known.idle_since)}", "idle"

@@ -28,6 +28,7 @@ from ..schemas import AdminInstanceView, EnvironmentView
 from ..schemas import InstanceView as ApiInstanceView
 from . import meters, values
 from .activity import ActivityCard, ActivityViews
+from .idle import IdleCard, KnowsIdle, idle_card
 from .kept import Kept
 
 CHOICES_KEPT = 500
@@ -45,6 +46,7 @@ class Presenter:
         users: UserService,
         live: Live,
         activity: KnowsActivity,
+        idle: KnowsIdle,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
@@ -52,7 +54,8 @@ class Presenter:
         self._offers = offers
         self._users = users
         self._live = live
-        self._activity = ActivityViews(activity)
+        self._activity = ActivityViews(activity, idle)
+        self._idle = idle
         self._choices: Kept[tuple[str, str], tuple[values.Choices, ...]] = Kept(CHOICES_KEPT)
         self._cards: Kept[str, values.InstanceView] = Kept(CARDS_KEPT)
 
@@ -65,6 +68,7 @@ class Presenter:
             self._settings.instances,
             queue_position=await self._live.instances.queue_position(instance),
             notices=notices_of(instance),
+            idle=self._idle.end_of(instance),
         )
 
     async def instance_in_use(self, instance: Instance, owner: User) -> ApiInstanceView:
@@ -75,6 +79,7 @@ class Presenter:
             usage=await self._usage(instance),
             queue_position=await self._live.instances.queue_position(instance),
             notices=notices_of(instance, await self._lacks(instance, owner)),
+            idle=self._idle.end_of(instance),
         )
 
     def listed(self, found: Sequence[ListedInstance]) -> list[AdminInstanceView]:
@@ -158,6 +163,7 @@ class Presenter:
             await self._live.instances.queue_position(instance),
             lacks=await self._lacks(instance, owner),
             activity=await self._activity.of(instance, now),
+            idle=idle_card(instance, self._idle, self._settings.idle.keep_hours, now),
         )
 
     async def cards_of(self, found: Sequence[ListedInstance], now: datetime) -> list[values.InstanceView]:
@@ -192,10 +198,11 @@ class Presenter:
         owner_email: str | None = None,
         lacks: Sequence[str] = (),
         activity: ActivityCard | None = None,
+        idle: IdleCard | None = None,
     ) -> values.InstanceView:
         moments = values.moments_of(instance, now)
         minute = now.replace(second=0, microsecond=0)  # ends are shown to the minute
-        shown = memory_used_bytes, queue_position, owner_email, lacks, activity
+        shown = memory_used_bytes, queue_position, owner_email, lacks, activity, idle
         made_of = (instance, environment, moments, minute, offer, *shown)
         return self._cards.get(
             f"{instance.id} {owner_email or ''}",
@@ -211,6 +218,7 @@ class Presenter:
                 owner_email=owner_email,
                 lacks=lacks,
                 activity=activity,
+                idle=idle,
                 freezing=self._settings.freezing,
             ),
         )

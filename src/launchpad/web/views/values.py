@@ -17,6 +17,7 @@ from ...domain.sizes import describe_bytes, describe_cpus, describe_days, format
 from ...settings.freezing import FreezingSettings
 from . import words
 from .activity import ActivityCard
+from .idle import IdleCard
 from .meters import Meter, bytes_meter
 
 _LAUNCH_STAGES = (Stage.HOME, Stage.IMAGE, Stage.CONTAINER, Stage.STARTING, Stage.READY)
@@ -185,6 +186,7 @@ class InstanceView:
         can_freeze: it runs, and may be frozen.
         can_relaunch: it has ended, and its environment is still in the catalogue.
         activity: what goes on in it; None: nothing is known, or nothing is shown.
+        idle: what the idle policy makes of it; None: nothing, or nothing is shown.
         expires_at: when it ends; `in_grace`: its time is up, and it may finish what it works on until then.
     """
 
@@ -219,6 +221,7 @@ class InstanceView:
     safe_mode_helps: bool = False
     can_relaunch: bool = False
     activity: ActivityCard | None = None
+    idle: IdleCard | None = None
     shown_state: str = ""
     frozen: FrozenView | None = None
     can_freeze: bool = False
@@ -280,6 +283,7 @@ def instance_view(
     owner_email: str | None = None,
     lacks: Sequence[str] = (),
     activity: ActivityCard | None = None,
+    idle: IdleCard | None = None,
     freezing: FreezingSettings | None = None,
 ) -> InstanceView:
     """`environment` is None when the catalogue no longer has it: the name stands in for the title.
@@ -291,6 +295,7 @@ def instance_view(
         owner_email: whose it is, where somebody else looks at it.
         lacks: what it lacks now.
         activity: what goes on in it.
+        idle: what the idle policy makes of it.
         freezing: whether instances may be frozen, and for how long; None: nothing is offered.
     """
     label, tone = ("Frozen", "quiet") if instance.is_frozen else _STATE_WORDS[instance.state]
@@ -336,6 +341,7 @@ def instance_view(
         safe_mode_helps=instance.cause in SAFE_MODE_HELPS and not instance.safe_mode,
         can_relaunch=environment is not None and not instance.is_live,
         activity=activity,
+        idle=idle,
         shown_state=instance.shown_state.value,
         frozen=frozen,
         can_freeze=instance.state is State.RUNNING
@@ -352,9 +358,12 @@ def dashboard_title(live: Sequence[InstanceView]) -> str:
     """
     if not live:
         return "Dashboard"
-    if ending := [one for one in live if one.ends_soon]:
-        first = min(ending, key=lambda one: one.expires_at)
-        return f"{first.title} ends: {first.moments.ends_in}"
+    ending = [(one.expires_at, f"{one.title} ends: {one.moments.ends_in}") for one in live if one.ends_soon]
+    for one in live:
+        if one.idle is not None and one.idle.ends_at is not None and one.idle.left:
+            ending.append((one.idle.ends_at, f"{one.title} idle, {one.idle.verb}: {one.idle.left}"))
+    if ending:
+        return min(ending)[1]
     if len(live) == 1:
         return f"{live[0].title} {live[0].state_label.lower()}"
     numbers = Counter(one.state_label.lower() for one in live)

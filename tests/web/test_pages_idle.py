@@ -1,0 +1,171 @@
+"""What owners and administrators see of the idle policy, and set."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from launchpad.domain.activity import Program
+from launchpad.domain.instances import Instance, State
+from launchpad.domain.policy import EVERYONE, IdleAction, IdlePolicy, IdleRule, Scope
+from launchpad.domain.usage import ContainerActivity, Usage
+from launchpad.services.audit import Actor
+from web.pages_client import ADMIN, Person, Portal, SetClock, open_portal
+
+MB = 1024**2
+IDLE = ContainerActivity(Usage(100 * MB, 5.0, 7), 300 * MB)
+STEP = timedelta(minutes=3)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """At the beginning of a minute."""
+    return SetClock(datetime.now(UTC).replace(second=0, microsecond=0))
+
+
+@pytest.fixture
+async def portal(tmp_path: Path, clock: SetClock) -> AsyncIterator[Portal]:
+    """Its own looks come a minute apart; the tests look meanwhile."""
+    settings = {"activity": {"sample_seconds": 60}, "idle": {"action": "stop", "idle_minutes": 90, "settle_minutes": 5}}
+    async with open_portal(tmp_path, settings, now=clock) as portal:
+        yield portal
+
+
+async def running(portal: Portal, person: Person) -> Instance:
+    instance = await person.running()
+    portal.runtime.activities[instance.id] = IDLE
+    return instance
+
+
+async def look_for(
+    portal: Portal, clock: SetClock, span: timedelta, instance: Instance | None = None, cores: float = 0.0
+) -> None:
+    """Time goes by, in which an instance uses these cores, and the platform looks."""
+    until = clock.now + span
+    while clock.now < until:
+        if instance is not None:
+            before = portal.runtime.activities[instance.id]
+            usage = replace(before.usage, cpu_seconds=before.usage.cpu_seconds + cores * STEP.total_seconds())
+            programs = (Program("STAR <b>", cores, MB),) if cores else ()
+            portal.runtime.activities[instance.id] = replace(before, usage=usage, programs=programs)
+        clock.now += STEP
+        await portal.platform.activity.sample(clock.now)
+        await portal.platform.idle.tend(clock.now)
+
+
+async def test_a_card_says_when_an_idle_instance_stops_and_its_owner_keeps_it(portal: Portal, clock: SetClock) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await running(portal, person)
+    await look_for(portal, clock, STEP)
+    idle_since = clock.now
+    assert "In use" in (await person.get("/dashboard")).text_of("instances")
+    await look_for(portal, clock, 8 * STEP)
+    page = await person.get("/dashboard")
+    end = idle_since + timedelta(minutes=90)
+    assert f", stops {end:%a %-d %b, %H:%M} UTC unless used" in page.text_of("instances")
+    assert "Nobody has used it" not in page.text_of("instances"), "more than an hour is left"
+    await look_for(portal, clock, 4 * STEP)
+    page = await person.get("/dashboard")
+    assert "unless you use it" in page.text_of("instances")
+    assert "JupyterLab idle, stops: 54 min left" in page.response.text
+    told = (await person.http.get(f"/api/v1/instances/{instance.id}")).json()["idle"]
+    assert datetime.fromisoformat(told["ends_at"]) == end
+    assert told["action"] == "stop"
+
+    page = await person.send(page.form(f"/instances/{instance.id}/keep"), hours="8")
+    until = clock.now + timedelta(hours=8)
+    assert f"is kept running until {until:%a %-d %b, %H:%M}" in page.text_of("flash")
+    assert f"kept running until {until:%a %-d %b, %H:%M} UTC" in page.text_of(f"activity-{instance.id}")
+    assert "unless you use it" not in page.text_of("instances")
+    page = await person.send(page.form(f"/instances/{instance.id}/keep"), hours="0")
+    assert "kept running until" not in page.text_of("instances")
+    log = await person.get(f"/instances/{instance.id}/log")
+    assert "To be kept running until" in log.text_of("decisions")
+
+
+async def test_an_end_is_explained_to_owner_and_administrator_and_to_nobody_else(
+    portal: Portal, clock: SetClock
+) -> None:
+    ada, bob = await portal.signed_in("ada@example.org"), await portal.signed_in("bob@example.org")
+    admin = await portal.signed_in(ADMIN)
+    instance = await running(portal, ada)
+    await look_for(portal, clock, timedelta(minutes=100))
+    await portal.platform.runner.wait(instance.id)
+    assert (await portal.platform.instances.get_any(instance.id)).state is State.STOPPED
+    assert "no person and no work" in (await ada.get("/dashboard")).text_of("ended")
+    for who, path in ((ada, f"/instances/{instance.id}/log"), (admin, f"/admin/instances/{instance.id}/log")):
+        said = (await who.get(path)).text_of("decisions")
+        for words in ("Stopped", "No person and no work", "Rule: stopped after 90 minutes (everyone)"):
+            assert words in said
+    assert "of ada@example.org" in (await admin.get("/admin/policies")).text_of("decisions")
+    path = f"/api/v1/instances/{instance.id}/idle-decisions"
+    [decision] = (await ada.http.get(path)).json()
+    assert (decision["verdict"], decision["why"]) == ("stop", "idle")
+    assert (await bob.http.get(path)).status_code == 404
+    [as_admin] = (await admin.http.get("/api/v1/admin/idle-decisions")).json()
+    assert as_admin == {**decision, "owner_id": instance.owner_id, "owner": "ada@example.org"}
+
+
+async def test_a_card_says_what_keeps_an_instance_in_which_nobody_is(portal: Portal, clock: SetClock) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await running(portal, person)
+    await look_for(portal, clock, STEP, instance, cores=11)
+    assert "Working: STAR <b>, 11 cores" in (await person.get("/dashboard")).text_of("instances")
+    await look_for(portal, clock, 3 * STEP, instance, cores=11)
+    page = await person.get("/dashboard")
+    assert "Kept running: STAR <b>, 11 cores" in page.text_of("instances")
+    assert "stops" not in page.text_of(f"activity-{instance.id}")
+
+
+async def test_where_no_rule_applies_nothing_is_said_of_one(portal: Portal, clock: SetClock) -> None:
+    person = await portal.signed_in("ada@example.org")
+    instance = await running(portal, person)
+    await portal.platform.idle_policy.set_rule(EVERYONE, IdleRule(), Actor("test"), clock.now)
+    await look_for(portal, clock, 9 * STEP)
+    page = await person.get("/dashboard")
+    assert "Idle for" in page.text_of("instances")
+    assert "unless used" not in page.text_of("instances")
+    assert f"/instances/{instance.id}/keep" not in page.response.text
+
+
+async def test_rules_are_set_changed_and_removed_in_the_console_and_by_the_api(portal: Portal) -> None:
+    admin = await portal.signed_in(ADMIN)
+    policies = portal.platform.idle_policy
+    page = await admin.get("/admin/policies")
+    new = next(form for form in page.forms if form.fields.get("new"))
+    page = await admin.send(new, environment="rstudio", lab=" Genomics ", action="freeze", idle_minutes="60")
+    scope = Scope(environment="rstudio", lab="Genomics")
+    assert (await policies.policy()).rules == {scope: IdleRule(IdleAction.FREEZE, 60)}
+    assert "rstudio of the lab Genomics" in page.text_of("rules")
+
+    refused = await admin.send(new, user="ada", idle_minutes="many")
+    assert "whole number" in refused.text_of("rules")
+    refused = await admin.send(new, environment="", action="stop", idle_minutes="60")
+    assert "Name an environment, a lab or a person" in refused.text_of("rules")
+
+    theirs = next(form for form in page.forms if form.fields.get("lab") == "Genomics")
+    await admin.send(theirs, action="stop", idle_minutes="120")
+    assert (await policies.policy()).rules == {scope: IdleRule(IdleAction.STOP, 120)}
+    await admin.send(theirs, action="remove")
+    everyone = next(form for form in page.forms if form.fields.get("lab") == "" and not form.fields.get("new"))
+    await admin.send(everyone, action="none")
+    assert await policies.policy() == IdlePolicy(IdleRule(IdleAction.NONE, 90))
+
+    token = (await admin.http.get("/api/v1/me")).json()["csrf_token"]
+    body = {
+        "everyone": {"action": "none"},
+        "rules": [{"user": "Ada@Example.org", "action": "stop", "idle_minutes": 30}],
+    }
+    headers = {"X-CSRF-Token": token}
+    answer = await admin.http.put("/api/v1/admin/policies", json=body, headers=headers)
+    assert answer.status_code == 200
+    assert (await admin.http.get("/api/v1/admin/policies")).json() == answer.json()
+    assert (await policies.policy()).rules == {Scope(user="ada@example.org"): IdleRule(IdleAction.STOP, 30)}
+    wrong = {"everyone": {"action": "stop"}, "rules": [{"environment": "x", "action": "stop"}]}
+    refused_call = await admin.http.put("/api/v1/admin/policies", json=wrong, headers=headers)
+    assert refused_call.status_code == 422
+    assert "environment" in refused_call.text
