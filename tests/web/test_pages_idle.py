@@ -91,9 +91,9 @@ async def test_an_end_is_explained_to_owner_and_administrator_and_to_nobody_else
     portal: Portal, clock: SetClock
 ) -> None:
     ada, bob = await portal.signed_in("ada@example.org"), await portal.signed_in("bob@example.org")
-    admin = await portal.signed_in(ADMIN)
     instance = await running(portal, ada)
     await look_for(portal, clock, timedelta(minutes=100))
+    admin = await portal.signed_in(ADMIN)
     await portal.platform.runner.wait(instance.id)
     assert (await portal.platform.instances.get_any(instance.id)).state is State.STOPPED
     assert "no person and no work" in (await ada.get("/dashboard")).text_of("ended")
@@ -113,6 +113,8 @@ async def test_an_end_is_explained_to_owner_and_administrator_and_to_nobody_else
 async def test_a_card_says_what_keeps_an_instance_in_which_nobody_is(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)
+    await look_for(portal, clock, STEP, instance, cores=11)
+    portal.platform.activity.note_person(instance.id, clock.now)
     await look_for(portal, clock, STEP, instance, cores=11)
     assert "Working: STAR <b>, 11 cores" in (await person.get("/dashboard")).text_of("instances")
     await look_for(portal, clock, 3 * STEP, instance, cores=11)
