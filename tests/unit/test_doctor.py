@@ -130,6 +130,8 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
 
 
 async def test_idle_rules_are_told_and_one_that_cannot_be_kept_is_a_warning(tmp_path: Path) -> None:
+    for folder in ("off", "on"):
+        (tmp_path / folder).mkdir()
     off = (await examined(tmp_path / "off", NAMES))["idle"]
     assert (off[0], "No idle rule is on" in off[1]) == (Level.OK, True)
     world = World(tmp_path / "on", {**NAMES, "idle": {"action": "freeze"}})

@@ -71,7 +71,8 @@ async def look(world: World, *platforms: Platform, after: timedelta = STEP) -> l
 
 async def look_for(world: World, span: timedelta, *platforms: Platform) -> dict[str, datetime]:
     """Passes for some time; when what was acted upon."""
-    until, acted = world.clock.now + span, {}
+    until = world.clock.now + span
+    acted: dict[str, datetime] = {}
     while world.clock.now < until:
         acted |= dict.fromkeys(await look(world, *platforms), world.clock.now)
     return acted

@@ -46,6 +46,9 @@ PAUSE_TRIES = 20
 LATE_AFTER_SECONDS = 60.0
 CAPABILITY_SECONDS = 30.0  # how long what the engine can is taken as known
 
+# Asked within the transaction that would freeze one, of its row there.
+StillWanted = Callable[[AsyncConnection, Instance], Awaitable[bool]]
+
 BY_OWNER, BY_ADMIN = "by its owner", "by an administrator"
 A_VISIT, A_MESSAGE = "visited", "something was typed into an open page"
 
@@ -135,7 +138,7 @@ class FreezingService:
         reason: str,
         *,
         actor: Actor = SYSTEM,
-        only_if: Callable[[AsyncConnection, Instance], Awaitable[bool]] | None = None,
+        only_if: StillWanted | None = None,
     ) -> bool:
         """Commits that a running instance is to stand still, with its audit entry; it does a moment later.
 

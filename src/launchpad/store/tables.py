@@ -1,6 +1,8 @@
 """Imports every table's module, so that the metadata is whole for migrations."""
 
 from . import (
+    activity,
+    activity_latest,
     announcements,
     audit,
     challenges,
@@ -24,6 +26,8 @@ from . import (
 )
 
 __all__ = [
+    "activity",
+    "activity_latest",
     "announcements",
     "audit",
     "challenges",
