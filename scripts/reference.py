@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 import launchpad
 from launchpad.settings import (
     EnvironmentSettings,
+    IdleRuleSettings,
     LabCapacitySettings,
     MountSettings,
     OfferSettings,
@@ -162,6 +163,9 @@ def settings_page() -> str:
     lab_capacity = "As a variable: `LAUNCHPAD_LAB_CAPACITY`, in JSON."
     lines += ["## [[lab_capacity]]", "", cell(LabCapacitySettings.__doc__ or ""), lab_capacity, ""]
     lines += [*settings_table(LabCapacitySettings, None, plain_defaults(LabCapacitySettings)), ""]
+    idle_rules = "As a variable: `LAUNCHPAD_IDLE_RULES`, in JSON."
+    lines += ["## [[idle_rules]]", "", cell(IdleRuleSettings.__doc__ or ""), idle_rules, ""]
+    lines += [*settings_table(IdleRuleSettings, None, plain_defaults(IdleRuleSettings)), ""]
     lines += ["## [[environments]]", "", cell(EnvironmentSettings.__doc__ or ""), ENVIRONMENTS]
     lines += [*settings_table(EnvironmentSettings, None, plain_defaults(EnvironmentSettings)), ""]
     lines += ["### [environments.offer]", "", cell(OfferSettings.__doc__ or ""), ""]
