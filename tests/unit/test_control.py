@@ -150,6 +150,8 @@ BESIDE_THE_OWNER = {
             "admin_commands.list_instances",
             "admin_commands.instance_log",
             "admin_commands.show_limits",
+            "policy_commands.show",
+            "policy_commands.show_decisions",
             "admin_commands.show_labs",
             "admin_commands.audit",
             "announce_command.announce",

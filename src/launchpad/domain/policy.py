@@ -120,7 +120,7 @@ class IdlePolicy:
 
 
 class Verdict(StrEnum):
-    """What a decision comes to: it goes on, or ends or is frozen at the decision's time."""
+    """What a decision comes to: it keeps running, or is stopped or frozen at the decision's time."""
 
     KEEP = "keep"
     STOP = "stop"
@@ -128,7 +128,7 @@ class Verdict(StrEnum):
 
 
 class Why(StrEnum):
-    """What decided: no rule that does anything, work going on, the owner's wish, nothing known, or the idle time.
+    """What decided: no rule that does anything, work, the owner's wish, nothing known, or the idle time.
 
     `CANNOT`: it is to be frozen, and the server cannot do that.
     """
