@@ -7,11 +7,14 @@ from datetime import timedelta
 
 from launchpad.domain.instances import Instance
 from launchpad.domain.mail import FailureKind
+from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope
+from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
 
 from .pages_client import ADMIN, Person, Portal
 
+MB = 1024**2
 LONG = "bartholomew.featherstonehaugh@computational-mathematics.research.example.org"
 
 
@@ -36,7 +39,7 @@ async def fill(portal: Portal) -> list[Place]:
     await portal.runtime.kill(failed.id, out_of_memory=True)
     await platform.runner.reconcile_one(failed.id)
     await platform.runner.wait()
-    await ada.running("jupyterlab")
+    kept = await ada.running("jupyterlab")
     await bob.running("rstudio")
     user, other = await platform.users.by_email(ada.address), await platform.users.by_email(bob.address)
     await platform.tokens.create(user, "nightly report", CLI, platform.now())
@@ -46,6 +49,12 @@ async def fill(portal: Portal) -> list[Place]:
     await platform.announcements.announce(
         "New disks", CLI, platform.now(), stop_instances_at=platform.now() + timedelta(days=3)
     )
+    for scope in (EVERYONE, Scope(lab="Genomics"), Scope(environment="rstudio", user=LONG)):
+        await platform.idle_policy.set_rule(scope, IdleRule(IdleAction.STOP, 240), CLI, platform.now())
+    portal.runtime.activities[kept.id] = ContainerActivity(Usage(100 * MB, 5.0, 7), 300 * MB)
+    await platform.activity.sample(platform.now())
+    await platform.idle.tend(platform.now())
+    await platform.keeping.keep(kept, 8, CLI, platform.now())
     ends = (await ada.instances())[0]
     link = platform.extensions._links.url(Link(ends.id, ends.expires_at)).removeprefix(platform.settings.public_url)
     portal.runtime.hold_starts()
@@ -72,6 +81,8 @@ async def fill(portal: Portal) -> list[Place]:
         Place("instances", "/admin/instances?state=all", admin),
         Place("log of a person", f"/admin/instances/{failed.id}/log", admin),
         Place("limits", "/admin/limits", admin),
+        Place("idle policy", "/admin/policies", admin),
+        Place("log with a decision", f"/instances/{kept.id}/log", ada),
         Place("mail", "/admin/mail", admin),
         Place("announcements", "/admin/announcements", admin),
         Place("audit", "/admin/audit", admin),

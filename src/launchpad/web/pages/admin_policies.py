@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
+from ...domain.environments import Environment
 from ...domain.policy import EVERYONE, IdleAction, IdlePolicy, IdleRule, Scope
 from ...domain.policy_codec import scope_of
 from ...errors import InvalidInput
@@ -31,6 +32,7 @@ FIELDS = (*NAMES, "action", "idle_minutes")
 class RuleRow:
     """A rule's form; `scope` is None in the one for another rule."""
 
+    title: str
     scope: Scope | None
     values: Mapping[str, str]
     errors: Problems
@@ -63,7 +65,7 @@ async def policies_page(
         request,
         "admin/policies.html",
         visitor,
-        rules=_rows(await policies.policy(), after_form(request, visitor, "/admin/policies")),
+        rules=_rows(await policies.policy(), catalogue, after_form(request, visitor, "/admin/policies")),
         environments=[(name, one.title) for name, one in catalogue.items()],
         decisions=decision_rows(decisions, catalogue, owners),
         next_page=f"/admin/policies?{urlencode({'before': further})}" if further is not None else None,
@@ -71,19 +73,31 @@ async def policies_page(
     )
 
 
-def _rows(policy: IdlePolicy, refused: AfterForm | None) -> list[RuleRow]:
+def _rows(policy: IdlePolicy, catalogue: Mapping[str, Environment], refused: AfterForm | None) -> list[RuleRow]:
     """A form for each rule and one for another; a refused one comes back as it was, with what is wrong."""
     rules = {EVERYONE: policy.everyone, **dict(sorted(policy.rules.items(), key=lambda one: _order(one[0])))}
     rows: dict[Scope | None, RuleRow] = {
-        scope: RuleRow(scope, _values(scope, rule), Problems()) for scope, rule in rules.items()
+        scope: RuleRow(_title(scope, catalogue), scope, _values(scope, rule), Problems())
+        for scope, rule in rules.items()
     }
-    rows[None] = RuleRow(None, _values(EVERYONE, IdleRule(IdleAction.STOP)), Problems())
+    rows[None] = RuleRow("Another rule", None, _values(EVERYONE, IdleRule(IdleAction.STOP)), Problems())
     if refused is not None:
         typed = {name: refused.values.get(name, "") for name in FIELDS}
         scope = scope_of(*(typed[name] for name in NAMES))
         key = scope if scope in rows and not refused.values.get("new") else None
-        rows[key] = RuleRow(key, typed, Problems(refused.problems()))
+        rows[key] = RuleRow(rows[key].title, key, typed, Problems(refused.problems()))
     return list(rows.values())
+
+
+def _title(scope: Scope, catalogue: Mapping[str, Environment]) -> str:
+    """ "Everyone", "Lab Genomics", "RStudio of ada@example.org"."""
+    if scope == EVERYONE:
+        return "Everyone"
+    if scope.environment is None:
+        return scope.user or f"Lab {scope.lab}"
+    whose = scope.user or (f"lab {scope.lab}" if scope.lab is not None else "everyone")
+    environment = catalogue.get(scope.environment)
+    return f"{environment.title if environment is not None else scope.environment} of {whose}"
 
 
 def _order(scope: Scope) -> tuple[object, ...]:

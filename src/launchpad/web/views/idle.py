@@ -44,7 +44,7 @@ class IdleCard:
     Attributes:
         ends_at: when it is stopped or frozen unless it is used before; None: not as things are.
         verb: what is done then.
-        left: how long until then, in words; empty where that is more than an hour.
+        left: how long until then, in words; empty where that is not soon.
         kept_until: until when its owner keeps it running, where that puts its end off.
         keep: for how long it may be kept; none where no rule applies to it, or nothing may be kept.
     """
@@ -84,7 +84,7 @@ def idle_card(instance: Instance, idle: KnowsIdle, most_hours: int, now: datetim
         return None
     end = idle.end_of(instance, now)
     kept = instance.kept_until if instance.kept_until is not None and instance.kept_until > now else None
-    soon = end is not None and end.ends_at - now < SOON and end.ends_at < instance.ends_at
+    soon = end is not None and _is_soon(end, now) and end.ends_at < instance.ends_at
     minute = now.replace(second=0, microsecond=0)
     return IdleCard(
         ends_at=end.ends_at if end is not None else None,
@@ -93,6 +93,11 @@ def idle_card(instance: Instance, idle: KnowsIdle, most_hours: int, now: datetim
         kept_until=kept,
         keep=keep_choices(instance, most_hours, minute),
     )
+
+
+def _is_soon(end: IdleEnd, now: datetime) -> bool:
+    """Within the hour; of a short rule in the second half of its time, so that nobody is told while they work."""
+    return end.ends_at - now < min(SOON, (end.ends_at - end.idle_since) / 2)
 
 
 def keep_choices(instance: Instance, most_hours: int, now: datetime) -> tuple[KeepChoice, ...]:
