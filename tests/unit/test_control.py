@@ -24,6 +24,7 @@ from launchpad.control import client, verbs
 from launchpad.control.server import ControlServer
 from launchpad.domain.instances import State
 from launchpad.domain.original import Person
+from launchpad.domain.policy import IdleAction, IdleRule, Scope
 from launchpad.domain.users import Role
 from launchpad.errors import LaunchpadError, Unavailable
 from launchpad.platform import Platform
@@ -119,6 +120,24 @@ async def test_every_verb_does_what_its_command_says(world: World) -> None:
         assert await ask(folder, "remove_passkeys", email="admin@example.org") == 0
         actions = [record.action for record in await platform.audit.page()]
     assert {"instance.extended", "instance.stopped", "user.changed"} <= set(actions)
+
+
+async def test_idle_rules_are_set_and_instances_kept_by_commands(world: World) -> None:
+    platform = await world.open()
+    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
+    async with listening(platform) as folder:
+        kept = await ask(folder, "keep_instance", instance_id=instance.id, hours=2)
+        until = world.clock() + timedelta(hours=2)
+        assert kept == f"{instance.id} is kept running until {until:%Y-%m-%d %H:%M} UTC"
+        assert "as usual" in await ask(folder, "keep_instance", instance_id=instance.id, hours=0)
+        names = {"environment": "", "lab": "Genomics", "user": ""}
+        said = await ask(folder, "set_idle_rule", **names, action="freeze", idle_minutes=60)
+        assert said == "the lab Genomics: frozen after 1 hour"
+        scope = Scope(lab="Genomics")
+        assert (await platform.idle_policy.policy()).rules == {scope: IdleRule(IdleAction.FREEZE, 60)}
+        assert "removed" in await ask(folder, "set_idle_rule", **names, action=None, idle_minutes=0)
+    assert (await platform.idle_policy.policy()).rules == {}
 
 
 async def test_users_of_the_original_platform_get_accounts_by_whoever_owns_the_work(world: World) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launchpad.domain.policy import IdleAction, IdleRule
 from launchpad.errors import SettingsError
 from launchpad.settings import Settings, load_settings, tables
 from launchpad.settings.images import server_zone
@@ -586,3 +587,26 @@ def test_what_is_no_mirror_is_refused(mirror: str) -> None:
 def test_capacity_by_lab_that_cannot_be_kept_is_refused(labs: list[dict[str, object]], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         tables({"capacity": {"memory": "16g"}, "lab_capacity": labs})
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([{"action": "stop"}], "the rule for everyone is"),
+        ([{"environment": "x", "action": "stop"}], "there is no environment"),
+        ([{"lab": "A", "user": "a@b.org", "action": "stop"}], "a rule for one person is about no lab"),
+        ([{"user": "ada", "action": "stop"}], "give an e-mail address"),
+        ([{"lab": "A"}, {"lab": " A "}], "two rules for the lab A"),
+    ],
+)
+def test_idle_rules_that_nobody_could_follow_are_refused(rules: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        tables({"idle_rules": rules})
+
+
+def test_idle_rules_of_the_settings_are_off_by_default_and_apply_by_their_scope() -> None:
+    assert not tables({}).idle_policy.is_on
+    rules = [{"lab": "Genomics", "environment": "rstudio", "action": "freeze", "idle_minutes": 60}]
+    policy = tables({"idle": {"action": "stop"}, "idle_rules": rules}).idle_policy
+    assert policy.rule_for("rstudio", "Genomics", "a@b.org")[1] == IdleRule(IdleAction.FREEZE, 60)
+    assert policy.rule_for("jupyterlab", "Genomics", "a@b.org")[1] == IdleRule(IdleAction.STOP, 240)
