@@ -671,6 +671,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("POST", "/sign-out", None),
         ("POST", "/instances", {"environment": "rstudio"}),
         ("POST", f"/instances/{running['id']}/extend", {"days": 1}),
+        ("POST", f"/instances/{running['id']}/keep", {"hours": 8}),
         ("POST", f"/admin/instances/{running['id']}/extend", {"days": 1}),
         *(
             ("POST", f"{whose}/instances/{running['id']}/{verb}", None)
@@ -688,6 +689,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("POST", "/admin/announcements", {"text": "x"}),
         ("DELETE", f"/admin/announcements/{announced['id']}", None),
         ("PUT", "/admin/lab-capacity", {"lab": "x", "max_memory": "8g"}),
+        ("PUT", "/admin/policies", {"everyone": {"action": "stop", "idle_minutes": 60}}),
         ("POST", "/sign-out-everywhere", None),
         ("PUT", "/admin/limits", {**limits, "days": [1]}),
     ]
