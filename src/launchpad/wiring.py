@@ -271,7 +271,7 @@ def build_platform(
         audit=audit,
         announcements=AnnouncementService(database, live.announcements),
         warnings=warnings,
-        extensions=ExtensionService(database, links, instances, offers, idle, activity, freezing),
+        extensions=ExtensionService(database, links, instances, offers, idle, activity),
         runner=runner,
         admission=admission,
         intents=intents,

@@ -30,12 +30,6 @@ class PersonNoted(Protocol):
     def note_person(self, instance_id: str, now: datetime) -> None: ...
 
 
-class Thaws(Protocol):
-    """What lets an instance go on that stands still."""
-
-    async def thaw(self, instance_id: str, now: datetime, *, actor: Actor = ..., reason: str = "") -> bool: ...
-
-
 class LinkState(StrEnum):
     """`OPEN`: it can be used. `USED`: the end that it is about has been moved. `ENDED`: its instance has ended.
 
@@ -66,7 +60,7 @@ class LinkOutlook:
 
 
 class ExtensionService:
-    """`activity` is told that a person wants an instance; that puts off its idle end. `freezing` thaws one for it."""
+    """`activity` is told that a person wants an instance; that puts off its idle end."""
 
     def __init__(
         self,
@@ -76,7 +70,6 @@ class ExtensionService:
         offers: OfferService,
         idle: IdleEnds,
         activity: PersonNoted,
-        freezing: Thaws,
     ) -> None:
         self._database = database
         self._links = links
@@ -84,7 +77,6 @@ class ExtensionService:
         self._offers = offers
         self._idle = idle
         self._activity = activity
-        self._freezing = freezing
 
     def show(self, token: str, now: datetime) -> Showing:
         """A new showing of the page behind a link."""
@@ -173,8 +165,6 @@ class ExtensionService:
                 details={**await names(db, instance), "by": BY_LINK},
             )
         self._activity.note_person(instance.id, now)
-        if instance.is_to_be_frozen:
-            await self._freezing.thaw(instance.id, now, actor=actor, reason=BY_LINK)
         return instance
 
 

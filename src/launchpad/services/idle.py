@@ -109,16 +109,9 @@ class IdleService:
     def end_of(self, instance: Instance, now: datetime | None = None) -> IdleEnd | None:
         """When an instance ends, or is frozen, unless it is used or works before; None: not for being idle.
 
-        One that stands still ends when it has done so for as long as it may.
-
         Args:
             now: None: as of the last pass.
         """
-        if instance.state is not State.RUNNING:
-            return None
-        if instance.frozen_at is not None:
-            until = instance.frozen_until(self._freezing.longest)
-            return None if until is None else IdleEnd(until, instance.frozen_at)
         at = now or self._looked_at
         found = self.decision(instance, at) if at is not None else None
         if found is None or found.verdict is Verdict.KEEP or found.at is None or found.idle_since is None:
