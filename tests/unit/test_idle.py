@@ -18,6 +18,7 @@ from launchpad.platform import Platform
 from launchpad.runtime.base import Freezer
 from launchpad.services.freezing import DRAIN
 from launchpad.services.users import UserChange
+from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
 MB = 1024**2
@@ -156,6 +157,7 @@ async def test_a_persons_act_puts_it_off_also_one_that_only_another_process_has_
     assert world.clock.now > acted + SPAN
 
 
+@on_every_database
 async def test_an_act_between_the_last_look_and_the_end_is_seen_before_it_ends(world: World) -> None:
     """What another process has written down since is read in the transaction that would end it."""
     owner = await world.open()
@@ -383,6 +385,7 @@ async def test_where_nothing_can_be_frozen_it_goes_on_and_that_is_recorded(world
     assert await verdicts(platform, instance) == [(Verdict.KEEP, Why.CANNOT)]
 
 
+@on_every_database
 async def test_two_processes_know_the_same_end_and_the_next_owner_keeps_to_it(world: World) -> None:
     first = await world.open()
     second = await world.open(mail=False)
@@ -430,6 +433,20 @@ async def test_owners_are_warned_before_it_and_a_keep_puts_the_warning_off(world
     await platform.keeping.keep(instance, 24, ACTOR, world.clock.now)
     await look_for(world, SPAN, platform)
     assert await platform.warnings.warn(world.clock.now) == 0
+
+
+async def test_a_warning_says_that_an_instance_is_frozen_where_it_is(world: World) -> None:
+    world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
+    platform = await world.open()
+    await running(world, platform)
+    await look_for(world, 2 * SPAN / 3, platform)
+    assert await platform.warnings.warn(world.clock.now) == 1
+    await platform.mail.drain()
+    letter = world.letters.sent[-1]
+    assert letter["Subject"] == "JupyterLab is frozen on Mon 2 Mar, 10:03 UTC"
+    body = letter.get_body(("plain",))
+    assert body is not None
+    assert "Is frozen on Mon 2 Mar, 10:03 UTC unless it is used" in body.get_content()
 
 
 async def test_decisions_are_forgotten_after_a_while(world: World) -> None:

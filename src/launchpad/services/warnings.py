@@ -140,7 +140,8 @@ class WarningService:
         first = warning.endings[0]
         when = short(first.ends_at, zone)
         if len(notices) == 1:
-            subject = f"{notices[0].title} ends on {when}"
+            freezes = first.kind is EndKind.IDLE and (end := idle.get(first.instance_id)) is not None and end.freezes
+            subject = f"{notices[0].title} {'is frozen' if freezes else 'ends'} on {when}"
         else:
             subject = f"{len(notices)} instances end soon, the first on {when}"
         return ends(
