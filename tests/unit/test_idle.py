@@ -19,7 +19,7 @@ from launchpad.runtime.base import Freezer
 from launchpad.services.freezing import DRAIN
 from launchpad.services.users import UserChange
 from support.databases import on_every_database
-from support.platforms import ACTOR, World, launch, reaches, sign_in
+from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 
 MB = 1024**2
 IDLE = ContainerActivity(Usage(100 * MB, 5.0, 7), 300 * MB)
@@ -113,6 +113,26 @@ async def test_an_instance_without_a_person_and_without_work_is_stopped_and_both
     assert actor == "system"
     assert "no person and no work" in details
     assert await platform.idle.tend(world.clock.now) == []
+
+
+async def test_the_portals_own_loops_do_it(world: World) -> None:
+    world.settings |= {
+        "activity": {"sample_seconds": 0.5},
+        "idle": {"action": "stop", "idle_minutes": 4, "settle_minutes": 1},
+    }
+    platform = await world.open()
+    assert "idle" in {loop.name for loop in platform.background.health()}
+    instance = await running(world, platform)
+    world.run(platform, platform.activity.loop(world.clock), platform.idle.loop(world.clock))
+
+    async def ended() -> bool:
+        """Time goes by whenever both loops have looked."""
+        if platform.activity.sampled_at == platform.idle.looked_at == world.clock.now:
+            world.clock.now += 2 * MINUTE
+        return await state_of(platform, instance) is State.STOPPED
+
+    await until(ended)
+    assert (await platform.keeping.decisions_of(instance))[0].verdict is Verdict.STOP
 
 
 async def test_nothing_is_done_and_nothing_is_written_unless_a_rule_says_so(tmp_path: Path) -> None:

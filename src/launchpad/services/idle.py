@@ -94,7 +94,7 @@ class IdleService:
         self._gap = timedelta(seconds=max(SHORTEST_GAP_SECONDS, 4 * sample_seconds))
         self._held: dict[str, _Held] = {}
         self._passed: _Passed | None = None
-        self._looked_at: datetime | None = None  # the last pass of this process
+        self.looked_at: datetime | None = None  # the last pass of this process
         self._owned_since: datetime | None = None
         self._seen_at: dict[str, datetime] = {}  # the newest look at each instance that was taken into account
         self._noted: dict[str, IdleDecision] = {}  # the decision of each instance that was recorded last
@@ -112,7 +112,7 @@ class IdleService:
         Args:
             now: None: as of the last pass.
         """
-        at = now or self._looked_at
+        at = now or self.looked_at
         found = self.decision(instance, at) if at is not None else None
         if found is None or found.verdict is Verdict.KEEP or found.at is None or found.idle_since is None:
             return None
@@ -193,7 +193,7 @@ class IdleService:
         if self._passed is None or abs(now - self._passed.at) > self._gap:
             watches = {}  # nobody watches
         self._held = {one.id: _held(one, owners, policy, watches) for one in running}
-        self._looked_at = now
+        self.looked_at = now
 
     async def tend(self, now: datetime) -> list[str]:
         """One pass of the owner: watches, and stops or freezes what is due; returns what it did that to."""
@@ -208,7 +208,7 @@ class IdleService:
             self._owned_since = now
         passed_at = passed.at if passed is not None else None
         self._passed = _Passed(now, self._owned_since + self._settings.settle)
-        self._looked_at = now
+        self.looked_at = now
         watches = {
             one.id: watch
             for one in running
