@@ -280,7 +280,7 @@ def test_what_is_the_administrators_stands_below_admin_and_the_other_way_round(a
 
 # Who may have the whole platform: what builds the app and its dependencies, and two routes that look at all of it or
 # are asked at every request of an instance.
-WHOLE_PLATFORM = {"web/app.py", "web/deps.py", "web/health.py", "web/gate.py"}
+WHOLE_PLATFORM = {"web/app.py", "web/deps.py", "web/health.py", "web/metrics.py", "web/gate.py"}
 
 
 def calls(dependant: Dependant) -> Iterator[Any]:

@@ -6,6 +6,7 @@ What is not quite plain (another option, no portal, a table to draw) is left to 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -16,6 +17,7 @@ from typing import Any
 from ..control.client import ask, value_of
 from ..errors import LaunchpadError
 from ..settings_place import state_dir
+from . import no_telemetry
 
 NOTHING = "Nothing to do."
 # What sqlalchemy.ext.asyncio takes of the two.
@@ -28,21 +30,6 @@ _OF_THE_MAPPER = (
     "AsyncSession",
     "AsyncSessionTransaction",
     "close_all_sessions",
-)
-# What pydantic_settings takes of its parser of command lines.
-_OF_THE_COMMAND_LINE = (
-    "CLI_SUPPRESS",
-    "CliDualFlag",
-    "CliExplicitFlag",
-    "CliImplicitFlag",
-    "CliMutuallyExclusiveGroup",
-    "CliPositionalArg",
-    "CliSettingsSource",
-    "CliSubCommand",
-    "CliSuppress",
-    "CliToggleFlag",
-    "CliUnknownArgs",
-    "CliVariadicArg",
 )
 
 
@@ -80,21 +67,23 @@ def _options(arguments: Sequence[str], flag: str | None) -> tuple[Path | None, b
 
 
 def leave_out_what_is_not_used() -> None:
-    """Keeps 17 MB out of a process that stays: what libraries load for others at their own start.
+    """Keeps 20 MB out of a process that stays: what libraries load for others at their own start.
 
     Rich, and with it Pygments, is structlog's for tracebacks in colour. SQLAlchemy's object-relational mapper comes
     with its asyncio package; our SQL is in its core language (docs/adr/0002), and nobody here asks for a name of the
-    mapper. FastAPI asks whether a model is one of Pydantic's first version, which none is. uvicorn's own command
-    and its supervisors are not ours, nor are settings read from a command line. aiohttp reads all certificate
-    authorities twice at its import; who speaks TLS here brings a context of their own, and the one it is left with
-    trusts nobody.
+    mapper. FastAPI asks whether a model is one of Pydantic's first version, which none is, and brings OpenTelemetry,
+    which nobody has set up. uvicorn's own command and its supervisors are not ours. Pydantic looks for plugins in
+    what every package says of itself. aiohttp reads all certificate authorities twice at its import; who speaks TLS
+    here brings a context of their own, and the one it is left with trusts nobody.
     """
     for name in ("rich", "pydantic.v1"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     for name in ("scoping", "session"):
         _stand_in(f"sqlalchemy.ext.asyncio.{name}", _OF_THE_MAPPER)
     _stand_in("uvicorn.main", ("Server", "main", "run"))
-    _stand_in("pydantic_settings.sources.providers.cli", _OF_THE_COMMAND_LINE)
+    for name in ("", "._api", "._asgi", "._runtime"):
+        sys.modules.setdefault(f"fastapi.telemetry{name}", no_telemetry)
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     _load_without_authorities("aiohttp.connector")
     _load_unbuilt("fastapi.openapi.models")
 

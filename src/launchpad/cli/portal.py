@@ -20,6 +20,7 @@ from ..ops.portal_socket import prepare_socket_folder, socket_path
 from ..settings import Settings, load_settings
 from ..systemd import inherited_socket, keep_watchdog, notify
 from ..web.app import create_app
+from ..web.pages.rendering import load_templates
 from ..wiring import build_platform
 from .logs import configure_logging
 from .memory import keep_together, settle
@@ -42,6 +43,7 @@ def run(config: Path | None, *, quiet: bool) -> None:
         listening = _listen(_named_socket(settings))  # as root, before root is given up
     give_up_root(settings)
     platform = build_platform(settings)
+    load_templates()
     if listening is None:
         listening = _listen(socket_path(settings, platform.state))
     server = _Server(

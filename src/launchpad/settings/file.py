@@ -9,10 +9,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import EnvSettingsSource
 
 from ..errors import SettingsError
 from ..settings_place import DEFAULT_CONFIG
@@ -20,6 +19,7 @@ from .catalogue import with_shipped_environments
 from .model import VARIABLE_PREFIX, Settings
 
 _NOT_SETTINGS = {"LAUNCHPAD_CONFIG"}
+_LIST_OR_WORD = "list or word"  # such as "auto"
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\-]+)\s*\]\]?")
 _KEY = re.compile(r"^\s*[\"']?([A-Za-z0-9_\-]+)[\"']?\s*[.=]")
 _PLAINER = {
@@ -63,8 +63,6 @@ def tables(data: Mapping[str, Any]) -> Settings:
 
 
 def _settings(data: dict[str, Any], overlay: dict[str, Any], places: _Places) -> Settings:
-    if private := [key for key in data if key.startswith("_")]:  # pydantic-settings would take them as its own options
-        raise SettingsError(places.text(private[:1], "there is no such setting", data, overlay))
     merged = _over(data, overlay)
     try:
         return Settings(**merged)
@@ -102,36 +100,46 @@ def _read(path: Path) -> str:
         raise SettingsError(f"{path}: the settings file is not UTF-8: {error}") from None
 
 
-class _Variables(EnvSettingsSource):
-    """Reads the given variables instead of the process's."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
-        super().__init__(Settings)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._variables.items()}  # names are compared in lower case
-
-
 def _read_variables(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The tables that `LAUNCHPAD_…` variables stand for."""
+    """The tables that `LAUNCHPAD_…` variables stand for; what names a key goes over what names its whole table."""
     known = dict(_known_variables(Settings, VARIABLE_PREFIX))
-    for name, value in variables.items():
-        if not name.startswith(VARIABLE_PREFIX) or name in _NOT_SETTINGS:
+    read: dict[str, Any] = {}
+    for name, text in sorted(variables.items(), key=lambda variable: variable[0].count("__")):
+        if not name.upper().startswith(VARIABLE_PREFIX) or name.upper() in _NOT_SETTINGS:
             continue
+        end = name.upper().removeprefix(VARIABLE_PREFIX)
         if name.upper() not in known:
-            ends = [one.removeprefix(VARIABLE_PREFIX) for one in known]
-            close = difflib.get_close_matches(name.upper().removeprefix(VARIABLE_PREFIX), ends, n=1)
+            if not name.startswith(VARIABLE_PREFIX):  # somebody else's
+                continue
+            close = difflib.get_close_matches(end, [one.removeprefix(VARIABLE_PREFIX) for one in known], n=1)
             hint = f"; did you mean {VARIABLE_PREFIX}{close[0]}?" if close else ""
-            key = name.upper().removeprefix(VARIABLE_PREFIX).lower().replace("__", ".")
+            key = end.lower().replace("__", ".")
             hint = f"; {_RENAMED[key]}" if key in _RENAMED else hint
             raise SettingsError(f"The variable {name} is not a setting{hint}")
-        if wanted := known[name.upper()]:
-            try:
-                json.loads(value)
-            except ValueError as error:
-                raise SettingsError(f"{name}: write this {wanted} as JSON: {error}") from None
-    return _Variables(variables)()
+        value = _value(name, text, known[name.upper()])
+        *tables, key = end.lower().split("__")
+        here: Any = read
+        for table in tables:
+            here = here.setdefault(table, {}) if isinstance(here, dict) else None
+        if value is not None and isinstance(here, dict):  # else the whole table was given as something else
+            here[key] = value
+    return read
+
+
+def _value(name: str, text: str, kind: str) -> Any:
+    """What a variable's text stands for; what is neither list nor table, Pydantic reads from the text itself.
+
+    Raises:
+        SettingsError: it must be JSON, and is not.
+    """
+    if not kind:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if kind == _LIST_OR_WORD:
+            return text
+        raise SettingsError(f"{name}: write this {kind} as JSON: {error}") from None
 
 
 def _known_variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
@@ -142,8 +150,15 @@ def _known_variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str,
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield variable, "table"
             yield from _known_variables(kind, variable + "__")
+        elif get_origin(kind) is tuple:
+            yield variable, "list"
         else:
-            yield variable, "list" if getattr(kind, "__origin__", None) is tuple else ""
+            yield variable, _LIST_OR_WORD if any(_is_list(choice) for choice in get_args(kind)) else ""
+
+
+def _is_list(kind: Any) -> bool:
+    """Also where the type is annotated with what checks it."""
+    return tuple in (get_origin(kind), get_origin(getattr(kind, "__origin__", None)))
 
 
 def _problems(error: ValidationError, merged: dict[str, Any]) -> list[tuple[list[str | int], str]]:

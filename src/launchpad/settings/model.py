@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..domain.origins import InstancesOrigin
 from ..domain.policy import IdlePolicy
@@ -184,12 +183,10 @@ class LimitsSettings(Section):
     )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set. Read it with `load_settings`."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=VARIABLE_PREFIX, env_nested_delimiter="__", validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     public_url: Origin = Field("http://localhost:8080", description="Address of the portal.")
     instances_url: InstancesUrl = Field(
@@ -304,14 +301,3 @@ class Settings(BaseSettings):
     @property
     def resolved_database_url(self) -> str:
         return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'launchpad.db'}"
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)  # file and variables arrive merged; see settings.file.py

@@ -14,12 +14,12 @@ from .. import __version__
 from ..platform import Platform
 from ..services.live import Live
 from . import api, gate, health, pages, problems, well_known
+from .api.responses import add_problem
 from .deps import Public
 from .pages.frame import Frame
 from .views.presenter import Presenter
 
 OPENAPI_PATH = "/api/v1/openapi.json"
-PROBLEM_SCHEMA = "#/components/schemas/Problem"
 
 
 def create_app(platform: Platform) -> FastAPI:
@@ -80,13 +80,9 @@ class _App(FastAPI):
         return _Headers(super().build_middleware_stack(), self.state.platform)
 
     def openapi(self) -> dict[str, Any]:
-        """Errors are `application/problem+json`, which FastAPI has no word for beside a model."""
+        """With what errors look like, which no route names as a model."""
         if self.openapi_schema is None:
-            for path in super().openapi()["paths"].values():
-                for operation in path.values():
-                    for status, answer in operation["responses"].items():
-                        if status >= "400":
-                            answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}
+            add_problem(super().openapi())
         return super().openapi()
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..problems import MEDIA_TYPE
 from ..schemas import Problem
 
 ROOT = "/api/v1"
-PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem} for status in (401, 403, 404, 409, 422, 429, 503)
+SCHEMA = {"$ref": "#/components/schemas/Problem"}
+# By reference: where a status names the model, FastAPI builds a validator of it, for each status of each route.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"content": {MEDIA_TYPE: {"schema": SCHEMA}}} for status in (401, 403, 404, 409, 422, 429, 503)
 }
+
+
+def add_problem(document: dict[str, Any]) -> None:
+    """What the references lead to."""
+    schemas = document["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")

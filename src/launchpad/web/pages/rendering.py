@@ -77,6 +77,12 @@ def environment() -> jinja2.Environment:
     return env
 
 
+def load_templates() -> None:
+    """All of them, so that nobody's first page waits until it is compiled, and what that takes is given back before."""
+    for name in environment().list_templates():
+        environment().get_template(name)
+
+
 # What a redirect says on the page it leads to, as `?said=…`; see `flash.py`.
 SAID = {
     "launched": Text("done", "Starting.", "{about} is starting"),
