@@ -6,24 +6,26 @@ our error's code and text; a stream is one JSON object a line, of which the last
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpcore
 import structlog
 
 from . import errors
 from .contract import Verb, verbs_of
 from .errors import EngineRefused, HelperRefused, HelperUnavailable, LaunchpadError
+from .http_client import FAILURES, HttpClient, lines_of
 
 log = structlog.get_logger(__name__)
 
-CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0  # longer than the helper's own patience with the engine
 LINE_BYTES = 2**20
 _NOT_ANSWERING = (
@@ -53,25 +55,24 @@ class HelperClient:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._http: aiohttp.ClientSession | None = None
+        # A new connection a call: the helper may have been restarted since the last one.
+        self._http = HttpClient(socket=str(path))
 
     async def ask(self, verb: str, arguments: Mapping[str, Any] | None = None, *, seconds: float | None = None) -> Any:
         """The value of the helper's answer, within `seconds`. Who is cancelled hangs up, and the helper stops work."""
-        limit = aiohttp.ClientTimeout(total=seconds or ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
-            async with self._session().post(f"http://helper/{verb}", json=arguments or {}, timeout=limit) as answer:
-                response = await answer.json(content_type=None)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            async with asyncio.timeout(seconds or ANSWER_SECONDS), self._called(verb, arguments) as answer:
+                response = json.loads(await answer.aread())
+        except (*FAILURES, ValueError) as error:
             raise _away(verb, error) from error
         return _value(response)
 
     async def follow(self, verb: str, arguments: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
         """What the helper says, one after the other, until it ends."""
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         try:
-            async with self._session().post(f"http://helper/{verb}", json=arguments or {}, timeout=limit) as answer:
+            async with self._called(verb, arguments) as answer:
                 ended = False
-                async for line in answer.content:
+                async for line in lines_of(answer.aiter_stream()):
                     response = json.loads(line)
                     if "end" in response:
                         ended = True
@@ -80,7 +81,7 @@ class HelperClient:
                         yield _value(response)
                 if not ended:
                     raise ConnectionResetError("the stream was interrupted")
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
             raise _away(verb, error) from error
 
     def ask_at_once(self, verb: str, *, seconds: float = 5.0) -> Any:
@@ -96,16 +97,13 @@ class HelperClient:
         return _value(response)
 
     async def aclose(self) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        await self._http.aclose()
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            # A new connection a call: the helper may have been restarted since the last one.
-            connector = aiohttp.UnixConnector(str(self._path), force_close=True, limit=0)
-            self._http = aiohttp.ClientSession(connector=connector, read_bufsize=LINE_BYTES)
-        return self._http
+    def _called(self, verb: str, arguments: Mapping[str, Any] | None) -> AbstractAsyncContextManager[httpcore.Response]:
+        body = json.dumps(arguments or {}).encode()
+        return self._http.call(
+            "POST", f"http://helper/{verb}", headers={"Content-Type": "application/json"}, content=body
+        )
 
 
 def asking(client: HelperClient, *contracts: type) -> Any:

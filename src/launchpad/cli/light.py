@@ -73,8 +73,7 @@ def leave_out_what_is_not_used() -> None:
     with its asyncio package; our SQL is in its core language (docs/adr/0002), and nobody here asks for a name of the
     mapper. FastAPI asks whether a model is one of Pydantic's first version, which none is, and brings OpenTelemetry,
     which nobody has set up. uvicorn's own command and its supervisors are not ours. Pydantic looks for plugins in
-    what every package says of itself. aiohttp reads all certificate authorities twice at its import; who speaks TLS
-    here brings a context of their own, and the one it is left with trusts nobody.
+    what every package says of itself.
     """
     for name in ("rich", "pydantic.v1"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
@@ -84,7 +83,6 @@ def leave_out_what_is_not_used() -> None:
     for name in ("", "._api", "._asgi", "._runtime"):
         sys.modules.setdefault(f"fastapi.telemetry{name}", no_telemetry)
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
-    _load_without_authorities("aiohttp.connector")
     _load_unbuilt("fastapi.openapi.models")
 
 
@@ -93,18 +91,6 @@ def _stand_in(module: str, names: Sequence[str]) -> None:
     for name in names:
         setattr(empty, name, type(name, (), {}))
     sys.modules.setdefault(module, empty)
-
-
-def _load_without_authorities(module: str) -> None:
-    """Imports it while a TLS context that is made trusts no certificate."""
-    import ssl
-
-    make = ssl.create_default_context
-    ssl.create_default_context = lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        import_module(module)
-    finally:
-        ssl.create_default_context = make
 
 
 def _load_unbuilt(module: str) -> None:

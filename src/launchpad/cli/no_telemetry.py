@@ -29,7 +29,7 @@ class ExceptionTelemetryMiddleware:
         return app
 
 
-async def lifespan(*, config: TelemetryConfig, app: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
+async def lifespan(*, config: TelemetryConfig, app: Any, scope: Any, receive: Any, send: Any) -> None:
     await app(scope, receive, send)
 
 

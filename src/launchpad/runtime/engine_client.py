@@ -11,15 +11,16 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpcore
 import structlog
 
 from ..errors import EngineAnswer, EngineRefused, EngineUnavailable, SettingsError
+from ..http_client import FAILURES, HttpClient, lines_of
 
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 30.0  # for calls that do not wait for a container or an image
-CONNECT_SECONDS = 5.0
+KEEP_SECONDS = 15.0  # a connection, for the next call
 # The API spoken with engines that know it. Docker 29 has dropped every older one, 20.10 ends at 1.41.
 API_VERSION = (1, 44)
 SCHEMES = ("unix://", "tcp://", "http://", "https://")
@@ -41,23 +42,20 @@ class EngineClient:
             raise SettingsError(
                 f"engine.host: “{host}” is not an engine's address; it must begin with one of {SCHEMES}."
             )
-        self._host = host
         self._answer_seconds = answer_seconds
-        self._http: aiohttp.ClientSession | None = None
         scheme, _, address = host.partition("://")
-        self._tls = client_tls() if scheme in ("tcp", "https") else None
-        if self._tls is None and scheme == "https":
-            self._tls = ssl.create_default_context()  # aiohttp's own may know no authority: see cli/light.py
-        secure = scheme == "https" or self._tls is not None
+        tls = client_tls() if scheme in ("tcp", "https") else None
+        if tls is None and scheme == "https":
+            tls = ssl.create_default_context()
+        secure = tls is not None
+        self._http = HttpClient(socket=address if scheme == "unix" else None, tls=tls, keep_seconds=KEEP_SECONDS)
         # Any name will do in the URLs of a socket's calls.
         self._url = "http://engine" if scheme == "unix" else f"{'https' if secure else 'http'}://{address.rstrip('/')}"
         self._version: str | None = None
         self.engine_version = ""  # the engine's own, such as "20.10.24+dfsg1"; known once it has answered anything
 
     async def aclose(self) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        await self._http.aclose()
 
     async def json(
         self,
@@ -83,12 +81,12 @@ class EngineClient:
         seconds: float | None = None,
     ) -> bytes:
         """As `json`; the answer's bytes."""
-        timeout = aiohttp.ClientTimeout(total=seconds or self._answer_seconds, sock_connect=CONNECT_SECONDS)
+        body = None if data is None else json.dumps(data).encode()
         with answering():
             async with self._request(
-                path, method, params=params, data=None if data is None else json.dumps(data), timeout=timeout
+                path, method, params=params, data=body, seconds=seconds or self._answer_seconds
             ) as response:
-                return await response.read()
+                return await response.aread()
 
     async def stream(
         self,
@@ -96,7 +94,7 @@ class EngineClient:
         method: str = "GET",
         *,
         params: dict[str, Any] | None = None,
-        data: Any = None,
+        data: AsyncIterator[bytes] | None = None,
         content_type: str = "application/json",
         first_seconds: float | None = None,
     ) -> AsyncIterator[bytes]:
@@ -105,27 +103,20 @@ class EngineClient:
         Raises:
             EngineUnavailable: also when the engine goes away before the end.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         with answering():
             async with asyncio.timeout(first_seconds) as beginning:
-                async with self._request(
-                    path, method, params=params, data=data, content_type=content_type, timeout=timeout
-                ) as response:
+                async with self._request(path, method, params=params, data=data, content_type=content_type) as response:
                     beginning.reschedule(None)
-                    async for piece in response.content.iter_any():
+                    async for piece in response.aiter_stream():
                         yield piece
         self._version = None  # such a stream ends when the engine is stopped, perhaps for another version of it
 
     async def lines(self, path: str, method: str = "GET", **arguments: Any) -> AsyncIterator[dict[str, Any]]:
         """As `stream`; the JSON objects, one a line, of whatever length."""
-        rest = b""
-        async for piece in self.stream(path, method, **arguments):
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
-                if line.strip():
-                    with answering():
-                        found: dict[str, Any] = json.loads(line)
-                    yield found
+        async for line in lines_of(self.stream(path, method, **arguments)):
+            with answering():
+                found: dict[str, Any] = json.loads(line)
+            yield found
 
     @asynccontextmanager
     async def _request(
@@ -133,49 +124,34 @@ class EngineClient:
         path: str,
         method: str,
         *,
-        timeout: aiohttp.ClientTimeout,
         params: dict[str, Any] | None = None,
-        data: Any = None,
+        data: bytes | AsyncIterator[bytes] | None = None,
         content_type: str = "application/json",
         versioned: bool = True,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The only place that speaks HTTP; the answer is read or thrown away at the end."""
-        http = self._opened()
+        seconds: float | None = None,
+    ) -> AsyncIterator[httpcore.Response]:
+        """The only place that speaks HTTP; the answer is read or thrown away at the end, within `seconds`."""
         try:
-            version = f"{self._version or await self._agree(timeout)}/" if versioned else ""
-            async with http.request(
-                method,
-                f"{self._url}/{version}{path}",
-                params=params,
-                data=data,
-                headers={"Content-Type": content_type},
-                timeout=timeout,
-            ) as response:
-                try:
+            async with asyncio.timeout(seconds):
+                version = f"{self._version or await self._agree()}/" if versioned else ""
+                async with self._http.call(
+                    method,
+                    f"{self._url}/{version}{path}",
+                    params=params,
+                    headers={"Content-Type": content_type},
+                    content=data,
+                ) as response:
                     if response.status >= 400:
-                        raise EngineAnswer(response.status, _message_in(await response.read()))
+                        raise EngineAnswer(response.status, _message_in(await response.aread()))
                     yield response
-                finally:
-                    response.close()  # gives the connection back if all was read, and drops it otherwise
-        except (aiohttp.ClientError, OSError):
+        except FAILURES:
             self._version = None
             raise
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            connector: aiohttp.BaseConnector
-            # aiohttp's limit of 100 connections would let a hundred slow stops hold up everything else.
-            if self._host.startswith("unix://"):
-                connector = aiohttp.UnixConnector(self._host.removeprefix("unix://"), limit=0)
-            else:
-                connector = aiohttp.TCPConnector(limit=0, ssl=self._tls or True)
-            self._http = aiohttp.ClientSession(connector=connector)
-        return self._http
-
-    async def _agree(self, timeout: aiohttp.ClientTimeout) -> str:
+    async def _agree(self) -> str:
         """The version to speak: the engine's newest, at most ours, unless the engine has dropped that already."""
-        async with self._request("version", "GET", timeout=timeout, versioned=False) as response:
-            told = json.loads(await response.read())
+        async with self._request("version", "GET", versioned=False) as response:
+            told = json.loads(await response.aread())
         self.engine_version = str(told.get("Version") or "")
         newest, oldest = (
             tuple(map(int, str(told.get(key) or "1.24").split("."))) for key in ("ApiVersion", "MinAPIVersion")
@@ -189,7 +165,7 @@ def answering() -> Iterator[None]:
     """Raises EngineUnavailable where no engine answers, or not as one; EngineAnswer, its refusal, passes through."""
     try:
         yield
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
+    except (*FAILURES, ValueError, KeyError) as error:
         log.warning("engine.unavailable", error=repr(error))
         raise EngineUnavailable(
             "The container engine does not answer. Your files are safe; please try again in a minute.",

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import aiohttp
-
 from ..domain.environments import Environment, Prefix
 from ..domain.instances import Address, Instance
+from ..http_client import FAILURES, HttpClient
 from .launching import Launcher
 
 PATIENCE_SECONDS = 3.0
@@ -36,7 +35,7 @@ class JupyterSignals:
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._http: aiohttp.ClientSession | None = None
+        self._http = HttpClient()
 
     async def of(self, asked: Sequence[tuple[Instance, Environment]]) -> Mapping[str, Kernels]:
         """The kernels of each, by the instance's id; those that do not answer are left out."""
@@ -56,27 +55,23 @@ class JupyterSignals:
         prefix = values.root_path if environment.prefix is Prefix.KEEP else ""
         try:
             url = f"http://{address}{prefix}{_PATH}"
-            async with self._session().get(url, headers=headers, allow_redirects=False) as answer:
+            async with (
+                asyncio.timeout(PATIENCE_SECONDS),
+                self._http.call("GET", url, headers=headers) as answer,
+            ):
                 if answer.status != 200:
                     return None
-                text = await answer.content.read(ANSWER_BYTES)
-                while len(text) < ANSWER_BYTES and (more := await answer.content.read(ANSWER_BYTES - len(text))):
-                    text += more
-        except (aiohttp.ClientError, OSError, TimeoutError):
+                text = b""
+                async for piece in answer.aiter_stream():
+                    text += piece
+                    if len(text) >= ANSWER_BYTES:
+                        break
+        except FAILURES:
             return None
-        return kernels_in(text)
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            limit = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
-            connector = aiohttp.TCPConnector(force_close=True, limit=0)
-            self._http = aiohttp.ClientSession(connector=connector, timeout=limit, auto_decompress=False)
-        return self._http
+        return kernels_in(text[:ANSWER_BYTES])
 
     async def aclose(self) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        await self._http.aclose()
 
 
 def kernels_in(text: bytes) -> Kernels | None:

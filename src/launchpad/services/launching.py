@@ -7,13 +7,12 @@ import hashlib
 import hmac
 from time import monotonic
 
-import aiohttp
-
 from ..domain.environments import Environment, Placeholders, Prefix
 from ..domain.instances import Address, Instance
 from ..domain.logs import KEPT_LINES, fails_repeatedly
 from ..domain.users import User
 from ..errors import ContainerEnded, StartFailed
+from ..http_client import FAILURES, HttpClient
 from ..runtime.base import Container, Containers, Launches, LaunchOrder
 from ..settings import Settings
 from .composer import placeholders
@@ -22,6 +21,7 @@ FIRST_LOOK_SECONDS = 0.02
 PATIENCE = 1.1  # each look waits this much longer: what is ready is found within a tenth of the time it took
 LONGEST_LOOK_SECONDS = 0.5
 CONTAINER_LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
 
 
 class Launcher:
@@ -32,7 +32,8 @@ class Launcher:
         self._containers = containers
         self._launches = launches
         self._token_key = token_key
-        self._http: aiohttp.ClientSession | None = None
+        # A new connection each time: the engine's port forwarder accepts before the application listens.
+        self._http = HttpClient()
 
     async def launch(self, instance: Instance, owner: User) -> Container:
         """Has the instance's container composed and started; raises what `runtime.base.Launches` says."""
@@ -103,19 +104,14 @@ class Launcher:
         return await self._answers(f"http://{address}{path}")
 
     async def _answers(self, url: str) -> bool:
-        if self._http is None:
-            # A new connection each time: the engine's port forwarder accepts before the application listens.
-            connector = aiohttp.TCPConnector(force_close=True, limit=0)
-            self._http = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5))
         try:
-            async with self._http.get(url, allow_redirects=False) as response:
+            async with asyncio.timeout(ANSWER_SECONDS), self._http.call("GET", url) as response:
                 return response.status < 400
-        except (aiohttp.ClientError, OSError, TimeoutError):
+        except FAILURES:
             return False
 
     async def aclose(self) -> None:
-        if self._http is not None:
-            await self._http.close()
+        await self._http.aclose()
 
 
 def base_path_is_kept(environment: Environment) -> bool:
