@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import httpcore
 
 # What may go wrong with a call: nobody is there, the line breaks, the answer is no HTTP, no address; the time is up.
-FAILURES: tuple[type[Exception], ...] = (
+FAILURES = (
     httpcore.NetworkError,
     httpcore.ProtocolError,
     httpcore.TimeoutException,

@@ -453,7 +453,7 @@ class Core(RuleBasedStateMachine):
                 if set(there) == running and not self.ready_to_start():
                     return
             await asyncio.sleep(0.02)
-        raise AssertionError(f"it does not come to rest: {self.world.rows('SELECT id, state, carrier FROM instances')}")
+        raise AssertionError(f"it does not come to rest: {self.world.rows('SELECT id, state, stage FROM instances')}")
 
     def ready_to_start(self) -> bool:
         in_order = "ORDER BY queue_rank IS NULL, queue_rank, created_at, id"

@@ -106,7 +106,6 @@ async def signed_in(db: AsyncConnection) -> tuple[User, Login, Instance]:
         limits=size,
         created_at=NOW,
         expires_at=NOW + timedelta(days=1),
-        carrier="c" * 16,
     )
     await users.add(db, user)
     await logins.add(db, login, "d")

@@ -80,7 +80,6 @@ def instance_of(owner: User, now: datetime, state: State = State.STARTING) -> In
         limits=Limits(8 * GB, 2.0, 64 * GB, 1),
         created_at=now,
         expires_at=now + timedelta(days=1),
-        carrier="c" * 16,
     )
 
 
@@ -441,7 +440,7 @@ async def test_an_instance_comes_back_as_it_was_put_in(database: Database, clock
         assert await instances.owned(db, one.id, "0" * 16) is None, "somebody else's is not found"
 
 
-async def test_an_end_gives_up_address_and_carrier(database: Database, clock: Clock) -> None:
+async def test_an_end_gives_up_its_address(database: Database, clock: Clock) -> None:
     """A port that another container gets later must not lead there."""
     one = await add_instance(database, await add_user(database, "alice", clock()), clock())
     async with database.transaction() as db:
@@ -454,7 +453,7 @@ async def test_an_end_gives_up_address_and_carrier(database: Database, clock: Cl
         await instances.end(db, one.id, State.RUNNING, State.FAILED, reason="gone", ended_at=clock())
         ended = await instances.by_id(db, one.id)
     assert ended is not None
-    assert (ended.address, ended.carrier, ended.stage, ended.reason) == (None, None, Stage.ENDED, "gone")
+    assert (ended.address, ended.stage, ended.reason) == (None, Stage.ENDED, "gone")
 
 
 async def test_everyones_promise_leaves_out_the_queue_a_users_own_does_not(database: Database, clock: Clock) -> None:

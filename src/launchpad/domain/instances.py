@@ -127,7 +127,6 @@ class Instance:
     address: Address | None = None
     image: str | None = None
     stand_in: bool = False
-    carrier: str | None = None
     safe_mode: bool = False
     ended_by: str | None = None
     cause: CauseKind | None = None

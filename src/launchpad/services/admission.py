@@ -175,7 +175,6 @@ class AdmissionService:
                 stage=Stage.HOME,
                 admitted_at=now,
                 expires_at=now + timedelta(days=instance.limits.days),  # the time waited is not taken off
-                carrier=self._runner.id,
                 queue_rank=None,
                 estimated_start_at=None,
                 passed_until=decision.passed_until,
@@ -185,7 +184,7 @@ class AdmissionService:
     async def _end(self, db: AsyncConnection, decision: Decision, now: datetime) -> None:
         instance, reason = decision.instance, decision.reason
         if decision.ends_as is State.EXPIRED:
-            await self._recorder.ask(db, instance, State.EXPIRED, reason, now, actor=SWEEP, carrier=None)
+            await self._recorder.ask(db, instance, State.EXPIRED, reason, now, actor=SWEEP)
         else:
             await self._recorder.finish(db, instance, State.FAILED, reason, now)
             await self._recorder.by_itself(db, instance, State.FAILED, reason, now)

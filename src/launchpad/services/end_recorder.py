@@ -41,12 +41,8 @@ class EndRecorder:
         now: datetime,
         *,
         actor: Actor,
-        carrier: str | None,
     ) -> bool:
         """Decides the end of a live instance; one that runs has to be stopped by whoever carries it out then.
-
-        Args:
-            carrier: the process that carries out its stop.
 
         Returns:
             False: it was ending already, or had ended.
@@ -65,7 +61,6 @@ class EndRecorder:
                 reason=with_first_cause(reason, instance),
                 ended_by=ended_by,
                 stage=Stage.SAVING,
-                carrier=carrier,
             ):
                 return False
         else:

@@ -153,13 +153,8 @@ class Endings:
             await self._recorder.finish(db, there, State.FAILED, reason, now, cause=cause and cause.kind)
             await self._recorder.by_itself(db, there, State.FAILED, reason, now)
 
-    async def by_itself(
-        self, instance: Instance, container: Container | None, carrier: str | None, gap: Gap
-    ) -> tuple[State, str] | None:
+    async def by_itself(self, instance: Instance, container: Container | None, gap: Gap) -> tuple[State, str] | None:
         """Commits the end of a running instance that ended by itself, explained and with its log kept.
-
-        Args:
-            carrier: the process that is to remove what is left.
 
         Returns:
             What it ends as, and why; None when somebody ended it meanwhile.
@@ -171,7 +166,7 @@ class Endings:
         reason = with_cause(reason, cause.text if cause else None)
         kind = CauseKind.MEMORY if facts.out_of_memory else cause and cause.kind
         state = State.STOPPED if facts.by_itself else State.FAILED
-        ends = {"ending_as": state, "reason": reason, "cause": kind, "stage": Stage.SAVING, "carrier": carrier}
+        ends = {"ending_as": state, "reason": reason, "cause": kind, "stage": Stage.SAVING}
         async with self._database.transaction() as db:
             if not await instances.move(db, instance.id, State.RUNNING, State.STOPPING, **ends):
                 return None

@@ -107,7 +107,6 @@ class InstanceService:
                 created_at=now,
                 expires_at=now + (timedelta(days=limits.days) if starts_now else self._settings.queue.drop_after),
                 stand_in=image.stand_in,
-                carrier=self._runner.id if starts_now else None,
                 safe_mode=request.safe_mode,
                 admitted_at=now if starts_now else None,
             )

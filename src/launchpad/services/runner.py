@@ -72,10 +72,6 @@ class InstanceRunner:
         self._tasks = TaskTable(_after_fault_of(start, stop))
 
     @property
-    def id(self) -> str:
-        return self._lease.id
-
-    @property
     def is_owner(self) -> bool:
         """Whether this process carries out what is recorded."""
         return self._lease.is_held
@@ -152,7 +148,7 @@ class InstanceRunner:
     async def _ask(
         self, db: AsyncConnection, there: Instance, as_state: State, reason: str, now: datetime, actor: Actor
     ) -> bool:
-        return await self._recorder.ask(db, there, as_state, reason, now, actor=actor, carrier=self.id)
+        return await self._recorder.ask(db, there, as_state, reason, now, actor=actor)
 
     def ends_committed(self, instance_ids: Iterable[str]) -> None:
         """Carries out ends that have been decided and committed, in the background."""
@@ -166,14 +162,9 @@ class InstanceRunner:
             return
         async with self._database.reading() as db:
             there = await instances.by_id(db, instance_id)
-        # What nobody carries is for the sweep: the engine has refused it, and is asked again after a pause.
-        if there is None or there.carrier is None or there.state not in (State.STARTING, State.STOPPING):
-            return
-        if there.carrier != self.id and not await self._adopt(there):
-            return
-        if there.state is State.STOPPING:
+        if there is not None and there.state is State.STOPPING:
             self._carry_end(there.id)
-        else:
+        elif there is not None and there.state is State.STARTING:
             self.start(there.id)
 
     async def wait(self, *instance_ids: str) -> None:
@@ -287,23 +278,16 @@ class InstanceRunner:
             return await self._reconcile_running(instance, container, gap)
         if instance.state is State.QUEUED or not instance.is_live:
             return None
-        # Nobody carries it: the process that did has ended, or the engine refused it before.
-        if not await self._adopt(instance):
-            return None
+        # Nobody is at it: the process that was has ended, or the engine refused it before.
+        async with self._database.reading() as db:
+            there = await instances.by_id(db, instance.id)
+        if there is None or there.state is not instance.state:
+            return None  # it has gone on since it was listed
         if instance.state is State.STARTING:
             self.start(instance.id)
             return Outcome(instance.id, "start taken over", "the process that carried it out has ended")
         self._carry_end(instance.id)
         return Outcome(instance.id, "stop taken over", "the process that carried it out has ended")
-
-    async def _adopt(self, instance: Instance) -> bool:
-        """Names this process as the one that carries it; False when another was quicker, or its state has changed."""
-        async with self._database.transaction() as db:
-            there = await instances.by_id(db, instance.id)
-            if there is None or there.state is not instance.state:
-                return False
-            await instances.note(db, instance.id, carrier=self.id)
-        return True
 
     async def _reconcile_running(self, instance: Instance, container: Container | None, gap: Gap) -> Outcome | None:
         if container is None or not container.state.is_up:
@@ -318,7 +302,7 @@ class InstanceRunner:
             async with self._database.transaction() as db:
                 await instances.note(db, instance.id, host=container.address.host, port=container.address.port)
             return Outcome(instance.id, "address renewed", f"it is reached at {container.address} now")
-        ended = await self._endings.by_itself(instance, container, self.id, gap)
+        ended = await self._endings.by_itself(instance, container, gap)
         if ended is None:
             return None  # somebody else ended it meanwhile
         self.ends_committed([instance.id])

@@ -129,7 +129,6 @@ class StartProcedure:
                 started_at=self._now(),
                 host=address.host,
                 port=address.port,
-                carrier=None,
             )
             if not moved:
                 now_there = await instances.by_id(db, instance_id)

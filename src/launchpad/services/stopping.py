@@ -53,9 +53,7 @@ class StopProcedure:
             await self._runtime.remove(instance_id)
         except (EngineUnavailable, EngineRefused) as error:
             log.warning("stop.postponed", instance=instance_id, detail=error.detail)
-            async with self._database.transaction() as db:  # the intent stays; whoever sweeps next takes it up again
-                await instances.note(db, instance_id, carrier=None)
-            return
+            return  # the intent stays; the next sweep takes it up again
         await self._endings.stopped(instance_id)
         self._freed.set()
 

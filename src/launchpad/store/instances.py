@@ -60,7 +60,6 @@ table = Table(
     Column("port", Integer),
     Column("image", String(300)),
     Column("stand_in", Boolean, nullable=False, default=False),
-    Column("carrier", String(40)),
     Column("safe_mode", Boolean, nullable=False, default=False, server_default=false()),
     Column("ended_by", String(254)),
     Column("cause", String(16)),
@@ -101,7 +100,6 @@ def _instance(row: Row[Any]) -> Instance:
         address=Address(row.host, row.port) if row.port is not None else None,
         image=row.image,
         stand_in=row.stand_in,
-        carrier=row.carrier,
         safe_mode=row.safe_mode,
         ended_by=row.ended_by,
         cause=CauseKind(row.cause) if row.cause else None,
@@ -143,7 +141,6 @@ async def add(db: AsyncConnection, instance: Instance) -> None:
             days=instance.limits.days,
             created_at=instance.created_at,
             expires_at=instance.expires_at,
-            carrier=instance.carrier,
             stand_in=instance.stand_in,
             safe_mode=instance.safe_mode,
             admitted_at=instance.admitted_at,
@@ -152,7 +149,7 @@ async def add(db: AsyncConnection, instance: Instance) -> None:
 
 
 async def by_id(db: AsyncConnection, instance_id: str) -> Instance | None:
-    """Any owner's; for the carrier, the sweep and administrators. Users' requests go through `owned`."""
+    """Any owner's; for the runner, the sweep and administrators. Users' requests go through `owned`."""
     row = (await db.execute(select(table).where(table.c.id == instance_id))).first()
     return _instance(row) if row else None
 
@@ -311,7 +308,7 @@ async def end(
     if after not in ENDED or not reason:
         raise ValueError("an end has its state and its reason")
     values |= {"reason": reason, "ended_at": ended_at}
-    values |= {"host": None, "port": None, "stage": Stage.ENDED, "carrier": None}
+    values |= {"host": None, "port": None, "stage": Stage.ENDED}
     return await _move(db, instance_id, before, after, values)
 
 
@@ -325,7 +322,7 @@ async def _move(db: AsyncConnection, instance_id: str, before: State, after: Sta
 
 
 async def note(db: AsyncConnection, instance_id: str, **values: Any) -> None:
-    """Writes columns that do not change the state: stage, image, carrier, expires_at, host, port, and others."""
+    """Writes columns that do not change the state: stage, image, expires_at, host, port, and others."""
     if "state" in values:
         raise ValueError("the state is changed by move()")
     await db.execute(update(table).where(table.c.id == instance_id).values(**values))
