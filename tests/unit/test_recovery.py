@@ -18,7 +18,7 @@ from launchpad.platform import Platform
 from launchpad.services.logins import Client
 from launchpad.store.lease import is_in_use
 from support.databases import databases, on_every_database
-from support.platforms import ACTOR, World, container_of, launch, reaches, sign_in
+from support.platforms import ACTOR, Clock, World, container_of, launch, reaches, sign_in
 
 STEPS = (
     "before home",
@@ -453,75 +453,71 @@ async def test_f8_a_clock_that_jumps_and_comes_back_revives_no_used_code(
 class Kernel:
     """Seconds since the machine started, which go on with the clock unless somebody sets that."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.seconds = 1000.0
+        self._clock = clock
 
     def __call__(self) -> float:
         return self.seconds
 
+    def goes_on(self, seconds: float, *, set_by: timedelta = timedelta()) -> None:
+        self.seconds += seconds
+        self._clock.now += timedelta(seconds=seconds) + set_by
 
-async def test_f8_a_clock_that_is_set_forward_ends_nobodys_work(tmp_path: Path) -> None:
+
+@pytest.fixture
+def kernel(world: World) -> Kernel:
+    """Of the portals that are opened after it."""
+    world.elapsed = kernel = Kernel(world.clock)
+    return kernel
+
+
+async def test_f8_a_clock_that_is_set_forward_ends_nobodys_work(
+    world: World, kernel: Kernel, platform: Platform, alice: User
+) -> None:
     """Nor anybody's login; it is said, and set right again everything expires as it should."""
-    world = World(tmp_path)
-    world.elapsed = kernel = Kernel()
-    platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
     instance = await launched(platform, alice)
     await platform.sweep.sweep(world.clock())
     assert await platform.sweep.clock_held() is None
-
-    def goes_on(seconds: float, *, set_by: timedelta = timedelta()) -> None:
-        kernel.seconds += seconds
-        world.clock.now += timedelta(seconds=seconds) + set_by
-
-    goes_on(60, set_by=timedelta(days=1))
+    kernel.goes_on(60, set_by=timedelta(days=1))
     outcomes = await platform.sweep.sweep(world.clock())
     assert [(one.instance_id, one.action) for one in outcomes] == [("-", "nothing expired")]
     assert await platform.sweep.clock_held() == (timedelta(days=1), 3600.0)
 
     await platform.lease.release()
     platform = await world.open()  # a portal that starts meanwhile knows of it
-    goes_on(1800)
+    kernel.goes_on(1800)
     await platform.sweep.sweep(world.clock())
     assert (await platform.instances.get_any(instance.id)).state is State.RUNNING
     assert world.rows("SELECT count(*) FROM logins") == [(1,)]
 
-    goes_on(60, set_by=timedelta(days=-1))
+    kernel.goes_on(60, set_by=timedelta(days=-1))
     assert await platform.sweep.sweep(world.clock()) == []
     assert await platform.sweep.clock_held() is None
-    goes_on(86400)
+    kernel.goes_on(86400)
     await platform.sweep.sweep(world.clock())
     await reaches(platform, instance.id, State.EXPIRED)
-    await world.close()
 
 
-async def test_f8_a_clock_that_stays_forward_is_believed_after_an_hour(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.elapsed = kernel = Kernel()
-    platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+async def test_f8_a_clock_that_stays_forward_is_believed_after_an_hour(
+    world: World, kernel: Kernel, platform: Platform, alice: User
+) -> None:
     instance = await launched(platform, alice)
     await platform.sweep.sweep(world.clock())
     world.clock.now += timedelta(days=1, minutes=1)
     await platform.sweep.sweep(world.clock())
     for _ in range(60):
         assert (await platform.instances.get_any(instance.id)).state is State.RUNNING
-        kernel.seconds += 60
-        world.clock.now += timedelta(minutes=1)
+        kernel.goes_on(60)
         await platform.sweep.sweep(world.clock())
     await reaches(platform, instance.id, State.EXPIRED)
-    await world.close()
 
 
-async def test_f8_a_clock_that_is_set_back_ends_nothing_early(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.elapsed = kernel = Kernel()
-    platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+async def test_f8_a_clock_that_is_set_back_ends_nothing_early(
+    world: World, kernel: Kernel, platform: Platform, alice: User
+) -> None:
     instance = await launched(platform, alice)
     for set_by in (timedelta(), timedelta(days=-1), timedelta(days=1)):
-        kernel.seconds += 60
-        world.clock.now += timedelta(minutes=1) + set_by
+        kernel.goes_on(60, set_by=set_by)
         await platform.sweep.sweep(world.clock())
         assert (await platform.instances.get_any(instance.id)).state is State.RUNNING
-    await world.close()

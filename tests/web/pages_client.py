@@ -238,6 +238,15 @@ class Person:
         assert instance.state is State.RUNNING, instance.reason
         return instance
 
+    async def stopped(self, environment: str = "jupyterlab", **size: str) -> Instance:
+        """Launches one with these choices, and stops it."""
+        await self.launch(environment, **size)
+        await self.portal.platform.runner.wait()
+        instance = (await self.instances())[0]
+        await self.send((await self.get("/dashboard")).form(f"/instances/{instance.id}/stop"))
+        await self.portal.platform.runner.wait()
+        return instance
+
     async def instances(self, *, with_ended: bool = False) -> list[Instance]:
         user = await self.portal.platform.users.by_email(self.address)
         return await self.portal.platform.instances.of_owner(user, with_ended=with_ended)

@@ -10,11 +10,11 @@ from time import monotonic
 import pytest
 
 from launchpad.domain.admission import queue_in_words
-from launchpad.domain.instances import Instance, Stage, State
+from launchpad.domain.instances import Stage, State
 from launchpad.domain.limits import Quota
 from launchpad.services.audit import CLI
 from launchpad.services.users import UserChange
-from web.pages_client import ADMIN, INSTANCES_URL, Form, Person, Portal, open_portal
+from web.pages_client import ADMIN, INSTANCES_URL, Form, Portal, open_portal
 
 GB = 1024**3
 PATIENCE_SECONDS = 20
@@ -199,19 +199,9 @@ async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: P
     assert "Failed" in (await person.get("/dashboard")).text_of("ended")
 
 
-async def stopped(portal: Portal, person: Person, environment: str = "jupyterlab", **size: str) -> Instance:
-    """One that the person launched, with these choices, and stopped."""
-    await person.launch(environment, **size)
-    await portal.platform.runner.wait()
-    instance = (await person.instances())[0]
-    await person.send((await person.get("/dashboard")).form(f"/instances/{instance.id}/stop"))
-    await portal.platform.runner.wait()
-    return instance
-
-
 async def test_launch_again_launches_with_the_same_choices_and_leads_to_where_one_was(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
-    instance = await stopped(portal, person, memory="4g", cpus="2", days="2")
+    instance = await person.stopped(memory="4g", cpus="2", days="2")
     page = await person.get(f"/instances/{instance.id}/open?next=/lab/tree/a.ipynb")
     portal.runtime.hold_starts()
     waiting = await person.send(page.form(f"/instances/{instance.id}/launch-again"))
@@ -228,7 +218,7 @@ async def test_launch_again_launches_with_the_same_choices_and_leads_to_where_on
 
 async def test_launch_again_on_the_dashboard_stays_there_and_says_why_it_is_refused_at_its_row(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
-    small, large = await stopped(portal, person, memory="1g"), await stopped(portal, person, "rstudio", memory="4g")
+    small, large = await person.stopped(memory="1g"), await person.stopped("rstudio", memory="4g")
     user = await portal.platform.users.by_email(person.address)
     change = UserChange(quota=Quota(memory_bytes=2 * GB))
     await portal.platform.users.change(user.id, change, CLI, portal.platform.now())

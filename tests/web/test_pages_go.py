@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 import pytest
 
-from launchpad.domain.instances import Instance, State
+from launchpad.domain.instances import State
 from launchpad.domain.limits import Quota
 from launchpad.runtime.fake import GB
 from launchpad.services.audit import CLI
 from launchpad.services.users import UserChange
-from web.pages_client import INSTANCES_URL, Person, Portal, open_portal
+from web.pages_client import INSTANCES_URL, Portal, open_portal
 
 DEEP = "/lab/tree/a%20b%2Fc.ipynb?x=1&y=%20"
 AS_NEXT = "%2Flab%2Ftree%2Fa%2520b%252Fc.ipynb%3Fx%3D1%26y%3D%2520"
@@ -25,21 +25,11 @@ async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
         yield opened
 
 
-async def stopped(portal: Portal, person: Person, environment: str = "jupyterlab", **size: str) -> Instance:
-    """One that the person launched, with these choices, and stopped."""
-    await person.launch(environment, **size)
-    await portal.platform.runner.wait()
-    instance = (await person.instances())[0]
-    await person.send((await person.get("/dashboard")).form(f"/instances/{instance.id}/stop"))
-    await portal.platform.runner.wait()
-    return instance
-
-
 async def test_a_bookmark_opens_the_instance_that_runs_now_at_its_path(portal: Portal) -> None:
     """Also another one later: the address names the environment, not the instance. The path comes as it was sent."""
     person = await portal.signed_in("ada@example.org")
     for _ in range(2):
-        await stopped(portal, person)
+        await person.stopped()
         running = await person.running("jupyterlab")
         answer = await person.http.get(f"/go/jupyterlab{DEEP}", follow_redirects=False)
         assert answer.status_code == 303
@@ -67,8 +57,8 @@ async def test_addresses_of_notebook_are_those_of_jupyterlab(portal: Portal) -> 
 async def test_without_one_it_offers_the_launch_with_the_choices_of_the_last_time(portal: Portal) -> None:
     """And arrives at the same deep link."""
     person = await portal.signed_in("ada@example.org")
-    last = await stopped(portal, person, memory="4g", cpus="2", days="2")
-    await stopped(portal, person, "rstudio", memory="1g")
+    last = await person.stopped(memory="4g", cpus="2", days="2")
+    await person.stopped("rstudio", memory="1g")
     offer = await person.get(f"/go/jupyterlab{DEEP}")
     assert offer.status == 200
     assert await person.instances() == [], "a visit alone starts nothing"
@@ -96,7 +86,7 @@ async def test_whoever_never_launched_it_gets_the_default_choices(portal: Portal
 
 async def test_a_launch_that_is_refused_says_why_and_can_be_tried_again(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
-    await stopped(portal, person, memory="4g")
+    await person.stopped(memory="4g")
     user = await portal.platform.users.by_email(person.address)
     change = UserChange(quota=Quota(memory_bytes=2 * GB))
     await portal.platform.users.change(user.id, change, CLI, portal.platform.now())
@@ -126,7 +116,7 @@ async def test_who_is_not_signed_in_comes_back_to_the_bookmark_after_signing_in(
 async def test_the_address_of_a_stopped_instance_leads_to_the_one_that_is_active_now(portal: Portal) -> None:
     """At the same deep link; it offers no second launch, which would only find that one."""
     person = await portal.signed_in("ada@example.org")
-    old = await stopped(portal, person)
+    old = await person.stopped()
     running = await person.running("jupyterlab")
     page = await person.get(f"/instances/{old.id}/open?next=/lab/tree/a.ipynb")
     links = [str(one.attributes.get("href")) for one in page.elements]
