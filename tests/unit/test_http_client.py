@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ async def serving(path: Path, answer: bytes | None) -> AsyncIterator[Server]:
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-async def ask(client: HttpClient, url: str, **more: dict[str, str]) -> bytes:
+async def ask(client: HttpClient, url: str, **more: Any) -> bytes:
     async with client.call("GET", url, **more) as answer:
         return await answer.aread()
 
