@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from .activity import Point, Step
+from .replay import Stretch
 
 CHUNK_SECONDS: dict[Step, int] = {Step.MINUTE: 900, Step.QUARTER: 86_400, Step.HOUR: 864_000}
 KEPT: dict[Step, timedelta] = {
@@ -24,6 +25,7 @@ _MOST = 2**32 - 1
 _MOST_PROCESSES = 2**16 - 1
 _WORKING, _USED = 1, 2
 _POINT = struct.Struct("<HBxIIIHIIII")
+_SEEN = struct.Struct("<HB31x")  # of the same: when, and what was seen
 
 
 def chunk_of(at: datetime, step: Step) -> int:
@@ -84,3 +86,45 @@ def _unpacked(fields: tuple[int, ...], begins_at: int, step: Step) -> Point:
 
 def _fitting(number: float) -> int:
     return min(max(0, round(number)), _MOST)
+
+
+def stretches(data: bytes, begins_at: int, step: Step, since: datetime, until: datetime) -> list[Stretch]:
+    """The points of a chunk from `since` until before `until`, those in which the same was seen taken together.
+
+    Millions of points are read so: only the last one of each stretch is unpacked.
+    """
+    size = _POINT.size
+    first, end = (since.timestamp() - begins_at) / step, (until.timestamp() - begins_at) / step
+    found: list[Stretch] = []
+    before = -1, -1, -1  # the first place of the stretch, the last one, and its flags
+
+    def close(last: int) -> None:
+        begin, place, flags = before
+        _, _, cores, memory, *_ = _POINT.unpack_from(data, last * size)
+        found.append(
+            Stretch(
+                datetime.fromtimestamp(begins_at + begin * step, UTC),
+                datetime.fromtimestamp(begins_at + (place + 1) * step, UTC),
+                int(step),
+                was_working=bool(flags & _WORKING),
+                was_used=bool(flags & _USED),
+                cpu_cores=cores / _CORES_PARTS,
+                memory_bytes=memory * _KIB,
+            )
+        )
+
+    index = -1
+    for index, (place, flags) in enumerate(_SEEN.iter_unpack(data[: len(data) // size * size])):
+        if not first <= place < end:
+            if before[0] >= 0:
+                close(index - 1)
+                before = -1, -1, -1
+        elif place == before[1] + 1 and flags == before[2] and before[0] >= 0:
+            before = before[0], place, flags
+        else:
+            if before[0] >= 0:
+                close(index - 1)
+            before = place, place, flags
+    if before[0] >= 0:
+        close(index)
+    return found

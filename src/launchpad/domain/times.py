@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 TIME_ZONE_MAX = 64
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,2}")
 _MONTHS = {
     name: number
@@ -101,3 +102,17 @@ def _moment(year: int, month: int, day: int, hour: int, minute: int, second: int
         return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:  # 29 February of another year
         return None
+
+
+def span_in_words(span: timedelta) -> str:
+    """The two largest units of a span: "6 h 20 min", "1 day 3 h"; below a minute "less than a minute"."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < _MINUTE:
+        return "less than a minute"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < _DAY:
+        hours, minutes = divmod(seconds // _MINUTE, 60)
+        return f"{hours} h" + (f" {minutes} min" if minutes else "")
+    days, hours = divmod(seconds // _HOUR, 24)
+    return f"{days} day" + ("" if days == 1 else "s") + (f" {hours} h" if hours else "")

@@ -9,22 +9,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from markupsafe import Markup, escape
 
 from ...domain import times
+from ...domain.times import span_in_words as span_in_words
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-
-
-def span_in_words(span: timedelta) -> str:
-    """The two largest units of a span: "6 h 20 min", "1 day 3 h"; below a minute "less than a minute"."""
-    seconds = max(0, int(span.total_seconds()))
-    if seconds < _MINUTE:
-        return "less than a minute"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE} min"
-    if seconds < _DAY:
-        hours, minutes = divmod(seconds // _MINUTE, 60)
-        return f"{hours} h" + (f" {minutes} min" if minutes else "")
-    days, hours = divmod(seconds // _HOUR, 24)
-    return f"{days} day" + ("" if days == 1 else "s") + (f" {hours} h" if hours else "")
 
 
 def left_in_words(until: datetime, now: datetime) -> str:
