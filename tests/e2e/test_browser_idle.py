@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
@@ -32,6 +33,7 @@ IDLE = timedelta(minutes=1)
 WATCHED_SECONDS = 2 * IDLE.total_seconds() + 5
 PATIENCE_SECONDS = 180
 SLOW_BYTES_PER_SECOND = 30_000
+KERNEL_IS_IDLE = re.compile(r"^Python 3.* \| Idle")
 AT_ONCE = 4  # things that are begun at the same time
 
 LOOP = "repeat { x <- sum(sqrt(as.numeric(1:2e6))); Sys.sleep(12) }"
@@ -159,7 +161,7 @@ async def opened(scene: Scene, case: Case) -> Page:
     address = f"{scene.live.public_url}/instances/{case.instance_id}/open"
     if case.environment == "jupyterlab":
         write_notebook(scene.live, person)
-        kernel = page.locator(".jp-NotebookPanel-toolbar").get_by_role("button", name="| Idle")
+        kernel = page.get_by_role("button", name=KERNEL_IS_IDLE)
         await loaded(page, f"{address}?next=%2Flab%2Ftree%2Fwork.ipynb", kernel)
     else:
         await loaded(page, address, page.locator("#ws-status").get_by_text("connected"))
@@ -282,9 +284,11 @@ async def slow_server(host: str, port: int) -> AsyncIterator[None]:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        while True:
-            await response.write(b"." * (SLOW_BYTES_PER_SECOND // 4))
-            await asyncio.sleep(0.25)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b"." * (SLOW_BYTES_PER_SECOND // 4))
+                await asyncio.sleep(0.25)
+        return response
 
     app = web.Application()
     app.router.add_get("/", answer)

@@ -18,6 +18,7 @@ from launchpad.domain.replay import Afterwards, PastInstance, Replay, ReplayedEn
 
 AT = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 GAP = timedelta(minutes=5)
+SETTLE = timedelta(minutes=10)
 GB = 1024**3
 STOP = IdleRule(IdleAction.STOP, 240)
 NOW = AT + timedelta(days=3)
@@ -36,10 +37,10 @@ def replayed(
     *stretches: Stretch,
     rule: IdleRule = STOP,
     instance: PastInstance = ADA,
-    since: datetime = AT,
+    settle: timedelta = timedelta(0),
     frees_memory: bool = True,
 ) -> list[ReplayedEnd]:
-    replay = Replay(rule, since, NOW, GAP, frees_memory)
+    replay = Replay(rule, NOW, GAP, settle, frees_memory)
     for stretch in stretches:
         replay.add(instance, stretch)
     return replay.finish()
@@ -68,10 +69,15 @@ def test_one_that_had_ended_before_is_left_alone() -> None:
     assert replayed(seen(0, 4.5), instance=replace(ADA, ended_at=hours(4.2))) == []
 
 
-def test_what_was_idle_before_the_time_that_is_replayed_ends_as_it_begins() -> None:
+def test_idle_time_counts_from_the_beginning_of_the_time_that_is_replayed() -> None:
     """As where a rule is turned on."""
-    (end,) = replayed(seen(0, 20), since=hours(10))
-    assert (end.at, end.idle_since) == (hours(10), hours(0.25))
+    (end,) = replayed(seen(10, 20))
+    assert (end.at, end.idle_since) == (hours(14.25), hours(10.25))
+
+
+def test_nothing_ends_before_it_has_been_watched_for_the_time_to_settle() -> None:
+    (end,) = replayed(seen(0, 2, step=Step.MINUTE), rule=IdleRule(IdleAction.STOP, 1), settle=timedelta(minutes=10))
+    assert end.at == AT + timedelta(minutes=11)
 
 
 def test_a_person_who_comes_back_would_have_to_launch_again() -> None:
@@ -105,7 +111,7 @@ def test_the_worst_come_first() -> None:
     def instance(name: str, memory_gb: int) -> PastInstance:
         return replace(ADA, id=name, memory_bytes=memory_gb * GB)
 
-    replay = Replay(STOP, AT, NOW, GAP)
+    replay = Replay(STOP, NOW, GAP)
     for one in (instance("small", 1), instance("large", 8), instance("back", 8), instance("works", 1)):
         replay.add(one, seen(0, 9))
     replay.add(instance("back", 8), seen(9, 10, person=True))
@@ -151,7 +157,9 @@ def test_missing_minutes_are_a_gap_where_the_samples_beside_them_may_lie_too_far
 # -- the same as the live decision -------------------------------------------------------------------------------------
 
 
-def live(rule: IdleRule, samples: Sequence[ActivitySample], seen: Sequence[tuple[bool, bool]]) -> datetime | None:
+def live(
+    rule: IdleRule, samples: Sequence[ActivitySample], seen: Sequence[tuple[bool, bool]], settle: timedelta
+) -> datetime | None:
     """As the portal does, look by look: when it would have ended the instance first."""
     watched_since, seen_at, work_at, person_at = None, None, None, AT
     for sample, (is_working, is_used) in zip(samples, seen, strict=True):
@@ -165,6 +173,7 @@ def live(rule: IdleRule, samples: Sequence[ActivitySample], seen: Sequence[tuple
             last_work_at=work_at,
             is_working=is_working,
             watched_since=watched_since,
+            not_before=watched_since + settle,
             now=now,
         )
         if decision.is_due(now):
@@ -194,9 +203,9 @@ def first(ends: Sequence[ReplayedEnd]) -> datetime | None:
     return min((end.at for end in ends), default=None)
 
 
-@given(LOOKS, st.integers(1, 90))
+@given(LOOKS, st.integers(1, 90), st.integers(0, 20))
 def test_of_the_same_samples_the_replay_decides_as_the_portal_does(
-    looks: list[tuple[int, str, int]], minutes: int
+    looks: list[tuple[int, str, int]], minutes: int, settle_minutes: int
 ) -> None:
     rule = IdleRule(IdleAction.STOP, minutes)
     samples, what = looked(looks)
@@ -204,7 +213,8 @@ def test_of_the_same_samples_the_replay_decides_as_the_portal_does(
         Stretch(one.sampled_at, one.sampled_at, 0, work, person)
         for one, (work, person) in zip(samples, what, strict=True)
     ]
-    assert first(replayed(*exact, rule=rule)) == live(rule, samples, what)
+    settle = timedelta(minutes=settle_minutes)
+    assert first(replayed(*exact, rule=rule, settle=settle)) == live(rule, samples, what, settle)
 
 
 @given(LOOKS, st.integers(1, 300), st.sampled_from(list(Step)))
@@ -229,7 +239,7 @@ def test_of_the_series_it_decides_no_earlier_and_two_steps_later_at_most(
         for begins_at, few in chunks.items()
         for stretch in stretches(packed(few, begins_at, step), begins_at, step, AT, end)
     ]
-    portal, replay = live(rule, samples, what), first(replayed(*found, rule=rule))
+    portal, replay = live(rule, samples, what, SETTLE), first(replayed(*found, rule=rule, settle=SETTLE))
     if replay is not None:
         assert portal is not None and portal <= replay <= portal + 2 * timedelta(seconds=step)  # noqa: PT018
 

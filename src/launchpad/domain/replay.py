@@ -155,16 +155,16 @@ class Replay:
     """Follows instances through what was recorded of them, in the order of time, and gathers what a rule would end.
 
     Args:
-        since: from when on the rule would have been in force.
-        now: until when.
+        now: until when the time goes that is replayed.
         gap: as of the portal's own decisions (`policy.watched`).
+        settle: nothing ends before an instance has been watched for so long, as in the portal.
         frees_memory: a freeze leaves to others what the instance does not hold.
     """
 
     rule: IdleRule
-    since: datetime
     now: datetime
     gap: timedelta
+    settle: timedelta = timedelta(0)
     frees_memory: bool = True
     ends: list[ReplayedEnd] = field(default_factory=list)
     _runs: dict[str, tuple[PastInstance, _Run]] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class Replay:
             last_work_at=run.last_work_at,
             is_working=run.is_working,
             watched_since=run.watched_since,
-            not_before=self.since,
+            not_before=run.watched_since + self.settle if run.watched_since is not None else None,
             now=stretch.until,
         )
         ended_at = instance.ended_at or self.now

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 TIME_ZONE_MAX = 64
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_UNITS = {"m": _MINUTE, "h": _HOUR, "d": _DAY}
+_SPAN = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)\s*(m|min|minutes?|h|hours?|d|days?)", re.IGNORECASE | re.ASCII)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,2}")
 _MONTHS = {
     name: number
@@ -102,6 +104,19 @@ def _moment(year: int, month: int, day: int, hour: int, minute: int, second: int
         return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:  # 29 February of another year
         return None
+
+
+def parse_span(text: str) -> timedelta:
+    """A span as people write it: "90m", "4h", "2 days", "1.5 h".
+
+    Raises:
+        ValueError: the text is no span, or one of nothing.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    seconds = float(found[1]) * _UNITS[found[2][0].lower()] if found is not None else 0.0
+    if seconds <= 0:
+        raise ValueError(f"“{text}” is not a time; write it like 90m, 4h or 2d")
+    return timedelta(seconds=seconds)
 
 
 def span_in_words(span: timedelta) -> str:

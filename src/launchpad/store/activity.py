@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -79,6 +79,24 @@ async def of_all(db: AsyncConnection, step: Step, since: datetime, until: dateti
         if points:
             found.setdefault(row.instance_id, []).extend(points)
     return found
+
+
+async def chunks(
+    db: AsyncConnection, step: Step, since: datetime, until: datetime
+) -> AsyncIterator[tuple[str, int, bytes]]:
+    """Every instance's chunks that have a moment of this time in them: the id, the chunk's beginning, its points.
+
+    In the order of the beginnings, and never many of them at once.
+    """
+    query = select(table.c.instance_id, table.c.begins_at, table.c.points).where(
+        table.c.step == step,
+        table.c.begins_at >= chunk_of(since, step),
+        table.c.begins_at < int(until.timestamp()),
+    )
+    async with db.stream(query.order_by(table.c.begins_at, table.c.instance_id)) as rows:
+        async for some in rows.partitions(CHUNKS_A_QUERY):
+            for row in some:
+                yield row.instance_id, row.begins_at, row.points
 
 
 async def roll_up(db: AsyncConnection, fine: Step, coarse: Step, since: datetime, until: datetime) -> None:

@@ -6,7 +6,7 @@ database itself refuses to change or remove one; only when its owner took it off
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +34,10 @@ from ..domain.history import HistoryRecord, UsedInAll
 from ..domain.instances import Instance, Stage, State
 from ..domain.limits import Limits
 from ..domain.paging import Place
+from ..domain.replay import PastInstance
 from .schema import Instant, metadata
+
+ROWS_AT_ONCE = 500
 
 table = Table(
     "instance_history",
@@ -180,6 +183,19 @@ async def newest(
         query = query.where(tuple_(table.c.created_at, table.c.instance_id) < (before.at, before.key))
     query = query.order_by(table.c.created_at.desc(), table.c.instance_id.desc()).limit(limit)
     return [_instance(row) for row in await db.execute(query)]
+
+
+async def past(db: AsyncConnection, since: datetime) -> AsyncIterator[PastInstance]:
+    """All that were running and ended after `since`, few at a time."""
+    columns = table.c
+    query = select(
+        *(columns.instance_id, columns.owner_email, columns.lab, columns.environment),
+        *(columns.memory_bytes, columns.cpus, columns.started_at, columns.ended_at),
+    ).where(columns.ended_at > since, columns.started_at.is_not(None))
+    async with db.stream(query) as rows:
+        async for some in rows.partitions(ROWS_AT_ONCE):
+            for row in some:
+                yield PastInstance(*row)
 
 
 async def remove_from_list(db: AsyncConnection, instance_id: str, owner_id: str, at: datetime) -> bool:
