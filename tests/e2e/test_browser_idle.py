@@ -37,16 +37,16 @@ KERNEL_IS_IDLE = re.compile(r"^Python 3.* \| Idle")
 AT_ONCE = 4  # things that are begun at the same time
 
 LOOP = "repeat { x <- sum(sqrt(as.numeric(1:2e6))); Sys.sleep(12) }"
-SCRIPT = f"cat > loop.R <<'END'\n{LOOP}\nEND\necho loop''ing; Rscript loop.R"
-MAKE = """mkdir -p build && cd build && cat > Makefile <<'END'
-objects := $(patsubst %,part%.o,$(shell seq 1 5000))
-all: $(objects)
+FILES = {
+    "loop.R": f"cat('begun', 'to loop\\n'); {LOOP}",
+    "Makefile": """all: $(patsubst %,part%.o,$(shell seq 1 5000))
 part%.o:
-\t@printf 'int part%s(int x) { return x * %s; }\\\\n' $* $* > part$*.c
+\t@echo begun to make $*
+\t@echo 'int part$*(int x) { return x * $*; }' > part$*.c
 \t@cc -O2 -c part$*.c -o $@
 \t@sleep 3
-END
-echo mak''ing; make -j2"""
+""",
+}
 
 
 @dataclass
@@ -97,11 +97,11 @@ async def an_r_loop_in_the_console(scene: Scene, case: Case) -> None:
 
 
 async def an_r_script_in_a_terminal(scene: Scene, case: Case) -> None:
-    await in_a_terminal(case, SCRIPT, "looping")
+    await in_a_terminal(case, "Rscript loop.R", "begun to loop")
 
 
 async def make_in_a_terminal(scene: Scene, case: Case) -> None:
-    await in_a_terminal(case, MAKE, "making")
+    await in_a_terminal(case, "make -j2", "begun to make")
 
 
 async def a_slow_download(scene: Scene, case: Case) -> None:
@@ -160,7 +160,6 @@ async def opened(scene: Scene, case: Case) -> Page:
     page = scene.pages[case.name] = await context.new_page()
     address = f"{scene.live.public_url}/instances/{case.instance_id}/open"
     if case.environment == "jupyterlab":
-        write_notebook(scene.live, person)
         kernel = page.get_by_role("button", name=KERNEL_IS_IDLE)
         await loaded(page, f"{address}?next=%2Flab%2Ftree%2Fwork.ipynb", kernel)
     else:
@@ -201,16 +200,16 @@ async def used(page: Page, case: Case) -> None:
         await asyncio.sleep(1)
 
 
-def write_notebook(live: LivePlatform, person: Person) -> None:
-    """As if it had been made before: a new one is given a name in a dialog."""
+def write_files(live: LivePlatform, person: Person) -> None:
+    """As if they had been made before: a new notebook is given a name in a dialog."""
     cell = {"cell_type": "code", "id": "first", "execution_count": None, "metadata": {}, "outputs": []}
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": [cell | {"source": "print(6 * 7)"}]}
     home = live.homes / str(person.me["username"])
-    file = home / "work.ipynb"
-    file.write_text(json.dumps(notebook))
     owner = home.stat()
-    os.chown(file, owner.st_uid, owner.st_gid)
+    for name, text in {**FILES, "work.ipynb": json.dumps(notebook)}.items():
+        (home / name).write_text(text)
+        os.chown(home / name, owner.st_uid, owner.st_gid)
 
 
 # -- the scene ---------------------------------------------------------------------------------------------------------
@@ -274,6 +273,7 @@ async def cases(
 async def begun(scene: Scene, case: Case, few: asyncio.Semaphore) -> None:
     async with few:
         await case.at_work.person.wait_for(case.instance_id, "running", patience_seconds=600)
+        write_files(scene.live, case.at_work.person)
         await case.begin(scene, case)
 
 

@@ -1,4 +1,4 @@
-"""What people do in JupyterLab and RStudio, without a page: kernels, consoles and terminals as their pages speak to them."""
+"""What people do in JupyterLab and RStudio, without a page: kernels, consoles and terminals as pages speak to them."""
 
 from __future__ import annotations
 

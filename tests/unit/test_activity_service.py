@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from launchpad.domain.activity import Point, Program, Step
+from launchpad.domain.activity import Point, Program, Step, WorkThresholds, step_of
+from launchpad.domain.environments import Environment
 from launchpad.domain.instances import Instance
 from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.errors import EngineUnavailable
 from launchpad.platform import Platform
-from launchpad.services.activity import step_for
+from launchpad.services.activity import ActivityService, step_for
+from launchpad.services.ide_signals import JupyterSignals, Kernels
 from launchpad.store import activity
 from support.platforms import START, World, launch, sign_in, until
 
@@ -142,6 +144,48 @@ async def test_typing_into_a_terminal_is_a_persons_act_and_its_open_prompt_is_no
     await look(world, platform, 60)
     (_, points) = await platform.activity.points(instance.id, START, world.clock.now)
     assert [point.was_used for point in points][-1:] == [True]
+
+
+class Answering(JupyterSignals):
+    """Kernels that were last given something, or answered, at this moment; none is busy."""
+
+    def __init__(self) -> None:
+        self.last_activity_at: datetime | None = None
+
+    async def of(self, asked: Sequence[tuple[Instance, Environment]]) -> Mapping[str, Kernels]:
+        return {instance.id: Kernels(0, self.last_activity_at) for instance, _ in asked}
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_cell_that_ends_before_the_next_look_is_work_and_recorded_as_such(world: World) -> None:
+    platform = await world.open()
+    instance = await running(world, platform)
+    kernels = Answering()
+    service = ActivityService(
+        platform.database,
+        world.runtime,
+        platform.live.usage,
+        platform.live.instances,
+        kernels,
+        platform.catalogue,
+        WorkThresholds(),
+        lambda: True,
+        30,
+    )
+    world.runtime.activities[instance.id] = replace(IDLE, kernels=1)
+    start = step_of(world.clock.now, Step.MINUTE) + timedelta(minutes=5)
+    for number in range(8):  # two looks a minute; the cell runs before the fourth
+        world.clock.now = start + number * timedelta(seconds=30)
+        if number == 3:
+            kernels.last_activity_at = world.clock.now - timedelta(seconds=10)
+        await service.sample(world.clock.now)
+    known = service.latest(instance.id)
+    assert known is not None
+    assert known.last_work_at == kernels.last_activity_at
+    _, points = await service.points(instance.id, start, world.clock.now)
+    assert [point.was_working for point in points] == [False, True, False]
 
 
 async def test_r_that_says_so_works_and_a_paused_instance_does_not(world: World) -> None:

@@ -218,13 +218,14 @@ class ActivityService:
         at = _latest(person_at, self._persons.last(instance.id), instance.started_at, typed)
         last_person_at = at or sample.sampled_at
         work = work_of((sample,), self._thresholds)
+        kernels_at = _not_after(sample.signals.last_activity_at, sample.sampled_at)
         worked = _latest(
-            earlier.last_work_at if earlier else None,
-            sample.sampled_at if work.is_working else None,
-            _not_after(sample.signals.last_activity_at, sample.sampled_at),
+            earlier.last_work_at if earlier else None, sample.sampled_at if work.is_working else None, kernels_at
         )
         since = earlier.sample.sampled_at if earlier else sample.sampled_at
-        self._minutes.add(sample, was_working=work.is_working, was_used=last_person_at > since)
+        # A cell that began and ended between two looks is recorded, too: a replay of the series decides as we do.
+        was_working = work.is_working or (kernels_at is not None and kernels_at > since)
+        self._minutes.add(sample, was_working=was_working, was_used=last_person_at > since)
         return Activity(sample, last_person_at, worked, work)
 
     async def _running(self) -> dict[str, Instance]:

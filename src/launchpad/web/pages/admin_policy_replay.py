@@ -1,0 +1,204 @@
+"""Administrators' page that shows what an idle rule would have ended, before anybody turns it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+
+from ...domain.activity import Step
+from ...domain.policy import IdleAction, IdleRule
+from ...domain.policy_codec import scope_of
+from ...domain.replay import Afterwards, ReplayedEnd
+from ...domain.times import parse_span
+from ...errors import InvalidInput
+from ...services.policy_replay import MOST_DAYS, PolicyReplayService, ReplayReport, ReplayRequest
+from ..deps import Catalogue, CurrentAdmin, PolicyReplays, Visitor
+from ..replay_schemas import as_csv
+from ..views.values import Problems
+from ..views.words import span_in_words
+from .rendering import page
+
+router = APIRouter(prefix="/admin/policies/replay", include_in_schema=False)
+
+SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for, as it was written."""
+
+    idle: str = "4h"
+    days: str = "30"
+    action: str = "stop"
+    environment: str = ""
+    lab: str = ""
+    user: str = ""
+    asked: bool = False
+
+    @property
+    def query_text(self) -> str:
+        names = ("idle", "days", "action", "environment", "lab", "user")
+        return urlencode({name: value for name in names if (value := getattr(self, name))})
+
+    def request(self) -> ReplayRequest:
+        """Raises InvalidInput, with what is wrong by field."""
+        problems = {}
+        minutes, days = 0, 0
+        try:
+            minutes = round(parse_span(self.idle).total_seconds() / 60)
+        except ValueError as error:
+            problems["idle"] = str(error)
+        try:
+            days = int(self.days)
+        except ValueError:
+            problems["days"] = f"choose from 1 to {MOST_DAYS} days"
+        if problems:
+            raise InvalidInput("This cannot be replayed.", fields=problems)
+        action = IdleAction.FREEZE if self.action == IdleAction.FREEZE else IdleAction.STOP
+        return ReplayRequest(IdleRule(action, max(1, minutes)), days, scope_of(self.environment, self.lab, self.user))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the summary. `tone` is empty, or "bad" or "warn" where it should make one think."""
+
+    number: str
+    label: str
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    end: ReplayedEnd
+    title: str
+    after: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The answer, ready for the page. `known` says how finely activity is known."""
+
+    figures: tuple[Figure, ...]
+    rows: tuple[Row, ...]
+    left_out: int
+    known: tuple[str, ...]
+    done: str
+    report: ReplayReport
+
+
+@router.get("")
+async def replay(
+    request: Request,
+    visitor: CurrentAdmin,
+    replays: PolicyReplays,
+    catalogue: Catalogue,
+    idle: str | None = None,
+    days: str = "30",
+    action: str = "stop",
+    environment: str = "",
+    lab: str = "",
+    user: str = "",
+) -> Response:
+    """The form, and what a rule would have done as soon as one is asked for."""
+    wanted = Wanted((idle or "4h")[:40], days[:10], action[:10], environment[:31], lab[:100], user[:254], idle is not None)
+    problems = Problems()
+    shown = None
+    if wanted.asked:
+        try:
+            report = await _report(replays, wanted, visitor)
+            titles = {one.name: one.title for one in catalogue.values()}
+            shown = _shown(report, titles)
+        except InvalidInput as error:
+            problems = Problems(error.fields or {"": error.detail})
+    return page(
+        request,
+        "admin/policy_replay.html",
+        visitor,
+        query=wanted,
+        errors=problems,
+        shown=shown,
+        environments=[(one.name, one.title) for one in catalogue.values()],
+    )
+
+
+@router.get("/ends.csv")
+async def ends(
+    visitor: CurrentAdmin,
+    replays: PolicyReplays,
+    idle: str = "4h",
+    days: str = "30",
+    action: str = "stop",
+    environment: str = "",
+    lab: str = "",
+    user: str = "",
+) -> Response:
+    """All of them as a table for a spreadsheet."""
+    report = await _report(replays, Wanted(idle[:40], days[:10], action, environment, lab, user), visitor)
+    headers = {"Content-Disposition": 'attachment; filename="policy-replay.csv"'}
+    return Response(as_csv(report.ends), media_type="text/csv", headers=headers)
+
+
+async def _report(replays: PolicyReplayService, wanted: Wanted, visitor: Visitor) -> ReplayReport:
+    return await replays.replay(wanted.request(), visitor.now)
+
+
+def _shown(report: ReplayReport, titles: dict[str, str]) -> Shown:
+    totals, freezes = report.totals, report.request.rule.action is IdleAction.FREEZE
+    done = "frozen" if freezes else "stopped"
+    again = "waited a moment for the thaw" if freezes else "had to launch again"
+    lost = "would have stood still" if freezes else "would have been lost"
+    later = f", {totals.worked_later} more after a longer time" if totals.worked_later else ""
+    figures = (
+        Figure(
+            str(totals.instances),
+            f"of {report.instances} instance{'' if report.instances == 1 else 's'} {done}",
+            f"{_times(totals.ends)}, of {_people(totals.people)}",
+        ),
+        Figure(f"{totals.gb_hours:,.0f}", "GB-hours of memory freed", f"and {totals.core_hours:,.0f} core-hours"),
+        Figure(
+            str(totals.people_back),
+            f"{'person' if totals.people_back == 1 else 'people'} would have {again}",
+            f"{_times(totals.came_back)} in all",
+            "warn" if totals.came_back else "",
+        ),
+        Figure(
+            str(totals.working),
+            "at work: it went on within an hour, with nobody there",
+            f"that work {lost}{later}" if totals.working or totals.worked_later else "",
+            "bad" if totals.working or totals.worked_later else "",
+        ),
+    )
+    rows = tuple(
+        Row(end, titles.get(end.instance.environment, end.instance.environment), *_after(end))
+        for end in report.ends[:SHOWN]
+    )
+    return Shown(figures, rows, max(0, len(report.ends) - SHOWN), _known(report), done, report)
+
+
+def _after(end: ReplayedEnd) -> tuple[str, str]:
+    tone = "bad" if end.was_working else "warn" if end.afterwards is not Afterwards.NOTHING else "idle"
+    return end.after_in_words, tone
+
+
+def _known(report: ReplayReport) -> tuple[str, ...]:
+    lines = []
+    for part in report.resolutions:
+        if part.step is Step.MINUTE:
+            continue
+        step = span_in_words(timedelta(seconds=part.step))
+        late = span_in_words(timedelta(seconds=2 * part.step))
+        lines.append(f"{step}: what ends then is shown up to {late} late, and idle times that short are not seen")
+    return tuple(lines)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _people(number: int) -> str:
+    return f"{number} {'person' if number == 1 else 'people'}"
