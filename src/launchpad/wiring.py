@@ -318,4 +318,4 @@ def build_platform(
 def thresholds_of(settings: Settings) -> WorkThresholds:
     """From where on something is work."""
     activity = settings.activity
-    return WorkThresholds(activity.work_cores, activity.work_disk, activity.work_network)
+    return WorkThresholds(activity.work_cores, activity.work_disk, activity.work_network, activity.work_terminal_cores)

@@ -38,6 +38,8 @@ THRESHOLDS = WorkThresholds(0.02, 200_000, 20_000)
         ({"cpu_cores": 2.5}, "programs, 2.5 cores"),
         ({"cpu_cores": 2.5, "ide_cpu_cores": 2.49}, ""),
         ({"cpu_cores": 0.019}, ""),
+        ({"cpu_cores": 0.002, "job": Program("R: loop.R", 0.002, 1)}, "R: loop.R, a little CPU"),
+        ({"cpu_cores": 0.002, "job": Program("vim", 0.0004, 1)}, ""),
         ({"cpu_cores": None}, ""),
         ({"signals": IdeSignals(True, "a notebook is running")}, "a notebook is running"),
         ({"signals": IdeSignals(kernels=3, terminals=2, last_activity_at=AT)}, ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import time
 from pathlib import Path, PurePosixPath
 
@@ -76,13 +77,38 @@ class Proc:
         self.root = root
 
     def process(
-        self, pid: int, command: str, *, own: int = 0, children: int = 0, parent: int = 1, started: int = 10
+        self,
+        pid: int,
+        command: str,
+        *,
+        own: int = 0,
+        children: int = 0,
+        parent: int = 1,
+        started: int = 10,
+        group: int = 0,
+        session: int = 0,
+        terminal: int = 0,
     ) -> None:
         """Ticks that it took itself, and those of its children that have ended."""
         folder = self.root / str(pid)
         folder.mkdir(exist_ok=True)
         words = command.split(" ")
-        fields = ["S", str(parent), *["0"] * 9, str(own), "0", str(children), "0", "20", "0", "1", "0", str(started)]
+        of_terminal = [str(number) for number in (group, session, terminal)]
+        fields = [
+            "S",
+            str(parent),
+            *of_terminal,
+            *["0"] * 6,
+            str(own),
+            "0",
+            str(children),
+            "0",
+            "20",
+            "0",
+            "1",
+            "0",
+            str(started),
+        ]
         comm = words[0].rpartition("/")[2][:15]
         (folder / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)} 4096 25 0\n")
         (folder / "cmdline").write_bytes(b"\0".join(word.encode() for word in words) + b"\0")
@@ -99,6 +125,92 @@ def proc(tmp_path: Path) -> Proc:
 
 def looked(proc: Proc, *pids: int, before: ProcessLook | None = None, at: float = 0.0) -> ProcessLook:
     return look_at(pids, before, at, proc.root)
+
+
+SHELL = {"group": 2, "session": 2, "terminal": 34816}
+
+
+def job_of(
+    proc: Proc, before: dict[int, int], after: dict[int, int], **jobs: dict[str, int]
+) -> tuple[str, float] | None:
+    """What is said of the busiest job, of processes' ticks before and after; `jobs` are commands and their places."""
+
+    def write(ticks: dict[int, int]) -> ProcessLook:
+        for pid, (command, where) in enumerate(jobs.items(), start=2):
+            taken = {"children": ticks[pid]} if where is SHELL else {"own": ticks[pid]}
+            proc.process(pid, command.replace("_", " "), **where, **taken)
+        return looked(proc, *ticks, before=first, at=0.0 if first is None else 10.0)
+
+    first: ProcessLook | None = None
+    first = write(before)
+    job = write(after).job
+    return None if job is None else (job.name, job.cores)
+
+
+FOREGROUND = {"group": 3, "session": 2, "terminal": 34816}
+IN_NONE = {"group": 3, "session": 3, "terminal": 0}
+
+
+def test_a_job_in_a_terminal_is_known_however_little_it_takes(proc: Proc) -> None:
+    few = max(1, TICKS // 50)
+    assert job_of(proc, {2: 5, 3: 7}, {2: 5, 3: 7 + few}, bash=SHELL, Rscript_loop=FOREGROUND) == (
+        "R: loop",
+        round(few / TICKS / 10, 3),
+    )
+
+
+def test_a_loop_in_the_shell_itself_is_a_job(proc: Proc) -> None:
+    """It waits for one short program after the other, which no look sees."""
+    assert job_of(proc, {2: 5}, {2: 5 + TICKS}, bash=SHELL) == ("bash", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("command", "where", "taken"),
+    [
+        ("Rscript_loop", FOREGROUND, 0),  # waits for a person, or for ever
+        ("python3_kernel", IN_NONE, 500),
+        ("top", FOREGROUND, 500),
+        ("watch_ls", FOREGROUND, 500),
+    ],
+)
+def test_what_waits_what_has_no_terminal_and_what_only_watches_is_no_job(
+    proc: Proc, command: str, where: dict[str, int], taken: int
+) -> None:
+    assert job_of(proc, {2: 5, 3: 7}, {2: 5, 3: 7 + taken}, bash=SHELL, **{command: where}) is None
+
+
+def test_a_shell_that_is_typed_into_is_no_job(proc: Proc) -> None:
+    """What it takes itself is not counted: its prompt, completions, what is typed."""
+    proc.process(2, "bash", own=5, **SHELL)
+    first = looked(proc, 2)
+    proc.process(2, "bash", own=5 + TICKS, **SHELL)
+    assert looked(proc, 2, before=first, at=10.0).job is None
+
+
+def test_the_kernel_tells_a_shell_and_its_jobs_apart(tmp_path: Path) -> None:
+    """A real shell in a real terminal, at its prompt and with a program that sleeps and computes."""
+    shell, terminal = pty.fork()
+    if shell == 0:
+        os.execvp("bash", ["bash", "--norc", "-i"])
+    try:
+        os.write(terminal, b"python3 -c 'while True: sum(range(100000)); __import__(\"time\").sleep(0.01)'\n")
+        deadline = time.monotonic() + 60
+        job = None
+        while job is None:
+            assert time.monotonic() < deadline
+            pids = [shell, *children_of(shell)]
+            before = look_at(pids, None, time.monotonic(), Path("/proc"))
+            time.sleep(0.5)
+            job = look_at(pids, before, time.monotonic(), Path("/proc")).job
+        assert job.name == "Python"
+    finally:
+        os.kill(shell, signal.SIGKILL)
+        os.waitpid(shell, 0)
+        os.close(terminal)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_the_busiest_since_the_look_before_stands_first(proc: Proc) -> None:

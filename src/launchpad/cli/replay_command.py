@@ -77,7 +77,8 @@ def summary_of(report: ReplayReport) -> list[str]:
     done = "frozen" if frozen else "stopped"
     rule = f"{done} after {span_in_words(report.request.rule.idle_time)} without a person and without work"
     lines = [
-        f"Rule: {report.request.scope.in_words} {rule}, {report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC",
+        f"Rule: {report.request.scope.in_words}, {rule}",
+        f"Time: {report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC",
         f"Instances: {totals.instances} of {report.instances} would have been {done}, {totals.ends} times in all, "
         f"of {_people(totals.people)}",
         f"Freed: {totals.gb_hours:.1f} GB-hours of memory, {totals.core_hours:.1f} core-hours",
@@ -90,8 +91,12 @@ def summary_of(report: ReplayReport) -> list[str]:
         lines.append(f"Recorded since {report.recorded_since:%Y-%m-%d %H:%M} UTC only.")
     coarse = [part for part in report.resolutions if part.step is not Step.MINUTE]
     if coarse:
-        known = ", ".join(f"{span_in_words(timedelta(seconds=part.step))} until {part.until:%Y-%m-%d %H:%M}" for part in coarse)
-        lines.append(f"Known in steps of {known}: ends there may be shown two steps late, shorter idle times not at all.")
+        known = ", ".join(
+            f"{span_in_words(timedelta(seconds=part.step))} until {part.until:%Y-%m-%d %H:%M}" for part in coarse
+        )
+        lines.append(
+            f"Known in steps of {known}: ends there may be shown two steps late, shorter idle times not at all."
+        )
     return lines
 
 

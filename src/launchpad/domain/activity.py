@@ -65,6 +65,7 @@ class ActivitySample:
         memory_bytes: page cache included; `memory_without_cache_bytes` is what cannot be given up.
         processes: and threads.
         programs: the busiest first, the IDE's own server left out.
+        job: the busiest of those that were begun in a terminal; None: none took any processor time.
     """
 
     instance_id: str
@@ -78,6 +79,7 @@ class ActivitySample:
     network_received_bytes_per_second: float | None = None
     network_sent_bytes_per_second: float | None = None
     programs: tuple[Program, ...] = ()
+    job: Program | None = None
     signals: IdeSignals = QUIET
     ide_cpu_cores: float = 0.0
 
@@ -101,12 +103,15 @@ class WorkThresholds:
 
     Attributes:
         cores: besides the IDE's own server.
+        terminal_cores: of one program that was begun in a terminal, which nothing starts but a person: so less of it
+            shows that it goes on than of all that an IDE does by itself.
         disk_bytes_per_second, network_bytes_per_second: both directions together.
     """
 
     cores: float = 0.02
     disk_bytes_per_second: float = 200_000
     network_bytes_per_second: float = 20_000
+    terminal_cores: float = 0.001
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def work_of(samples: Sequence[ActivitySample], thresholds: WorkThresholds) -> Wo
 
 
 def _evidence(sample: ActivitySample, thresholds: WorkThresholds) -> str:
-    """The first of these that says something: a busy program, what the IDE carries out, the disk, the network."""
+    """The first that says something: a busy program, what the IDE carries out, a terminal's job, the network, the disk."""
     if sample.work_cores >= thresholds.cores:
         busiest = max(sample.programs, key=lambda one: one.cores, default=None)
         if busiest is not None and busiest.cores >= thresholds.cores / 2:
@@ -165,6 +170,8 @@ def _evidence(sample: ActivitySample, thresholds: WorkThresholds) -> str:
             return f"programs, {cores_in_words(sample.work_cores)}"
     if sample.signals.busy:
         return sample.signals.reason or "code is running"
+    if sample.job is not None and sample.job.cores >= thresholds.terminal_cores:
+        return f"{sample.job.name}, {cores_in_words(sample.job.cores)}"
     if sample.network_bytes_per_second >= thresholds.network_bytes_per_second:
         return f"transferring data, {rate_in_words(sample.network_bytes_per_second)}"
     if sample.disk_bytes_per_second >= thresholds.disk_bytes_per_second:

@@ -31,6 +31,7 @@ class ContainerActivity:
         memory_with_cache_bytes: page cache included, which `usage` leaves out.
         ide_cpu_seconds: what the IDE's own server has taken, which serves pages and carries out nothing of its user's.
         programs: the busiest since the last look, the IDE's own server left out; empty at the first.
+        job: the busiest program that was begun in a terminal, by what it took since the last look; None: none took any.
         kernels: Jupyter's, by their processes.
         terminals: that are open.
         terminal_input_at: when a program last read what somebody typed into one, to about eight seconds; None: never.
@@ -46,6 +47,7 @@ class ContainerActivity:
     network_sent_bytes: int = 0
     ide_cpu_seconds: float = 0.0
     programs: tuple[Program, ...] = ()
+    job: Program | None = None
     kernels: int = 0
     terminals: int = 0
     terminal_input_at: datetime | None = None

@@ -75,6 +75,7 @@ class ActivityReader:
             network_sent_bytes=sent,
             ide_cpu_seconds=look.ide_cpu_seconds,
             programs=look.programs,
+            job=look.job,
             kernels=look.kernels,
             terminals=terminals.number,
             terminal_input_at=None if terminals.input_at is None else datetime.fromtimestamp(terminals.input_at, UTC),

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
 from ..domain.activity import Program
-from .program_names import is_ide_server, is_kernel, program_name, shown_command
+from .program_names import is_ide_server, is_kernel, is_monitor, program_name, shown_command
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -33,6 +34,14 @@ class Named:
     r_session: bool
 
 
+class InTerminal(IntEnum):
+    """What a process is to a terminal: nothing, its shell (what leads its session), or a job that was begun in it."""
+
+    NOTHING = 0
+    SHELL = 1
+    JOB = 2
+
+
 @dataclass(slots=True)
 class Process:
     """One process at one look. Times are in the kernel's ticks."""
@@ -45,6 +54,7 @@ class Process:
     memory_bytes: int
     comm: str
     named: Named
+    terminal: InTerminal
 
 
 @dataclass
@@ -54,11 +64,13 @@ class ProcessLook:
     Attributes:
         at: of the monotonic clock, in seconds.
         programs: the busiest since the look before.
+        job: the busiest since then of those that were begun in a terminal; None: none took any time.
     """
 
     at: float
     processes: dict[int, Process] = field(default_factory=dict)
     programs: tuple[Program, ...] = ()
+    job: Program | None = None
 
     @property
     def ide_cpu_seconds(self) -> float:
@@ -84,7 +96,9 @@ def look_at(pids: Sequence[int], before: ProcessLook | None, at: float, proc: Pa
             found[pid] = process
     look = ProcessLook(at, found)
     if before is not None and at > before.at:
-        look.programs = _busiest(found, known, at - before.at)
+        taken = _taken(found, known)
+        look.programs = _busiest(found, taken, at - before.at)
+        look.job = _job(found, taken, at - before.at)
     return look
 
 
@@ -97,11 +111,19 @@ def _read(root: str, pid: int, before: Process | None) -> Process | None:
         started, parent = int(fields[19]), int(fields[1])
         own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
         memory = int(fields[21]) * PAGE_BYTES
+        terminal = _terminal(pid, *map(int, fields[2:5]))
     except (OSError, ValueError, IndexError):
         return None
     same = before is not None and before.started == started and before.comm == comm
     named = before.named if before is not None and same else _named(root, pid, comm)
-    return Process(pid, started, parent, own, children, memory, comm, named)
+    return Process(pid, started, parent, own, children, memory, comm, named, terminal)
+
+
+def _terminal(pid: int, group: int, session: int, terminal: int) -> InTerminal:
+    """A shell puts every job into a group of its own, in the foreground and in the background."""
+    if terminal == 0:
+        return InTerminal.NOTHING
+    return InTerminal.SHELL if pid == session or group == session else InTerminal.JOB
 
 
 def _named(root: str, pid: int, comm: str) -> Named:
@@ -114,25 +136,46 @@ def _named(root: str, pid: int, comm: str) -> Named:
     return Named(name, shown_command(words), is_ide_server(comm, words), is_kernel(words), session)
 
 
-def _busiest(found: Mapping[int, Process], known: Mapping[int, Process], seconds: float) -> tuple[Program, ...]:
+def _taken(found: Mapping[int, Process], known: Mapping[int, Process]) -> dict[int, tuple[int, int]]:
+    """Ticks that each took itself since the look before, and those of its children that have ended."""
     counted = _counted_before(found, known)
-    cores: dict[str, float] = {}
-    memory: dict[str, int] = {}
-    commands: dict[str, str] = {}
-    for process in found.values():
-        if process.named.ide:
-            continue
-        before = known.get(process.pid)
+    taken = {}
+    for pid, process in found.items():
+        before = known.get(pid)
         same = before is not None and before.started == process.started
         own = process.own - (before.own if before is not None and same else 0)
         children = process.children - (before.children if before is not None and same else 0)
-        ticks = max(0, own) + max(0, children - counted.get(process.pid, 0))
-        name = process.named.name
-        cores[name] = cores.get(name, 0.0) + ticks / TICKS / seconds
-        memory[name] = memory.get(name, 0) + process.memory_bytes
-        commands.setdefault(name, process.named.command)
+        taken[pid] = max(0, own), max(0, children - counted.get(pid, 0))
+    return taken
+
+
+def _busiest(found: Mapping[int, Process], taken: Mapping[int, tuple[int, int]], seconds: float) -> tuple[Program, ...]:
+    ticks = {pid: sum(taken[pid]) for pid, process in found.items() if not process.named.ide}
+    return tuple(_programs(found, ticks, seconds)[:SHOWN_PROGRAMS])
+
+
+def _job(found: Mapping[int, Process], taken: Mapping[int, tuple[int, int]], seconds: float) -> Program | None:
+    """Of a shell only what it has waited for counts: at its prompt that is nothing. What only watches is no job."""
+    ticks = {}
+    for pid, process in found.items():
+        if process.terminal is not InTerminal.NOTHING and not process.named.ide and not is_monitor(process.comm):
+            own, children = taken[pid]
+            ticks[pid] = children + (own if process.terminal is InTerminal.JOB else 0)
+    return next(iter(_programs(found, ticks, seconds)), None)
+
+
+def _programs(found: Mapping[int, Process], ticks: Mapping[int, int], seconds: float) -> list[Program]:
+    """These processes by their names, the busiest first."""
+    cores: dict[str, float] = {}
+    memory: dict[str, int] = {}
+    commands: dict[str, str] = {}
+    for pid, number in ticks.items():
+        name = found[pid].named.name
+        cores[name] = cores.get(name, 0.0) + number / TICKS / seconds
+        memory[name] = memory.get(name, 0) + found[pid].memory_bytes
+        commands.setdefault(name, found[pid].named.command)
     busy = sorted((name for name in cores if cores[name] >= LEAST_CORES), key=lambda name: -cores[name])
-    return tuple(Program(name, round(cores[name], 3), memory[name], commands[name]) for name in busy[:SHOWN_PROGRAMS])
+    return [Program(name, round(cores[name], 3), memory[name], commands[name]) for name in busy]
 
 
 def _counted_before(found: Mapping[int, Process], known: Mapping[int, Process]) -> dict[int, int]:

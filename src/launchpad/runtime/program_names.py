@@ -25,6 +25,10 @@ _IDE_SERVERS = frozenset(
         ),
     }
 )
+# What draws itself anew again and again, and only shows what others do.
+_MONITORS = frozenset(
+    {*("top", "htop", "btop", "atop", "glances", "nvtop", "nvidia-smi", "watch", "tmux: client", "tmux", "screen")}
+)
 _KERNEL_FILE = re.compile(r"kernel-[0-9a-f-]+\.json$")
 _INTERPRETERS = {
     "bash": "Shell",
@@ -52,6 +56,11 @@ def is_ide_server(comm: str, words: Sequence[str]) -> bool:
     if comm in _IDE_SERVERS:
         return True
     return any(_base(word) in _IDE_SERVERS for word in words[:3]) and not is_kernel(words)
+
+
+def is_monitor(comm: str) -> bool:
+    """Whether a program only watches others, or holds their terminals: it may stay open for days with nobody there."""
+    return comm in _MONITORS
 
 
 def is_kernel(words: Sequence[str]) -> bool:

@@ -74,6 +74,7 @@ def sampled(
         network_received_bytes_per_second=rate(lambda one: one.network_received_bytes),
         network_sent_bytes_per_second=rate(lambda one: one.network_sent_bytes),
         programs=container.programs,
+        job=container.job,
         signals=signals,
         ide_cpu_cores=rate(lambda one: one.ide_cpu_seconds) or 0.0,
     )

@@ -20,6 +20,13 @@ class ActivitySettings(Section):
     work_cores: float = Field(
         0.02, gt=0, le=1, description="An instance works when its programs, the IDE's own server left out, use as much."
     )
+    work_terminal_cores: float = Field(
+        0.001,
+        gt=0,
+        le=1,
+        description="It works when a program that was begun in a terminal uses as much: one that sleeps and computes "
+        "now and then. Programs that only watch others (top, htop, watch, tmux, screen) do not count.",
+    )
     work_disk: Size = Field(
         parse_bytes("200k"), description="It works when it reads and writes as much on disks, in a second."
     )

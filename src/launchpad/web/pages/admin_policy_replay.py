@@ -105,7 +105,9 @@ async def replay(
     user: str = "",
 ) -> Response:
     """The form, and what a rule would have done as soon as one is asked for."""
-    wanted = Wanted((idle or "4h")[:40], days[:10], action[:10], environment[:31], lab[:100], user[:254], idle is not None)
+    wanted = Wanted(
+        (idle or "4h")[:40], days[:10], action[:10], environment[:31], lab[:100], user[:254], idle is not None
+    )
     problems = Problems()
     shown = None
     if wanted.asked:
