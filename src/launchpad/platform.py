@@ -37,6 +37,7 @@ from .services.mailing import MailQueue
 from .services.observer import Observer
 from .services.offers import OfferService
 from .services.passkeys import PasskeyService
+from .services.policy_replay import PolicyReplayService
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner
@@ -102,6 +103,7 @@ class Platform:
     listings: ListingService
     logins: LoginService
     passkeys: PasskeyService
+    policy_replay: PolicyReplayService
     reports: ReportService
     sign_in: SignInService
     sweep: SweepService

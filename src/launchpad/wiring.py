@@ -31,7 +31,7 @@ from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.grace import GraceService
 from .services.ide_signals import JupyterSignals
-from .services.idle import IdleService
+from .services.idle import IdleService, longest_gap
 from .services.idle_keep import KeepService
 from .services.idle_policy import IdlePolicyService
 from .services.instance_logs import InstanceLogs
@@ -51,6 +51,7 @@ from .services.observer import Observer
 from .services.offers import OfferService
 from .services.ownership import ownership
 from .services.passkeys import PasskeyService
+from .services.policy_replay import PolicyReplayService
 from .services.queue_mails import QueueMails
 from .services.queue_plan import QueuePlanner
 from .services.reports import ReportService
@@ -307,6 +308,12 @@ def build_platform(
         listings=ListingService(database),
         logins=logins,
         passkeys=PasskeyService(database, settings, logins, mail),
+        policy_replay=PolicyReplayService(
+            database,
+            longest_gap(settings.activity.sample_seconds),
+            settings.idle.settle,
+            frees_memory=settings.freezing.memory == "held",
+        ),
         reports=reports,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,

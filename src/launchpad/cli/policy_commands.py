@@ -12,8 +12,10 @@ from ..domain.policy_codec import policy_table
 from ..platform import Platform
 from .context import ConfigOption, JsonOption, ask_portal, with_platform
 from .output import out, show_json, show_table
+from .replay_command import replay
 
-app = typer.Typer(help="Idle instances: rules and decisions.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Idle instances: rules, decisions, replay.", no_args_is_help=True, add_completion=False)
+app.command("replay")(replay)
 
 Environment = Annotated[str, typer.Option(help="Of one environment, by its name.")]
 Lab = Annotated[str, typer.Option(help="Of one lab.")]

@@ -161,7 +161,7 @@ def work_of(samples: Sequence[ActivitySample], thresholds: WorkThresholds) -> Wo
 
 
 def _evidence(sample: ActivitySample, thresholds: WorkThresholds) -> str:
-    """The first that says something: a busy program, what the IDE carries out, a terminal's job, the network, the disk."""
+    """The first of these that says something: programs, what the IDE carries out, a terminal's job, network, disk."""
     if sample.work_cores >= thresholds.cores:
         busiest = max(sample.programs, key=lambda one: one.cores, default=None)
         if busiest is not None and busiest.cores >= thresholds.cores / 2:

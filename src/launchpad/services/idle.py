@@ -91,7 +91,7 @@ class IdleService:
         self._freezing = freezing
         self._clock = clock
         self._sample_seconds = sample_seconds
-        self._gap = timedelta(seconds=max(SHORTEST_GAP_SECONDS, 4 * sample_seconds))
+        self._gap = longest_gap(sample_seconds)
         self._held: dict[str, _Held] = {}
         self._passed: _Passed | None = None
         self.looked_at: datetime | None = None  # the last pass of this process
@@ -331,6 +331,11 @@ class IdleService:
             evidence=evidence_of(found, person_at, work_at, held.watched_since),
             idle_since=found.idle_since,
         )
+
+
+def longest_gap(sample_seconds: float) -> timedelta:
+    """Between two looks at an instance: after a longer one it is watched anew."""
+    return timedelta(seconds=max(SHORTEST_GAP_SECONDS, 4 * sample_seconds))
 
 
 def _applies(instance: Instance) -> bool:

@@ -39,6 +39,7 @@ from ..services.mail_failures import MailFailureService
 from ..services.mailing import MailQueue
 from ..services.offers import OfferService
 from ..services.passkeys import PasskeyService
+from ..services.policy_replay import PolicyReplayService
 from ..services.signin import SignInService
 from ..services.tokens import TokenService
 from ..services.users import UserService
@@ -90,6 +91,7 @@ Mail = Annotated[MailQueue, _part("mail")]
 MailFailures = Annotated[MailFailureService, _part("mail_failures")]
 Offers = Annotated[OfferService, _part("offers")]
 Passkeys = Annotated[PasskeyService, _part("passkeys")]
+PolicyReplays = Annotated[PolicyReplayService, _part("policy_replay")]
 SignIn = Annotated[SignInService, _part("sign_in")]
 Tokens = Annotated[TokenService, _part("tokens")]
 Users = Annotated[UserService, _part("users")]

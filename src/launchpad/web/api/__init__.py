@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import admin, announcements, environments, events, instances, policies, sign_in, tokens
+from . import admin, announcements, environments, events, instances, policies, policy_replay, sign_in, tokens
 
 ROUTERS: tuple[APIRouter, ...] = tuple(
-    part.router for part in (sign_in, environments, instances, events, tokens, announcements, admin, policies)
+    part.router
+    for part in (sign_in, environments, instances, events, tokens, announcements, admin, policies, policy_replay)
 )

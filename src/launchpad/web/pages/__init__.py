@@ -12,6 +12,7 @@ from . import (
     admin_limits,
     admin_mail,
     admin_policies,
+    admin_policy_replay,
     admin_users,
     confirm,
     dashboard,
@@ -43,6 +44,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
         admin_limits,
         admin_mail,
         admin_policies,
+        admin_policy_replay,
         admin_announcements,
     )
 )
