@@ -1,7 +1,7 @@
-"""What keeps an instance alive under an idle policy, and what does not: real JupyterLab and RStudio, each thing alone.
+"""What keeps an instance alive under an idle policy of a minute, and what does not: real JupyterLab and RStudio.
 
-Every thing has an instance and a person of its own. They start together, one wait serves all of them, and each test
-looks at the outcome of its own. docs/howto/activity.md has these tests as a table.
+Every thing has an instance and a person of its own, with nothing else in it. They start together, one wait serves all
+of them, and each test looks at the outcome of its own. docs/howto/activity.md has these tests as a table.
 """
 
 from __future__ import annotations
@@ -51,7 +51,13 @@ part%.o:
 
 @dataclass
 class Case:
-    """One thing that goes on, alone in its instance. `idle` is for how long it was idle at most, as the API said."""
+    """One thing that goes on, alone in its instance, and what came of it.
+
+    Attributes:
+        said: what the API said of its activity, look by look, while it ran.
+        instance: as it was after the time.
+        decisions: what the policy decided of it.
+    """
 
     name: str
     environment: str
@@ -60,17 +66,31 @@ class Case:
     instance_id: str = ""
     work: AtWork | None = None
     said: list[dict[str, Any]] = field(default_factory=list)
+    instance: dict[str, Any] = field(default_factory=dict)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def at_work(self) -> AtWork:
         assert self.work is not None
         return self.work
 
-    async def activity(self) -> dict[str, Any]:
-        answer = await self.at_work.person.http.get(f"/api/v1/instances/{self.instance_id}/activity")
+    @property
+    def things(self) -> str:
+        """For the message of a test that fails."""
+        seen = [(str(idle_for(one)), one["evidence"]) for one in self.said]
+        return f"{self.name}: {self.instance}\n{self.decisions}\n{seen}"
+
+    async def ask(self, what: str) -> Any:
+        answer = await self.at_work.person.http.get(f"/api/v1/instances/{self.instance_id}{what}")
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        return answer.json()
+
+    async def look(self) -> None:
+        self.instance = await self.ask("")
+        if self.instance["state"] == "running":
+            said = await self.ask("/activity")
+            if said["sampled_at"]:
+                self.said.append(said | {"points": []})
 
 
 @dataclass
@@ -215,6 +235,11 @@ def write_files(live: LivePlatform, person: Person) -> None:
 # -- the scene ---------------------------------------------------------------------------------------------------------
 
 BOTH = ("jupyterlab", "rstudio")
+ENDED = ("stopped", "frozen")
+POLICY = {
+    "everyone": {"action": "stop", "idle_minutes": 1},
+    "rules": [{"environment": "rstudio", "action": "freeze", "idle_minutes": 1}],
+}
 KEPT: dict[Callable[[Scene, Case], Awaitable[None]], tuple[str, ...]] = {
     a_running_cell: ("jupyterlab",),
     an_r_loop_in_the_console: ("rstudio",),
@@ -243,6 +268,7 @@ async def cases(
     gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
     tables = {
         "activity": {"sample_seconds": SAMPLE_SECONDS},
+        "idle": {"settle_minutes": 0},
         "egress": {"allow": [f"{gateway}/32:{port}"]},
         "capacity": {"starts_at_once": AT_ONCE},
     }
@@ -264,7 +290,10 @@ async def cases(
             stack.push_async_callback(case.work.close)
         few = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(begun(scene, case, few) for case in everything.values()))
-        await watch(list(everything.values()))
+        async with live.person("admin@example.org") as admin:
+            answer = await admin.http.put("/api/v1/admin/policies", json=POLICY)
+            assert answer.status_code == 200, answer.text
+        await watch(live, list(everything.values()))
         yield everything
         for task in scene.typing:
             task.cancel()
@@ -299,12 +328,18 @@ async def slow_server(host: str, port: int) -> AsyncIterator[None]:
     await runner.cleanup()
 
 
-async def watch(cases: Collection[Case]) -> None:
-    deadline = monotonic() + WATCHED_SECONDS
-    while monotonic() < deadline:
+async def watch(live: LivePlatform, cases: Collection[Case]) -> None:
+    """Twice the policy's time, and until what is to end has ended."""
+    enough, deadline = monotonic() + WATCHED_SECONDS, monotonic() + WATCHED_SECONDS + PATIENCE_SECONDS
+    while True:
         for case in cases:
-            case.said.append(await case.activity())
+            await case.look()
+        goes_on = [case for case in cases if case.begin in NOT_KEPT and case.instance["state"] not in ENDED]
+        if monotonic() > enough and (not goes_on or monotonic() > deadline):
+            break
         await asyncio.sleep(SAMPLE_SECONDS)
+    for case in cases:
+        case.decisions = await case.ask("/idle-decisions")
 
 
 def idle_for(said: dict[str, Any]) -> timedelta:
@@ -320,39 +355,50 @@ def instant(text: str) -> datetime:
 # -- what comes of it --------------------------------------------------------------------------------------------------
 
 
-def stays(case: Case) -> None:
-    said = case.said[-1] | {"points": None}
-    assert max(map(idle_for, case.said)) < IDLE, (case.name, said, [str(idle_for(one)) for one in case.said])
+def stays(case: Case, evidence: str) -> None:
+    """It runs, nothing was done to it, and what was seen of it says why; a person needs no words."""
+    assert case.instance["state"] == "running", case.things
+    assert {one["verdict"] for one in case.decisions} <= {"keep"}, case.things
+    assert max(map(idle_for, case.said)) < IDLE, case.things
+    seen = {one["evidence"] for one in case.said}
+    assert any(one.startswith(evidence) for one in seen if one) if evidence else case.said[-1]["last_person_at"], (
+        case.things
+    )
 
 
 def ends(case: Case) -> None:
-    said = case.said[-1] | {"points": None}
-    assert idle_for(case.said[-1]) > IDLE, (case.name, said, [one["evidence"] for one in case.said])
+    """It was stopped or frozen as its rule says, once, and it is told why."""
+    assert case.instance["state"] == ("stopped" if case.environment == "jupyterlab" else "frozen"), case.things
+    (decision,) = (one for one in case.decisions if one["verdict"] != "keep")
+    assert decision["verdict"] == ("stop" if case.environment == "jupyterlab" else "freeze"), case.things
+    assert decision["why"] == "idle", case.things
+    assert "no person and no work" in decision["evidence"], case.things
+    assert instant(decision["at"]) - instant(decision["idle_since"]) >= IDLE, case.things
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "a_running_cell"))
 async def test_k1_a_running_cell(cases: dict[str, Case], name: str) -> None:
-    stays(cases[name])
+    stays(cases[name], "a notebook is running")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "an_r_loop_in_the_console", "an_r_script_in_a_terminal"))
 async def test_k2_r_that_sleeps_and_computes_now_and_then(cases: dict[str, Case], name: str) -> None:
-    stays(cases[name])
+    stays(cases[name], "R")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "make_in_a_terminal"))
 async def test_k3_make_in_a_terminal(cases: dict[str, Case], name: str) -> None:
-    stays(cases[name])
+    stays(cases[name], "make, ")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "a_slow_download"))
 async def test_k4_a_download_that_takes_little_processor_time(cases: dict[str, Case], name: str) -> None:
-    stays(cases[name])
+    stays(cases[name], "transferring data")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "a_person_typing"))
 async def test_k5_a_person_typing(cases: dict[str, Case], name: str) -> None:
-    stays(cases[name])
+    stays(cases[name], "")
 
 
 @pytest.mark.parametrize("name", names_of(NOT_KEPT, "an_open_untouched_tab"))

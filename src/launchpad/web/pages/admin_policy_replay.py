@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
-from ...domain.activity import Step
+from ...domain.activity import Step, cores_in_words
 from ...domain.policy import IdleAction, IdleRule
 from ...domain.policy_codec import scope_of
 from ...domain.replay import Afterwards, ReplayedEnd
+from ...domain.sizes import describe_bytes
 from ...domain.times import parse_span
 from ...errors import InvalidInput
 from ...services.policy_replay import MOST_DAYS, PolicyReplayService, ReplayReport, ReplayRequest
@@ -73,21 +75,36 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
+    """One end, in words. `label` and `tone` are of what came then, and `after` says it whole."""
+
     end: ReplayedEnd
     title: str
-    after: str
+    idle: str
+    label: str
     tone: str
+    after: str
+    freed: str
+    cores: str
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Until when activity is known only in coarse steps, and what that means."""
+
+    until: datetime
+    text: str
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The answer, ready for the page. `known` says how finely activity is known."""
+    """The answer, ready for the page. `is_late`: the records begin later than the time that was asked for."""
 
     figures: tuple[Figure, ...]
     rows: tuple[Row, ...]
     left_out: int
-    known: tuple[str, ...]
+    coarse: tuple[Coarse, ...]
     done: str
+    is_late: bool
     report: ReplayReport
 
 
@@ -149,7 +166,7 @@ async def _report(replays: PolicyReplayService, wanted: Wanted, visitor: Visitor
     return await replays.replay(wanted.request(), visitor.now)
 
 
-def _shown(report: ReplayReport, titles: dict[str, str]) -> Shown:
+def _shown(report: ReplayReport, titles: Mapping[str, str]) -> Shown:
     totals, freezes = report.totals, report.request.rule.action is IdleAction.FREEZE
     done = "frozen" if freezes else "stopped"
     again = "waited a moment for the thaw" if freezes else "had to launch again"
@@ -175,27 +192,40 @@ def _shown(report: ReplayReport, titles: dict[str, str]) -> Shown:
             "bad" if totals.working or totals.worked_later else "",
         ),
     )
-    rows = tuple(
-        Row(end, titles.get(end.instance.environment, end.instance.environment), *_after(end))
-        for end in report.ends[:SHOWN]
+    rows = tuple(_row(end, titles) for end in report.ends[:SHOWN])
+    is_late = report.recorded_since is not None and report.recorded_since - report.since > timedelta(hours=1)
+    return Shown(figures, rows, max(0, len(report.ends) - SHOWN), _coarse(report), done, is_late, report)
+
+
+def _row(end: ReplayedEnd, titles: Mapping[str, str]) -> Row:
+    label, tone = {
+        Afterwards.NOTHING: ("not used again", "idle"),
+        Afterwards.PERSON: ("somebody came back", "warn"),
+        Afterwards.WORK: ("worked again", "bad"),
+    }[end.afterwards]
+    held = f"{describe_bytes(end.memory_bytes)} of {describe_bytes(end.instance.memory_bytes)} in use"
+    return Row(
+        end,
+        titles.get(end.instance.environment, end.instance.environment),
+        f"no person and no work for {span_in_words(end.at - end.idle_since)}; {cores_in_words(end.cpu_cores)}, {held}",
+        "at work" if end.was_working else label,
+        tone,
+        end.after_in_words,
+        f"{end.gb_hours:,.0f} GB-hours",
+        f"{end.core_hours:,.0f} core-hours",
     )
-    return Shown(figures, rows, max(0, len(report.ends) - SHOWN), _known(report), done, report)
 
 
-def _after(end: ReplayedEnd) -> tuple[str, str]:
-    tone = "bad" if end.was_working else "warn" if end.afterwards is not Afterwards.NOTHING else "idle"
-    return end.after_in_words, tone
-
-
-def _known(report: ReplayReport) -> tuple[str, ...]:
-    lines = []
-    for part in report.resolutions:
-        if part.step is Step.MINUTE:
-            continue
-        step = span_in_words(timedelta(seconds=part.step))
-        late = span_in_words(timedelta(seconds=2 * part.step))
-        lines.append(f"{step}: what ends then is shown up to {late} late, and idle times that short are not seen")
-    return tuple(lines)
+def _coarse(report: ReplayReport) -> tuple[Coarse, ...]:
+    return tuple(
+        Coarse(
+            part.until,
+            f"{span_in_words(timedelta(seconds=part.step))}: an end is shown up to "
+            f"{span_in_words(timedelta(seconds=2 * part.step))} late there, and shorter idle times are not seen.",
+        )
+        for part in report.resolutions
+        if part.step is not Step.MINUTE
+    )
 
 
 def _times(number: int) -> str:
