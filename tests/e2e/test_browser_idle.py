@@ -323,9 +323,11 @@ async def slow_server(host: str, port: int) -> AsyncIterator[None]:
     app.router.add_get("/", answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    yield
-    await runner.cleanup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def watch(live: LivePlatform, cases: Collection[Case]) -> None:

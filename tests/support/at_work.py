@@ -91,7 +91,11 @@ class AtWork:
         cookies = self.person.http.build_request("GET", url).headers.get("Cookie", "")
         origin = Origin(self.person.live.origin.of(self.instance_id))
         socket = await connect(
-            url.replace("http", "ws", 1), origin=origin, additional_headers={"Cookie": cookies}, proxy=None
+            url.replace("http", "ws", 1),
+            origin=origin,
+            additional_headers={"Cookie": cookies},
+            proxy=None,
+            open_timeout=PATIENCE_SECONDS,
         )
         self._sockets.append(socket)
         return socket
