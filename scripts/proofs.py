@@ -1,4 +1,5 @@
-"""Which tests prove which promise of docs/security.md and docs/reliability.md, by its number in the test's name."""
+"""Which tests prove which promise of docs/security.md, docs/reliability.md and docs/howto/activity.md, by its number in
+the test's name."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "docs" / "security.md", ROOT / "docs" / "reliability.md")
-ROW = re.compile(r"^\| ([SGCF]\d+) \| (.*) \| .*\|$", re.MULTILINE)
-TEST = re.compile(r"^(?:async )?def (test_((?:[sgcf]\d+_)+)\w+)\(", re.MULTILINE)
+PAGES = (ROOT / "docs" / "security.md", ROOT / "docs" / "reliability.md", ROOT / "docs" / "howto" / "activity.md")
+KINDS = "SGCFA"  # of numbers: security, gate, containers, faults, what keeps an instance alive
+ROW = re.compile(rf"^\| ([{KINDS}]\d+) \| (.*) \| .*\|$", re.MULTILINE)
+TEST = re.compile(rf"^(?:async )?def (test_((?:[{KINDS.lower()}]\d+_)+)\w+)\(", re.MULTILINE)
 SHOWN = 3  # of each promise, the rest is counted
 
 
@@ -28,10 +30,11 @@ def proofs() -> dict[str, list[tuple[str, str]]]:
 def filled_in(page: Path) -> str:
     """One of the pages with its last column filled in."""
     tests = proofs()
+    up = "../" * len(page.relative_to(ROOT).parent.parts)
 
     def filled(row: re.Match[str]) -> str:
         mine = tests.get(row[1], [])
-        shown = [f"[`{name}`](../tests/{where})" for where, name in mine[:SHOWN]]
+        shown = [f"[`{name}`]({up}tests/{where})" for where, name in mine[:SHOWN]]
         if len(mine) > SHOWN:
             shown.append(f"and {len(mine) - SHOWN} more")
         return f"| {row[1]} | {row[2]} | {', '.join(shown)} |"

@@ -1,4 +1,4 @@
-"""Writes docs/reference/settings.md and api.md from the code, and the proofs into docs/security.md and reliability.md.
+"""Writes docs/reference/settings.md and api.md from the code, and the proofs into the pages that `proofs.py` names.
 
 `--check` compares instead. See scripts/reference.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import enum
 import json
+import os
 import sys
 import tempfile
 import types
@@ -325,7 +326,7 @@ there or somebody else's, 409 not possible in the current state or with the quot
 
 def main() -> int:
     pages = {"settings.md": settings_page(), "api.md": api_page()} | {
-        f"../{page.name}": filled_in(page) for page in PAGES
+        os.path.relpath(page, REFERENCE): filled_in(page) for page in PAGES
     }
     outdated = 0
     for name, text in pages.items():

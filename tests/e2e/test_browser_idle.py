@@ -379,40 +379,40 @@ def ends(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "a_running_cell"))
-async def test_k1_a_running_cell(cases: dict[str, Case], name: str) -> None:
+async def test_a1_a_running_cell(cases: dict[str, Case], name: str) -> None:
     stays(cases[name], "a notebook is running")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "an_r_loop_in_the_console", "an_r_script_in_a_terminal"))
-async def test_k2_r_that_sleeps_and_computes_now_and_then(cases: dict[str, Case], name: str) -> None:
+async def test_a2_r_that_sleeps_and_computes_now_and_then(cases: dict[str, Case], name: str) -> None:
     stays(cases[name], "R")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "make_in_a_terminal"))
-async def test_k3_make_in_a_terminal(cases: dict[str, Case], name: str) -> None:
+async def test_a3_make_in_a_terminal(cases: dict[str, Case], name: str) -> None:
     stays(cases[name], "make, ")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "a_slow_download"))
-async def test_k4_a_download_that_takes_little_processor_time(cases: dict[str, Case], name: str) -> None:
+async def test_a4_a_download_that_takes_little_processor_time(cases: dict[str, Case], name: str) -> None:
     stays(cases[name], "transferring data")
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "a_person_typing"))
-async def test_k5_a_person_typing(cases: dict[str, Case], name: str) -> None:
+async def test_a5_a_person_typing(cases: dict[str, Case], name: str) -> None:
     stays(cases[name], "")
 
 
 @pytest.mark.parametrize("name", names_of(NOT_KEPT, "an_open_untouched_tab"))
-async def test_k6_an_open_untouched_tab_does_not(cases: dict[str, Case], name: str) -> None:
+async def test_a6_an_open_untouched_tab_does_not(cases: dict[str, Case], name: str) -> None:
     ends(cases[name])
 
 
 @pytest.mark.parametrize("name", names_of(NOT_KEPT, "a_closed_tab_with_an_idle_kernel"))
-async def test_k7_a_closed_tab_with_an_idle_kernel_does_not(cases: dict[str, Case], name: str) -> None:
+async def test_a7_a_closed_tab_with_an_idle_kernel_does_not(cases: dict[str, Case], name: str) -> None:
     ends(cases[name])
 
 
 @pytest.mark.parametrize("name", names_of(NOT_KEPT, "a_terminal_at_its_prompt"))
-async def test_k8_a_terminal_at_its_prompt_does_not(cases: dict[str, Case], name: str) -> None:
+async def test_a8_a_terminal_at_its_prompt_does_not(cases: dict[str, Case], name: str) -> None:
     ends(cases[name])

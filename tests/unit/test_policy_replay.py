@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from launchpad.domain.activity import Point, Step, step_of
 from launchpad.domain.history import HistoryRecord
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits
-from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope
+from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope, Verdict
 from launchpad.domain.replay import Afterwards
+from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.errors import InvalidInput
 from launchpad.platform import Platform
 from launchpad.services.policy_replay import PolicyReplayService, ReplayReport, ReplayRequest
 from launchpad.store import activity, instance_history
-from support.platforms import START, World, launch, sign_in, until
+from support.platforms import START, World, launch, reaches, sign_in, until
 
 pytestmark = pytest.mark.usefixtures("every_database")
 GB = 1024**3
@@ -154,6 +156,59 @@ async def test_what_runs_is_replayed_up_to_now_and_its_owner_told(world: World) 
     assert second.until == world.clock.now
     report = await replayed(world, platform, scope=Scope(user="bob@example.org"))
     assert (report.ends, report.instances, report.recorded_since) == ([], 0, None)
+
+
+# What three instances do, a letter for two minutes: "w" works for a moment of it, "p" somebody is there.
+LIVES = ("p" + "." * 20, "pw" + "." * 5 + "w" + "." * 20, "p" + "." * 7 + "p" + "." * 3 + "w" + "." * 18)
+LOOK = timedelta(seconds=30)
+LIVE_RULE = IdleRule(IdleAction.STOP, 20)
+
+
+async def lived(world: World) -> tuple[Platform, dict[str, str]]:
+    """A portal that has looked at three instances again and again; whose each was."""
+    platform = await world.open()
+    owners: dict[str, str] = {}
+    for number, _ in enumerate(LIVES):
+        user, _ = await sign_in(platform, world.letters, f"person{number}@example.org")
+        instance = await reaches(platform, (await launch(platform, user)).id, State.RUNNING)
+        owners[instance.id] = user.email
+        world.runtime.activities[instance.id] = ContainerActivity(Usage(GB, 5.0, 7), 2 * GB)
+    for step in range(max(map(len, LIVES))):
+        for look in range(4):
+            for name, life in zip(owners, LIVES, strict=True):
+                kind = life[step] if step < len(life) else "."
+                if kind == "p" and look == 1:
+                    platform.activity.note_person(name, world.clock.now)
+                if kind == "w" and look == 2 and name in world.runtime.activities:
+                    before = world.runtime.activities[name]
+                    usage = replace(before.usage, cpu_seconds=before.usage.cpu_seconds + 15)
+                    world.runtime.activities[name] = replace(before, usage=usage)
+            world.clock.now += LOOK
+            await platform.activity.sample(world.clock.now)
+            await platform.idle.tend(world.clock.now)
+    return platform, owners
+
+
+async def test_of_what_it_recorded_itself_the_portal_would_have_ended_the_same(tmp_path: Path) -> None:
+    """The same lives twice: with the rule on, and with it off and replayed afterwards."""
+    settings = {"idle": {"action": "stop", "idle_minutes": LIVE_RULE.idle_minutes}}
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+    with_rule, without = World(tmp_path / "with", settings), World(tmp_path / "without")
+    try:
+        platform, owners = await lived(with_rule)
+        decisions = [one for one in await platform.keeping.decisions() if one.verdict is Verdict.STOP]
+        live = {owners[one.instance_id]: one.idle_since for one in decisions if one.idle_since is not None}
+        assert len(live) == len(LIVES), "all of them are left alone for long enough at last"
+        platform, _ = await lived(without)
+        report = await platform.policy_replay.replay(ReplayRequest(LIVE_RULE, 1), without.clock.now)
+        assert len(report.ends) == len(LIVES)
+        for end in report.ends:
+            at = live[end.instance.owner_email] + LIVE_RULE.idle_time
+            assert at <= end.at <= at + timedelta(minutes=2), (end, at)
+    finally:
+        await with_rule.close()
+        await without.close()
 
 
 @pytest.mark.parametrize(

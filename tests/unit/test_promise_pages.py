@@ -1,4 +1,5 @@
-"""docs/security.md, docs/reliability.md and the tests say the same: no promise without a proof, and the reverse."""
+"""docs/security.md, docs/reliability.md, docs/howto/activity.md and the tests say the same: no promise without a proof,
+and the reverse."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ PROMISES = {
         *(f"C{n}" for n in range(1, 7)),
     ],
     "reliability.md": [f"F{n}" for n in range(1, 18)],
+    "activity.md": [f"A{n}" for n in range(1, 9)],
 }
 
 
@@ -42,7 +44,18 @@ def test_every_fault_is_shown_on_real_parts() -> None:
 
 def test_every_numbered_test_names_a_promise() -> None:
     known = {promise for promises in PROMISES.values() for promise in promises}
-    assert {number for number in proofs.proofs() if number[0] in "SGCF"} - known == set()
+    assert {number for number in proofs.proofs() if number[0] in proofs.KINDS} - known == set()
+
+
+def test_what_keeps_an_instance_alive_is_shown_with_real_applications_and_in_both_directions() -> None:
+    """Each row by tests in a browser and on the engine; a row says "yes" where the test does not say "does not"."""
+    page = proofs.ROOT / "docs" / "howto" / "activity.md"
+    found = proofs.proofs()
+    for row in proofs.ROW.finditer(page.read_text(encoding="utf-8")):
+        keeps = row[2].rpartition(" | ")[2]
+        tests = found[row[1]]
+        assert {where for where, _ in tests} == {"e2e/test_browser_idle.py"}, row[1]
+        assert [keeps == "yes"] * len(tests) == [not name.endswith("_does_not") for _, name in tests], row[1]
 
 
 @pytest.mark.parametrize("page", proofs.PAGES, ids=lambda page: page.name)

@@ -225,7 +225,9 @@ class ActivityService:
         since = earlier.sample.sampled_at if earlier else sample.sampled_at
         # A cell that began and ended between two looks is recorded, too: a replay of the series decides as we do.
         was_working = work.is_working or (kernels_at is not None and kernels_at > since)
-        self._minutes.add(sample, was_working=was_working, was_used=last_person_at > since)
+        # What another process has seen of a person may be known to us only looks later.
+        was_used = earlier is not None and last_person_at > earlier.last_person_at
+        self._minutes.add(sample, was_working=was_working, was_used=was_used)
         return Activity(sample, last_person_at, worked, work)
 
     async def _running(self) -> dict[str, Instance]:
