@@ -39,8 +39,9 @@ def replayed(
     instance: PastInstance = ADA,
     settle: timedelta = timedelta(0),
     frees_memory: bool = True,
+    now: datetime = NOW,
 ) -> list[ReplayedEnd]:
-    replay = Replay(rule, NOW, GAP, settle, frees_memory)
+    replay = Replay(rule, now, GAP, settle, frees_memory)
     for stretch in stretches:
         replay.add(instance, stretch)
     return replay.finish()
@@ -154,6 +155,16 @@ def test_missing_minutes_are_a_gap_where_the_samples_beside_them_may_lie_too_far
     assert at(4)[0].at == hours(7) + timedelta(minutes=5)
 
 
+def test_a_watch_goes_on_however_often_what_is_seen_changes_at_its_beginning() -> None:
+    """Idle, used, and left again, a minute each."""
+    (end,) = replayed(
+        seen(0, 1 / 60, step=Step.MINUTE),
+        seen(1 / 60, 2 / 60, person=True, step=Step.MINUTE),
+        seen(2 / 60, 9, step=Step.MINUTE),
+    )
+    assert end.at == hours(4) + timedelta(minutes=2)
+
+
 # -- the same as the live decision -------------------------------------------------------------------------------------
 
 
@@ -218,10 +229,10 @@ def test_of_the_same_samples_the_replay_decides_as_the_portal_does(
 
 
 @given(LOOKS, st.integers(1, 300), st.sampled_from(list(Step)))
-def test_of_the_series_it_decides_no_earlier_and_two_steps_later_at_most(
+def test_of_the_series_it_decides_no_earlier_and_two_steps_later_unless_it_is_seen_again_soon(
     looks: list[tuple[int, str, int]], minutes: int, step: Step
 ) -> None:
-    """Where looks are lost within a step, a series of that resolution cannot tell: of such nothing is claimed."""
+    """Of looks that are lost within a step a series of that resolution does not tell: there are none here."""
     rule = IdleRule(IdleAction.STOP, minutes)
     looks = [(min(seconds, 61), kind, times) for seconds, kind, times in looks]
     samples, what = looked(looks)
@@ -239,9 +250,17 @@ def test_of_the_series_it_decides_no_earlier_and_two_steps_later_at_most(
         for begins_at, few in chunks.items()
         for stretch in stretches(packed(few, begins_at, step), begins_at, step, AT, end)
     ]
-    portal, replay = live(rule, samples, what, SETTLE), first(replayed(*found, rule=rule, settle=SETTLE))
+    now = samples[-1].sampled_at
+    portal, replay = live(rule, samples, what, SETTLE), first(replayed(*found, rule=rule, settle=SETTLE, now=now))
     if replay is not None:
-        assert portal is not None and portal <= replay <= portal + 2 * timedelta(seconds=step)  # noqa: PT018
+        assert portal is not None
+        assert portal <= replay
+    if portal is not None:
+        latest, seen_until = portal + 2 * timedelta(seconds=step), portal + 3 * timedelta(seconds=step)
+        seen_again = any(
+            any(kinds) and portal <= one.sampled_at <= seen_until for one, kinds in zip(samples, what, strict=True)
+        )
+        assert seen_again or (replay is None and now <= seen_until) or (replay is not None and replay <= latest)
 
 
 # -- stretches of a chunk ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from .activity import cores_in_words
@@ -25,6 +25,7 @@ from .times import span_in_words
 
 SHORTLY = timedelta(hours=1)
 GIB = 1024**3
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,8 @@ class Replay:
         _look(run, stretch, self.gap)
         if not stretch.is_idle:
             return
+        # In its last step it was seen at the beginning at least, and perhaps not after that.
+        looked_at = stretch.until - timedelta(seconds=stretch.step_seconds)
         decision = decide(
             self.rule,
             last_person_at=run.last_person_at,
@@ -191,10 +194,10 @@ class Replay:
             is_working=run.is_working,
             watched_since=run.watched_since,
             not_before=run.watched_since + self.settle if run.watched_since is not None else None,
-            now=stretch.until,
+            now=max(looked_at, run.watched_since or looked_at),
         )
         ended_at = instance.ended_at or self.now
-        if decision.is_due(stretch.until) and decision.at is not None and decision.idle_since is not None:
+        if decision.is_due(looked_at) and decision.at is not None and decision.idle_since is not None:
             if decision.at >= ended_at:
                 return
             freed = instance.memory_bytes
@@ -233,8 +236,8 @@ def _look(run: _Run, stretch: Stretch, gap: timedelta) -> None:
     before = run.seen_until
     if before is not None and step and stretch.since > before and stretch.since - before + 2 * step > gap:
         before = None  # a step is missing, so up to two steps more may be
-    seen = watched(run.watched_since, before, stretch.since, gap)
-    run.watched_since = seen if seen != stretch.since else min(stretch.since + step, stretch.until)
+    if run.watched_since is None or watched(_EVER, before, stretch.since, gap) != _EVER:
+        run.watched_since = min(stretch.since + step, stretch.until)
     run.seen_until = stretch.until
     run.is_working = stretch.was_working
     if stretch.was_used:
