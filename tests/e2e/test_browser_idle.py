@@ -384,7 +384,7 @@ async def test_a1_a_running_cell(cases: dict[str, Case], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names_of(KEPT, "an_r_loop_in_the_console", "an_r_script_in_a_terminal"))
-async def test_a2_r_that_sleeps_and_computes_now_and_then(cases: dict[str, Case], name: str) -> None:
+async def test_a2_r_that_sleeps_and_computes_from_time_to_time(cases: dict[str, Case], name: str) -> None:
     stays(cases[name], "R")
 
 

@@ -56,8 +56,7 @@ def test_an_end_after_so_long_without_a_person_and_work() -> None:
     assert (end.gb_hours, end.core_hours) == (8 * 14, 2 * 14)
     assert end.afterwards is Afterwards.NOTHING
     assert end.evidence == (
-        "no person and no work for 4 h; a little CPU of 2 cores, 3 GB of 8 GB; "
-        "not used again in the 14 h it was still there"
+        "no person and no work for 4 h; a little CPU of 2 cores, 3 GB of 8 GB; not used again in the 14 h after that"
     )
 
 

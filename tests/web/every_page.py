@@ -85,6 +85,7 @@ async def fill(portal: Portal) -> list[Place]:
         Place("log with a decision", f"/instances/{kept.id}/log", ada),
         Place("mail", "/admin/mail", admin),
         Place("announcements", "/admin/announcements", admin),
+        Place("policy replay", "/admin/policies/replay?idle=4h&days=30", admin),
         Place("audit", "/admin/audit", admin),
     ]
 

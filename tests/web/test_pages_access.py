@@ -11,7 +11,7 @@ import pytest
 from web.pages_client import ADMIN, PUBLIC_URL, Portal, open_portal
 
 USER_PAGES = ("/dashboard", "/account")
-ADMIN_PAGES = ("/admin", "/admin/users", "/admin/instances", "/admin/limits", "/admin/audit")
+ADMIN_PAGES = ("/admin", "/admin/users", "/admin/instances", "/admin/limits", "/admin/policies/replay", "/admin/audit")
 
 
 @pytest.fixture

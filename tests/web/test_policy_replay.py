@@ -87,9 +87,9 @@ async def test_the_page_says_what_would_have_ended_and_which_of_it_was_missed(ad
     assert "3 of 3 instances stopped" in page.words
     assert "120 GB-hours of memory freed and 30 core-hours" in page.words
     assert "1 person would have had to launch again" in page.words
-    assert "1 at work: it went on within an hour, with nobody there" in page.words
+    assert "1 at work: it worked again within an hour, with nobody there" in page.words
     places = [page.words.index(owner) for owner in ("=eve@example.org", "bob@example.org", "ada@example.org")]
-    assert places == sorted(places), "what was at work comes first, then who came back"
+    assert places == sorted(places), "what was at work comes first, then who returned"
     assert "worked again after 59 min, with nobody there" in page.words
     assert "recorded only since" in page.words
 
@@ -99,6 +99,17 @@ async def test_the_page_replays_freezing_of_an_environment(admin: Person) -> Non
     assert "Frozen after 90 minutes, rstudio of the lab genomics" in page.words
     assert "1 of 1 instance frozen" in page.words
     assert "bob@example.org" not in page.words
+
+
+async def test_coarse_records_are_told(portal: Portal, admin: Person) -> None:
+    page = await admin.get(f"{PATH}?idle=4h&days=30")
+    assert "is known in steps" not in page.words
+    begin = step_of(portal.platform.now() - timedelta(days=1), Step.QUARTER)
+    async with portal.platform.database.transaction() as db:
+        old = Point(begin - timedelta(days=9), 0.0, GB, GB, 9)
+        await activity.add(db, Step.QUARTER, {IDLE: [old]})
+    page = await admin.get(f"{PATH}?idle=4h&days=30")
+    assert "activity is known in steps of 15 min: an end is shown up to 30 min late there" in page.words
 
 
 async def test_a_time_without_records_is_told(admin: Person) -> None:

@@ -82,14 +82,15 @@ def summary_of(report: ReplayReport) -> list[str]:
         f"Instances: {totals.instances} of {report.instances} would have been {done}, {totals.ends} times in all, "
         f"of {_people(totals.people)}",
         f"Freed: {totals.gb_hours:.1f} GB-hours of memory, {totals.core_hours:.1f} core-hours",
-        f"At work: {totals.working} went on working within an hour with nobody there, {totals.worked_later} later",
+        f"At work: {totals.working} worked again within an hour with nobody there, {totals.worked_later} later",
         f"Missed: {_back(totals, frozen)}",
     ]
     if report.recorded_since is None:
         lines.append("Nothing was recorded of this time.")
     elif report.recorded_since - report.since > timedelta(hours=1):
         lines.append(f"Recorded since {report.recorded_since:%Y-%m-%d %H:%M} UTC only.")
-    coarse = [part for part in report.resolutions if part.step is not Step.MINUTE]
+    first = report.recorded_since or report.until
+    coarse = [part for part in report.resolutions if part.step is not Step.MINUTE and first < part.until]
     if coarse:
         known = ", ".join(
             f"{span_in_words(timedelta(seconds=part.step))} until {part.until:%Y-%m-%d %H:%M}" for part in coarse

@@ -88,7 +88,7 @@ class ReplayedEnd:
         idle_since: since when neither a person nor work was seen.
         step_seconds: the resolution of what was recorded there; `at` may be up to two steps too late.
         cpu_cores, memory_bytes: what it used and held then.
-        until: up to when it stood there for nothing: somebody came back, it worked again, its end, or now.
+        until: up to when it stood there for nothing: somebody returned, it worked again, its end, or now.
         afterwards: what came then.
     """
 
@@ -118,7 +118,7 @@ class ReplayedEnd:
 
     @property
     def was_working(self) -> bool:
-        """Whether it was at work then after all: it went on within an hour, with nobody there."""
+        """Whether it was at work then after all: it worked again within an hour, with nobody there."""
         return self.afterwards is Afterwards.WORK and self.until - self.at <= SHORTLY
 
     @property
@@ -136,7 +136,7 @@ class ReplayedEnd:
             return f"used again after {after}"
         if self.afterwards is Afterwards.WORK:
             return f"worked again after {after}, with nobody there"
-        return f"not used again in the {after} it was still there"
+        return f"not used again in the {after} after that"
 
 
 @dataclass
@@ -258,9 +258,9 @@ class Totals:
 
     Attributes:
         ends, instances, people: how many ends, of how many instances, of how many owners.
-        working: ends of what went on within an hour, with nobody there.
+        working: ends of what worked again within an hour, with nobody there.
         worked_later: ends of what worked again after more than that, with nobody there.
-        came_back: ends after which a person came back, and would have had to launch or thaw it.
+        came_back: ends after which a person returned, and would have had to launch or thaw it.
         people_back: how many people those are.
     """
 

@@ -25,7 +25,7 @@ class ActivitySettings(Section):
         gt=0,
         le=1,
         description="It works when a program that was begun in a terminal uses as much: one that sleeps and computes "
-        "now and then. Programs that only watch others (top, htop, watch, tmux, screen) do not count.",
+        "from time to time. Programs that only watch others (top, htop, watch, tmux, screen) do not count.",
     )
     work_disk: Size = Field(
         parse_bytes("200k"), description="It works when it reads and writes as much on disks, in a second."

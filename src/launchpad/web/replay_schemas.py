@@ -48,7 +48,7 @@ class ReplayedEndView(BaseModel):
     idle_since: datetime
     until: datetime = Field(description="Up to when it stood there for nothing.")
     afterwards: Afterwards = Field(description="What came then: `nothing`, a `person`, or `work` with nobody there.")
-    was_working: bool = Field(description="It went on working within an hour, with nobody there.")
+    was_working: bool = Field(description="It worked again within an hour, with nobody there.")
     gb_hours: float
     core_hours: float
     step_seconds: int = Field(description="How finely activity is known of then; `at` may be two steps too late.")
@@ -80,9 +80,9 @@ class TotalsView(BaseModel):
     people: int
     gb_hours: float
     core_hours: float
-    working: int = Field(description="Ends of instances that went on working within an hour, with nobody there.")
+    working: int = Field(description="Ends of instances that worked again within an hour, with nobody there.")
     worked_later: int = Field(description="Likewise after more than an hour.")
-    came_back: int = Field(description="Ends after which a person came back.")
+    came_back: int = Field(description="Ends after which a person returned.")
     people_back: int = Field(description="How many people would have had to launch again, or wait for a thaw.")
 
     @classmethod

@@ -176,7 +176,7 @@ def _shown(report: ReplayReport, titles: Mapping[str, str]) -> Shown:
         Figure(
             str(totals.instances),
             f"of {report.instances} instance{'' if report.instances == 1 else 's'} {done}",
-            f"{_times(totals.ends)}, of {_people(totals.people)}",
+            f"{_times(totals.ends)} in all, {_people(totals.people)}",
         ),
         Figure(f"{totals.gb_hours:,.0f}", "GB-hours of memory freed", f"and {totals.core_hours:,.0f} core-hours"),
         Figure(
@@ -187,7 +187,7 @@ def _shown(report: ReplayReport, titles: Mapping[str, str]) -> Shown:
         ),
         Figure(
             str(totals.working),
-            "at work: it went on within an hour, with nobody there",
+            "at work: it worked again within an hour, with nobody there",
             f"that work {lost}{later}" if totals.working or totals.worked_later else "",
             "bad" if totals.working or totals.worked_later else "",
         ),
@@ -200,7 +200,7 @@ def _shown(report: ReplayReport, titles: Mapping[str, str]) -> Shown:
 def _row(end: ReplayedEnd, titles: Mapping[str, str]) -> Row:
     label, tone = {
         Afterwards.NOTHING: ("not used again", "idle"),
-        Afterwards.PERSON: ("somebody came back", "warn"),
+        Afterwards.PERSON: ("somebody returned", "warn"),
         Afterwards.WORK: ("worked again", "bad"),
     }[end.afterwards]
     held = f"{describe_bytes(end.memory_bytes)} of {describe_bytes(end.instance.memory_bytes)} in use"
@@ -224,7 +224,7 @@ def _coarse(report: ReplayReport) -> tuple[Coarse, ...]:
             f"{span_in_words(timedelta(seconds=2 * part.step))} late there, and shorter idle times are not seen.",
         )
         for part in report.resolutions
-        if part.step is not Step.MINUTE
+        if part.step is not Step.MINUTE and report.recorded_since is not None and report.recorded_since < part.until
     )
 
 
