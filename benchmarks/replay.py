@@ -54,15 +54,14 @@ def patterns(step: Step) -> list[bytes]:
 
 
 async def fill(database: Database, places: int, days: int) -> tuple[int, int]:
-    """How many instances and how many points there are then."""
+    """How many chunks and how many points there are then."""
     chance, since = random.Random(11), NOW - timedelta(days=days)
-    made = 0
     async with database.transaction() as db:
         for place in range(places):
-            rows = []
+            instances: list[dict[str, object]] = []
             for day in range(days):
                 begin = since + timedelta(days=day, seconds=place)
-                rows.append(
+                instances.append(
                     {
                         "instance_id": name_of(place, day),
                         "owner_id": f"owner{place}",
@@ -83,12 +82,12 @@ async def fill(database: Database, places: int, days: int) -> tuple[int, int]:
                         "stand_in": False,
                     }
                 )
-            await db.execute(insert(instance_history.table), rows)
-    points = 0
+            await db.execute(insert(instance_history.table), instances)
+    chunks = points = 0
     for step in (Step.QUARTER, Step.MINUTE):
         few = patterns(step)
         begin = max(since, NOW - KEPT[step]) if step is Step.MINUTE else since
-        rows = []
+        rows: list[dict[str, object]] = []
         seconds = CHUNK_SECONDS[step]
         first = int(step_of(begin, Step.QUARTER).timestamp()) // seconds * seconds
         for begins_at in range(first, int(NOW.timestamp()), seconds):
@@ -104,11 +103,11 @@ async def fill(database: Database, places: int, days: int) -> tuple[int, int]:
                         "points": data,
                     }
                 )
-        made += len(rows)
+        chunks += len(rows)
         for at in range(0, len(rows), AT_ONCE):
             async with database.transaction() as db:
                 await db.execute(insert(activity.table), rows[at : at + AT_ONCE])
-    return made, points
+    return chunks, points
 
 
 def name_of(place: int, day: int) -> str:

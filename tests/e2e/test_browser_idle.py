@@ -222,7 +222,7 @@ async def used(page: Page, case: Case) -> None:
 
 def write_files(live: LivePlatform, person: Person) -> None:
     """As if they had been made before: a new notebook is given a name in a dialog."""
-    cell = {"cell_type": "code", "id": "first", "execution_count": None, "metadata": {}, "outputs": []}
+    cell: dict[str, Any] = {"cell_type": "code", "id": "first", "execution_count": None, "metadata": {}, "outputs": []}
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": [cell | {"source": "print(6 * 7)"}]}
     home = live.homes / str(person.me["username"])

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -67,9 +67,9 @@ async def happened(platform: Platform) -> None:
             await activity.add(db, Step.MINUTE, {name: points(begin, steps)})
 
 
-def points(begin: object, steps: str) -> Sequence[Point]:
+def points(begin: datetime, steps: str) -> Sequence[Point]:
     return [
-        Point(begin + timedelta(minutes=number), 0.01, 3 * GB, GB, 9, was_working=one == "w", was_used=one == "p")  # type: ignore[operator]
+        Point(begin + timedelta(minutes=number), 0.01, 3 * GB, GB, 9, was_working=one == "w", was_used=one == "p")
         for number, one in enumerate(steps)
     ]
 

@@ -132,9 +132,9 @@ def _begun(at: datetime, step: Step) -> datetime:
 async def _past(db: AsyncConnection, since: datetime, scope: Scope) -> dict[str, PastInstance]:
     """What ran within the time, and is the rule's; by the id."""
     found: dict[str, PastInstance] = {}
-    async for one in instance_history.past(db, since):
-        if scope.fits(one.environment, one.lab, one.owner_email):
-            found[one.id] = one
+    async for past in instance_history.past(db, since):
+        if scope.fits(past.environment, past.lab, past.owner_email):
+            found[past.id] = past
     live = [one for one in await instances.in_states(db, State.RUNNING, State.STOPPING) if one.started_at is not None]
     owners = await users.by_ids(db, {one.owner_id for one in live})
     for one in live:
