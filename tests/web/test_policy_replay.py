@@ -6,14 +6,14 @@ import asyncio
 import csv
 import io
 import json
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from launchpad.cli.main import app
 from launchpad.domain.activity import Point, Step, step_of
 from launchpad.domain.history import HistoryRecord
 from launchpad.domain.instances import Instance, Stage, State
@@ -166,25 +166,30 @@ async def test_only_administrators_may_look(portal: Portal) -> None:
         assert (await person.http.get(path)).status_code in (403, 404)
 
 
-async def test_the_command_says_the_same(portal: Portal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tmp_path / "launchpad.toml"
+@pytest.mark.slow  # three programs start
+async def test_the_command_says_the_same(portal: Portal, tmp_path: Path) -> None:
     settings = portal.platform.settings
+    config = tmp_path / "launchpad.toml"
     config.write_text(
         f'public_url = "{settings.public_url}"\ninstances_url = "{settings.instances_url}"\n'
         f'state_dir = "{settings.state_dir}"\nadmin_emails = ["{ADMIN}"]\n'
         f'[mail]\nhost = ""\n[homes]\nroot = "{tmp_path}"\ndriver = "plain"\n'
     )
 
-    def run(*arguments: str) -> str:
-        done = CliRunner().invoke(app, ["policy", "replay", "--config", str(config), *arguments])
-        assert done.exit_code == 0, done.output
-        return done.output
+    async def run(*arguments: str) -> str:
+        command = (sys.executable, "-m", "launchpad", "policy", "replay", "--config", str(config), *arguments)
+        done = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+        said, wrong = await done.communicate()
+        assert done.returncode == 0, wrong.decode()
+        return said.decode()
 
-    text = await asyncio.to_thread(run, "--idle", "4h", "--days", "30")
+    text, found, table = await asyncio.gather(
+        run("--idle", "4h", "--days", "30"),
+        run("--json", "--lab", "genomics", "--environment", "rstudio"),
+        run("--csv"),
+    )
     assert "3 of 3 would have been stopped, 3 times in all, of 3 people" in text
     assert "1 person would have had to launch again, once" in text
-    found = json.loads(await asyncio.to_thread(run, "--json", "--lab", "genomics", "--environment", "rstudio"))
-    assert [one["instance"] for one in found["ends"]] == [IDLE]
-    assert found["totals"]["gb_hours"] == pytest.approx(8 * 10, abs=1)
-    rows = list(csv.DictReader(io.StringIO(await asyncio.to_thread(run, "--csv"))))
-    assert len(rows) == 3
+    assert [one["instance"] for one in json.loads(found)["ends"]] == [IDLE]
+    assert json.loads(found)["totals"]["gb_hours"] == pytest.approx(8 * 10, abs=1)
+    assert len(list(csv.DictReader(io.StringIO(table)))) == 3
