@@ -146,6 +146,26 @@ async def test_typing_into_a_terminal_is_a_persons_act_and_its_open_prompt_is_no
     assert [point.was_used for point in points][-1:] == [True]
 
 
+async def test_what_another_process_has_seen_of_a_person_is_recorded_although_it_is_known_later(world: World) -> None:
+    owner = await world.open()
+    other = await world.open(mail=False)
+    instance = await running(world, owner)
+    world.clock.now = step_of(world.clock.now, Step.MINUTE) + timedelta(minutes=5)
+    begin = world.clock.now
+    await look(world, owner, 0)
+    acted = world.clock.now + timedelta(seconds=5)
+    await look(world, owner)
+    other.activity.note_person(instance.id, acted)
+    await other.activity.settle()
+    for _ in range(5):
+        await look(world, owner)
+    known = owner.activity.latest(instance.id)
+    assert known is not None
+    assert known.last_person_at == acted
+    _, points = await owner.activity.points(instance.id, begin, world.clock.now)
+    assert [point.was_used for point in points] == [False, True, False]
+
+
 class Answering(JupyterSignals):
     """Kernels that were last given something, or answered, at this moment; none is busy."""
 
