@@ -59,6 +59,7 @@ USER = (
     "/api/v1/instances/{live}",
     "/api/v1/instances/{live}/log",
     "/api/v1/instances/{live}/activity",
+    "/api/v1/instances/{live}/idle-decisions",
     "/api/v1/announcements",
 )
 ADMIN = (
@@ -99,6 +100,10 @@ ADMIN = (
     "/admin/mail",
     "/admin/mail?q=nobody-at-all",
     "/admin/announcements",
+    "/admin/policies",
+    "/admin/policies/replay",
+    "/api/v1/admin/policies",
+    "/api/v1/admin/idle-decisions",
     "/api/v1/admin/lab-capacity",
     "/api/v1/admin/users",
     "/api/v1/admin/users?search=person0999",
@@ -125,6 +130,7 @@ LEFT_OUT = {
     "/static/{version}/{name:path}": "is a file",
     "/go/{environment}": "is a redirect, or a form for a launch",
     "/go/{environment}/{path:path}": "is a redirect, or a form for a launch",
+    "/admin/policies/replay/ends.csv": "benchmarks/replay.py",
     "/extend/{token}": "needs a link of a mail",
     "/sign-in/code": "needs a sign-in that has begun; benchmarks/classroom.py",
     "/confirm": "needs an action that is to be confirmed",
