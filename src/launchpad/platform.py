@@ -34,6 +34,7 @@ from .services.live.streams import EventStreams
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
+from .services.memory import MemoryService
 from .services.observer import Observer
 from .services.offers import OfferService
 from .services.passkeys import PasskeyService
@@ -86,6 +87,7 @@ class Platform:
     intents: IntentWatcher
     observer: Observer
     freezing: FreezingService
+    memory: MemoryService
     gate: GateService
     revoker: ConnectionRevoker
     make_doctor: Callable[[], Doctor]

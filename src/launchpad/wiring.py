@@ -47,8 +47,10 @@ from .services.live.streams import EventStreams
 from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
+from .services.memory import MemoryService
 from .services.observer import Observer
 from .services.offers import OfferService
+from .services.out_of_memory import OutOfMemory
 from .services.ownership import ownership
 from .services.passkeys import PasskeyService
 from .services.policy_replay import PolicyReplayService
@@ -157,7 +159,8 @@ def build_platform(
     )
     freed = Signal()
     recorder = EndRecorder(live.usage, settings.queue.half_life)
-    endings = Endings(database, reach.runtime, homes, logs, catalogue, recorder, now)
+    deaths = OutOfMemory(database, reach.runtime, now)
+    endings = Endings(database, reach.runtime, homes, logs, catalogue, recorder, deaths, now)
     start = StartProcedure(database, reach.runtime, homes, reach.images, launcher, catalogue, endings, freed, now)
     stop = StopProcedure(database, reach.runtime, catalogue, endings, freed)
     runner = InstanceRunner(
@@ -200,6 +203,7 @@ def build_platform(
     reports = ReportService(database, settings, mail)
     observer = Observer(reach.runtime, runner)
     intents = IntentWatcher(database, runner)
+    memory = MemoryService(deaths)
     outbox = Outbox(state.outbox)
     background = Background(
         (
@@ -207,6 +211,7 @@ def build_platform(
             intents.loop(),
             admission.loop(),
             freezing.loop(),
+            memory.loop(now),
             observer.loop(),  # its first act is to bring rows and engine together
             revoker.loop(now),
             *mail.loops(),
@@ -279,6 +284,7 @@ def build_platform(
         observer=observer,
         background=background,
         freezing=freezing,
+        memory=memory,
         gate=GateService(
             database,
             settings,

@@ -134,6 +134,30 @@ async def test_what_is_paused_gets_to_save_when_it_is_stopped(
     assert ended.exit_code == 0
 
 
+async def test_what_a_user_runs_is_ended_before_the_containers_own_and_is_named(
+    engine: EngineRuntime, small_image: str
+) -> None:
+    """By the real kernel: the first process lives on, though it holds more; the program's name and size are told."""
+    await engine.ensure_network()
+    # The first process holds 80 MB of 128, and could be ended as the largest; the one that takes more is its child.
+    holds, grows = "exec dd if=/dev/zero of=/dev/null bs=80M", "(sleep 4; exec tail /dev/zero) &"
+    spec = specification(small_image, command=("/bin/sh", "-c", f"{grows} {holds}"), memory_bytes=128 * 1024**2)
+    await engine.start(spec)
+    async with asyncio.timeout(120):
+        while not (deaths := (await engine.tend_memory()).get(ID)):
+            await asyncio.sleep(0.3)
+    (death,) = deaths
+    assert death.program == "tail"
+    assert death.memory_bytes is not None
+    assert 10_000_000 < death.memory_bytes < 60_000_000
+    assert not death.of_server
+    container = await engine.find(ID)
+    assert container is not None
+    assert container.state.is_up
+    await engine.remove(ID)
+    assert (await engine.tend_memory())[ID] == deaths, "also of one that has ended since"
+
+
 async def test_out_of_memory_is_told(engine: EngineRuntime, small_image: str) -> None:
     await engine.ensure_network()
     # The container outlives what was killed: with its last process goes its control group, and on version 1 of these

@@ -23,6 +23,7 @@ V1_MEMORY = {
     "memory.limit_in_bytes": f"{64 * MIB}\n",
     "memory.memsw.limit_in_bytes": f"{64 * MIB}\n",
     "memory.stat": "cache 622592\nrss 57344\ninactive_file 100\ntotal_cache 622592\ntotal_inactive_file 339968\n",
+    "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
     "cgroup.procs": f"{PID}\n",
 }
 V1_CPU = {"cpu.cfs_quota_us": "50000\n", "cpu.cfs_period_us": "100000\n"}
@@ -35,6 +36,7 @@ V2 = {
     "cpu.stat": "usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\nnr_periods 12\n",
     "memory.current": "1130496\n",
     "memory.max": f"{64 * MIB}\n",
+    "memory.events": "low 0\nhigh 0\nmax 61\noom 4\noom_kill 3\noom_group_kill 0\n",
     "memory.peak": "3821568\n",
     "memory.stat": "anon 57344\nfile 622592\nslab 100\ninactive_file 339968\nactive_file 282624\n",
     "memory.swap.max": "0\n",
@@ -130,6 +132,21 @@ def test_version_2(machine: Machine, path: str, inside: str) -> None:
     assert (group.version, group.memory) == (2, folder)
     assert groups.usage(group) == USAGE
     assert groups.caps(group) == CAPS
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_how_many_programs_the_kernel_ended(machine: Machine, version: int) -> None:
+    """Not told before 4.13, nor once the group is gone."""
+    machine.v1(CGROUPFS) if version == 1 else machine.v2(CGROUPFS)
+    groups = machine.groups()
+    group = groups.find(PID, ID)
+    assert group is not None
+    assert groups.oom_kills(group) == 3
+    told = group.memory / ("memory.oom_control" if version == 1 else "memory.events")
+    told.write_text("oom_kill_disable 0\nunder_oom 0\n" if version == 1 else "low 0\nhigh 0\nmax 0\noom 0\n")
+    assert groups.oom_kills(group) is None
+    told.unlink()
+    assert groups.oom_kills(group) is None
 
 
 def test_what_older_kernels_do_not_say_is_left_open(machine: Machine) -> None:

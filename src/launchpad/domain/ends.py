@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .instances import Instance, State
+from .memory import victim_in_words
 from .sizes import describe_bytes
 
 STOPPED_BY_OWNER = "stopped by you"
@@ -57,11 +58,15 @@ class EndFacts:
         return self.exists and self.exit_code == 0 and not self.out_of_memory and not self.from_outside
 
 
-def why_ended(title: str, memory_bytes: int, facts: EndFacts) -> str:
-    """The reason, in its owner's words, and no more than is known."""
+def why_ended(title: str, memory_bytes: int, facts: EndFacts, victim: str = "") -> str:
+    """The reason, in its owner's words, and no more than is known.
+
+    Args:
+        victim: what was ended for lack of memory, and what it held; empty where nobody can tell.
+    """
     memory = describe_bytes(memory_bytes)
     if facts.out_of_memory:
-        return f"out of memory at {memory}"
+        return f"out of memory at {memory}" + (f": {victim}" if victim else "")
     if facts.gap is Gap.SERVER:
         return "the server was restarted"
     if facts.gap is Gap.ENGINE:
@@ -96,10 +101,12 @@ def memory_notice(instance: Instance) -> str | None:
     if instance.oom_at is None:
         return None
     memory, at = describe_bytes(instance.limits.memory_bytes), moment(instance.oom_at)
-    rest = "what that program had not saved is lost, the rest keeps running"
+    rest = "what that program had not saved is lost, the IDE and the rest keep running"
+    victim = victim_in_words(instance.oom_program or "", instance.oom_bytes, instance.limits.memory_bytes)
     if instance.oom_count > 1:
         at = f"{at}, for the {_ordinal(instance.oom_count)} time"
-    return f"a program in it needed more than its {memory} of memory and was ended on {at}; {rest}"
+    which = f" ({victim})" if victim else ""
+    return f"a program in it needed more than its {memory} of memory and was ended on {at}{which}; {rest}"
 
 
 def notices_of(instance: Instance, lacks: Sequence[str] = ()) -> tuple[str, ...]:
@@ -128,7 +135,8 @@ def with_first_cause(reason: str, instance: Instance) -> str:
     if instance.oom_at is None or "out of memory at" in reason:
         return _bounded(reason)
     memory = describe_bytes(instance.limits.memory_bytes)
-    return _bounded(f"{reason}; before, a program in it ran out of memory at {memory} (on {moment(instance.oom_at)})")
+    program = instance.oom_program or "a program in it"
+    return _bounded(f"{reason}; before, {program} ran out of memory at {memory} (on {moment(instance.oom_at)})")
 
 
 def with_cause(reason: str, cause: str | None) -> str:

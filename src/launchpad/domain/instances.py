@@ -5,7 +5,7 @@ queued → starting → running → stopping → stopped | expired | failed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -97,7 +97,10 @@ class Instance:
 
     `reason` is in its owner's words (see `ends.reason_for_others`); `ended_by` is who ended it, as the audit names
     them. `cause` is the likely cause of a failure, `oom_count` and `oom_at` how often, and when last, the kernel ended
-    something in it for memory. `admitted_at`: when its turn came to start; `started_at`: when it was usable.
+    something in it for memory, `oom_program` what that was and `oom_bytes` what it held (None: nobody can tell).
+    `launched_memory_bytes`: what it was launched with, where its memory was raised since; the next launch has that
+    again. `memory_warned_at`: when its owner was told that it runs short. `admitted_at`: when its turn came to start;
+    `started_at`: when it was usable.
 
     A running one stands still since `frozen_at`; `freeze_asked_at` is when that was decided, `frozen_reason` why, and
     `frozen_memory_bytes` what counts of its memory meanwhile (None: its size).
@@ -132,6 +135,10 @@ class Instance:
     cause: CauseKind | None = None
     oom_count: int = 0
     oom_at: datetime | None = None
+    oom_program: str | None = None
+    oom_bytes: int | None = None
+    launched_memory_bytes: int | None = None
+    memory_warned_at: datetime | None = None
     admitted_at: datetime | None = None
     queue_rank: float | None = None
     estimated_start_at: datetime | None = None
@@ -164,6 +171,11 @@ class Instance:
             longest: how long one may stand still; None: as long as it likes.
         """
         return None if self.frozen_at is None or longest is None else self.frozen_at + longest
+
+    @property
+    def launch_limits(self) -> Limits:
+        """What it was launched with, whatever it was given since."""
+        return replace(self.limits, memory_bytes=self.launched_memory_bytes or self.limits.memory_bytes)
 
     @property
     def held_memory_bytes(self) -> int:

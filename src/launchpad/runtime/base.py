@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..contract import by_root_only, verb
 from ..domain.instances import Address
+from ..domain.memory import MemoryDeath
 from .values import (
     LABEL_DEPLOYMENT,
     LABEL_ENVIRONMENT,
@@ -190,6 +191,16 @@ class Containers(Protocol):
         """What goes on in every container of this deployment that is up, by its instance's id, in one look.
 
         Programs are those that were busy since the look before, whoever asked for that one.
+        """
+        ...
+
+    @verb()
+    async def tend_memory(self) -> Mapping[str, tuple[MemoryDeath, ...]]:
+        """Sees to it that, where memory runs short, what users run is ended before their IDEs, in every container.
+
+        Returns:
+            What the kernel has ended for lack of memory in the last minutes, by the instances' ids, the oldest first;
+            containers that have ended since included.
         """
         ...
 

@@ -108,6 +108,17 @@ class ControlGroups:
             return None
         return Usage(max(0, used - cache), cpu_seconds, pids or 0, peak_memory_bytes=peak), used
 
+    def oom_kills(self, group: ControlGroup) -> int | None:
+        """How many programs of the group, or of those below it, the kernel has ended for lack of memory so far.
+
+        None once it is gone, and where the kernel does not count them (before 4.13).
+        """
+        name = "memory.oom_control" if group.version == 1 else "memory.events"
+        try:
+            return _table(group.memory / name).get("oom_kill")
+        except (OSError, ValueError):
+            return None
+
     def processes(self, group: ControlGroup) -> list[int]:
         """The numbers of the processes in the group, as this machine counts them; empty once it is gone."""
         try:

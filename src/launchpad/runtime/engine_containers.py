@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from ..domain.memory import MemoryDeath
 from ..domain.naming import container_name
 from ..domain.usage import ContainerActivity
 from ..errors import EngineAnswer
@@ -19,6 +20,7 @@ from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Freezer, Ho
 from .control_groups import ControlGroup, ControlGroups
 from .engine_client import EngineClient, refused
 from .engine_spec import container_of, host_of, listed_container, process_of, state_of
+from .memory_tender import MemoryTender, Tended
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,9 @@ class EngineContainers:
         self._groups = groups or ControlGroups()
         self._activity = ActivityReader(self._groups)
         self._reading_activity = asyncio.Lock()  # each look begins where the one before ended
+        self._memory = MemoryTender(self._groups)
+        self._tending_memory = asyncio.Lock()
+        self._has_told_refused = False
         self._known: dict[str, _Known] = {}  # by the containers' ids
         self._ids: dict[str, str] = {}  # of those, by the instances'
 
@@ -82,6 +87,16 @@ class EngineContainers:
         ]
         async with self._reading_activity:
             return await asyncio.to_thread(self._activity.read_all, measured)
+
+    async def tend_memory(self) -> Mapping[str, tuple[MemoryDeath, ...]]:
+        up = (await self._all_up()).values()
+        tended = [Tended(one.id, one.container.instance_id, one.pid, one.group) for one in up if one.group is not None]
+        async with self._tending_memory:
+            found = await asyncio.to_thread(self._memory.tend, tended)
+        if self._memory.ordered.refused and not self._has_told_refused:
+            self._has_told_refused = True
+            log.warning("engine.programs_not_ordered", number=self._memory.ordered.refused)
+        return found
 
     async def _all_up(self, listed: Sequence[Mapping[str, Any]] | None = None) -> dict[str, _Known]:
         if listed is None:

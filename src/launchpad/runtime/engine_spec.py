@@ -21,6 +21,7 @@ from .base import (
     ContainerState,
     HostFacts,
 )
+from .values import IDE_SCORE
 
 LOOPBACK = "127.0.0.1"
 SHM_SHARE = 4  # a quarter of the memory may be shared memory; it counts towards the cap
@@ -50,6 +51,7 @@ def create_body(
         "MemorySwap": spec.memory_bytes,
         "NanoCpus": int(spec.cpus * 1_000_000_000),
         "PidsLimit": spec.pids_limit,
+        "OomScoreAdj": IDE_SCORE,  # what its user runs is raised above it (`oom_order`)
         "ShmSize": max(64 * 1024**2, spec.memory_bytes // SHM_SHARE),
         "CapDrop": ["ALL"],
         "CapAdd": sorted(spec.capabilities),

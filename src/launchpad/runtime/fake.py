@@ -35,6 +35,7 @@ from .base import (
     Usage,
 )
 from .fake_freezer import FakeFreezer
+from .fake_memory import FakeMemory
 
 GB = 1024**3
 EVENTS_KEPT = 256  # as the engine does
@@ -51,7 +52,7 @@ class _Running:
     cpu_weight: int = NORMAL_CPU_WEIGHT
 
 
-class FakeRuntime(FakeFreezer):
+class FakeRuntime(FakeFreezer, FakeMemory):
     """See `base.Engine` and `base.ConnectionCutter`. The fault injectors are plain methods: `go_down`, `hold_starts`, …
 
     Args:
@@ -78,7 +79,8 @@ class FakeRuntime(FakeFreezer):
         memory_bytes: int = 32 * GB,
         missing_images: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__()
+        FakeFreezer.__init__(self)
+        FakeMemory.__init__(self)
         self._deployment_id = deployment_id
         self.facts = HostFacts(
             cpus,
@@ -242,11 +244,8 @@ class FakeRuntime(FakeFreezer):
 
     async def usage_all(self) -> Mapping[str, Usage]:
         self._check()
-        return {
-            instance_id: Usage(one.spec.memory_bytes // 4, 1.0, 3, peak_memory_bytes=one.spec.memory_bytes // 2)
-            for instance_id, one in self._running.items()
-            if one.container.state.is_up
-        }
+        up = {key: one.spec.memory_bytes for key, one in self._running.items() if one.container.state.is_up}
+        return {key: Usage(self.memory_used.get(key, size // 4), 1.0, 3, size // 2) for key, size in up.items()}
 
     async def activity_all(self) -> Mapping[str, ContainerActivity]:
         used = await self.usage_all()

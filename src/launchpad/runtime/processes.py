@@ -102,6 +102,11 @@ def look_at(pids: Sequence[int], before: ProcessLook | None, at: float, proc: Pa
     return look
 
 
+def read_process(proc: Path, pid: int) -> Process | None:
+    """One process as it is now; None: it has ended."""
+    return _read(str(proc), pid, None)
+
+
 def _read(root: str, pid: int, before: Process | None) -> Process | None:
     try:
         text = _text(f"{root}/{pid}/stat")

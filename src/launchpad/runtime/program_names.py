@@ -9,20 +9,12 @@ COMMAND_SHOWN = 120
 NAME_SHOWN = 60
 
 # Servers of the IDEs, and what starts them and looks after them: they serve pages and carry out nothing of a user's.
-_IDE_SERVERS = frozenset(
+_INITS = frozenset({"tini", "docker-init", "dumb-init", "catatonit", "init", "s6-svscan", "s6-linux-init"})
+_IDE_SERVERS = _INITS | frozenset(
     {
         *("jupyter-lab", "jupyter-labhub", "jupyter-notebook", "jupyter-server", "jupyterhub-singleuser"),
         *("rserver", "rserver-launcher", "code-server", "shiny-server"),
-        *(
-            "tini",
-            "docker-init",
-            "dumb-init",
-            "init",
-            "s6-svscan",
-            "s6-supervise",
-            "s6-linux-init",
-            "start-notebook.py",
-        ),
+        *("s6-supervise", "start-notebook.py"),
     }
 )
 # What draws itself anew again and again, and only shows what others do.
@@ -61,6 +53,11 @@ def is_ide_server(comm: str, words: Sequence[str]) -> bool:
 def is_monitor(comm: str) -> bool:
     """Whether a program only watches others, or holds their terminals: it may stay open for days with nobody there."""
     return comm in _MONITORS
+
+
+def is_init(comm: str, words: Sequence[str]) -> bool:
+    """Whether a process is an init, which starts others and looks after them. Arguments as above."""
+    return comm in _INITS or any(_base(word) in _INITS for word in words[:3])
 
 
 def is_kernel(words: Sequence[str]) -> bool:

@@ -23,6 +23,9 @@ LABEL_INSTANCE = LABEL_PREFIX + "instance"
 LABEL_OWNER = LABEL_PREFIX + "owner"
 LABEL_ENVIRONMENT = LABEL_PREFIX + "environment"
 
+# `oom_score_adj`: who has more is ended first where memory is short; services of the server have 0.
+IDE_SCORE, PROGRAM_SCORE = 100, 900
+
 InstanceId = Annotated[str, Field(pattern=rf"^{ID_PATTERN}$")]
 
 NO_GPU = (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ..domain.causes import Cause, CauseKind, likely_cause
 from ..domain.ends import EndFacts, Gap, is_recent, why_ended, with_cause, with_first_cause
 from ..domain.environments import Environment
 from ..domain.instances import Instance, Stage, State, home_is_full
+from ..domain.memory import victim_in_words
 from ..errors import ContainerEnded, LaunchpadError, StartFailed
 from ..runtime.base import Container, Runtime
 from ..storage.base import Homes
@@ -18,9 +19,9 @@ from ..store.database import Database
 from ..systemd import boot_id
 from .end_recorder import EndRecorder
 from .instance_logs import InstanceLogs
+from .out_of_memory import OutOfMemory
 
 _BOOT = "endings.boot_id"  # key of the start of this server after which all rows were compared with the engine
-ONE_KILL = timedelta(seconds=2)  # within it, the kernel's events tell of the same one
 
 
 class Endings:
@@ -34,6 +35,7 @@ class Endings:
         logs: InstanceLogs,
         catalogue: Mapping[str, Environment],
         recorder: EndRecorder,
+        deaths: OutOfMemory,
         now: Callable[[], datetime],
     ) -> None:
         self._database = database
@@ -42,6 +44,7 @@ class Endings:
         self._logs = logs
         self._catalogue = catalogue
         self._recorder = recorder
+        self._deaths = deaths
         self._now = now
         self._signalled: dict[str, datetime] = {}
 
@@ -53,9 +56,11 @@ class Endings:
 
     async def note_out_of_memory(self, instance_id: str) -> bool:
         """The kernel ended something in an instance for memory; true where a live one of that id was noted."""
-        now = self._now()
-        async with self._database.transaction() as db:
-            return await instances.count_out_of_memory(db, instance_id, now, now - ONE_KILL)
+        return await self._deaths.note(instance_id)
+
+    async def explain_out_of_memory(self) -> None:
+        """Finds out which programs that were; raises EngineUnavailable."""
+        await self._deaths.look()
 
     def note_signal(self, instance_id: str) -> None:
         """Somebody told the engine to end it."""
@@ -108,7 +113,15 @@ class Endings:
             return self.facts(await instances.by_id(db, instance.id) or instance, container)
 
     def why_ended(self, instance: Instance, facts: EndFacts) -> str:
-        return why_ended(self.title(instance.environment), instance.limits.memory_bytes, facts)
+        victim = victim_in_words(instance.oom_program or "", instance.oom_bytes, instance.limits.memory_bytes)
+        return why_ended(self.title(instance.environment), instance.limits.memory_bytes, facts, victim)
+
+    async def _with_victim(self, instance: Instance) -> Instance:
+        """With what was ended for memory, as far as it can be told."""
+        with suppress(LaunchpadError):
+            await self._deaths.look()
+        async with self._database.reading() as db:
+            return await instances.by_id(db, instance.id) or instance
 
     async def why_failed(self, error: LaunchpadError, instance: Instance, username: str) -> tuple[str, Cause | None]:
         """Why a start failed, and the likely cause where the log tells it. Keeps the log.
@@ -119,6 +132,7 @@ class Endings:
         reason, cause = error.detail, None
         if isinstance(error, ContainerEnded):
             facts = await self._facts_now(instance)
+            instance = await self._with_victim(instance) if facts and facts.out_of_memory else instance
             reason, cause = (self.why_ended(instance, facts), self.cause(text, facts)) if facts else (reason, None)
         elif isinstance(error, StartFailed):
             cause = likely_cause(text)
@@ -160,6 +174,8 @@ class Endings:
             What it ends as, and why; None when somebody ended it meanwhile.
         """
         facts = self.facts(instance, container, gap)
+        if facts.out_of_memory:
+            instance = await self._with_victim(instance)
         text = await self._logs.keep(instance.id, self._now())
         cause = self.cause(text, facts)
         reason = with_first_cause(self.why_ended(instance, facts), instance)

@@ -66,6 +66,8 @@ class Observer:
         if event.kind == "out-of-memory":
             await self._runner.note_out_of_memory(event.instance_id)
         await asyncio.sleep(SETTLE_SECONDS)
+        if event.kind == "out-of-memory":
+            await self._runner.explain_out_of_memory()
         await self._runner.reconcile_one(event.instance_id)
 
     @contextmanager

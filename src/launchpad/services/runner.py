@@ -238,6 +238,10 @@ class InstanceRunner:
         """Something in an instance was killed for memory: its owner is told, and the end, if it comes, is explained."""
         await self._endings.note_out_of_memory(instance_id)
 
+    async def explain_out_of_memory(self) -> None:
+        """Finds out which programs those were; raises EngineUnavailable."""
+        await self._endings.explain_out_of_memory()
+
     def note_signal(self, instance_id: str) -> None:
         """The engine was told to end its container; where it was not we who told it, that explains the end."""
         self._endings.note_signal(instance_id)

@@ -65,6 +65,10 @@ table = Table(
     Column("cause", String(16)),
     Column("oom_count", Integer, nullable=False, default=0, server_default="0"),
     Column("oom_at", Instant),
+    Column("oom_program", String(60)),
+    Column("oom_bytes", BigInteger),
+    Column("launched_memory_bytes", BigInteger),
+    Column("memory_warned_at", Instant),
     Column("admitted_at", Instant),
     Column("freeze_asked_at", Instant),
     Column("frozen_at", Instant),
@@ -105,6 +109,10 @@ def _instance(row: Row[Any]) -> Instance:
         cause=CauseKind(row.cause) if row.cause else None,
         oom_count=row.oom_count,
         oom_at=row.oom_at,
+        oom_program=row.oom_program,
+        oom_bytes=row.oom_bytes,
+        launched_memory_bytes=row.launched_memory_bytes,
+        memory_warned_at=row.memory_warned_at,
         admitted_at=row.admitted_at,
         freeze_asked_at=row.freeze_asked_at,
         frozen_at=row.frozen_at,
@@ -159,18 +167,6 @@ async def by_ids(db: AsyncConnection, instance_ids: Sequence[str]) -> list[Insta
     rows = await db.execute(select(table).where(table.c.id.in_(instance_ids)))
     found = {row.id: _instance(row) for row in rows}
     return [found[instance_id] for instance_id in instance_ids if instance_id in found]
-
-
-async def count_out_of_memory(db: AsyncConnection, instance_id: str, at: datetime, not_since: datetime) -> bool:
-    """Records that the kernel ended something in a live instance for memory; one kill may be told several times.
-
-    Args:
-        not_since: what was told since then was the same one.
-    """
-    query = update(table).where(table.c.id == instance_id, table.c.state.in_([State.STARTING, State.RUNNING]))
-    anew = or_(table.c.oom_at.is_(None), table.c.oom_at < not_since)
-    counted = table.c.oom_count + case((anew, 1), else_=0)
-    return (await db.execute(query.values(oom_count=counted, oom_at=at))).rowcount == 1
 
 
 async def owned(db: AsyncConnection, instance_id: str, owner_id: str) -> Instance | None:

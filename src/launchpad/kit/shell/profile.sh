@@ -6,3 +6,5 @@ if [ "$(id -u)" -ne 0 ] && [ "${LAUNCHPAD_SAFE_MODE-}" != 1 ]; then
     *) PATH="$HOME/.local/bin:$PATH" ;;
   esac
 fi
+# Where memory runs short, what was started in a terminal ends before the IDE does; the platform sees to it as well.
+{ echo 900 >/proc/self/oom_score_adj; } 2>/dev/null || :

@@ -1,0 +1,30 @@
+"""The part of the fake runtime that runs out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..domain.memory import MemoryDeath
+
+
+class FakeMemory:
+    """See `base.Containers`.
+
+    Attributes:
+        deaths: what was ended for lack of memory, by the instances' ids.
+        memory_used: what instances use of their memory, in bytes, by their ids; others a quarter of their size.
+        tended: how often memory was seen to.
+    """
+
+    def __init__(self) -> None:
+        self.deaths: dict[str, tuple[MemoryDeath, ...]] = {}
+        self.memory_used: dict[str, int] = {}
+        self.tended = 0
+
+    def _check(self) -> None:
+        raise NotImplementedError
+
+    async def tend_memory(self) -> Mapping[str, tuple[MemoryDeath, ...]]:
+        self._check()
+        self.tended += 1
+        return dict(self.deaths)
