@@ -35,6 +35,7 @@ from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
 from .services.memory import MemoryService
+from .services.memory_rescue import MemoryRescue
 from .services.observer import Observer
 from .services.offers import OfferService
 from .services.passkeys import PasskeyService
@@ -88,6 +89,7 @@ class Platform:
     observer: Observer
     freezing: FreezingService
     memory: MemoryService
+    rescue: MemoryRescue
     gate: GateService
     revoker: ConnectionRevoker
     make_doctor: Callable[[], Doctor]

@@ -48,6 +48,7 @@ from .services.logins import LoginService
 from .services.mail_failures import MailFailureService
 from .services.mailing import MailQueue
 from .services.memory import MemoryService
+from .services.memory_rescue import MemoryRescue
 from .services.observer import Observer
 from .services.offers import OfferService
 from .services.out_of_memory import OutOfMemory
@@ -203,7 +204,8 @@ def build_platform(
     reports = ReportService(database, settings, mail)
     observer = Observer(reach.runtime, runner)
     intents = IntentWatcher(database, runner)
-    memory = MemoryService(deaths)
+    rescue = MemoryRescue(database, reach.runtime, offers, admission)
+    memory = MemoryService(database, settings, live.instances, live.usage, mail, catalogue, deaths, rescue)
     outbox = Outbox(state.outbox)
     background = Background(
         (
@@ -285,6 +287,7 @@ def build_platform(
         background=background,
         freezing=freezing,
         memory=memory,
+        rescue=rescue,
         gate=GateService(
             database,
             settings,

@@ -123,6 +123,10 @@ class SteppedRuntime(FakeRuntime):
         await self.at("after start")
         return container
 
+    async def update(self, instance_id: str, memory_bytes: int | None = None, cpu_weight: int | None = None) -> None:
+        self._may("update", instance_id)
+        await super().update(instance_id, memory_bytes, cpu_weight)
+
     async def stop(self, instance_id: str, grace_seconds: int) -> None:
         await self.at("before stop")
         self._may("stop", instance_id)

@@ -64,6 +64,7 @@ API: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/instances": (SIGNED_IN, None),
     "POST /api/v1/instances": (each(SIGNED_IN, 202), {"environment": "jupyterlab"}),
     "GET /api/v1/instances/{instance_id}": (OWNERS, None),
+    "PATCH /api/v1/instances/{instance_id}": (each(OWNERS, 422), {"memory": "3k"}),  # no size that is offered
     "GET /api/v1/instances/{ended}/events": (OWNERS, None),
     "GET /api/v1/instances/{instance_id}/log": (OWNERS, None),
     "GET /api/v1/instances/{instance_id}/activity": (OWNERS, None),
@@ -123,6 +124,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /instances/{instance_id}/stop": (each(OWNERS, 303), None),
     "POST /instances/{instance_id}/extend": (each(OWNERS, 303), {"days": "1"}),
     "POST /instances/{instance_id}/keep": (each(OWNERS, 303), {"hours": "8"}),
+    "POST /instances/{instance_id}/memory": (each(OWNERS, 303), {"memory": "3k"}),
     "POST /instances/{instance_id}/freeze": (each(OWNERS, 303), None),
     "POST /instances/{instance_id}/thaw": (each(OWNERS, 303), None),
     "POST /instances/{ended}/launch-again": (each(OWNERS, 303), {"here": "dashboard"}),

@@ -19,7 +19,7 @@ from .output import out, show_json, show_table
 
 users = typer.Typer(help="Users: list, role, suspend, activate.", no_args_is_help=True, add_completion=False)
 instances = typer.Typer(
-    help="Everyone's instances: list, stop, keep, freeze, log.", no_args_is_help=True, add_completion=False
+    help="Everyone's instances: list, stop, keep, freeze, memory, log.", no_args_is_help=True, add_completion=False
 )
 limits = typer.Typer(
     help="What is offered at launch, and what labs may use.",
@@ -177,6 +177,16 @@ def keep_instance(
 ) -> None:
     """Keep an instance of being stopped or frozen for being idle."""
     out.print(ask_portal(config, "keep_instance", instance_id=instance_id, hours=hours), markup=False)
+
+
+@instances.command("memory")
+def give_memory(
+    instance_id: InstanceId,
+    memory: Annotated[str, typer.Argument(help="The new size, like 32g; one of those offered.")],
+    config: ConfigOption = None,
+) -> None:
+    """Give a running instance more memory, without a restart, until it ends."""
+    out.print(ask_portal(config, "give_memory", instance_id=instance_id, memory=memory), markup=False)
 
 
 @instances.command("freeze")

@@ -16,6 +16,7 @@ from ..domain.ends import reason_for_others
 from ..domain.original import Person
 from ..domain.policy import IdleAction, IdleRule
 from ..domain.policy_codec import scope_of
+from ..domain.sizes import describe_bytes, parse_bytes
 from ..domain.users import Role, UserStatus
 from ..errors import Conflict
 from ..platform import Platform
@@ -61,6 +62,11 @@ async def set_idle_rule(
     rule = None if action is None else IdleRule(IdleAction(action), idle_minutes)
     await platform.idle_policy.set_rule(scope, rule, CLI, platform.now())
     return f"{scope.in_words}: {'removed' if rule is None else rule.in_words}"
+
+
+async def give_memory(platform: Platform, instance_id: str, memory: str) -> str:
+    instance = await platform.rescue.give(instance_id, parse_bytes(memory), CLI, platform.now())
+    return f"{instance.id} has {describe_bytes(instance.limits.memory_bytes)} of memory now"
 
 
 async def freeze_instance(platform: Platform, instance_id: str) -> str:
@@ -176,6 +182,7 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         extend_instance,
         keep_instance,
         set_idle_rule,
+        give_memory,
         freeze_instance,
         thaw_instance,
         change_user,

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from .causes import CauseKind
 from .limits import Limits
+from .memory import is_nearly_out, nearly_out_in_words
 from .paging import Place
 from .sizes import describe_bytes
 
@@ -233,9 +234,13 @@ def shortages(
     home_used_bytes: int | None,
     home_limit_bytes: int | None,
     disk_free_bytes: int | None = None,
+    memory_used_bytes: int = 0,
+    memory_bytes: int = 0,
 ) -> tuple[str, ...]:
-    """What a running instance is about to lack, in its owner's words."""
+    """What a running instance is about to lack, in its owner's words; `memory_bytes` 0: memory is not looked at."""
     found = []
+    if memory_bytes and is_nearly_out(memory_used_bytes, memory_bytes):
+        found.append(nearly_out_in_words(memory_bytes))
     if full := home_is_full(home_used_bytes, home_limit_bytes, disk_free_bytes):
         found.append(f"{full}: nothing more can be saved until you delete something")
     if pids >= NEARLY * pids_limit:

@@ -9,7 +9,6 @@ from datetime import datetime
 from .sizes import describe_bytes
 
 NEARLY_OUT = 0.9  # of the size, without page cache, which is given up at need
-CALM_AGAIN = 0.8  # below it, the next time is news
 LONGEST_NAME = 60  # characters, as the database has it
 
 
@@ -50,11 +49,11 @@ def victim_in_words(program: str, held_bytes: int | None, memory_bytes: int) -> 
     return program if held_bytes is None else f"{program}, {use_in_words(held_bytes, memory_bytes)}"
 
 
-def nearly_out_in_words(used_bytes: int, memory_bytes: int) -> str:
-    """What the owner of an instance is told whose memory runs short."""
+def nearly_out_in_words(memory_bytes: int) -> str:
+    """What the owner of an instance is told whose memory runs short; the same words while it does."""
     return (
-        f"its memory is nearly full ({use_in_words(used_bytes, memory_bytes)}): when it is, its largest program is "
-        "ended, and what that has not saved is lost"
+        f"more than {round(NEARLY_OUT * 100)} % of its {describe_bytes(memory_bytes)} of memory is in use: when it is "
+        "full, its largest program is ended, and what that has not saved is lost"
     )
 
 

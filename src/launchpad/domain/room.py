@@ -88,6 +88,13 @@ class Room:
             reserved_by_lab=self._with_lab(end.lab, self.used_by(end.lab).minus(end.limits)),
         )
 
+    def without_one(self, end: KnownEnd) -> Room:
+        """Without something that is live, as if it had never been; its end is none any more, either."""
+        ends = list(self.ends)
+        if end in ends:
+            ends.remove(end)
+        return replace(self.without(end), ends=tuple(ends))
+
     def _with_lab(self, lab: str | None, use: Use) -> Mapping[str, Use]:
         return {**self.reserved_by_lab, lab: use} if lab and lab in self.labs else self.reserved_by_lab
 

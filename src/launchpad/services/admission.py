@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,11 +18,11 @@ from ..domain.admission import START_COUNTS_FOR, Decision, Verdict, on_launch
 from ..domain.instances import Instance, Stage, State
 from ..domain.lab_capacity import largest_for
 from ..domain.limits import Capacity, Limits, Use, quota_problems
-from ..domain.room import Room
+from ..domain.room import KnownEnd, Reservation, Room
 from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
-from ..errors import EngineUnavailable, QuotaExceeded
-from ..store import instances
+from ..errors import Conflict, EngineUnavailable, QuotaExceeded
+from ..store import instances, users
 from ..store.changes import EVERYTHING, Change
 from ..store.database import Database
 from .audit import SWEEP
@@ -104,6 +104,47 @@ class AdmissionService:
         if over:
             text = "; ".join(f"{field}: {problem}" for field, problem in over.items())
             raise QuotaExceeded(f"Your quota no longer allows this to be extended. {text[:1].upper()}{text[1:]}.")
+
+    async def on_more_memory(
+        self, db: AsyncConnection, owner: User, instance: Instance, memory_bytes: int, server: Server, now: datetime
+    ) -> datetime | None:
+        """Whether a running instance may be given so much, within the transaction that records it.
+
+        Returns:
+            Until when it has to end, as it passes others that wait for longer; None: it passes nobody.
+
+        Raises:
+            QuotaExceeded: it goes over the owner's quota, or their lab's maximum.
+            Conflict: the server does not have it now, or others have queued for it.
+        """
+        limits = replace(instance.limits, memory_bytes=memory_bytes)
+        allowed = (await self._offers.limits_in(db, server.capacity)).instances_per_user
+        others = (await instances.reserved(db, owner.id)).minus(instance.limits)
+        if problem := quota_problems(owner.quota, allowed, others, limits).get("memory"):
+            raise QuotaExceeded(f"That is more than you may use at once. {problem[:1].upper()}{problem[1:]}.")
+        room = await self._planner.room_and_ends(db, await self._empty_room(db, server, now), now)
+        without = room.without_one(KnownEnd(instance.ends_at, instance.limits, owner.lab))
+        if not without.lab_allows(limits, owner.lab):
+            raise QuotaExceeded(f"Your lab “{owner.lab}” may not use that much memory at once. Ask your administrator.")
+        if not without.has_room(limits, owner.lab):
+            free = max(0, without.capacity.memory_bytes - without.reserved.memory_bytes)
+            raise Conflict(
+                f"The server does not have that much memory free now: this instance can have at most "
+                f"{describe_bytes(free)}. Save your work; a larger launch waits in the queue for its turn."
+            )
+        waiting = [one for one in await instances.queue(db) if one.stage is Stage.WAITING]
+        if not waiting:
+            return instance.passed_until
+        first = waiting[0]
+        lab = next((one.lab for one in (await users.by_ids(db, {first.owner_id})).values()), None)
+        then = without.with_start(limits, owner.lab, instance.ends_at)
+        starts_at = Reservation(room, first.limits, lab, now).starts_at
+        after = Reservation(then, first.limits, lab, now).starts_at
+        takes_its_turn = room.fits(first.limits, lab) and not then.fits(first.limits, lab)
+        if takes_its_turn or starts_at is None or after is None or after > starts_at:
+            raise Conflict("Others have queued for that memory before. Choose less, or save your work.")
+        bounds = [at for at in (instance.passed_until, starts_at if instance.ends_at <= starts_at else None) if at]
+        return min(bounds, default=None)
 
     def loop(self) -> Loop:
         return continuous("admission", self.run, late_after_seconds=LATE_AFTER_SECONDS)

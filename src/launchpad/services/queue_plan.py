@@ -90,6 +90,11 @@ class QueuePlanner:
             return _given_out(replace(empty, labs=labs), await held.everything(db), None)
         return replace(empty, reserved=await instances.reserved(db))
 
+    async def room_and_ends(self, db: AsyncConnection, empty: Room, now: datetime) -> Room:
+        """What is given out now, and when it ends."""
+        labs = await self._lab_capacity.labs_in(db)
+        return _given_out(replace(empty, labs=labs), await held.everything(db), now)
+
     async def plan(self, db: AsyncConnection, empty: Room, instances_per_user: int, now: datetime) -> Plan:
         """Decides over everything that queues.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -87,6 +87,14 @@ async def concerned(db: AsyncConnection, action: str, subject: str, since: datet
     """Whether that was done to, or for, `subject` since then."""
     query = select(table.c.id).where(table.c.at > since, table.c.action == action, table.c.subject == subject).limit(1)
     return (await db.execute(query)).first() is not None
+
+
+async def count_since(db: AsyncConnection, actions: Iterable[str], at: datetime) -> dict[str, int]:
+    """How often each of these was done since then."""
+    wanted = tuple(actions)
+    query = select(table.c.action, func.count()).where(table.c.at >= at, table.c.action.in_(wanted))
+    counted = {row[0]: int(row[1]) for row in await db.execute(query.group_by(table.c.action))}
+    return {action: counted.get(action, 0) for action in wanted}
 
 
 async def prune(db: AsyncConnection, before: datetime) -> int:

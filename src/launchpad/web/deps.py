@@ -37,6 +37,7 @@ from ..services.live.streams import EventStreams
 from ..services.logins import Client, LoginService
 from ..services.mail_failures import MailFailureService
 from ..services.mailing import MailQueue
+from ..services.memory_rescue import MemoryRescue
 from ..services.offers import OfferService
 from ..services.passkeys import PasskeyService
 from ..services.policy_replay import PolicyReplayService
@@ -90,6 +91,7 @@ Logs = Annotated[InstanceLogs, _part("instance_logs")]
 Mail = Annotated[MailQueue, _part("mail")]
 MailFailures = Annotated[MailFailureService, _part("mail_failures")]
 Offers = Annotated[OfferService, _part("offers")]
+Rescue = Annotated[MemoryRescue, _part("rescue")]
 Passkeys = Annotated[PasskeyService, _part("passkeys")]
 PolicyReplays = Annotated[PolicyReplayService, _part("policy_replay")]
 SignIn = Annotated[SignInService, _part("sign_in")]

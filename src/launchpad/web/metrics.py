@@ -57,6 +57,14 @@ async def _measure(platform: Platform) -> CollectorRegistry:
         decided.labels(verdict.value).set(found.get(verdict, 0))
     ending = Gauge("launchpad_idle_ends", "Running instances that end for being idle unless used", registry=registry)
     ending.set(len(platform.idle.idle_ends()))
+    memory = Gauge(
+        "launchpad_memory_last_day",
+        "Programs that were ended for lack of memory, owners warned of it, and instances given more, in the last day",
+        ["what"],
+        registry=registry,
+    )
+    for what, number in (await platform.memory.last_day(platform.now())).items():
+        memory.labels(what).set(number)
     _measure_loops(registry, platform.background.health())
     _measure_activity(registry, platform.activity, platform.now())
     streams = Gauge("launchpad_event_streams", "Pages and programs that follow an instance live", registry=registry)

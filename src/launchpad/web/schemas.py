@@ -16,7 +16,7 @@ from ..domain.instances import Instance, ShownState, Stage, State
 from ..domain.limits import Limits, Offer, Quota
 from ..domain.origins import InstancesOrigin
 from ..domain.signin import ApiToken, Login
-from ..domain.sizes import parse_bytes
+from ..domain.sizes import format_bytes, parse_bytes
 from ..domain.sizes_codec import choices_table, limits_table, quota_table
 from ..domain.usage import Usage
 from ..domain.users import Role, User
@@ -175,6 +175,26 @@ class ExtendBody(Body):
     days: int
 
 
+class SizeBody(Body):
+    memory: SizeText = Field(description="The new size, one of those offered and larger than it has.")
+
+
+class OutOfMemoryView(BaseModel):
+    """The last program that was ended for lack of memory; null what nobody can tell."""
+
+    at: datetime
+    count: int = Field(description="How often that happened in this instance.")
+    program: str | None
+    memory_bytes: int | None
+
+    @classmethod
+    def of(cls, instance: Instance) -> OutOfMemoryView | None:
+        if instance.oom_at is None:
+            return None
+        held = instance.oom_bytes
+        return cls(at=instance.oom_at, count=instance.oom_count, program=instance.oom_program, memory_bytes=held)
+
+
 class UsageView(BaseModel):
     """Memory in bytes, CPU time in seconds since the start, processes and threads."""
 
@@ -247,6 +267,8 @@ class InstanceView(BaseModel):
     idle: IdleEndView | None = Field(
         None, description="Null where no idle rule applies or it works now, and in events."
     )
+    launched_memory: str | None = Field(None, description="What it was launched with, where it was given more since.")
+    out_of_memory: OutOfMemoryView | None = None
 
     @classmethod
     def of(
@@ -276,6 +298,10 @@ class AdminInstanceView(InstanceView):
         return cls(**fields, owner=owner.email if owner else "", owner_id=instance.owner_id)
 
 
+def _launched_memory(instance: Instance) -> str | None:
+    return format_bytes(instance.launched_memory_bytes) if instance.launched_memory_bytes else None
+
+
 def instance_fields(
     instance: Instance,
     origin: InstancesOrigin,
@@ -297,6 +323,8 @@ def instance_fields(
         "created_at": instance.created_at,
         "expires_at": instance.expires_at,
         "grace_until": instance.grace_until if instance.has_grace else None,
+        "launched_memory": _launched_memory(instance),
+        "out_of_memory": OutOfMemoryView.of(instance),
         "started_at": instance.started_at,
         "ended_at": instance.ended_at,
         "limits": SizeView.of(instance.limits),

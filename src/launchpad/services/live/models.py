@@ -83,7 +83,8 @@ class Live:
             return ()
         sample, home = self.usage.latest(instance.id), self.homes.latest(username)
         pids = sample.usage.pids if sample is not None else 0
-        return shortages(pids, environment.pids_limit, home.used_bytes, home.limit_bytes, home.free_bytes)
+        used, size = (sample.usage.memory_bytes if sample is not None else 0), instance.limits.memory_bytes
+        return shortages(pids, environment.pids_limit, home.used_bytes, home.limit_bytes, home.free_bytes, used, size)
 
     async def aclose(self) -> None:
         """Gives up what is being asked of the engine, the helper and the disk."""

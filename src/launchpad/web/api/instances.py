@@ -18,9 +18,9 @@ from ...errors import Forbidden, InvalidInput
 from ...services.freezing import BY_OWNER
 from ...services.instances import LaunchRequest
 from ..activity_schemas import ActivityView
-from ..deps import Activities, CurrentUser, Freezing, Gate, Instances, Logs, Present
+from ..deps import Activities, CurrentUser, Freezing, Gate, Instances, Logs, Present, Rescue
 from ..paging import Cursor, Limit, place_of, tell_next
-from ..schemas import ExtendBody, InstanceView, LaunchBody
+from ..schemas import ExtendBody, InstanceView, LaunchBody, SizeBody
 from .responses import PROBLEMS, ROOT
 
 ONE_HOUR = timedelta(hours=1)
@@ -131,6 +131,18 @@ async def extend(
 ) -> InstanceView:
     """Adds days, up to the longest duration offered."""
     instance = await instances.extend(instance_id, visitor.user, body.days, visitor.actor, visitor.now)
+    return await present.instance(instance)
+
+
+@router.patch("/{instance_id}")
+async def change_size(
+    instance_id: str, body: SizeBody, visitor: CurrentUser, rescue: Rescue, present: Present
+) -> InstanceView:
+    """Gives a running one more memory, in force at once and until it ends; the next launch has its own size again.
+
+    409 with the reason where quota or room do not allow it.
+    """
+    instance = await rescue.give(instance_id, parse_bytes(body.memory), visitor.actor, visitor.now, owner=visitor.user)
     return await present.instance(instance)
 
 

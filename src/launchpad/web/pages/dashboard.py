@@ -10,14 +10,16 @@ from fastapi import APIRouter, Form, Query, Request, Response
 
 from ...domain.instances import Instance, State
 from ...domain.return_paths import RETURN_PATH_MAX, as_parameter
+from ...domain.sizes import describe_bytes
+from ...errors import InvalidInput
 from ...services.freezing import BY_OWNER
 from ...services.gate import inside
 from ...services.instances import LaunchRequest
-from ..deps import Configured, CurrentUser, Freezing, Instances, Keeping, Present, Visitor
+from ..deps import Configured, CurrentUser, Freezing, Instances, Keeping, Present, Rescue, Visitor
 from ..views import values
 from ..views.presenter import Presenter
 from .after_form import AfterForm, stands_on
-from .forms import ExtendForm, KeepForm, MaybeCount, MaybeNumber, MaybeSize, PageForm
+from .forms import ExtendForm, KeepForm, MaybeCount, MaybeNumber, MaybeSize, MemoryForm, PageForm, size
 from .rendering import after_form, kept_page, page, saying, see_other
 
 router = APIRouter(include_in_schema=False)
@@ -143,12 +145,14 @@ async def launch_again(
     present: Present,
     here: Text = "",
     safe_mode: Text = "",
+    memory: Annotated[str, Form(max_length=20)] = "",
     next: Annotated[str, Form(max_length=RETURN_PATH_MAX)] = "",
 ) -> Response:
     """Launches an ended instance's environment with the same choices, or leads to the one that runs already.
 
-    With `safe_mode`, without the packages and settings of the home folder. `here` = "dashboard" comes back there; else
-    the way leads into the new instance, to the address `next` inside it.
+    With `memory`, with that much instead; one that was given more while it ran has its own size again. With
+    `safe_mode`, without the packages and settings of the home folder. `here` = "dashboard" comes back there; else the
+    way leads into the new instance, to the address `next` inside it.
     """
     ended = await instances.get(instance_id, visitor.user)
     within = onwards(f"/instances/{ended.id}/open", next)
@@ -158,10 +162,20 @@ async def launch_again(
         instance = same[0]
     else:
         launch_request = replace(await same_again(present, ended), safe_mode=bool(safe_mode) or ended.safe_mode)
+        if memory.strip():
+            launch_request = replace(launch_request, memory_bytes=size_asked(memory))
         instance = await instances.launch(visitor.user, launch_request, visitor.actor, visitor.now)
     if here == "dashboard":
         return see_other(f"/dashboard?{_launched(present, visitor, instance)}")
     return see_other(onwards(f"/instances/{instance.id}/open", next))
+
+
+def size_asked(text: str) -> int:
+    """Raises InvalidInput unless it is a size."""
+    try:
+        return size(text.strip())
+    except ValueError as error:
+        raise InvalidInput("That size is not offered.", fields={"memory": str(error)}) from error
 
 
 def onwards(path: str, following: str) -> str:
@@ -171,7 +185,7 @@ def onwards(path: str, following: str) -> str:
 
 async def same_again(present: Presenter, ended: Instance) -> LaunchRequest:
     """The storage only where it was a choice: where nothing enforces it, none is offered."""
-    limits = ended.limits
+    limits = ended.launch_limits
     return LaunchRequest(
         environment=ended.environment,
         memory_bytes=limits.memory_bytes,
@@ -225,6 +239,16 @@ async def extend(
     instance = await instances.extend(instance_id, visitor.user, form.days, visitor.actor, visitor.now)
     extended = saying(visitor, "extended", present.title_of(instance), instance.expires_at)
     return see_other(f"/dashboard?{urlencode(extended)}")
+
+
+@router.post("/instances/{instance_id}/memory")
+async def give_memory(
+    instance_id: str, visitor: CurrentUser, rescue: Rescue, present: Present, form: Annotated[MemoryForm, Form()]
+) -> Response:
+    """Gives a running instance more memory, until it ends."""
+    instance = await rescue.give(instance_id, form.memory, visitor.actor, visitor.now, owner=visitor.user)
+    about = f"{present.title_of(instance)}: {describe_bytes(instance.limits.memory_bytes)}"
+    return see_other(f"/dashboard?{urlencode(saying(visitor, 'more-memory', about))}")
 
 
 @router.post("/instances/{instance_id}/freeze")

@@ -99,3 +99,7 @@ class ExtendForm(PageForm):
 
 class KeepForm(PageForm):
     hours: Number = needed()
+
+
+class MemoryForm(PageForm):
+    memory: Size = needed()

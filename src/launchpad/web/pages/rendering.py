@@ -91,6 +91,7 @@ SAID = {
     "stopping": Text("done", "Stopping. Files are kept.", "{about} is stopping. Files are kept."),
     "cancelled": Text("done", "Launch cancelled.", "Launch of {about} cancelled"),
     "extended": Text("done", "Extended.", "{about} extended until {until}"),
+    "more-memory": Text("done", "More memory.", "{about} of memory from now on"),
     "freezing": Text("done", "Freezing.", "{about} is being frozen"),
     "thawed": Text("done", "Thawed.", "{about} continues where it was"),
     "kept": Text("done", "Kept running.", "{about} is kept running until {until}"),

@@ -30,6 +30,7 @@ from . import meters, values
 from .activity import ActivityCard, ActivityViews
 from .idle import IdleCard, KnowsIdle, idle_card
 from .kept import Kept
+from .memory import larger_choices
 
 CHOICES_KEPT = 500
 CARDS_KEPT = 2000
@@ -154,17 +155,23 @@ class Presenter:
         """A user's own instance, with what it uses now."""
         environment = self._catalogue.get(instance.environment)
         usage = await self._usage(instance)
+        offer = await self._offers.for_environment(instance.environment) if environment else None
         return self._card(
             instance,
             environment,
             now,
-            await self._offers.for_environment(instance.environment) if environment else None,
+            offer,
             usage.memory_bytes if usage else None,
             await self._live.instances.queue_position(instance),
             lacks=await self._lacks(instance, owner),
             activity=await self._activity.of(instance, now),
             idle=idle_card(instance, self._idle, self._settings.idle.keep_hours, now),
+            more_memory=await self._larger(instance, owner, offer) if offer else (),
         )
+
+    async def _larger(self, instance: Instance, owner: User, offer: Offer) -> tuple[values.Choice, ...]:
+        others = [one.limits.memory_bytes for one in await self.live_of(owner) if one.id != instance.id]
+        return larger_choices(instance, offer, owner.quota, sum(others))
 
     async def cards_of(self, found: Sequence[ListedInstance], now: datetime) -> list[values.InstanceView]:
         """Instances of anybody, as administrators see them."""
@@ -199,10 +206,11 @@ class Presenter:
         lacks: Sequence[str] = (),
         activity: ActivityCard | None = None,
         idle: IdleCard | None = None,
+        more_memory: tuple[values.Choice, ...] = (),
     ) -> values.InstanceView:
         moments = values.moments_of(instance, now)
         minute = now.replace(second=0, microsecond=0)  # ends are shown to the minute
-        shown = memory_used_bytes, queue_position, owner_email, lacks, activity, idle
+        shown = memory_used_bytes, queue_position, owner_email, lacks, activity, idle, more_memory
         made_of = (instance, environment, moments, minute, offer, *shown)
         return self._cards.get(
             f"{instance.id} {owner_email or ''}",
@@ -219,6 +227,7 @@ class Presenter:
                 lacks=lacks,
                 activity=activity,
                 idle=idle,
+                more_memory=more_memory,
                 freezing=self._settings.freezing,
             ),
         )

@@ -185,6 +185,8 @@ class InstanceView:
         frozen: of one that stands still.
         can_freeze: it runs, and may be frozen.
         can_relaunch: it has ended, and its environment is still in the catalogue.
+        more_memory: the larger sizes that it may be given now, or launched with again after it ran out of memory.
+        launched_memory_text: what it was launched with, where it was given more since.
         activity: what goes on in it; None: nothing is known, or nothing is shown.
         idle: what the idle policy makes of it; None: nothing, or nothing is shown.
         expires_at: when it ends; `in_grace`: its time is up, and it may finish what it works on until then.
@@ -226,6 +228,13 @@ class InstanceView:
     frozen: FrozenView | None = None
     can_freeze: bool = False
     in_grace: bool = False
+    more_memory: tuple[Choice, ...] = ()
+    launched_memory_text: str = ""
+
+    @property
+    def more_memory_chosen(self) -> Choice | None:
+        """The next larger size that its owner may have."""
+        return next((one for one in self.more_memory if one.refused is None), None)
 
     @property
     def ends_soon(self) -> bool:
@@ -285,6 +294,7 @@ def instance_view(
     activity: ActivityCard | None = None,
     idle: IdleCard | None = None,
     freezing: FreezingSettings | None = None,
+    more_memory: tuple[Choice, ...] = (),
 ) -> InstanceView:
     """`environment` is None when the catalogue no longer has it: the name stands in for the title.
 
@@ -296,6 +306,7 @@ def instance_view(
         lacks: what it lacks now.
         activity: what goes on in it.
         idle: what the idle policy makes of it.
+        more_memory: the larger sizes that it may have.
         freezing: whether instances may be frozen, and for how long; None: nothing is offered.
     """
     label, tone = ("Frozen", "quiet") if instance.is_frozen else _STATE_WORDS[instance.state]
@@ -342,6 +353,8 @@ def instance_view(
         can_relaunch=environment is not None and not instance.is_live,
         activity=activity,
         idle=idle,
+        more_memory=more_memory,
+        launched_memory_text=describe_bytes(instance.launched_memory_bytes) if instance.launched_memory_bytes else "",
         shown_state=instance.shown_state.value,
         frozen=frozen,
         can_freeze=instance.state is State.RUNNING

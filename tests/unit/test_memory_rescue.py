@@ -1,0 +1,254 @@
+"""More memory for a running instance, and who is told that it runs short; over a fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launchpad.domain.instances import Instance, State
+from launchpad.domain.users import User, UserStatus
+from launchpad.errors import (
+    Conflict,
+    EngineRefused,
+    EngineUnavailable,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    QuotaExceeded,
+)
+from launchpad.platform import Platform
+from launchpad.services.users import UserChange
+from support.databases import on_every_database
+from support.platforms import ACTOR, World, launch, reaches, sign_in, until
+
+GB = 1024**3
+SETTINGS: dict[str, Any] = {
+    "capacity": {"cpus": 16, "memory": "8g"},
+    "limits": {"memory": ["1g", "2g", "4g", "8g"], "default_memory": "1g", "instances_per_environment": 4},
+}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path, SETTINGS)
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+async def platform(world: World) -> Platform:
+    return await world.open()
+
+
+@pytest.fixture
+async def alice(world: World, platform: Platform) -> User:
+    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+
+
+async def running(platform: Platform, owner: User, gigabytes: int = 1, **size: Any) -> Instance:
+    launched = await launch(platform, owner, memory_bytes=gigabytes * GB, **size)
+    return await reaches(platform, launched.id, State.RUNNING)
+
+
+async def given(world: World, platform: Platform, instance: Instance, gigabytes: int, owner: User | None) -> Instance:
+    return await platform.rescue.give(instance.id, gigabytes * GB, ACTOR, world.clock(), owner=owner)
+
+
+async def cap(world: World, instance: Instance) -> int | None:
+    caps = await world.runtime.caps(instance.id)
+    return caps.memory_bytes if caps else None
+
+
+async def test_it_is_in_force_at_once_counts_at_once_and_is_recorded(
+    world: World, platform: Platform, alice: User
+) -> None:
+    instance = await running(platform, alice)
+    there = await given(world, platform, instance, 4, alice)
+    assert (there.state, there.limits.memory_bytes, there.launched_memory_bytes) == (State.RUNNING, 4 * GB, GB)
+    assert await cap(world, instance) == 4 * GB
+    assert (await platform.offers.use()).reserved.memory_bytes == 4 * GB
+    ((actor, details),) = world.rows("SELECT actor, details FROM audit WHERE action = 'instance.memory_raised'")
+    assert actor == ACTOR.name
+    assert "1 GB \\u2192 4 GB" in details
+
+
+async def test_the_next_launch_has_its_own_size_again(world: World, platform: Platform, alice: User) -> None:
+    """Given twice, the first size is what counts; the record of the end says so, too."""
+    instance = await running(platform, alice)
+    await given(world, platform, instance, 2, alice)
+    await given(world, platform, instance, 4, alice)
+    await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
+    ended = await reaches(platform, instance.id, State.STOPPED)
+    (recorded,) = await platform.instances.ended(alice)
+    for one in (ended, recorded):
+        assert (one.limits.memory_bytes, one.launch_limits.memory_bytes) == (4 * GB, GB)
+
+
+async def test_only_sizes_that_are_offered_and_larger(world: World, platform: Platform, alice: User) -> None:
+    instance = await running(platform, alice, 2)
+    for gigabytes in (1, 2, 3):
+        with pytest.raises(InvalidInput) as refused:
+            await given(world, platform, instance, gigabytes, alice)
+        assert refused.value.fields["memory"].startswith("it has 2 GB and can be given 4 GB, 8 GB")
+    assert await cap(world, instance) == 2 * GB
+
+
+async def test_only_what_runs_and_is_ones_own(world: World, platform: Platform, alice: User) -> None:
+    instance = await running(platform, alice)
+    bob = (await sign_in(platform, world.letters, "bob@a.org"))[0]
+    with pytest.raises(NotFound):
+        await given(world, platform, instance, 2, bob)
+    assert await platform.freezing.freeze(instance.id, world.clock(), "by its owner")
+    with pytest.raises(Conflict, match="thaw it first"):
+        await given(world, platform, instance, 2, alice)
+    await platform.freezing.thaw(instance.id, world.clock())
+    await platform.users.change(alice.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
+    with pytest.raises((Forbidden, Conflict)):
+        await given(world, platform, instance, 2, alice)
+
+
+async def test_a_quota_counts_all_that_its_owner_has(world: World, platform: Platform, alice: User) -> None:
+    instance, _ = await running(platform, alice), await running(platform, alice, 2)
+    quota = UserChange(quota=alice.quota.__class__(memory_bytes=5 * GB))
+    await platform.users.change(alice.id, quota, ACTOR, world.clock())
+    with pytest.raises(QuotaExceeded, match="Your quota is 5 GB, of which 3 GB are left"):
+        await given(world, platform, instance, 4, alice)
+    assert (await given(world, platform, instance, 2, alice)).limits.memory_bytes == 2 * GB
+
+
+async def test_what_the_server_does_not_have_is_refused_with_what_it_has(
+    world: World, platform: Platform, alice: User
+) -> None:
+    instance, _ = await running(platform, alice), await running(platform, alice, 4)
+    with pytest.raises(Conflict, match="can have at most 4 GB"):
+        await given(world, platform, instance, 8, alice)
+    assert await cap(world, instance) == GB
+    assert (await given(world, platform, instance, 4, alice)).limits.memory_bytes == 4 * GB
+
+
+async def test_nobody_is_passed_in_the_queue_by_it(world: World, platform: Platform, alice: User) -> None:
+    """Who waits for 8 GB would wait longer by a day; who gives up the place lets it happen."""
+    instance = await running(platform, alice, days=2)
+    other = await running(platform, alice, 2, days=1)
+    bob = (await sign_in(platform, world.letters, "bob@a.org"))[0]
+    waiting = await launch(platform, bob, memory_bytes=8 * GB)
+    assert waiting.state is State.QUEUED
+    # It can start when the instance itself ends, so nothing is lost as long as that does not move.
+    raised = await given(world, platform, instance, 2, alice)
+    assert raised.passed_until == instance.expires_at
+    middle = await launch(platform, bob, memory_bytes=4 * GB)
+    await platform.instances.stop(waiting.id, bob, ACTOR, world.clock())
+    await platform.admission.admit(world.clock())
+    assert (await reaches(platform, middle.id, State.RUNNING)).limits.memory_bytes == 4 * GB
+    third = await launch(platform, bob, memory_bytes=2 * GB)
+    assert third.state is State.QUEUED
+    await platform.instances.stop(other.id, alice, ACTOR, world.clock())
+    await reaches(platform, other.id, State.STOPPED)
+    with pytest.raises(Conflict, match="Others have queued for that memory before"):
+        await given(world, platform, instance, 4, alice)
+
+
+@on_every_database
+async def test_two_at_once_never_have_more_than_there_is(tmp_path: Path) -> None:
+    """Through two portals of one database; one of them is told that it is not there."""
+    world = World(tmp_path, SETTINGS)
+    one, two = await world.open(), await world.open()
+    alice = (await sign_in(one, world.letters, "alice@a.org"))[0]
+    first, second = await running(one, alice, 2), await running(one, alice, 2)
+    answers = await asyncio.gather(
+        given(world, one, first, 4, alice), given(world, two, second, 8, alice), return_exceptions=True
+    )
+    await world.close()
+    refused = [one for one in answers if isinstance(one, Conflict)]
+    assert len(refused) == 1, answers
+
+
+async def test_what_the_engine_refuses_is_taken_back(world: World, platform: Platform, alice: User) -> None:
+    instance = await running(platform, alice)
+    world.runtime.refusing.add("update")
+    with pytest.raises(EngineRefused):
+        await given(world, platform, instance, 2, alice)
+    there = await platform.instances.get_any(instance.id)
+    assert (there.limits.memory_bytes, there.launched_memory_bytes) == (GB, None)
+    assert world.rows("SELECT count(*) FROM audit WHERE action = 'instance.memory_not_raised'") == [(1,)]
+
+
+async def test_a_portal_that_dies_in_between_leaves_what_is_wanted_to_the_next(
+    world: World, platform: Platform, alice: User
+) -> None:
+    """Between row and engine: the row says 2 GB, the container has 1; so does an engine that was away."""
+    instance = await running(platform, alice)
+    world.runtime.go_down()
+    with pytest.raises(EngineUnavailable, match="is given as soon as it does"):
+        await given(world, platform, instance, 2, alice)
+    await world.crash(platform)
+    world.runtime.come_back()
+    assert await cap(world, instance) == GB
+    later = await world.open()
+    await later.memory.tend(world.clock())
+    assert await cap(world, instance) == 2 * GB
+    assert (await later.instances.get_any(instance.id)).state is State.RUNNING
+
+
+async def warned(world: World, platform: Platform) -> int:
+    """Passes over two samples; how many mails there are about memory."""
+    for _ in range(2):
+        await platform.live.usage.sample()
+        await platform.memory.tend(world.clock())
+    return len(world.rows("SELECT 1 FROM outgoing_mails")) + sum(
+        "out of memory" in str(letter["Subject"]) for letter in world.letters.sent
+    )
+
+
+async def test_the_owner_is_told_once_for_each_size(world: World, platform: Platform, alice: User) -> None:
+    """By mail, with the numbers, and on the card as long as it lasts."""
+    instance = await running(platform, alice)
+    world.runtime.memory_used[instance.id] = int(0.89 * GB)
+    before = await warned(world, platform)
+    world.runtime.memory_used[instance.id] = int(0.93 * GB)
+    assert await warned(world, platform) == before + 1
+    assert await warned(world, platform) == before + 1
+    environment = platform.catalogue["jupyterlab"]
+    (lack,) = platform.live.lacked(await platform.instances.get_any(instance.id), environment, alice.username)
+    assert lack.startswith("more than 90 % of its 1 GB of memory is in use")
+    await given(world, platform, instance, 2, alice)
+    assert await warned(world, platform) == before + 1
+    assert platform.live.lacked(await platform.instances.get_any(instance.id), environment, alice.username) == ()
+    world.runtime.memory_used[instance.id] = int(1.95 * GB)
+    assert await warned(world, platform) == before + 2
+    assert (await platform.memory.last_day(world.clock())) == {"ended": 0, "warned": 2, "raised": 1}
+    assert (await platform.memory.last_day(world.clock() + timedelta(days=2)))["warned"] == 0
+
+
+async def test_what_is_over_at_once_is_no_reason_to_write(world: World, platform: Platform, alice: User) -> None:
+    instance = await running(platform, alice)
+    world.runtime.memory_used[instance.id] = int(0.99 * GB)
+    await platform.live.usage.sample()
+    await platform.memory.tend(world.clock())
+    world.runtime.memory_used[instance.id] = GB // 4
+    assert (await platform.instances.get_any(instance.id)).memory_warned_at is None
+    await warned(world, platform)
+    assert (await platform.instances.get_any(instance.id)).memory_warned_at is None
+
+
+async def test_the_mail_says_how_much_and_where_more_is_to_be_had(
+    world: World, platform: Platform, alice: User
+) -> None:
+    instance = await running(platform, alice)
+    world.runtime.memory_used[instance.id] = int(0.95 * GB)
+    await warned(world, platform)
+    world.run(platform, *platform.mail.loops())
+
+    async def arrived() -> Any:
+        return next((one for one in world.letters.sent if "nearly out of memory" in str(one["Subject"])), None)
+
+    letter = await until(arrived)
+    assert str(letter["Subject"]).endswith("JupyterLab is nearly out of memory")
+    text = letter.get_body(("plain",)).get_content()
+    assert "0.95 of 1 GB" in text
+    assert f"/dashboard#instance-{instance.id}" in text
