@@ -22,6 +22,7 @@ from launchpad.runtime.base import (
     Container,
     ContainerState,
     Engine,
+    MemoryWatch,
 )
 from launchpad.runtime.fake import FakeRuntime
 
@@ -58,6 +59,13 @@ async def test_what_a_container_is_held_to(runtime: Engine, small_image: str) ->
     assert await runtime.caps(ID) == Caps(spec.memory_bytes, 0, spec.cpus, spec.pids_limit)
     await runtime.stop(ID, 1)
     assert await runtime.caps(ID) is None
+
+
+async def test_memory_is_seen_to_and_nothing_was_ended(runtime: Engine, small_image: str) -> None:
+    await runtime.ensure_network()
+    await runtime.start(specification(small_image))
+    assert await runtime.tend_memory() == {}
+    assert await runtime.memory_watch() == MemoryWatch()
 
 
 async def test_started_container_answers_on_loopback(runtime: Engine, small_image: str) -> None:

@@ -101,6 +101,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "cgroups",
             "freezing",
             "idle",
+            "memory",
             "limits",
         ),
         *(

@@ -14,9 +14,9 @@ import pytest
 
 from launchpad.domain.instances import State
 from launchpad.ops.doctor import Finding, Level
-from launchpad.ops.doctor.engine import beyond, control_groups, engine, limits, network, rights
+from launchpad.ops.doctor.engine import beyond, control_groups, engine, limits, memory, network, rights
 from launchpad.platform import Platform
-from launchpad.runtime.base import Caps, HostFacts, NetworkFacts
+from launchpad.runtime.base import Caps, HostFacts, MemoryWatch, NetworkFacts
 from launchpad.runtime.fake import GB
 from launchpad.settings import tables
 from support.platforms import World, launch, reaches, sign_in
@@ -202,3 +202,12 @@ def test_a_portal_with_a_helper_that_reaches_the_engine_all_the_same_is_bad(mode
         finally:
             os.seteuid(0)
     assert levels(found) == [level]
+
+
+def test_memory_that_cannot_be_seen_to_is_told_with_what_to_do() -> None:
+    (well,) = memory("memory", MemoryWatch())
+    assert well.level is Level.OK
+    found = memory("memory", MemoryWatch("it may not be changed", "it may not be read"))
+    assert [one.level for one in found] == [Level.WARN, Level.WARN]
+    assert all("CAP_SYSLOG" in str(one.remedy) for one in found)
+    assert "its IDE may be ended before its user's programs: it may not be changed." in found[0].text

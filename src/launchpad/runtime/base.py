@@ -35,6 +35,7 @@ from .values import (
     ImageInfo,
     InstanceId,
     LaunchOrder,
+    MemoryWatch,
     NetworkFacts,
     Progress,
     RuntimeEvent,
@@ -65,6 +66,7 @@ __all__ = [
     "InstanceId",
     "LaunchOrder",
     "Launches",
+    "MemoryWatch",
     "Network",
     "NetworkFacts",
     "Progress",
@@ -202,6 +204,11 @@ class Containers(Protocol):
             What the kernel has ended for lack of memory in the last minutes, by the instances' ids, the oldest first;
             containers that have ended since included.
         """
+        ...
+
+    @verb()
+    async def memory_watch(self) -> MemoryWatch:
+        """How well the above can be done here, tried on what runs now."""
         ...
 
     @verb()

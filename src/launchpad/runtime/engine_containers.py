@@ -16,7 +16,7 @@ from ..domain.usage import ContainerActivity
 from ..errors import EngineAnswer
 from . import freezer
 from .activity_reader import ActivityReader, Measured
-from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Freezer, HostFacts, Usage
+from .base import LABEL_DEPLOYMENT, Caps, Container, ContainerState, Freezer, HostFacts, MemoryWatch, Usage
 from .control_groups import ControlGroup, ControlGroups
 from .engine_client import EngineClient, refused
 from .engine_spec import container_of, host_of, listed_container, process_of, state_of
@@ -97,6 +97,10 @@ class EngineContainers:
             self._has_told_refused = True
             log.warning("engine.programs_not_ordered", number=self._memory.ordered.refused)
         return found
+
+    async def memory_watch(self) -> MemoryWatch:
+        await self.tend_memory()
+        return self._memory.watch()
 
     async def _all_up(self, listed: Sequence[Mapping[str, Any]] | None = None) -> dict[str, _Known]:
         if listed is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..domain.memory import MemoryDeath
+from .values import MemoryWatch
 
 
 class FakeMemory:
@@ -13,12 +14,14 @@ class FakeMemory:
     Attributes:
         deaths: what was ended for lack of memory, by the instances' ids.
         memory_used: what instances use of their memory, in bytes, by their ids; others a quarter of their size.
+        watch: what `memory_watch` answers.
         tended: how often memory was seen to.
     """
 
     def __init__(self) -> None:
         self.deaths: dict[str, tuple[MemoryDeath, ...]] = {}
         self.memory_used: dict[str, int] = {}
+        self.watch = MemoryWatch()
         self.tended = 0
 
     def _check(self) -> None:
@@ -28,3 +31,7 @@ class FakeMemory:
         self._check()
         self.tended += 1
         return dict(self.deaths)
+
+    async def memory_watch(self) -> MemoryWatch:
+        self._check()
+        return self.watch

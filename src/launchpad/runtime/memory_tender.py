@@ -13,6 +13,7 @@ from .control_groups import PROC, ControlGroup, ControlGroups
 from .kernel_log import KernelLog
 from .oom_order import OomOrder, Ordered
 from .processes import Process, read_process
+from .values import MemoryWatch
 
 KEPT = timedelta(minutes=10)  # so long a death is told again, for whoever has not heard
 NAMED_AGAIN = 10  # passes after which a process is asked again what it is called and how much it holds
@@ -68,6 +69,15 @@ class MemoryTender:
     def reads_log(self) -> bool:
         """Whether the kernel's log says which program was ended."""
         return self._log.is_readable
+
+    def watch(self) -> MemoryWatch:
+        """How well it can be done, as of the last pass."""
+        return MemoryWatch(
+            "the order in which its programs are ended (oom_score_adj) may not be changed"
+            if self.ordered.refused
+            else "",
+            "" if self.reads_log else "the kernel's log (/dev/kmsg) may not be read, so it is guessed",
+        )
 
     def tend(self, containers: Sequence[Tended]) -> Mapping[str, tuple[MemoryDeath, ...]]:
         """One pass; what was ended in the last minutes, by the instances' ids, the oldest first. Blocks."""

@@ -161,6 +161,18 @@ class Freezer:
     why_memory_stays: str = ""
 
 
+@dataclass(frozen=True)
+class MemoryWatch:
+    """How well lack of memory is seen to on this engine; each empty where it is well, in an administrator's words.
+
+    `why_not_ordered`: why what users run is not ended before their IDEs. `why_not_explained`: why nobody can tell for
+    sure which program was ended.
+    """
+
+    why_not_ordered: str = ""
+    why_not_explained: str = ""
+
+
 class ContainerState(StrEnum):
     """`CREATED` was never started, `RUNNING` runs, `EXITED` has ended (and may still have files and an exit code).
 

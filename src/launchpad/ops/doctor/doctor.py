@@ -99,6 +99,7 @@ class Doctor:
             ("cgroups", self._control_groups),
             ("freezing", self._freezing),
             ("idle", lambda subject: self._idle(subject, now)),
+            ("memory", self._memory),
             ("limits", lambda subject: engine.limits(subject, self._database, self._runtime, self._catalogue)),
             ("network", lambda subject: engine.network(subject, self._runtime, settings)),
             ("connections", self._connections),
@@ -238,6 +239,9 @@ class Doctor:
 
     async def _idle(self, subject: str, now: datetime) -> list[Finding]:
         return await idle.idle(subject, self._database, self._settings, self._runtime, self._idle_policy, now)
+
+    async def _memory(self, subject: str) -> list[Finding]:
+        return engine.memory(subject, await self._runtime.memory_watch())
 
     async def _ports(self, subject: str) -> list[Finding]:
         found = await asyncio.to_thread(listening.listeners, self._places.proc)

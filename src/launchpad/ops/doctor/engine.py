@@ -9,7 +9,7 @@ from pathlib import Path
 from ...domain.environments import Environment
 from ...domain.instances import Instance, State
 from ...domain.sizes import describe_bytes
-from ...runtime.base import Caps, Freezer, HostFacts, Runtime
+from ...runtime.base import Caps, Freezer, HostFacts, MemoryWatch, Runtime
 from ...runtime.engine_versions import hangs_when_many_end, version_numbers
 from ...settings import Settings
 from ...store import instances
@@ -101,6 +101,20 @@ def freezing(subject: str, freezer: Freezer, *, is_wanted: bool) -> list[Finding
         text = f"Instances can be frozen; what they hold in memory stays there: {freezer.why_memory_stays}."
         return [Finding(Level.OK, subject, text)]
     return [Finding(Level.OK, subject, "Instances can be frozen, and their memory is pushed out to swap meanwhile.")]
+
+
+def memory(subject: str, watch: MemoryWatch) -> list[Finding]:
+    """Whether IDEs outlive their users' programs where memory runs out, and whether it can be told which one ended."""
+    remedy = "Run the helper as root with the unit that the installer has written (CAP_SYS_RESOURCE, CAP_SYSLOG)."
+    found = []
+    if watch.why_not_ordered:
+        text = "Where an instance's memory runs out, its IDE may be ended before its user's programs"
+        found.append(Finding(Level.WARN, subject, f"{text}: {watch.why_not_ordered}.", remedy))
+    if watch.why_not_explained:
+        text = f"Which program was ended for lack of memory is not known for sure: {watch.why_not_explained}."
+        found.append(Finding(Level.WARN, subject, text, remedy))
+    well = "Where memory runs out, users' programs are ended before their IDEs, and their owners are told which."
+    return found or [Finding(Level.OK, subject, well)]
 
 
 async def limits(
