@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from launchpad.domain.ends import memory_notice
 from launchpad.domain.instances import Instance, State
+from launchpad.domain.memory import MemoryDeath
 from launchpad.domain.users import User, UserStatus
 from launchpad.errors import (
     Conflict,
@@ -29,7 +31,7 @@ from support.platforms import ACTOR, World, launch, reaches, sign_in, until
 GB = 1024**3
 SETTINGS: dict[str, Any] = {
     "capacity": {"cpus": 16, "memory": "8g"},
-    "limits": {"memory": ["1g", "2g", "4g", "8g"], "default_memory": "1g", "instances_per_environment": 4},
+    "limits": {"memory": ["1g", "2g", "4g", "6g", "8g"], "default_memory": "1g", "instances_per_environment": 4},
 }
 
 
@@ -89,12 +91,27 @@ async def test_the_next_launch_has_its_own_size_again(world: World, platform: Pl
         assert (one.limits.memory_bytes, one.launch_limits.memory_bytes) == (4 * GB, GB)
 
 
+async def test_what_had_run_out_before_is_told_with_the_size_of_then(
+    world: World, platform: Platform, alice: User
+) -> None:
+    instance = await running(platform, alice)
+    world.runtime.deaths[instance.id] = (MemoryDeath("STAR", int(0.9 * GB), world.clock()),)
+    await platform.memory.tend(world.clock())
+    there = await given(world, platform, instance, 4, alice)
+    told = str(memory_notice(there))
+    assert "needed more than its 1 GB of memory" in told
+    assert "(STAR, 0.9 of 1 GB)" in told
+    await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
+    ended = await reaches(platform, instance.id, State.STOPPED)
+    assert "STAR ran out of memory at 1 GB" in str(ended.reason)
+
+
 async def test_only_sizes_that_are_offered_and_larger(world: World, platform: Platform, alice: User) -> None:
     instance = await running(platform, alice, 2)
     for gigabytes in (1, 2, 3):
         with pytest.raises(InvalidInput) as refused:
             await given(world, platform, instance, gigabytes, alice)
-        assert refused.value.fields["memory"].startswith("it has 2 GB and can be given 4 GB, 8 GB")
+        assert refused.value.fields["memory"].startswith("it has 2 GB and can be given 4 GB, 6 GB, 8 GB")
     assert await cap(world, instance) == 2 * GB
 
 
@@ -132,25 +149,28 @@ async def test_what_the_server_does_not_have_is_refused_with_what_it_has(
 
 
 async def test_nobody_is_passed_in_the_queue_by_it(world: World, platform: Platform, alice: User) -> None:
-    """Who waits for 8 GB would wait longer by a day; who gives up the place lets it happen."""
-    instance = await running(platform, alice, days=2)
-    other = await running(platform, alice, 2, days=1)
+    """Who waits for 6 GB can start in a day, and would have to wait for two; when they give up, it is given."""
+    instance = await running(platform, alice, 2, days=2)
+    await running(platform, alice, 4, days=1)
     bob = (await sign_in(platform, world.letters, "bob@a.org"))[0]
-    waiting = await launch(platform, bob, memory_bytes=8 * GB)
+    waiting = await launch(platform, bob, memory_bytes=6 * GB)
     assert waiting.state is State.QUEUED
-    # It can start when the instance itself ends, so nothing is lost as long as that does not move.
-    raised = await given(world, platform, instance, 2, alice)
-    assert raised.passed_until == instance.expires_at
-    middle = await launch(platform, bob, memory_bytes=4 * GB)
-    await platform.instances.stop(waiting.id, bob, ACTOR, world.clock())
-    await platform.admission.admit(world.clock())
-    assert (await reaches(platform, middle.id, State.RUNNING)).limits.memory_bytes == 4 * GB
-    third = await launch(platform, bob, memory_bytes=2 * GB)
-    assert third.state is State.QUEUED
-    await platform.instances.stop(other.id, alice, ACTOR, world.clock())
-    await reaches(platform, other.id, State.STOPPED)
     with pytest.raises(Conflict, match="Others have queued for that memory before"):
         await given(world, platform, instance, 4, alice)
+    assert await cap(world, instance) == 2 * GB
+    await platform.instances.stop(waiting.id, bob, ACTOR, world.clock())
+    assert (await given(world, platform, instance, 4, alice)).passed_until is None
+
+
+async def test_it_may_pass_who_waits_for_its_own_end_anyway(world: World, platform: Platform, alice: User) -> None:
+    """But then it cannot be extended beyond, while they wait."""
+    instance = await running(platform, alice, 1, days=2)
+    bob = (await sign_in(platform, world.letters, "bob@a.org"))[0]
+    assert (await launch(platform, bob, memory_bytes=8 * GB)).state is State.QUEUED
+    raised = await given(world, platform, instance, 4, alice)
+    assert raised.passed_until == instance.expires_at
+    with pytest.raises(Conflict, match="started before others who had waited"):
+        await platform.instances.extend(instance.id, alice, 1, ACTOR, world.clock())
 
 
 @on_every_database

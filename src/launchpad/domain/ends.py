@@ -100,9 +100,9 @@ def memory_notice(instance: Instance) -> str | None:
     """
     if instance.oom_at is None:
         return None
-    memory, at = describe_bytes(instance.limits.memory_bytes), moment(instance.oom_at)
+    memory, at = describe_bytes(instance.oom_size_bytes), moment(instance.oom_at)
     rest = "what that program had not saved is lost, the IDE and the rest keep running"
-    victim = victim_in_words(instance.oom_program or "", instance.oom_bytes, instance.limits.memory_bytes)
+    victim = victim_in_words(instance.oom_program or "", instance.oom_bytes, instance.oom_size_bytes)
     if instance.oom_count > 1:
         at = f"{at}, for the {_ordinal(instance.oom_count)} time"
     which = f" ({victim})" if victim else ""
@@ -134,7 +134,7 @@ def with_first_cause(reason: str, instance: Instance) -> str:
     """The reason of an end, with what went wrong before it: the first cause is not lost behind the last."""
     if instance.oom_at is None or "out of memory at" in reason:
         return _bounded(reason)
-    memory = describe_bytes(instance.limits.memory_bytes)
+    memory = describe_bytes(instance.oom_size_bytes)
     program = instance.oom_program or "a program in it"
     return _bounded(f"{reason}; before, {program} ran out of memory at {memory} (on {moment(instance.oom_at)})")
 

@@ -98,7 +98,8 @@ class Instance:
 
     `reason` is in its owner's words (see `ends.reason_for_others`); `ended_by` is who ended it, as the audit names
     them. `cause` is the likely cause of a failure, `oom_count` and `oom_at` how often, and when last, the kernel ended
-    something in it for memory, `oom_program` what that was and `oom_bytes` what it held (None: nobody can tell).
+    something in it for memory, `oom_program` what that was, `oom_bytes` what it held (None: nobody can tell) and
+    `oom_limit_bytes` the size that the instance had then.
     `launched_memory_bytes`: what it was launched with, where its memory was raised since; the next launch has that
     again. `memory_warned_at`: when its owner was told that it runs short. `admitted_at`: when its turn came to start;
     `started_at`: when it was usable.
@@ -138,6 +139,7 @@ class Instance:
     oom_at: datetime | None = None
     oom_program: str | None = None
     oom_bytes: int | None = None
+    oom_limit_bytes: int | None = None
     launched_memory_bytes: int | None = None
     memory_warned_at: datetime | None = None
     admitted_at: datetime | None = None
@@ -177,6 +179,11 @@ class Instance:
     def launch_limits(self) -> Limits:
         """What it was launched with, whatever it was given since."""
         return replace(self.limits, memory_bytes=self.launched_memory_bytes or self.limits.memory_bytes)
+
+    @property
+    def oom_size_bytes(self) -> int:
+        """The size that it ran out of, whatever it was given since."""
+        return self.oom_limit_bytes or self.limits.memory_bytes
 
     @property
     def held_memory_bytes(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -96,18 +95,26 @@ class OutOfMemory:
         if there is None or there.state not in CONCERNED:
             return False
         count, at, program, held = there.oom_count, there.oom_at, there.oom_program, there.oom_bytes
+        size = there.oom_limit_bytes
         for kill in kills:
             is_same = at is not None and abs(kill.at - at) <= ONE_KILL
             if at is not None and not is_same and kill.at < at:
                 continue
             if not is_same:
-                count, program, held = count + 1, None, None
+                count, program, held, size = count + 1, None, None, there.limits.memory_bytes
             at = kill.at if at is None else max(at, kill.at)
             if kill.death is not None and program is None:
                 program, held = kill.death.program[:LONGEST_NAME] or None, kill.death.memory_bytes
                 await self._audit(db, there, kill.death)
-        values: dict[str, Any] = {"oom_count": count, "oom_at": at, "oom_program": program, "oom_bytes": held}
-        await instances.note(db, instance_id, **values)
+        await instances.note(
+            db,
+            instance_id,
+            oom_count=count,
+            oom_at=at,
+            oom_program=program,
+            oom_bytes=held,
+            oom_limit_bytes=size,
+        )
         return True
 
     async def _audit(self, db: AsyncConnection, there: Instance, death: MemoryDeath) -> None:

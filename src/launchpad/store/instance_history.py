@@ -65,6 +65,7 @@ table = Table(
     Column("oom_at", Instant),
     Column("oom_program", String(60)),
     Column("oom_bytes", BigInteger),
+    Column("oom_limit_bytes", BigInteger),
     Column("launched_memory_bytes", BigInteger),
     Column("image", String(300)),
     Column("stand_in", Boolean, nullable=False),
@@ -103,6 +104,7 @@ def _instance(row: Row[Any]) -> Instance:
         oom_at=row.oom_at,
         oom_program=row.oom_program,
         oom_bytes=row.oom_bytes,
+        oom_limit_bytes=row.oom_limit_bytes,
         launched_memory_bytes=row.launched_memory_bytes,
         admitted_at=row.admitted_at,
     )
@@ -139,6 +141,7 @@ async def add(db: AsyncConnection, record: HistoryRecord) -> None:
             oom_at=instance.oom_at,
             oom_program=instance.oom_program,
             oom_bytes=instance.oom_bytes,
+            oom_limit_bytes=instance.oom_limit_bytes,
             launched_memory_bytes=instance.launched_memory_bytes,
             image=instance.image,
             stand_in=instance.stand_in,

@@ -16,7 +16,8 @@ KEPT = "an entry of instance_history is never changed or removed"
 FACTS = (
     "instance_id, owner_id, owner_email, lab, environment, memory_bytes, cpus, storage_bytes, days, created_at, "
     "expires_at, admitted_at, started_at, ended_at, state, reason, ended_by, cause, oom_count, oom_at, image, "
-    "stand_in, safe_mode, cpu_seconds, peak_memory_bytes, oom_program, oom_bytes, launched_memory_bytes"
+    "stand_in, safe_mode, cpu_seconds, peak_memory_bytes, oom_program, oom_bytes, oom_limit_bytes, "
+    "launched_memory_bytes"
 )
 
 
@@ -24,6 +25,7 @@ def upgrade() -> None:
     for table in ("instances", "instance_history"):
         op.add_column(table, sa.Column("oom_program", sa.String(length=60), nullable=True))
         op.add_column(table, sa.Column("oom_bytes", sa.BigInteger(), nullable=True))
+        op.add_column(table, sa.Column("oom_limit_bytes", sa.BigInteger(), nullable=True))
         op.add_column(table, sa.Column("launched_memory_bytes", sa.BigInteger(), nullable=True))
     op.add_column("instances", sa.Column("memory_warned_at", Instant(), nullable=True))
     for statement in _guards(op.get_bind().dialect.name):  # the new columns of a record never change, either
