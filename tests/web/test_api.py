@@ -678,6 +678,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
             for whose in ("", "/admin")
             for verb in ("freeze", "thaw")
         ),
+        ("PATCH", f"/instances/{running['id']}", {"memory": "2g"}),
         ("POST", f"/instances/{running['id']}/stop", None),
         ("DELETE", f"/instances/{ended['id']}", None),
         ("POST", "/tokens", {"name": "y"}),

@@ -138,7 +138,7 @@ async def extend(
 async def change_size(
     instance_id: str, body: SizeBody, visitor: CurrentUser, rescue: Rescue, present: Present
 ) -> InstanceView:
-    """Gives a running one more memory, in force at once and until it ends; the next launch has its own size again.
+    """Gives a running one more memory at once, until it ends; the next launch has its own size again.
 
     409 with the reason where quota or room do not allow it.
     """
