@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from launchpad.contract import by_root_only, verb, verbs_of
 from launchpad.domain.activity import Program
 from launchpad.domain.instances import Address
+from launchpad.domain.memory import MemoryDeath
 from launchpad.errors import EngineRefused
 from launchpad.helper.guard import Guard
 from launchpad.helper.verbs import helper_verbs
@@ -186,6 +187,10 @@ def test_values_come_back_as_they_were_sent() -> None:
         ("find", None),
         ("usage_all", {"a": Usage(1, 2.5, 3, peak_memory_bytes=4), "b": Usage(1, 0.0, 1)}),
         ("activity_all", {"a": activity}),
+        (
+            "tend_memory",
+            {"a": (MemoryDeath("R session", None, typed_at, of_server=True), MemoryDeath("", 5, typed_at))},
+        ),
     ):
         each = verbs[method]
         plain = json.loads(json.dumps(each._answer.dump_python(value, mode="json")))

@@ -103,7 +103,7 @@ async def test_what_had_run_out_before_is_told_with_the_size_of_then(
     assert "(STAR, 0.9 of 1 GB)" in told
     await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
     ended = await reaches(platform, instance.id, State.STOPPED)
-    assert "STAR ran out of memory at 1 GB" in str(ended.reason)
+    assert "a program in it ran out of memory at 1 GB (STAR, 0.9 of 1 GB, on " in str(ended.reason)
 
 
 async def test_only_sizes_that_are_offered_and_larger(world: World, platform: Platform, alice: User) -> None:

@@ -90,7 +90,7 @@ async def test_what_ran_out_of_memory_is_launched_with_more_by_one_click(portal:
     instance = await ada.running()
     await die(portal, ada, instance)
     page = await ada.get("/dashboard")
-    assert "R session ran out of memory at 1 GB" in page.words
+    assert "ran out of memory at 1 GB (R session, 0.9 of 1 GB, on" in page.words
     assert "Launch with 2 GB" in page.words
     opened = await ada.get(f"/instances/{instance.id}/open")
     assert "Launch with 2 GB" in opened.words

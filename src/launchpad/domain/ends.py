@@ -135,8 +135,9 @@ def with_first_cause(reason: str, instance: Instance) -> str:
     if instance.oom_at is None or "out of memory at" in reason:
         return _bounded(reason)
     memory = describe_bytes(instance.oom_size_bytes)
-    program = instance.oom_program or "a program in it"
-    return _bounded(f"{reason}; before, {program} ran out of memory at {memory} (on {moment(instance.oom_at)})")
+    victim = victim_in_words(instance.oom_program or "", instance.oom_bytes, instance.oom_size_bytes)
+    when = f"{victim}, on {moment(instance.oom_at)}" if victim else f"on {moment(instance.oom_at)}"
+    return _bounded(f"{reason}; before, a program in it ran out of memory at {memory} ({when})")
 
 
 def with_cause(reason: str, cause: str | None) -> str:
