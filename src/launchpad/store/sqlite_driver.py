@@ -111,7 +111,9 @@ class Driver(AsyncAdapt_aiosqlite_dbapi):
     async def aclose(self) -> None:
         """Closes what the pool has lost sight of, as it does when it is cancelled while it makes a connection."""
         for connection in list(self._opened):
-            await connection.close()
+            # Its `close` waits for ever for a thread that has already been told to end.
+            if connection._running and (closed := connection.stop()) is not None:
+                await closed
 
 
 def prepare(adapted: Any, work: Callable[[sqlite3.Connection], None]) -> None:
