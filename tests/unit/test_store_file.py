@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -70,3 +70,29 @@ async def test_a_transaction_that_is_cancelled_during_a_query_lets_go_of_the_loc
     with closing(sqlite3.connect(tmp_path / "launchpad.db", timeout=5, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
+
+
+async def test_a_database_is_closed_whatever_others_do_with_it_meanwhile(tmp_path: Path) -> None:
+    """Those that read, that are cancelled while they connect, and that find no database in the file."""
+    for round_ in range(20):
+        path = tmp_path / f"{round_}.db"
+        if round_ % 2:
+            path.write_bytes(b"no database" * 1000)
+        database = Database(f"sqlite+aiosqlite:///{path}")
+
+        async def read(database: Database) -> None:
+            while True:
+                with suppress(StoreUnavailable):
+                    await database.ping()
+                await asyncio.sleep(0)
+
+        readers = [asyncio.create_task(read(database)) for _ in range(8)]
+        await asyncio.sleep(0.002 * round_)
+        for reader in readers[::2]:
+            reader.cancel()
+        async with asyncio.timeout(30):
+            await database.aclose()
+            for reader in readers[1::2]:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+            await database.aclose()

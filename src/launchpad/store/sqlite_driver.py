@@ -9,6 +9,7 @@ does it (https://www.sqlite.org/lang_transaction.html, "DEFERRED"). Written agai
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -72,6 +73,13 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
         return outcome
 
 
+class _Threaded(aiosqlite.Connection):
+    """A thread is told to end once: whoever told it again would wait for ever for its answer."""
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        return super().stop() if self._running else None
+
+
 class _Connection(AsyncAdapt_aiosqlite_connection):
     """`begins`: a transaction was begun that no statement was executed in yet."""
 
@@ -104,15 +112,19 @@ class Driver(AsyncAdapt_aiosqlite_dbapi):
         self._opened: WeakSet[aiosqlite.Connection] = WeakSet()
 
     def connect(self, *arg: Any, **kw: Any) -> AsyncAdapt_aiosqlite_connection:
-        connection: Any = super().connect(*arg, **kw)._connection
+        return _Connection(self, super().connect(*arg, async_creator_fn=self._create, **kw)._connection)
+
+    def _create(self, *arg: Any, **kw: Any) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(*arg, **kw)
+        connection.__class__ = _Threaded
+        connection._thread.daemon = True  # as SQLAlchemy does it
         self._opened.add(connection)
-        return _Connection(self, connection)
+        return connection
 
     async def aclose(self) -> None:
         """Closes what the pool has lost sight of, as it does when it is cancelled while it makes a connection."""
         for connection in list(self._opened):
-            # Its `close` waits for ever for a thread that has already been told to end.
-            if connection._running and (closed := connection.stop()) is not None:
+            if (closed := connection.stop()) is not None:
                 await closed
 
 
