@@ -69,6 +69,16 @@ async def test_a_late_loop_makes_the_portal_degraded_and_metrics_tell_which(port
     assert 'launchpad_loop_late{loop="late-one"} 0.0' in (await visitor.call("GET", "/metrics")).text
 
 
+async def test_every_metric_stands_in_the_reference(portal: Portal) -> None:
+    owner = await portal.signed_in("owner@example.org")
+    await owner.launch()  # the engine has answered
+    text = (await portal.visitor("127.0.0.1").call("GET", "/metrics")).text
+    told = set(re.findall(r"^# TYPE (\S+) (?:gauge|counter)$", text, re.MULTILINE))
+    told = {name for name in told if not name.endswith("_created")}
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
+    assert told == set(re.findall(r"`(launchpad_[a-z_]+)", page))
+
+
 async def test_the_lifespan_starts_and_closes_the_background_work(tmp_path: Path) -> None:
     world = World(tmp_path, {"web": {"sweep_seconds": 60}})
     app = create_app(await world.open(mail=False))
