@@ -151,7 +151,8 @@ async def test_they_ask_less_than_once_a_second(tabs: list[Tab]) -> None:
 async def test_jupyterlab_says_that_its_server_is_away(tabs: list[Tab], ending: str) -> None:
     """And nothing that is not so: no folder is missing, and no kernel has died of itself."""
     tab = one(tabs, ending, "jupyterlab")
-    assert "Server Connection Error" in tab.text
+    # The second where it was about to save a notebook by itself, which it does every half minute.
+    assert "Server Connection Error" in tab.text or "This instance does not run any more" in tab.text
     assert not re.search("not found|died|invalid", tab.text, re.IGNORECASE)
     await tab.page.get_by_role("button", name="Close", exact=True).first.click()
     await leads_on(tab, "JupyterLab")

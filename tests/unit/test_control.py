@@ -171,6 +171,7 @@ BESIDE_THE_OWNER = {
             "admin_commands.show_limits",
             "policy_commands.show",
             "policy_commands.show_decisions",
+            "replay_command.replay",
             "admin_commands.show_labs",
             "admin_commands.audit",
             "announce_command.announce",

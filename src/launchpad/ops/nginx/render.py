@@ -29,6 +29,10 @@ from .refusals import HEADER_LINE_MAX, OWN_REFUSALS
 
 Form = Literal["full", "site"]
 
+ENDED_FOR_CALLS = (
+    "This instance does not run any more, or you have signed out. What was saved is kept; copy what was not before you "
+    "close this page."
+)
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _PATH = re.compile(r"/[^\"\\$\x00-\x1f\x7f]*")
 _WORKER_USER = re.compile(r"[a-z_][a-z0-9_-]*( [a-z_][a-z0-9_-]*)?")
@@ -186,6 +190,7 @@ def render(
         keepalive_pattern=numbers_pattern(kept),
         kept_per_port=KEPT_PER_PORT,
         kept_seconds=KEPT_SECONDS,
+        ended_for_calls=ENDED_FOR_CALLS,
     )
 
 

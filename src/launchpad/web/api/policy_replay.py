@@ -14,7 +14,7 @@ router = APIRouter(prefix=f"{ROOT}/admin/policies", tags=["admin"], responses=PR
 CSV = "text/csv"
 
 
-@router.post("/replay", response_model=ReplayView, responses={200: {"content": {CSV: {}}}})
+@router.post("/replay", response_model=ReplayView, responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}})
 async def replay(
     body: ReplayBody,
     visitor: CurrentAdmin,
