@@ -501,7 +501,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         world = World(folder, SETTINGS)
         platform: Platform = await world.open()
         for number, name in enumerate(PEOPLE):
-            await sign_in(platform, world.letters, f"{name}@a.org", client=f"192.0.2.{number}")
+            await sign_in(platform, f"{name}@a.org", client=f"192.0.2.{number}")
         await world.close()
 
     asyncio.run(fill())

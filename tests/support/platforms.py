@@ -300,7 +300,7 @@ class World:
 
 
 async def sign_in(
-    platform: Platform, letters: Letters, address: str, *, client: str = "192.0.2.1", remember: bool = False
+    platform: Platform, address: str, *, client: str = "192.0.2.1", remember: bool = False
 ) -> tuple[User, str]:
     """A user who is signed in, registered where they were not, and the secret of the login.
 

@@ -33,7 +33,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def running(world: World, platform: Platform) -> Instance:
-    user, _ = await sign_in(platform, world.letters, "ada@example.org")
+    user, _ = await sign_in(platform, "ada@example.org")
     instance = await launch(platform, user)
     await until(lambda: is_running(platform, instance.id))
     world.runtime.activities[instance.id] = IDLE

@@ -196,9 +196,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def people(world: World, platform: Platform, number: int) -> list[User]:
-    return [
-        (await sign_in(platform, world.letters, f"person{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(number)
-    ]
+    return [(await sign_in(platform, f"person{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(number)]
 
 
 async def test_a_class_that_clicks_at_once_starts_a_few_at_a_time_and_all_get_theirs(world: World) -> None:

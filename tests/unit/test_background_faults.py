@@ -203,7 +203,7 @@ async def test_without_the_engine_everything_else_goes_on_and_all_is_well_once_i
     assert isinstance(runtime, HangingRuntime)
     platform = await world.open(mail=False)
     background = world.run(platform, *loops_of(platform))
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
     of_the_engine = ("freezing", "activity", "memory")  # nothing can be seen or done without it
     await become(background, LoopState.OK, "engine-events")
@@ -216,7 +216,7 @@ async def test_without_the_engine_everything_else_goes_on_and_all_is_well_once_i
     error = health(background, "engine-events").last_error
     assert error is not None
     assert "engine" in error or "no sign of life" in error
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     assert bob.is_active
     if how == "gone":
         await runtime.kill(instance.id)
@@ -245,7 +245,7 @@ def locked(world: World) -> Iterator[None]:
 async def test_while_the_database_is_locked_what_only_reads_goes_on_and_then_everything_does(world: World) -> None:
     platform = await world.open(mail=False)
     world.mailbox.put(b"")
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     await launch(platform, alice)
     background = world.run(platform, *loops_of(platform))
     names = [one.name for one in background.health()]

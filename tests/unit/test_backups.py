@@ -44,8 +44,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def platform(world: World) -> Platform:
     platform = await world.open()
-    await sign_in(platform, world.letters, "anna@a.org")
-    await sign_in(platform, world.letters, "admin@a.org")
+    await sign_in(platform, "anna@a.org")
+    await sign_in(platform, "admin@a.org")
     return platform
 
 

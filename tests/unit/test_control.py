@@ -87,7 +87,7 @@ async def test_where_no_portal_lives_nobody_answers(world: World) -> None:
 async def test_a_sweep_is_done_by_the_portal(world: World) -> None:
     """What is asked comes back when it is done, and as a command prints it."""
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
     async with listening(platform) as folder:
         assert await ask(folder, "sweep") == []
@@ -100,8 +100,8 @@ async def test_a_sweep_is_done_by_the_portal(world: World) -> None:
 
 async def test_every_verb_does_what_its_command_says(world: World) -> None:
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
-    await sign_in(platform, world.letters, "admin@example.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
+    await sign_in(platform, "admin@example.org")
     instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
     async with listening(platform) as folder:
         said = await ask(folder, "extend_instance", instance_id=instance.id, days=2)
@@ -124,7 +124,7 @@ async def test_every_verb_does_what_its_command_says(world: World) -> None:
 
 async def test_idle_rules_are_set_and_instances_kept_by_commands(world: World) -> None:
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
     async with listening(platform) as folder:
         kept = await ask(folder, "keep_instance", instance_id=instance.id, hours=2)
@@ -208,7 +208,7 @@ def is_name(function: ast.expr) -> TypeGuard[ast.Name]:
 
 async def test_errors_come_back_as_they_were_raised(world: World) -> None:
     platform = await world.open()
-    await sign_in(platform, world.letters, "admin@example.org")
+    await sign_in(platform, "admin@example.org")
     async with listening(platform) as folder:
         for verb, arguments in (
             ("stop_instance", {"instance_id": "0" * 16}),
@@ -345,7 +345,7 @@ async def test_a_standby_listens_as_soon_as_it_owns_the_work(world: World) -> No
 
 async def test_the_mailbox_is_read_by_the_portal_that_lives(world: World) -> None:
     platform = await world.open()
-    await sign_in(platform, world.letters, "ada@a.org")
+    await sign_in(platform, "ada@a.org")
     world.mailbox.put(report("ada@a.org"))
     async with listening(platform) as folder:
         answer = await asyncio.to_thread(client.ask, folder, "read_bounces")

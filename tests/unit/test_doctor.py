@@ -164,7 +164,7 @@ async def test_a_damaged_database_is_bad(tmp_path: Path) -> None:
     world = World(tmp_path, NAMES)
     try:
         platform = await world.open()
-        await sign_in(platform, world.letters, "anna@example.org")
+        await sign_in(platform, "anna@example.org")
         assert await platform.database.problems() == []
         database = sqlite3.connect(world.database_file)
         with database:

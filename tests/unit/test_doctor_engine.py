@@ -102,7 +102,7 @@ async def test_limits_of_running_instances_are_held_against_the_record(world: Wo
     platform = await world.open()
     (none,) = await asked(platform)
     assert "Not checked: no instance is running" in none.text
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     instance = await launch(platform, anna, memory_bytes=2 * GB, cpus=2)
     await reaches(platform, instance.id, State.RUNNING)
     (well,) = await asked(platform)
@@ -120,7 +120,7 @@ async def test_limits_of_running_instances_are_held_against_the_record(world: Wo
 
 async def test_what_an_instance_may_take_beyond_its_record(world: World) -> None:
     platform = await world.open()
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     instance = await launch(platform, anna, memory_bytes=2 * GB, cpus=2)
     environment = platform.catalogue["jupyterlab"]
     right = Caps(2 * GB, 0, 2.0, environment.pids_limit)

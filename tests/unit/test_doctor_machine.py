@@ -214,7 +214,7 @@ async def test_a_clock_that_was_set_back_is_noticed(tmp_path: Path) -> None:
     world = World(tmp_path)
     try:
         platform = await world.open()
-        await sign_in(platform, world.letters, "anna@example.org")
+        await sign_in(platform, "anna@example.org")
         right = await clock("clock", platform.database, None, world.clock.now)
         back = await clock("clock", platform.database, None, world.clock.now - timedelta(days=3))
     finally:
@@ -333,7 +333,7 @@ async def test_without_any_sweep_an_instance_that_waits_for_one_makes_it_bad(tmp
     world = World(tmp_path)
     try:
         platform = await world.open()
-        anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+        anna, _ = await sign_in(platform, "anna@example.org")
         instance = await launch(platform, anna)
         await reaches(platform, instance.id, State.RUNNING)
         arguments = ("sweep", platform.settings, platform.database, await platform.sweep.last())

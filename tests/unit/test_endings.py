@@ -42,7 +42,7 @@ async def platform(world: World) -> Platform:
 
 @pytest.fixture
 async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(world: World, platform: Platform, owner: User, environment: str = "jupyterlab") -> Instance:
@@ -285,7 +285,7 @@ async def test_each_environment_says_what_safe_mode_changes_besides(tmp_path: Pa
     }
     world = World(tmp_path, {"environments": [table]})
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     instance = await platform.instances.launch(alice, LaunchRequest("own", safe_mode=True), ACTOR, world.clock())
     await reaches(platform, instance.id, State.RUNNING)
     spec = world.runtime._running[instance.id].spec

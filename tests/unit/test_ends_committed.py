@@ -36,7 +36,7 @@ async def platform(world: World) -> Platform:
 
 @pytest.fixture
 async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(platform: Platform, owner: User, environment: str = "jupyterlab") -> Instance:
@@ -97,8 +97,8 @@ async def test_a_suspension_that_is_not_committed_stops_nothing(world: World, pl
 async def test_what_queues_and_what_starts_ends_with_the_suspension(tmp_path: Path) -> None:
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}})
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     world.runtime.hold("before start")
     starting, queued = await launch(platform, alice), await launch(platform, alice, "rstudio")
     behind = await launch(platform, bob)
@@ -137,7 +137,7 @@ async def test_a_sweep_inspects_only_what_differs_from_its_row(
     world: World, platform: Platform, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One list for all; a container that runs where its row says is not asked for on its own."""
-    people = [(await sign_in(platform, world.letters, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(5)]
+    people = [(await sign_in(platform, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(5)]
     found = [await running(platform, one) for one in people]
     inspected: list[str] = []
     lists = 0

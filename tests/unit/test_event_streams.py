@@ -59,7 +59,7 @@ async def desk(world: World) -> Desk:
 
 
 async def _desk(world: World, platform: Platform) -> Desk:
-    user, secret = await sign_in(platform, world.letters, "alice@a.org")
+    user, secret = await sign_in(platform, "alice@a.org")
     found = await platform.logins.authenticate(secret, world.clock())
     assert found is not None
     instance = await launch(platform, user)
@@ -110,7 +110,7 @@ async def test_a_place_in_the_queue_is_told_when_it_changes(tmp_path: Path) -> N
     desk = await _desk(world, platform)
     waiting = []
     for name in ("bob", "carla"):
-        user, _ = await sign_in(platform, world.letters, f"{name}@a.org")
+        user, _ = await sign_in(platform, f"{name}@a.org")
         world.clock.now += timedelta(seconds=1)
         waiting.append((user, await launch(platform, user)))
     reader = await platform.events.open(waiting[1][0], None, waiting[1][1])
@@ -127,7 +127,7 @@ async def test_a_login_follows_a_limited_number_and_another_one_as_many(desk: De
     with pytest.raises(TooManyStreams) as refused:
         await desk.open()
     assert (refused.value.status, refused.value.code) == (429, "too-many-streams")
-    _, secret = await sign_in(desk.platform, desk.world.letters, "alice@a.org")
+    _, secret = await sign_in(desk.platform, "alice@a.org")
     found = await desk.platform.logins.authenticate(secret, desk.world.clock())
     assert found is not None
     readers.append(await desk.open(found[1]))

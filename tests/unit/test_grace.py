@@ -52,7 +52,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def one_that_works(world: World) -> tuple[Platform, SetActivity, Instance]:
     platform, activity = await world.open(), SetActivity()
     platform.sweep._grace._activity = activity
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     one = await reaches(platform, (await launch(platform, anna, days=1)).id, State.RUNNING)
     activity.of[one.id] = Seen(Work(True), START + DAY)
     return platform, activity, one
@@ -146,7 +146,7 @@ async def test_the_owner_is_told_that_it_goes_on(world: World) -> None:
 
 async def test_a_maintenance_stops_what_runs_and_lets_nothing_start(world: World) -> None:
     platform = await world.open()
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     one = await reaches(platform, (await launch(platform, anna)).id, State.RUNNING)
     made = await platform.announcements.announce("New  disks", CLI, START, stop_instances_at=START + HOUR)
     assert made.text == "New disks"
@@ -162,7 +162,7 @@ async def test_a_maintenance_stops_what_runs_and_lets_nothing_start(world: World
 
 async def test_a_maintenance_that_is_withdrawn_does_not_take_place(world: World) -> None:
     platform = await world.open()
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     one = await reaches(platform, (await launch(platform, anna)).id, State.RUNNING)
     made = await platform.announcements.announce("New disks", CLI, START, stop_instances_at=START + HOUR)
     assert platform.live.announcements.shown(START) == (made,)

@@ -42,7 +42,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def running(world: World, platform: Platform, who: str = "ada@example.org") -> Instance:
-    user, _ = await sign_in(platform, world.letters, who)
+    user, _ = await sign_in(platform, who)
     instance = await reaches(platform, (await launch(platform, user, days=7)).id, State.RUNNING)
     world.runtime.activities[instance.id] = IDLE
     return instance

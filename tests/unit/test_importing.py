@@ -78,7 +78,7 @@ async def test_people_are_registered_as_at_their_first_sign_in(world: World, pla
     alice = await platform.users.by_email("alice@x.edu")
     assert (alice.lab, alice.role, alice.created_at, alice.last_seen_at) == ("Lab A", Role.USER, MAY, None)
     assert (await platform.users.by_email("alice@y.edu")).created_at == START
-    user, _ = await sign_in(platform, world.letters, "alice@x.edu")
+    user, _ = await sign_in(platform, "alice@x.edu")
     assert (user.id, user.uid) == (alice.id, UID_BASE)
     records = {one.subject: one for one in await platform.audit.page(search="user.imported")}
     assert records["alice@x.edu"].details == {
@@ -90,7 +90,7 @@ async def test_people_are_registered_as_at_their_first_sign_in(world: World, pla
 
 
 async def test_who_is_there_already_stays_as_they_are(world: World, platform: Platform) -> None:
-    user, _ = await sign_in(platform, world.letters, "bo@x.edu")
+    user, _ = await sign_in(platform, "bo@x.edu")
     people = [person("bo@x.edu", lab="Other", is_admin=True), person("new@x.edu")]
     for standings in ([Standing.THERE, Standing.NEW], [Standing.THERE, Standing.THERE]):
         accounts = await platform.importing.register(people, START, keep_admins=True)
@@ -120,7 +120,7 @@ async def test_a_domain_that_may_not_sign_in_is_not_let_in_by_an_import(platform
 
 
 async def test_a_rehearsal_writes_nothing(world: World, platform: Platform) -> None:
-    await sign_in(platform, world.letters, "bo@x.edu")
+    await sign_in(platform, "bo@x.edu")
     records = len(await platform.audit.page())
     accounts = await platform.importing.rehearse([person("bo@x.edu"), person("new@x.edu"), person("a@evil.org")])
     assert [account.standing for account in accounts] == [Standing.THERE, Standing.NEW, Standing.REFUSED]
@@ -130,7 +130,7 @@ async def test_a_rehearsal_writes_nothing(world: World, platform: Platform) -> N
 
 async def test_the_home_may_hold_what_its_user_could_choose(world: World, platform: Platform) -> None:
     """The largest size that is offered, or the quota where it is less."""
-    user, _ = await sign_in(platform, world.letters, "bo@x.edu")
+    user, _ = await sign_in(platform, "bo@x.edu")
     gb = 1024**3
     for quota, limit in ((None, 64 * gb), (5 * gb, 5 * gb), (900 * gb, 64 * gb)):
         await platform.users.change(user.id, UserChange(quota=Quota(storage_bytes=quota)), ACTOR, START)

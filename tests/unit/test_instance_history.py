@@ -43,7 +43,7 @@ async def platform(world: World) -> Platform:
 
 @pytest.fixture
 async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(platform: Platform, owner: User, environment: str = "jupyterlab") -> Instance:
@@ -87,7 +87,7 @@ async def test_an_end_is_recorded_with_what_it_was_and_whose(world: World, platf
 async def test_each_way_to_end_is_recorded_once(world: World, platform: Platform, alice: User) -> None:
     """In the queue, while it starts, by a failed start, by itself, by time, by suspension, by taking over."""
     await world.observe(platform)
-    people = [(await sign_in(platform, world.letters, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(5)]
+    people = [(await sign_in(platform, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(5)]
     by_itself, expiring, suspended, failing, taken_over = people
     first = await running(platform, by_itself)
     await world.runtime.kill(first.id, exit_code=1, out_of_memory=False)
@@ -189,7 +189,7 @@ async def test_a_container_left_behind_by_a_pruned_instance_is_removed(
 
 async def test_lists_of_ended_ones_go_on_page_by_page(world: World, platform: Platform, alice: User) -> None:
     """Also those of one instant; and two owners do not mix."""
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     mine = [await stopped(world, platform, alice) for _ in range(4)]
     other = await stopped(world, platform, bob)
     expected = sorted((one.id for one in mine), reverse=True)

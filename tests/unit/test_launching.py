@@ -46,13 +46,11 @@ async def platform(world: World) -> Platform:
 
 @pytest.fixture
 async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def people(world: World, platform: Platform, number: int) -> list[User]:
-    return [
-        (await sign_in(platform, world.letters, f"person{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(number)
-    ]
+    return [(await sign_in(platform, f"person{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(number)]
 
 
 async def with_quota(world: World, platform: Platform, user: User, quota: Quota) -> User:
@@ -187,7 +185,7 @@ async def test_two_environments_run_beside_each_other_and_a_third_instance_is_ov
 ) -> None:
     world = World(tmp_path)
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     alice = await with_quota(world, platform, alice, Quota(instances=1))
     await launched(platform, alice)
     with pytest.raises(QuotaExceeded) as refused:
@@ -241,7 +239,7 @@ async def test_quotas_count_all_of_a_users_live_instances(
 async def test_a_size_the_server_never_has_is_refused_and_does_not_wait_for_ever(tmp_path: Path) -> None:
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}})
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     with pytest.raises(QuotaExceeded, match="choose a smaller size"):
         await launch(platform, alice, memory_bytes=4 * GB)
     await world.close()
@@ -447,7 +445,7 @@ async def test_a_home_that_cannot_be_used_fails_the_launch_with_the_reason_and_i
 async def test_an_application_that_never_answers_fails_in_time_and_leaves_nothing_behind(tmp_path: Path) -> None:
     world = World(tmp_path, {"environments": [{"name": "jupyterlab", "start_timeout_seconds": 5}]})
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     world.runtime.deaf = True
     failed = await reaches(platform, (await launch(platform, alice)).id, State.FAILED)
     assert "did not answer within 5 seconds" in str(failed.reason)
@@ -472,7 +470,7 @@ async def test_a_gpu_that_the_server_cannot_give_fails_the_launch_with_that_reas
     """Where there is one, it is asked for."""
     world = World(tmp_path, {"environments": [{"name": "jupyterlab", "gpus": ["0"]}]})
     platform = await world.open()
-    owner, _ = await sign_in(platform, world.letters, "gina@example.org")
+    owner, _ = await sign_in(platform, "gina@example.org")
     failed = await reaches(platform, (await launch(platform, owner)).id, State.FAILED)
     assert str(failed.reason).startswith("This environment needs a GPU, and this server has none available.")
     world.runtime.has_gpus = True
@@ -491,7 +489,7 @@ async def test_an_engine_that_refuses_fails_the_launch(world: World, platform: P
 async def test_a_fault_of_ours_ends_a_launch_as_failed_and_keeps_a_stop_for_later(
     world: World, platform: Platform, alice: User
 ) -> None:
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     running = await launched(platform, bob)
     world.runtime.broken |= {"start", "stop"}
     starting = await launch(platform, alice)
@@ -584,7 +582,7 @@ async def test_an_engine_that_refuses_a_stop_is_asked_again_by_the_sweep(
 
 @on_every_database
 async def test_somebody_elses_instance_is_not_there(world: World, platform: Platform, alice: User) -> None:
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     instance = await launched(platform, alice)
     services = platform.instances
     for call in (
@@ -682,7 +680,7 @@ async def test_after_the_engine_was_away_rows_and_engine_are_compared(
     world: World, platform: Platform, alice: User
 ) -> None:
     """One ended while nobody could hear of it, the other lives on."""
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     await world.observe(platform)
     lost, kept = await launched(platform, alice), await launched(platform, bob)
     await listening(world)

@@ -53,7 +53,7 @@ async def _same_as_the_store(platform: Platform, people: list[User]) -> None:
 
 async def _life(world: World, here: Platform, other: Platform) -> None:
     """Launches, a queue, an extension, ends and a removal, each in one of two processes."""
-    people = [(await sign_in(here, world.letters, f"{name}@a.org"))[0] for name in ("alice", "bob", "carla", "dora")]
+    people = [(await sign_in(here, f"{name}@a.org"))[0] for name in ("alice", "bob", "carla", "dora")]
 
     async def seen(instance: Instance, *states: State) -> None:
         await reaches(other, instance.id, *states)
@@ -111,7 +111,7 @@ async def test_ends_are_counted_as_they_come_without_counting_all_again(
         return await count(db)
 
     monkeypatch.setattr(instances, "ended_and_live", spied)
-    alice, _ = await sign_in(here, world.letters, "alice@a.org")
+    alice, _ = await sign_in(here, "alice@a.org")
     assert await here.live.instances.count_by_state() == {}
     for number in (1, 2, 3):
         one = await launch(here, alice)
@@ -132,7 +132,7 @@ async def test_without_a_watcher_the_store_answers(world: World, here: Platform)
 async def test_while_nothing_changes_nobody_reads_the_store(world: World, here: Platform) -> None:
     """Shown by a database whose tables are gone."""
     await keep_current(world, here)
-    user, _ = await sign_in(here, world.letters, "alice@a.org")
+    user, _ = await sign_in(here, "alice@a.org")
     instance = await launch(here, user)
     await reaches(here, instance.id, State.RUNNING)
     known = here.live.instances
@@ -150,8 +150,8 @@ async def test_while_nothing_changes_nobody_reads_the_store(world: World, here: 
 
 async def test_somebody_elses_instance_is_as_one_that_never_was(world: World, here: Platform) -> None:
     await keep_current(world, here)
-    alice, _ = await sign_in(here, world.letters, "alice@a.org")
-    bob, _ = await sign_in(here, world.letters, "bob@a.org")
+    alice, _ = await sign_in(here, "alice@a.org")
+    bob, _ = await sign_in(here, "bob@a.org")
     instance = await launch(here, alice)
     assert (await here.live.instances.get(instance.id, alice.id)).id == instance.id
     for instance_id in (instance.id, "nosuchinstance"):
@@ -161,7 +161,7 @@ async def test_somebody_elses_instance_is_as_one_that_never_was(world: World, he
 
 async def test_what_could_not_be_read_is_read_the_next_time(world: World, here: Platform) -> None:
     await keep_current(world, here)
-    user, _ = await sign_in(here, world.letters, "alice@a.org")
+    user, _ = await sign_in(here, "alice@a.org")
     known = here.live.instances
     assert await known.of_owner(user.id) == []
     instance = await launch(here, user)
@@ -177,7 +177,7 @@ async def test_what_could_not_be_read_is_read_the_next_time(world: World, here: 
 async def test_the_pages_of_a_long_list_are_those_of_the_store(world: World, here: Platform) -> None:
     await keep_current(world, here)
     for number in range(5):
-        user, _ = await sign_in(here, world.letters, f"person{number}@a.org")
+        user, _ = await sign_in(here, f"person{number}@a.org")
         await launch(here, user)
         world.clock.now += timedelta(seconds=number % 2)
     whole = await here.live.instances.of_everyone()

@@ -94,7 +94,7 @@ async def test_nothing_of_the_mail_is_kept(world: World, platform: Platform) -> 
 @on_every_database
 async def test_reports_about_people_who_were_mailed_are_taken(world: World, platform: Platform) -> None:
     """A user, and somebody who waits for their first code; others' mail is left alone."""
-    await sign_in(platform, world.letters, ALICE)
+    await sign_in(platform, ALICE)
     await ask(platform, "new@b.org")
     for content in (
         report(ALICE, "5.2.2"),
@@ -117,7 +117,7 @@ async def test_reports_about_people_who_were_mailed_are_taken(world: World, plat
 @on_every_database
 async def test_forged_reports_fill_nothing(world: World, platform: Platform) -> None:
     """Not about who was never mailed, also not when they were asked for and refused, or mailed long ago."""
-    suspended, _ = await sign_in(platform, world.letters, "gone@a.org")
+    suspended, _ = await sign_in(platform, "gone@a.org")
     await platform.users.change(suspended.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
     with pytest.raises(InvalidInput):
         await ask(platform, "x@elsewhere.org")
@@ -156,7 +156,7 @@ async def test_reports_are_looked_for_every_few_minutes_whoever_looks(world: Wor
 
 
 async def test_a_mailbox_that_is_down_stops_no_sweep_and_is_told(world: World, platform: Platform) -> None:
-    alice, _ = await sign_in(platform, world.letters, ALICE)
+    alice, _ = await sign_in(platform, ALICE)
     instance = await launch(platform, alice)
     await platform.runner.wait()
     world.mailbox.is_down = True
@@ -211,7 +211,7 @@ async def test_one_report_can_be_handed_in(world: World, platform: Platform) -> 
 @on_every_database
 async def test_a_code_that_arrived_takes_the_address_off_the_list(world: World, platform: Platform) -> None:
     """A mail that the server took proves nothing; its code does, at the sign-in and when somebody confirms."""
-    await sign_in(platform, world.letters, "bob@a.org")
+    await sign_in(platform, "bob@a.org")
     await platform.bounces.take(report("bob@a.org"), world.clock())
     cookie = await ask(platform)
     await platform.bounces.take(report(ALICE), world.clock())

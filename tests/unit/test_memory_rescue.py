@@ -49,7 +49,7 @@ async def platform(world: World) -> Platform:
 
 @pytest.fixture
 async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(platform: Platform, owner: User, gigabytes: int = 1, **size: Any) -> Instance:
@@ -117,7 +117,7 @@ async def test_only_sizes_that_are_offered_and_larger(world: World, platform: Pl
 
 async def test_only_what_runs_and_is_ones_own(world: World, platform: Platform, alice: User) -> None:
     instance = await running(platform, alice)
-    bob = (await sign_in(platform, world.letters, "bob@a.org"))[0]
+    bob = (await sign_in(platform, "bob@a.org"))[0]
     with pytest.raises(NotFound):
         await given(world, platform, instance, 2, bob)
     assert await platform.freezing.freeze(instance.id, world.clock(), "by its owner")
@@ -152,7 +152,7 @@ async def test_nobody_is_passed_in_the_queue_by_it(world: World, platform: Platf
     """Who waits for 6 GB can start in a day, and would have to wait for two; when they give up, it is given."""
     instance = await running(platform, alice, 2, days=2)
     await running(platform, alice, 4, days=1)
-    bob = (await sign_in(platform, world.letters, "bob@a.org"))[0]
+    bob = (await sign_in(platform, "bob@a.org"))[0]
     waiting = await launch(platform, bob, memory_bytes=6 * GB)
     assert waiting.state is State.QUEUED
     with pytest.raises(Conflict, match="Others have queued for that memory before"):
@@ -165,7 +165,7 @@ async def test_nobody_is_passed_in_the_queue_by_it(world: World, platform: Platf
 async def test_it_may_pass_who_waits_for_its_own_end_anyway(world: World, platform: Platform, alice: User) -> None:
     """But then it cannot be extended beyond, while they wait."""
     instance = await running(platform, alice, 1, days=2)
-    bob = (await sign_in(platform, world.letters, "bob@a.org"))[0]
+    bob = (await sign_in(platform, "bob@a.org"))[0]
     assert (await launch(platform, bob, memory_bytes=8 * GB)).state is State.QUEUED
     raised = await given(world, platform, instance, 4, alice)
     assert raised.passed_until == instance.expires_at
@@ -178,7 +178,7 @@ async def test_two_at_once_never_have_more_than_there_is(tmp_path: Path) -> None
     """Through two portals of one database; one of them is told that it is not there."""
     world = World(tmp_path, SETTINGS)
     one, two = await world.open(), await world.open()
-    alice = (await sign_in(one, world.letters, "alice@a.org"))[0]
+    alice = (await sign_in(one, "alice@a.org"))[0]
     first, second = await running(one, alice, 2), await running(one, alice, 2)
     answers = await asyncio.gather(
         given(world, one, first, 4, alice), given(world, two, second, 8, alice), return_exceptions=True

@@ -32,7 +32,7 @@ async def platform(world: World) -> Platform:
 
 @pytest.fixture
 async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(platform: Platform, owner: User) -> Instance:

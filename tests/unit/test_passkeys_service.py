@@ -56,7 +56,7 @@ class Desk:
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     world = World(tmp_path, {"sign_in": {"failures_per_hour_per_client": 100}})
     platform = await world.open()
-    user, secret = await sign_in(platform, world.letters, "alice@a.org")
+    user, secret = await sign_in(platform, "alice@a.org")
     found = await platform.logins.authenticate(secret, world.clock())
     assert found is not None
     yield Desk(world, platform, user, found[1])
@@ -165,7 +165,7 @@ async def test_removed_and_suspended_ones_open_nothing_and_the_answer_is_the_sam
 @on_every_database
 async def test_nobody_removes_somebody_elses(desk: Desk) -> None:
     passkey = await desk.add(Device(ORIGIN))
-    bob, _ = await sign_in(desk.platform, desk.world.letters, "bob@a.org")
+    bob, _ = await sign_in(desk.platform, "bob@a.org")
     with pytest.raises(NotFound):
         await desk.platform.passkeys.remove(bob, passkey.id, ACTOR, desk.now)
     assert await desk.platform.passkeys.of_user(desk.user)

@@ -139,7 +139,7 @@ async def test_the_rule_is_about_an_environment_a_lab_or_a_user(world: World) ->
 
 async def test_what_runs_is_replayed_up_to_now_and_its_owner_told(world: World) -> None:
     platform = await world.open()
-    user, _ = await sign_in(platform, world.letters, "ada@example.org")
+    user, _ = await sign_in(platform, "ada@example.org")
     instance = await launch(platform, user)
 
     async def runs() -> bool:
@@ -169,7 +169,7 @@ async def lived(world: World) -> tuple[Platform, dict[str, str]]:
     platform = await world.open()
     owners: dict[str, str] = {}
     for number, _ in enumerate(LIVES):
-        user, _ = await sign_in(platform, world.letters, f"person{number}@example.org")
+        user, _ = await sign_in(platform, f"person{number}@example.org")
         instance = await reaches(platform, (await launch(platform, user)).id, State.RUNNING)
         owners[instance.id] = user.email
         world.runtime.activities[instance.id] = ContainerActivity(Usage(GB, 5.0, 7), 2 * GB)

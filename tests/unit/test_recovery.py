@@ -43,7 +43,7 @@ async def platform(world: World) -> Platform:
 
 @pytest.fixture
 async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, world.letters, "alice@a.org"))[0]
+    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def launched(platform: Platform, owner: User) -> Instance:
@@ -136,7 +136,7 @@ async def test_a_stop_whose_process_dies_at_any_step_is_finished_by_the_next_one
 async def test_what_another_living_process_carries_out_is_left_to_it(
     world: World, platform: Platform, alice: User
 ) -> None:
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     running = await launched(platform, bob)
     world.runtime.hold("before start")
     world.runtime.hold("before stop")
@@ -178,7 +178,7 @@ async def main():
     folder = Path(sys.argv[1])
     world = World(folder, {"database_url": sys.argv[2]})
     platform = await world.open()
-    alice, _ = await sign_in(platform, world.letters, "alice@a.org")
+    alice, _ = await sign_in(platform, "alice@a.org")
     world.runtime.hold("before start")
     instance = await launch(platform, alice)
     await world.runtime.reached["before start"].wait()
@@ -234,7 +234,7 @@ async def test_the_container_of_an_instance_that_has_ended_is_removed(
     world: World, platform: Platform, alice: User
 ) -> None:
     instance = await launched(platform, alice)
-    rest = await launched(platform, (await sign_in(platform, world.letters, "bob@a.org"))[0])
+    rest = await launched(platform, (await sign_in(platform, "bob@a.org"))[0])
     await platform.instances.stop(instance.id, alice, ACTOR, world.clock())
     await reaches(platform, instance.id, State.STOPPED)
     # As after a failed launch whose container the engine did not give up.
@@ -266,7 +266,7 @@ async def test_an_instance_that_began_to_run_after_the_engine_was_asked_is_not_t
 async def test_what_has_expired_is_ended_with_the_reason_and_nothing_else(
     world: World, platform: Platform, alice: User
 ) -> None:
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    bob, _ = await sign_in(platform, "bob@a.org")
     short = await launched(platform, alice)
     long = await reaches(platform, (await launch(platform, bob, days=7)).id, State.RUNNING)
     world.clock.now += timedelta(hours=23, minutes=59)
@@ -315,7 +315,7 @@ async def test_what_began_to_end_meanwhile_is_not_extended(world: World, platfor
 @on_every_database
 async def test_f14_two_sweeps_at_once_end_everything_once(world: World, platform: Platform) -> None:
     other = await world.open()
-    users = [(await sign_in(platform, world.letters, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(8)]
+    users = [(await sign_in(platform, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(8)]
     found = [await launched(platform, user) for user in users]
     world.clock.now += timedelta(days=1)
     both = await asyncio.gather(*(one.sweep.sweep(world.clock()) for one in (platform, other)))
@@ -330,7 +330,7 @@ async def test_f14_two_sweeps_at_once_end_everything_once(world: World, platform
 @on_every_database
 async def test_one_that_fails_does_not_stop_the_rest(world: World, platform: Platform) -> None:
     """Neither among what ends nor among what is compared with the engine."""
-    users = [(await sign_in(platform, world.letters, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(3)]
+    users = [(await sign_in(platform, f"p{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(3)]
     found = [await launched(platform, user) for user in users]
     world.runtime.refusing.add(f"stop {found[0].id}")
     world.clock.now += timedelta(days=1)
@@ -352,7 +352,7 @@ async def test_a_stray_that_cannot_be_removed_does_not_keep_the_sweep_from_its_w
     await reaches(platform, instance.id, State.STOPPED)
     await world.runtime.start(container_of(instance.id))
     world.runtime.refusing.add(f"remove {instance.id}")
-    due = await launched(platform, (await sign_in(platform, world.letters, "bob@a.org"))[0])
+    due = await launched(platform, (await sign_in(platform, "bob@a.org"))[0])
     world.clock.now += timedelta(days=1)
     outcomes = await platform.sweep.sweep(world.clock())
     assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "unchanged"), (due.id, "expired")]
@@ -390,8 +390,8 @@ async def test_the_sweep_lets_those_start_that_wait(tmp_path: Path) -> None:
     """As after a crash between an end and the start of the next."""
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}})
     platform = await world.open()
-    one, _ = await sign_in(platform, world.letters, "one@a.org")
-    two, _ = await sign_in(platform, world.letters, "two@a.org")
+    one, _ = await sign_in(platform, "one@a.org")
+    two, _ = await sign_in(platform, "two@a.org")
     first = await launched(platform, one)
     second = await launch(platform, two)
     assert second.state is State.QUEUED
@@ -410,8 +410,8 @@ async def test_the_sweep_lets_those_start_that_wait(tmp_path: Path) -> None:
 async def test_one_who_waited_too_long_is_told_so(tmp_path: Path) -> None:
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}})
     platform = await world.open()
-    one, _ = await sign_in(platform, world.letters, "one@a.org")
-    two, _ = await sign_in(platform, world.letters, "two@a.org")
+    one, _ = await sign_in(platform, "one@a.org")
+    two, _ = await sign_in(platform, "two@a.org")
     await reaches(platform, (await launch(platform, one, days=7)).id, State.RUNNING)
     waiting = await launch(platform, two)
     world.clock.now += timedelta(days=1)

@@ -33,7 +33,7 @@ class House:
         self.platform = platform
 
     async def comes(self, address: str = "alice@a.org") -> tuple[User, Login]:
-        user, secret = await sign_in(self.platform, self.world.letters, address)
+        user, secret = await sign_in(self.platform, address)
         found = await self.platform.logins.authenticate(secret, self.world.clock())
         assert found is not None
         return user, found[1]

@@ -72,11 +72,11 @@ async def test_nobody_gets_the_uid_of_files_whose_user_the_database_has_forgotte
     world: World, platform: Platform
 ) -> None:
     """As after the restore of an older backup: who came since then has a home, and is unknown."""
-    lost, _ = await sign_in(platform, world.letters, "lost@example.org")
+    lost, _ = await sign_in(platform, "lost@example.org")
     home = await platform.homes.prepare(lost.username, lost.uid, None)
     world.rows("DELETE FROM users")
-    stranger, _ = await sign_in(platform, world.letters, "stranger@example.org")
-    again, _ = await sign_in(platform, world.letters, "lost@example.org")
+    stranger, _ = await sign_in(platform, "stranger@example.org")
+    again, _ = await sign_in(platform, "lost@example.org")
     assert len({lost.uid, stranger.uid, again.uid}) == 3
     assert again.username != lost.username
     assert home.stat().st_uid == lost.uid
@@ -85,8 +85,8 @@ async def test_nobody_gets_the_uid_of_files_whose_user_the_database_has_forgotte
 async def test_the_first_of_all_is_no_administrator_unless_named_in_the_settings(
     world: World, platform: Platform
 ) -> None:
-    first, _ = await sign_in(platform, world.letters, "somebody@example.org")
-    named, _ = await sign_in(platform, world.letters, "Admin@Example.org".lower())
+    first, _ = await sign_in(platform, "somebody@example.org")
+    named, _ = await sign_in(platform, "Admin@Example.org".lower())
     assert (first.role, named.role) == (Role.USER, Role.ADMIN)
 
 
@@ -94,23 +94,23 @@ async def test_the_first_of_all_is_no_administrator_unless_named_in_the_settings
 async def test_naming_somebody_later_makes_no_administrator_and_taking_back_the_role_lasts(world: World) -> None:
     """`admin_emails` counts at the first sign-in only; afterwards the role is what administrators make of it."""
     first = await world.open()
-    admin, _ = await sign_in(first, world.letters, "admin@example.org")
-    other, _ = await sign_in(first, world.letters, "second@example.org")
+    admin, _ = await sign_in(first, "admin@example.org")
+    other, _ = await sign_in(first, "second@example.org")
     await first.users.change(other.id, UserChange(role=Role.ADMIN), ACTOR, world.clock())
     await first.users.change(admin.id, UserChange(role=Role.USER), ACTOR, world.clock())
-    later, _ = await sign_in(first, world.letters, "later@example.org")
+    later, _ = await sign_in(first, "later@example.org")
     world.settings["admin_emails"] = ["admin@example.org", "later@example.org"]
     second = await world.open()
-    assert (await sign_in(second, world.letters, "admin@example.org"))[0].role is Role.USER
-    assert (await sign_in(second, world.letters, "later@example.org"))[0].role is later.role is Role.USER
+    assert (await sign_in(second, "admin@example.org"))[0].role is Role.USER
+    assert (await sign_in(second, "later@example.org"))[0].role is later.role is Role.USER
 
 
 async def test_known_unknown_and_suspended_addresses_get_the_same_answer(tmp_path: Path) -> None:
     """The same kind of challenge, expiry and record; only the mail differs, which the one who asks does not see."""
     world = World(tmp_path, {"sign_in": {"allowed_domains": ["a.org"]}})
     platform = await world.open()
-    await sign_in(platform, world.letters, "known@a.org")
-    suspended, _ = await sign_in(platform, world.letters, "suspended@a.org")
+    await sign_in(platform, "known@a.org")
+    suspended, _ = await sign_in(platform, "suspended@a.org")
     await platform.users.change(suspended.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
     world.letters.sent.clear()
     answers = {}
@@ -228,7 +228,7 @@ async def test_fifty_correct_verifications_at_once_are_one_login(
     world: World, platform: Platform, registered: bool
 ) -> None:
     if registered:
-        await sign_in(platform, world.letters, ALICE)
+        await sign_in(platform, ALICE)
     before = len(world.rows("SELECT id FROM logins"))
     other = await world.open()  # two processes share the work
     cookie, code = await ask(platform, world, ALICE)
@@ -349,7 +349,7 @@ async def test_an_address_gets_twenty_codes_a_day(world: World, platform: Platfo
 
 async def test_a_suspended_address_meets_the_same_limits_as_a_known_one(world: World, platform: Platform) -> None:
     """Else the limit would tell who is suspended."""
-    user, _ = await sign_in(platform, world.letters, "x@a.org")
+    user, _ = await sign_in(platform, "x@a.org")
     await platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
     world.clock.now += timedelta(hours=1)
     said = []
@@ -566,7 +566,7 @@ async def test_past_the_limit_of_the_whole_server_new_codes_are_long_for_an_hour
 
 @on_every_database
 async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: World, platform: Platform) -> None:
-    user, secret = await sign_in(platform, world.letters, ALICE)
+    user, secret = await sign_in(platform, ALICE)
     world.clock.now += timedelta(hours=11, minutes=59)
     found = await platform.logins.authenticate(secret, world.clock())
     assert found is not None
@@ -574,14 +574,14 @@ async def test_a_login_ends_after_its_idle_time_and_use_keeps_it_alive(world: Wo
     await platform.last_seen.settle()
     world.clock.now += timedelta(hours=11)
     assert await platform.logins.authenticate(secret, world.clock())
-    _, idle = await sign_in(platform, world.letters, ALICE)
+    _, idle = await sign_in(platform, ALICE)
     world.clock.now += timedelta(hours=12)
     assert await platform.logins.authenticate(idle, world.clock()) is None
 
 
 @on_every_database
 async def test_a_login_ends_after_a_day_even_when_it_is_used_all_the_time(world: World, platform: Platform) -> None:
-    _, secret = await sign_in(platform, world.letters, ALICE)
+    _, secret = await sign_in(platform, ALICE)
     for _ in range(23):
         world.clock.now += timedelta(hours=1)
         assert await platform.logins.authenticate(secret, world.clock())
@@ -591,7 +591,7 @@ async def test_a_login_ends_after_a_day_even_when_it_is_used_all_the_time(world:
 
 @on_every_database
 async def test_a_remembered_login_lasts_its_days_without_use(world: World, platform: Platform) -> None:
-    _, secret = await sign_in(platform, world.letters, ALICE, remember=True)
+    _, secret = await sign_in(platform, ALICE, remember=True)
     world.clock.now += timedelta(days=6, hours=23)
     assert await platform.logins.authenticate(secret, world.clock())
     world.clock.now += timedelta(hours=1)
@@ -601,14 +601,14 @@ async def test_a_remembered_login_lasts_its_days_without_use(world: World, platf
 @on_every_database
 @pytest.mark.parametrize("secret", [None, "", "x" * 43, "' OR 1=1 --"])
 async def test_a_guessed_login_is_nobody(world: World, platform: Platform, secret: str | None) -> None:
-    await sign_in(platform, world.letters, ALICE)
+    await sign_in(platform, ALICE)
     assert await platform.logins.authenticate(secret, world.clock()) is None
 
 
 @on_every_database
 async def test_signing_out_ends_this_login_and_no_other(world: World, platform: Platform) -> None:
-    user, here = await sign_in(platform, world.letters, ALICE)
-    _, there = await sign_in(platform, world.letters, ALICE)
+    user, here = await sign_in(platform, ALICE)
+    _, there = await sign_in(platform, ALICE)
     found = await platform.logins.authenticate(here, world.clock())
     assert found is not None
     await platform.logins.sign_out(user, found[1], HERE, world.clock())
@@ -618,8 +618,8 @@ async def test_signing_out_ends_this_login_and_no_other(world: World, platform: 
 
 @on_every_database
 async def test_somebody_can_end_their_other_logins_but_nobody_elses(world: World, platform: Platform) -> None:
-    alice, secret = await sign_in(platform, world.letters, ALICE)
-    bob, _ = await sign_in(platform, world.letters, "bob@a.org")
+    alice, secret = await sign_in(platform, ALICE)
+    bob, _ = await sign_in(platform, "bob@a.org")
     login = (await platform.logins.of_user(alice, world.clock()))[0]
     with pytest.raises(NotFound):
         await platform.logins.end(bob, login.id, HERE, world.clock())
@@ -632,7 +632,7 @@ async def test_somebody_can_end_their_other_logins_but_nobody_elses(world: World
 async def test_suspension_ends_every_login_and_no_code_opens_until_it_is_lifted(
     world: World, platform: Platform
 ) -> None:
-    user, secret = await sign_in(platform, world.letters, ALICE)
+    user, secret = await sign_in(platform, ALICE)
     cookie, code = await ask(platform, world, ALICE)  # asked for while still active
     await platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, world.clock())
     assert await platform.logins.authenticate(secret, world.clock()) is None
@@ -644,12 +644,12 @@ async def test_suspension_ends_every_login_and_no_code_opens_until_it_is_lifted(
     assert len(world.letters.sent) == sent
     await platform.users.change(user.id, UserChange(status=UserStatus.ACTIVE), ACTOR, world.clock())
     assert await platform.logins.authenticate(secret, world.clock()) is None, "the old login stays ended"
-    assert (await sign_in(platform, world.letters, ALICE))[0].id == user.id
+    assert (await sign_in(platform, ALICE))[0].id == user.id
 
 
 async def test_a_csrf_token_belongs_to_one_login(world: World, platform: Platform) -> None:
-    _, one = await sign_in(platform, world.letters, ALICE)
-    _, two = await sign_in(platform, world.letters, ALICE)
+    _, one = await sign_in(platform, ALICE)
+    _, two = await sign_in(platform, ALICE)
     first = await platform.logins.authenticate(one, world.clock())
     second = await platform.logins.authenticate(two, world.clock())
     assert first is not None
@@ -668,8 +668,8 @@ async def test_a_csrf_token_belongs_to_one_login(world: World, platform: Platfor
 async def test_two_people_with_one_local_part_get_two_usernames_uids_and_homes(
     world: World, platform: Platform
 ) -> None:
-    one, _ = await sign_in(platform, world.letters, "alice@a.org")
-    two, _ = await sign_in(platform, world.letters, "alice@b.org")
+    one, _ = await sign_in(platform, "alice@a.org")
+    two, _ = await sign_in(platform, "alice@b.org")
     assert (one.username, two.username) == ("alice", "alice-2")
     assert one.uid != two.uid
     for user in (one, two):
@@ -703,7 +703,7 @@ async def test_what_lies_in_the_homes_already_is_not_taken(world: World, platfor
         there.write_text("keep me", encoding="utf-8")
     else:
         there.symlink_to("/nowhere")
-    user, _ = await sign_in(platform, world.letters, ALICE)
+    user, _ = await sign_in(platform, ALICE)
     assert user.username == "alice-2"
     assert there.lstat().st_uid == (12345 if kind == "directory" else 0)
 

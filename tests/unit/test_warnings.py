@@ -123,9 +123,9 @@ def text_of(letter: EmailMessage) -> str:
 async def test_an_owner_is_warned_in_one_mail_in_their_own_time(world: World) -> None:
     """Two instances and a maintenance that fall together: one mail, with times of the owner's zone, and once."""
     platform = await world.open()
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     anna = await platform.users.set_time_zone(anna, "Asia/Singapore")
-    bert, _ = await sign_in(platform, world.letters, "bert@example.org")
+    bert, _ = await sign_in(platform, "bert@example.org")
     for owner, name in ((anna, "jupyterlab"), (anna, "rstudio"), (bert, "rstudio")):
         one = await launch(platform, owner, name, days=2 if owner is anna else 7)
         await reaches(platform, one.id, State.RUNNING)
@@ -159,7 +159,7 @@ async def test_an_owner_is_warned_in_one_mail_in_their_own_time(world: World) ->
 
 async def test_an_extension_is_another_end_and_an_idle_end_is_told_with_its_since(world: World) -> None:
     platform = await world.open()
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     one = await reaches(platform, (await launch(platform, anna, days=2)).id, State.RUNNING)
     world.letters.sent.clear()
     world.clock.now = START + 24 * HOUR
@@ -186,7 +186,7 @@ async def test_an_extension_is_another_end_and_an_idle_end_is_told_with_its_sinc
 async def test_the_owner_of_a_frozen_instance_is_warned_before_it_may_stand_still_no_longer(world: World) -> None:
     world.settings["freezing"] = {"longest_hours": 72}
     platform = await world.open()
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     one = await reaches(platform, (await launch(platform, anna, days=7)).id, State.RUNNING)
     assert await platform.freezing.freeze(one.id, world.clock.now, "by its owner")
     world.clock.now += timedelta(seconds=2)
@@ -211,7 +211,7 @@ async def test_the_owner_of_a_frozen_instance_is_warned_before_it_may_stand_stil
 async def test_nobody_is_warned_where_that_is_set_or_the_owner_is_suspended(world: World) -> None:
     world.settings["ends"] = {"warn_hours_before": []}
     quiet = await world.open()
-    anna, _ = await sign_in(quiet, world.letters, "anna@example.org")
+    anna, _ = await sign_in(quiet, "anna@example.org")
     await reaches(quiet, (await launch(quiet, anna, days=2)).id, State.RUNNING)
     world.clock.now = START + 47 * HOUR
     assert await quiet.warnings.warn(world.clock.now) == 0
@@ -222,7 +222,7 @@ async def test_a_clock_that_jumped_warns_nobody(world: World) -> None:
     elapsed = 0.0
     platform = await world.open()
     platform.warnings._clock._elapsed = lambda: elapsed
-    anna, _ = await sign_in(platform, world.letters, "anna@example.org")
+    anna, _ = await sign_in(platform, "anna@example.org")
     await reaches(platform, (await launch(platform, anna, days=2)).id, State.RUNNING)
     await platform.sweep.sweep(world.clock.now)
     elapsed, world.clock.now = 60.0, START + 25 * HOUR

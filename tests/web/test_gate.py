@@ -39,7 +39,7 @@ class Door:
         self.http = httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL)
 
     async def comes(self, address: str) -> tuple[User, Login]:
-        user, secret = await sign_in(self.platform, self.world.letters, address)
+        user, secret = await sign_in(self.platform, address)
         found = await self.platform.logins.authenticate(secret, self.world.clock())
         assert found is not None
         return user, found[1]

@@ -151,8 +151,10 @@ class Scene:
         await self.platform.live.homes.look((await self.user()).username)
 
     async def change_quota(self) -> None:
-        some = Quota(memory_bytes=random.choice([2, 3, 5]) * GB, instances=4)
-        await self.platform.users.change((await self.user()).id, UserChange(quota=some), ACTOR, self.clock())
+        """First to one that is exceeded, then to another one each time."""
+        user = await self.user()
+        some = Quota(memory_bytes=(5 if user.quota.memory_bytes == 2 * GB else 2) * GB, instances=4)
+        await self.platform.users.change(user.id, UserChange(quota=some), ACTOR, self.clock())
 
     async def change_lab(self) -> None:
         lab = f"Lab {random.randrange(1000)}"

@@ -30,7 +30,7 @@ async def test_the_start_page_names_who_may_come_in_and_leads_those_who_are_in_t
     person = portal.person("ada@example.org")
     page = await person.get("/")
     assert "example.org" in page.words
-    await person.sign_in()
+    await person.sign_in_with_code()
     assert (await person.get("/")).path == "/dashboard"
     assert (await person.get("/sign-in")).path == "/dashboard"
 
