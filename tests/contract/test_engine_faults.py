@@ -16,6 +16,7 @@ from time import monotonic
 import pytest
 
 from contract.conftest import BUSYBOX, SMALL_IMAGE, MakeEngine, engine_settings, specification
+from launchpad.cli.engine_networks import set_network_list_aside
 from launchpad.domain.naming import container_name
 from launchpad.errors import EngineAnswer, EngineRefused, EngineUnavailable, NetworkUnavailable
 from launchpad.runtime.base import LABEL_DEPLOYMENT, LABEL_INSTANCE, ContainerState, RuntimeEvent
@@ -278,8 +279,15 @@ class PrivateEngine:
         for _ in range(300):
             if subprocess.run(self.command("version"), capture_output=True, check=False).returncode == 0:
                 return
+            if self._process.poll() is not None:
+                break
             await asyncio.sleep(0.1)
         raise AssertionError((folder / "log").read_text()[-3000:])
+
+    async def has_ended(self) -> int:
+        """Its exit code."""
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.wait, 60)
 
     async def stop(self) -> None:
         if self._process is not None:
@@ -312,6 +320,9 @@ async def private(short_folder: Path) -> AsyncIterator[PrivateEngine]:
     await private.start()
     yield private
     await private.stop()
+    # An engine that crashed has left its folder mounted on itself.
+    while subprocess.run(["umount", short_folder / "data"], capture_output=True, check=False).returncode == 0:
+        pass
 
 
 async def test_f17_used_up_addresses_are_told(private: PrivateEngine) -> None:
@@ -323,6 +334,31 @@ async def test_f17_used_up_addresses_are_told(private: PrivateEngine) -> None:
     private.run("network", "rm", "one")
     await runtime.ensure_network()
     await runtime.aclose()
+
+
+async def test_an_engine_that_was_killed_amid_its_networks(private: PrivateEngine) -> None:
+    """It ends at every start, until its list of networks is set aside."""
+    log, data = private.folder / "log", private.folder / "data"
+    private.run("network", "create", "one")
+    await private.stop()
+    assert set_network_list_aside(log, data) is None
+    networks = data / "network" / "files" / "local-kv.db"
+    whole = networks.read_bytes()
+    half = whole.replace(b'"ipamV4Info"', b'"ipamV4Inf0"')  # as if killed before its addresses were written
+    assert half != whole
+    networks.write_bytes(half)
+    with pytest.raises(AssertionError, match="reservePools"):
+        await private.start()
+    assert await private.has_ended() != 0
+    moved = set_network_list_aside(log, data)
+    assert moved is not None
+    assert moved.read_bytes() == half
+    await private.start()
+    runtime = EngineRuntime(engine_settings(host=private.host), "d", ELSEWHERE)
+    await runtime.ensure_network()
+    await runtime.aclose()
+    await private.stop()
+    assert set_network_list_aside(log, data) is None
 
 
 async def test_f2_an_engine_that_restarts(private: PrivateEngine, small_image: str) -> None:

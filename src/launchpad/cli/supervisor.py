@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from ..errors import Unavailable
 from ..settings_place import state_dir
+from .engine_networks import set_network_list_aside
 from .only_one import hold
 
 PORTAL_START_SECONDS = 30
@@ -221,6 +222,10 @@ class Supervisor:
                 if ended:
                     break
                 if self._engine is not None and self._engine.returncode is not None:
+                    if self._engine_log is not None and (moved := set_network_list_aside(self._engine_log)) is not None:
+                        say(f"The list of networks of the engine was damaged; it is now {moved}")
+                        self._start_engine()
+                        continue
                     child.stop(2.0)
                     raise Unavailable(f"The container engine does not start. {self._engine.tail()}")
                 if _stop_is_wanted(LOOK_SECONDS):
