@@ -249,6 +249,7 @@ def build_platform(
             catalogue,
             state.deployment_id,
             idle_policy,
+            lab_capacity,
         )
 
     def make_drill() -> DrillService:

@@ -43,6 +43,7 @@ def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
         platform.catalogue,
         "test",
         platform.idle_policy,
+        platform.lab_capacity,
     )
 
 
@@ -102,6 +103,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "freezing",
             "idle",
             "memory",
+            "labs",
             "limits",
         ),
         *(
@@ -144,6 +146,24 @@ async def test_idle_rules_are_told_and_one_that_cannot_be_kept_is_a_warning(tmp_
     assert [one.level for one in (*able, *unable)] == [Level.OK, Level.WARN]
     assert "1 rule; 0 stopped, 0 frozen, 0 kept in the last 24 hours" in able[0].text
     assert "this kernel has no freezer" in unable[0].text
+
+
+@pytest.mark.parametrize(
+    ("guaranteed", "level", "words"),
+    [
+        ([], Level.OK, "No lab has a capacity of its own"),
+        (["8g"], Level.OK, "1 lab; 8 GB and 2 cores guaranteed in all"),
+        (["8g", "4000g"], Level.WARN, "3.9 TB and 4 cores would be guaranteed in all; this server has"),
+    ],
+)
+async def test_labs_that_are_guaranteed_more_than_this_server_has(
+    tmp_path: Path, guaranteed: list[str], level: Level, words: str
+) -> None:
+    """With `auto`, the settings alone cannot tell."""
+    labs = [{"lab": f"lab {each}", "guaranteed_memory": each, "guaranteed_cpus": 2} for each in guaranteed]
+    settings = {**NAMES, "capacity": {"memory": "auto", "cpus": "auto"}, "lab_capacity": labs}
+    found, said = (await examined(tmp_path, settings))["labs"]
+    assert (found, words in said) == (level, True), said
 
 
 async def test_what_is_away_is_bad_and_the_rest_is_still_looked_at(tmp_path: Path) -> None:

@@ -25,13 +25,14 @@ from ...runtime.base import ConnectionCutter, HostFacts, Runtime
 from ...services.bounces import BounceService
 from ...services.idle_policy import IdlePolicyService
 from ...services.images import ImageService
+from ...services.lab_capacity import LabCapacityService
 from ...services.mailing import MailQueue
 from ...services.sweep import SweepService
 from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
 from ..nginx.site import SITE
-from . import engine, idle, listening, loops, machine, mail, safety, tls, units
+from . import engine, idle, labs, listening, loops, machine, mail, safety, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
@@ -64,6 +65,7 @@ class Doctor:
         catalogue: Mapping[str, Environment],
         deployment_id: str,
         idle_policy: IdlePolicyService,
+        lab_capacity: LabCapacityService,
         places: Places | None = None,
     ) -> None:
         self._database = database
@@ -78,6 +80,7 @@ class Doctor:
         self._deployment_id = deployment_id
         self._catalogue = catalogue
         self._idle_policy = idle_policy
+        self._labs = lab_capacity
         self._places = places or Places()
 
     async def examine(self, now: datetime, settings_file: Path | None = None) -> list[Finding]:
@@ -100,6 +103,7 @@ class Doctor:
             ("freezing", self._freezing),
             ("idle", lambda subject: self._idle(subject, now)),
             ("memory", self._memory),
+            ("labs", self._lab_capacity),
             ("limits", lambda subject: engine.limits(subject, self._database, self._runtime, self._catalogue)),
             ("network", lambda subject: engine.network(subject, self._runtime, settings)),
             ("connections", self._connections),
@@ -239,6 +243,9 @@ class Doctor:
 
     async def _idle(self, subject: str, now: datetime) -> list[Finding]:
         return await idle.idle(subject, self._database, self._settings, self._runtime, self._idle_policy, now)
+
+    async def _lab_capacity(self, subject: str) -> list[Finding]:
+        return await labs.labs(subject, self._settings, self._labs, await self._runtime.host())
 
     async def _memory(self, subject: str) -> list[Finding]:
         return engine.memory(subject, await self._runtime.memory_watch())
