@@ -104,6 +104,13 @@ def test_what_nobody_has_seen_is_called_as_the_kernel_does(tmp_path: Path) -> No
     assert [death.program for death in one.tend()] == ["STAR", "samtools"]
 
 
+def test_a_program_that_has_taken_its_name_away_is_told_of_without_one(tmp_path: Path) -> None:
+    one = Container(tmp_path, has_log=True)
+    one.tend()
+    one.killed(12, "", 1000, 4_000_000)
+    assert [death.program for death in one.tend()] == ["a program"]
+
+
 def test_without_the_log_the_count_tells_and_the_largest_that_is_gone_was_it(tmp_path: Path) -> None:
     """How much it held then, nobody knows. What ends by itself is nothing of the kernel's."""
     one = Container(tmp_path, has_log=False)

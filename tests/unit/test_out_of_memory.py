@@ -125,6 +125,22 @@ async def test_what_was_told_before_is_no_news_to_the_next_process(
     assert (await later.instances.get_any(instance.id)).oom_count == 1
 
 
+@pytest.mark.parametrize("event_first", [True, False])
+async def test_what_nobody_can_name_is_recorded_once_all_the_same(
+    world: World, platform: Platform, alice: User, event_first: bool
+) -> None:
+    """It is told again at each pass, for minutes."""
+    instance = await running(platform, alice)
+    if event_first:
+        await platform.runner.note_out_of_memory(instance.id)
+    world.runtime.deaths[instance.id] = (MemoryDeath("", None, world.clock() + timedelta(seconds=1)),)
+    for _ in range(4):
+        await platform.memory.tend(world.clock())
+        world.clock.now += timedelta(seconds=3)
+    assert (await platform.instances.get_any(instance.id)).oom_count == 1
+    assert (await platform.memory.last_day(world.clock()))["ended"] == 1
+
+
 async def test_no_instance_is_blamed_for_what_the_server_lacks(world: World, platform: Platform, alice: User) -> None:
     instance = await running(platform, alice)
     world.runtime.deaths[instance.id] = (MemoryDeath("R", 9, world.clock(), of_server=True),)

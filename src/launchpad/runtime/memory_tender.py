@@ -13,6 +13,7 @@ from .control_groups import PROC, ControlGroup, ControlGroups
 from .kernel_log import KernelLog
 from .oom_order import OomOrder, Ordered
 from .processes import Process, read_process
+from .program_names import program_name
 from .values import MemoryWatch
 
 KEPT = timedelta(minutes=10)  # so long a death is told again, for whoever has not heard
@@ -134,7 +135,7 @@ class MemoryTender:
                 continue
             named = self._named.get(known, {}).get(kill.pid)
             is_same = named is not None and named.process.comm == kill.name
-            name = _name_of(named.process) if named is not None and is_same else kill.name
+            name = _name_of(named.process) if named is not None and is_same else program_name(kill.name, ())
             found.append((self._known[known][0], MemoryDeath(name, kill.memory_bytes, kill.at, kill.of_server)))
         told: dict[str, list[MemoryDeath]] = {}
         for instance_id, death in sorted(found, key=lambda one: one[1].at):

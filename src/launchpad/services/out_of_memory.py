@@ -6,7 +6,7 @@ the same kill where they are close together, so either may come first, or alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -46,6 +46,7 @@ class OutOfMemory:
         self._now = now
         self._since = now()
         self._of_server: dict[tuple[str, datetime], None] = {}  # that were logged, the oldest first
+        self._nameless: dict[tuple[str, datetime], None] = {}  # that were noted, likewise
 
     async def note(self, instance_id: str) -> bool:
         """The engine has told that something in it was ended; true where a live one of that id was noted."""
@@ -70,15 +71,15 @@ class OutOfMemory:
         async with self._database.transaction() as db:
             for instance_id, deaths in news.items():
                 await self._record(db, instance_id, [_Kill(one.at, one) for one in deaths])
+        # They leave nothing in the row that tells them from those that only the engine has told of.
+        _remember(self._nameless, ((key, one.at) for key, deaths in news.items() for one in deaths if not one.program))
 
     def _own(self, instance_id: str, deaths: Sequence[MemoryDeath]) -> list[MemoryDeath]:
         """Without those that no instance is to blame for: the server itself had no more memory."""
         for death in deaths:
             if death.of_server and (instance_id, death.at) not in self._of_server:
-                self._of_server[instance_id, death.at] = None
+                _remember(self._of_server, [(instance_id, death.at)])
                 log.warning("memory.server_was_short", instance=instance_id, program=death.program)
-        while len(self._of_server) > REMEMBERED:
-            del self._of_server[next(iter(self._of_server))]
         return [one for one in deaths if not one.of_server]
 
     def _is_news(self, there: Instance, death: MemoryDeath) -> bool:
@@ -87,7 +88,7 @@ class OutOfMemory:
         if there.oom_at is None:
             return there.started_at is None or death.at >= there.created_at
         if abs(death.at - there.oom_at) <= ONE_KILL:
-            return there.oom_program is None
+            return there.oom_program is None and (there.id, death.at) not in self._nameless
         return death.at > there.oom_at and death.at >= self._since
 
     async def _record(self, db: AsyncConnection, instance_id: str, kills: Sequence[_Kill]) -> bool:
@@ -128,3 +129,9 @@ class OutOfMemory:
             subject=there.id,
             details={**await names(db, there), **({"program": program} if program else {})},
         )
+
+
+def _remember(table: dict[tuple[str, datetime], None], deaths: Iterable[tuple[str, datetime]]) -> None:
+    table.update(dict.fromkeys(deaths))
+    while len(table) > REMEMBERED:
+        del table[next(iter(table))]
