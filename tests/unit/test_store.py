@@ -17,6 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conftest import Clock
 from launchpad.domain.instances import ENDED, LIVE, Address, Instance, Stage, State
@@ -228,6 +229,29 @@ async def test_a_reader_sees_one_state_while_others_write(database: Database, da
         assert await kv.get(db, "a") is None, "the view is that of its beginning"
     async with database.reading() as db:
         assert await kv.get(db, "a") == 1
+    await other.aclose()
+
+
+async def test_a_reader_whose_rows_come_piece_by_piece_sees_one_state(
+    database: Database, database_url: str, clock: Clock
+) -> None:
+    other = Database(database_url)
+
+    async def names(db: AsyncConnection) -> list[str]:
+        async with db.stream(text("SELECT key FROM kv WHERE key LIKE 'piece-%' ORDER BY key")) as rows:
+            return [row.key async for row in rows]
+
+    async def put(key: str) -> None:
+        async with other.transaction() as db:
+            await kv.put(db, key, 1, clock())
+
+    await put("piece-1")
+    async with database.reading() as db:
+        before = await names(db)
+        await put("piece-2")
+        assert await names(db) == before == ["piece-1"]
+        found = await db.execute(text("SELECT count(*) FROM kv WHERE key LIKE 'piece-%'"))
+        assert found.scalar_one() == 1, "nor by a statement that answers at once"
     await other.aclose()
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_connection,
     AsyncAdapt_aiosqlite_cursor,
     AsyncAdapt_aiosqlite_dbapi,
+    AsyncAdapt_aiosqlite_ss_cursor,
 )
 
 BEGIN = "BEGIN"
@@ -73,6 +74,20 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
         return outcome
 
 
+class _StreamingCursor(AsyncAdapt_aiosqlite_ss_cursor):
+    """Gives its rows piece by piece. It is the library's, and may be what a transaction begins with, too."""
+
+    __slots__ = ()
+
+    async def _execute_async(self, operation: Any, parameters: Any) -> Any:
+        adapted: Any = self._adapt_connection
+        connection: Any = self._connection
+        begins, adapted.begins = adapted.begins, False
+        if begins:
+            await connection._execute(_begin, connection._conn)
+        return await super()._execute_async(operation, parameters)
+
+
 class _Threaded(aiosqlite.Connection):
     """A thread is told to end once: whoever told it again would wait for ever for its answer."""
 
@@ -86,6 +101,7 @@ class _Connection(AsyncAdapt_aiosqlite_connection):
     __slots__ = ("begins",)
 
     _cursor_cls = _Cursor
+    _ss_cursor_cls = _StreamingCursor
 
     def __init__(self, dbapi: Any, connection: Any) -> None:
         super().__init__(dbapi, connection)
@@ -133,15 +149,19 @@ def prepare(adapted: Any, work: Callable[[sqlite3.Connection], None]) -> None:
     adapted.run_async(lambda connection: connection._execute(work, connection._conn))
 
 
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.execute(BEGIN).close()
+
+
 def _execute(connection: sqlite3.Connection, begins: bool, statement: str, parameters: Any) -> Finished:
     if begins:
-        connection.execute(BEGIN).close()
+        _begin(connection)
     return _finish(connection.execute(statement, parameters))
 
 
 def _execute_many(connection: sqlite3.Connection, begins: bool, statement: str, parameters: Any) -> Finished:
     if begins:
-        connection.execute(BEGIN).close()
+        _begin(connection)
     return _finish(connection.executemany(statement, parameters))
 
 
