@@ -24,6 +24,7 @@ from launchpad.errors import (
     QuotaExceeded,
 )
 from launchpad.platform import Platform
+from launchpad.runtime.base import Caps
 from launchpad.services.users import UserChange
 from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
@@ -215,6 +216,45 @@ async def test_a_portal_that_dies_in_between_leaves_what_is_wanted_to_the_next(
     assert (await later.instances.get_any(instance.id)).state is State.RUNNING
 
 
+async def test_what_the_engine_refuses_after_all_is_taken_back_too(
+    world: World, platform: Platform, alice: User
+) -> None:
+    """It was away when it was asked first."""
+    instance = await running(platform, alice)
+    await given(world, platform, instance, 2, alice)
+    world.runtime.go_down()
+    with pytest.raises(EngineUnavailable):
+        await given(world, platform, instance, 4, alice)
+    world.runtime.come_back()
+    world.runtime.refusing.add("update")
+    for _ in range(3):
+        await platform.memory.tend(world.clock())
+    there = await platform.instances.get_any(instance.id)
+    assert (there.limits.memory_bytes, there.launched_memory_bytes) == (2 * GB, GB)
+    assert (await platform.offers.use()).reserved.memory_bytes == await cap(world, instance) == 2 * GB
+    assert world.rows("SELECT count(*) FROM audit WHERE action = 'instance.memory_not_raised'") == [(1,)]
+
+
+async def test_the_engine_is_asked_until_it_is_in_force_and_not_for_ever(
+    world: World, platform: Platform, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await running(platform, alice)
+    await given(world, platform, instance, 2, alice)
+    asked = list[str]()
+
+    async def caps(instance_id: str) -> Caps:
+        asked.append(instance_id)
+        return Caps(memory_bytes=2 * GB if len(asked) > 1 else GB, swap_bytes=0, cpus=1, pids=1)
+
+    monkeypatch.setattr(world.runtime, "caps", caps)
+    for _ in range(5):
+        await platform.memory.tend(world.clock())
+    assert asked == [instance.id] * 2
+    await given(world, platform, instance, 4, alice)
+    await platform.memory.tend(world.clock())
+    assert len(asked) == 3, "another size is looked at anew"
+
+
 async def warned(world: World, platform: Platform) -> int:
     """Passes over two samples; how many mails there are about memory."""
     for _ in range(2):
@@ -243,6 +283,18 @@ async def test_the_owner_is_told_once_for_each_size(world: World, platform: Plat
     assert await warned(world, platform) == before + 2
     assert (await platform.memory.last_day(world.clock())) == {"ended": 0, "warned": 2, "raised": 1}
     assert (await platform.memory.last_day(world.clock() + timedelta(days=2)))["warned"] == 0
+
+
+async def test_a_size_that_was_not_to_be_had_is_no_reason_to_write_again(
+    world: World, platform: Platform, alice: User
+) -> None:
+    instance = await running(platform, alice)
+    world.runtime.memory_used[instance.id] = int(0.93 * GB)
+    before = await warned(world, platform)
+    world.runtime.refusing.add("update")
+    with pytest.raises(EngineRefused):
+        await given(world, platform, instance, 2, alice)
+    assert await warned(world, platform) == before
 
 
 async def test_what_is_over_at_once_is_no_reason_to_write(world: World, platform: Platform, alice: User) -> None:

@@ -75,7 +75,7 @@ class MemoryService:
         await self._deaths.look()
         running = [one for one in await self._live.of_everyone(limit=ALL) if one.state is State.RUNNING]
         await self._warn(running, now)
-        await self._rescue.follow(running)
+        await self._rescue.follow(running, now)
 
     async def last_day(self, now: datetime) -> dict[str, int]:
         """How often programs were ended for lack of memory, owners warned, and memory raised, in the last day."""

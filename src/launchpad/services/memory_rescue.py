@@ -6,7 +6,9 @@ dies in between leaves a row that says what is to be done, and the process that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -36,6 +38,8 @@ class MemoryRescue:
         self._runtime = runtime
         self._offers = offers
         self._admission = admission
+        self._following = asyncio.Lock()
+        self._in_force: dict[str, int] = {}  # what containers have been seen to have, by the instances' ids
 
     async def give(
         self, instance_id: str, memory_bytes: int, actor: Actor, now: datetime, *, owner: User | None = None
@@ -97,25 +101,42 @@ class MemoryRescue:
             raise
         return await self._look(instance_id, owner)
 
-    async def follow(self, running: Sequence[Instance]) -> None:
-        """Gives those whose memory was raised what their rows say, where their containers have something else."""
-        for one in running:
-            if one.launched_memory_bytes is None or one.state is not State.RUNNING:
+    async def follow(self, running: Sequence[Instance], now: datetime) -> None:
+        """Gives those whose memory was raised what their rows say, where their containers have something else.
+
+        Each is asked until it has it. Where the engine refuses, the row says again what the container has.
+        """
+        raised = {one.id: one for one in running if one.launched_memory_bytes is not None}
+        self._in_force = {
+            key: size
+            for key, size in self._in_force.items()
+            if key in raised and raised[key].limits.memory_bytes == size
+        }
+        for one in raised.values():
+            if one.id in self._in_force or one.state is not State.RUNNING:
                 continue
+            caps = None
             try:
                 caps = await self._runtime.caps(one.id)
-                if caps is not None and abs((caps.memory_bytes or 0) - one.limits.memory_bytes) >= PAGES:
+                if caps is None or caps.memory_bytes is None:
+                    continue
+                if abs(caps.memory_bytes - one.limits.memory_bytes) < PAGES:
+                    self._in_force[one.id] = one.limits.memory_bytes
+                else:
                     await self._follow(one.id)
             except EngineUnavailable:
                 raise
-            except LaunchpadError as error:  # it has ended, or will be tried again
+            except LaunchpadError as error:
                 log.warning("memory.not_raised", instance=one.id, detail=error.detail)
+                if isinstance(error, EngineRefused) and caps is not None and caps.memory_bytes is not None:
+                    await self._take_back(_as_it_is(one, caps.memory_bytes), one.limits.memory_bytes, error.detail, now)
 
     async def _follow(self, instance_id: str) -> None:
-        async with self._database.reading() as db:
-            there = await instances.by_id(db, instance_id)
-        if there is not None and there.state is State.RUNNING:
-            await self._runtime.update(instance_id, memory_bytes=there.limits.memory_bytes)
+        async with self._following:  # of two sizes in quick succession, the engine is told the latter last
+            async with self._database.reading() as db:
+                there = await instances.by_id(db, instance_id)
+            if there is not None and there.state is State.RUNNING:
+                await self._runtime.update(instance_id, memory_bytes=there.limits.memory_bytes)
 
     async def _take_back(self, before: Instance, memory_bytes: int, reason: str, now: datetime) -> None:
         async with self._database.transaction() as db:
@@ -127,6 +148,7 @@ class MemoryRescue:
                 before.id,
                 memory_bytes=before.limits.memory_bytes,
                 launched_memory_bytes=before.launched_memory_bytes,
+                memory_warned_at=before.memory_warned_at,
                 passed_until=before.passed_until,
             )
             await audit.add(
@@ -151,6 +173,14 @@ class MemoryRescue:
 
 def _change(before: int, after: int) -> str:
     return f"{describe_bytes(before)} → {describe_bytes(after)}"
+
+
+def _as_it_is(instance: Instance, memory_bytes: int) -> Instance:
+    """As its container is held to so much."""
+    launched = instance.launch_limits.memory_bytes
+    if abs(memory_bytes - launched) < PAGES:
+        return replace(instance, limits=instance.launch_limits, launched_memory_bytes=None)
+    return replace(instance, limits=replace(instance.limits, memory_bytes=memory_bytes))
 
 
 def _check_runs(instance: Instance) -> None:
