@@ -44,6 +44,7 @@ class Container:
         (folder / "stat").write_text(f"{pid} ({comm}) S 1 {' '.join('0' * 17)} {pid} 0 {rss}\n")
         (folder / "cmdline").write_text(command.replace(" ", "\0") + "\0")
         (folder / "status").write_text("Uid:\t20001\t20001\t20001\t20001\n")
+        (folder / "cgroup").write_text(f"0::/system.slice/docker-{ID}.scope\n")
         (folder / "oom_score_adj").write_text("100\n")
         self.pids[pid] = comm
         self._write()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from launchpad.runtime.oom_order import AGAIN_SECONDS, SETTLES_SECONDS, OomOrder
 from launchpad.runtime.values import IDE_SCORE, PROGRAM_SCORE
 
 KERNEL = "python -m ipykernel_launcher -f /home/x/.local/share/jupyter/runtime/kernel-0f6e-11aa.json"
+ID = "c" * 64
 OWNER = 20001
 
 
@@ -34,13 +36,14 @@ class Processes:
         comm = comm or command.split(" ")[0].rpartition("/")[2][:15]
         (folder / "stat").write_text(f"{pid} ({comm}) S {parent} {' '.join('0' * 17)} {pid * 10} 0 0\n")
         (folder / "cmdline").write_text(command.replace(" ", "\0") + "\0")
+        (folder / "cgroup").write_text(f"0::/system.slice/docker-{ID}.scope\n")
         (folder / "status").write_text(f"Name:\t{comm}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
         if is_new:
             (folder / "oom_score_adj").write_text(f"{score}\n")
             self.pids.append(pid)
 
     def order(self, first: int) -> Ordered:
-        return self.orders.order({"c": (first, self.pids)})
+        return self.orders.order({ID: (first, self.pids)})
 
     def scores(self) -> Mapping[int, int]:
         return {pid: int((self.proc / str(pid) / "oom_score_adj").read_text()) for pid in self.pids}
@@ -152,6 +155,25 @@ def test_processes_that_are_old_are_left_alone_for_a_while(processes: Processes)
     assert processes.order(10) == Ordered(), "nothing was read, or it would be gone"
 
 
+def test_who_has_the_number_of_one_that_has_ended_is_left_alone(processes: Processes) -> None:
+    """Numbers of processes come again: one is given away before the look, another between the look and the write."""
+    jupyterlab(processes)
+    for pid in (12, 13, 14):
+        processes.add(pid, 11, KERNEL, comm="python")
+    (processes.proc / "12" / "cgroup").write_text("0::/system.slice/ssh.service\n")
+    look = processes.orders._look
+
+    def given_away_meanwhile(seen: Any, pids: Sequence[int]) -> list[int]:
+        due = look(seen, pids)
+        stat = processes.proc / "13" / "stat"
+        stat.write_text(stat.read_text().replace(" 130 0 0", " 999 0 0"))
+        return due
+
+    processes.orders._look = given_away_meanwhile  # type: ignore[method-assign]
+    assert processes.order(10) == Ordered(moved=1)
+    assert processes.moved() == [14]
+
+
 def test_instances_are_not_spared_before_the_server_itself() -> None:
     """Services of the server have 0."""
     assert 0 < IDE_SCORE < PROGRAM_SCORE <= 1000
@@ -170,8 +192,9 @@ def test_real_processes_are_moved_and_moved_back() -> None:
         scores = [Path("/proc", pid, "oom_score_adj") for pid in (str(server.pid), below)]
         for one in scores:
             one.write_text(str(IDE_SCORE))
-        assert OomOrder().order({"c": (server.pid, [server.pid, int(below)])}) == Ordered(moved=1)
+        # A container's id is in the path of its group; these are in the tests' own, whatever that is.
+        assert OomOrder().order({"/": (server.pid, [server.pid, int(below)])}) == Ordered(moved=1)
         assert [int(one.read_text()) for one in scores] == [IDE_SCORE, PROGRAM_SCORE]
-        assert OomOrder().order({"c": (int(below), [int(below)])}) == Ordered(moved=1)
+        assert OomOrder().order({"/": (int(below), [int(below)])}) == Ordered(moved=1)
         assert int(scores[1].read_text()) == IDE_SCORE
         server.communicate()

@@ -77,7 +77,8 @@ class OomOrder:
             due = self._look(seen, pids)
             ide = _ide_of(seen, first) if due else set()
             for pid in due:
-                done = self._move(pid, IDE_SCORE if pid in ide else PROGRAM_SCORE)
+                score = IDE_SCORE if pid in ide else PROGRAM_SCORE
+                done = self._move(container_id, pid, seen[pid].started, score)
                 moved, refused = moved + (done is True), refused + (done is False)
         return Ordered(moved, refused)
 
@@ -113,7 +114,7 @@ class OomOrder:
         comm = head.partition("(")[2]
         return _Seen(now, now, started, parent, is_system, is_init(comm, words), is_ide_server(comm, words))
 
-    def _move(self, pid: int, score: int) -> bool | None:
+    def _move(self, container_id: str, pid: int, started: int, score: int) -> bool | None:
         """Whether it could be; None where nothing was to be done."""
         try:
             file = os.open(self.proc / str(pid) / "oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
@@ -126,6 +127,10 @@ class OomOrder:
             # Whoever wants their own program to go first may have that.
             if has == score or (score == PROGRAM_SCORE and has > score):
                 return None
+            # What is open now stays one process' own. Its number may be another's than of the one that was looked at,
+            # as where somebody uses up numbers until they come again.
+            if not self._is_still(container_id, pid, started):
+                return None
             os.pwrite(file, str(score).encode(), 0)
         except PermissionError:
             return False
@@ -135,6 +140,13 @@ class OomOrder:
             with suppress(OSError):
                 os.close(file)
         return True
+
+    def _is_still(self, container_id: str, pid: int, started: int) -> bool:
+        try:
+            now = int(self._text(pid, "stat").rpartition(")")[2].split()[19])
+            return now == started and container_id in self._text(pid, "cgroup")
+        except (OSError, ValueError, IndexError):
+            return False
 
     def _text(self, pid: int, name: str) -> str:
         file = os.open(self.proc / str(pid) / name, os.O_RDONLY | os.O_CLOEXEC)
