@@ -37,7 +37,7 @@ old = (root / 'memory').is_dir()
 root = root / 'memory' if old else root
 def used():
     stat = dict(line.split() for line in (root / 'memory.stat').read_text().splitlines())
-    cache = int(stat['total_inactive_file' if old else 'inactive_file'])
+    cache = sum(int(stat[('total_' if old else '') + kind]) for kind in ('inactive_file', 'active_file'))
     return int((root / ('memory.usage_in_bytes' if old else 'memory.current')).read_text()) - cache
 b = []
 while used() < SHARE * 2**30: b.append(bytearray(4_000_000))

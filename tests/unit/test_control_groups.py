@@ -22,7 +22,8 @@ V1_MEMORY = {
     "memory.max_usage_in_bytes": "3821568\n",
     "memory.limit_in_bytes": f"{64 * MIB}\n",
     "memory.memsw.limit_in_bytes": f"{64 * MIB}\n",
-    "memory.stat": "cache 622592\nrss 57344\ninactive_file 100\ntotal_cache 622592\ntotal_inactive_file 339968\n",
+    "memory.stat": "cache 622592\nrss 57344\ninactive_file 100\nactive_file 100\ntotal_cache 622592\n"
+    "total_inactive_file 339968\ntotal_active_file 282624\n",
     "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
     "cgroup.procs": f"{PID}\n",
 }
@@ -42,7 +43,7 @@ V2 = {
     "memory.swap.max": "0\n",
     **PIDS,
 }
-USAGE = Usage(1130496 - 339968, 2.5, 7, peak_memory_bytes=3821568)
+USAGE = Usage(1130496 - 339968 - 282624, 2.5, 7, peak_memory_bytes=3821568)
 CAPS = Caps(64 * MIB, 0, 0.5, 50)
 
 

@@ -84,8 +84,8 @@ class ControlGroups:
     def usage(self, group: ControlGroup) -> Usage | None:
         """What runs in the group uses now; None when there is no such group any more.
 
-        Memory is without the page cache that is given up at need: `inactive_file`, which version 1 counts with the
-        groups below as `total_inactive_file`.
+        Memory is without the page cache, which is given up at need, also what of it is used again and again: a program
+        that reads the same files for hours fills the rest with it and is short of nothing.
         """
         measured = self.measure(group)
         return None if measured is None else measured[0]
@@ -102,7 +102,8 @@ class ControlGroups:
                 used = _number(group.memory / "memory.current")
                 cpu_seconds = _table(group.cpu_time / "cpu.stat")["usage_usec"] / 1e6
                 peak = _optional(group.memory / "memory.peak")  # from kernel 5.19 on
-            cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+            # Not `file`, which has shared memory in it. Version 1 counts the groups below by names of their own.
+            cache = sum(details.get(f"total_{kind}", details.get(kind, 0)) for kind in ("inactive_file", "active_file"))
             pids = _optional(group.pids / "pids.current")
         except (OSError, KeyError, ValueError):  # with the last process a file may be there and yet not be read
             return None
