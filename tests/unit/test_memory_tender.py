@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,11 +38,11 @@ class Container:
     def count(self, kills: int) -> None:
         (self.group / "memory.events").write_text(f"low 0\noom 0\noom_kill {kills}\n")
 
-    def add(self, pid: int, command: str, megabytes: int = 1, comm: str = "python") -> None:
+    def add(self, pid: int, command: str, megabytes: int = 1, comm: str = "python", parent: int = 1) -> None:
         folder = self.proc / str(pid)
         folder.mkdir(parents=True)
         rss = megabytes * 1024**2 // PAGES
-        (folder / "stat").write_text(f"{pid} ({comm}) S 1 {' '.join('0' * 17)} {pid} 0 {rss}\n")
+        (folder / "stat").write_text(f"{pid} ({comm}) S {parent} {' '.join('0' * 17)} {pid} 0 {rss}\n")
         (folder / "cmdline").write_text(command.replace(" ", "\0") + "\0")
         (folder / "status").write_text("Uid:\t20001\t20001\t20001\t20001\n")
         (folder / "cgroup").write_text(f"0::/system.slice/docker-{ID}.scope\n")
@@ -64,6 +65,9 @@ class Container:
         held = f"total-vm:9kB, anon-rss:{kilobytes}kB, file-rss:0kB, shmem-rss:0kB"
         self.log.take(f"3,2,{microseconds},-;Memory cgroup out of memory: Killed process {pid} ({comm}) {held}", boot)
 
+    def scores(self) -> dict[int, int]:
+        return {pid: int((self.proc / str(pid) / "oom_score_adj").read_text()) for pid in self.pids}
+
     def tend(self, seconds: float = 3) -> tuple[MemoryDeath, ...]:
         self.now += timedelta(seconds=seconds)
         return self.tender.tend([self.tended]).get("a" * 16, ())
@@ -83,6 +87,27 @@ def test_the_log_says_how_much_and_the_last_look_what_it_was(tmp_path: Path) -> 
     assert one.tend() == (death,)
     assert one.tend() == (death,), "told again, for whoever has not heard"
     assert one.tend(KEPT.total_seconds()) == ()
+
+
+def test_of_a_container_that_was_restarted_nothing_is_moved_until_its_first_process_is_known(tmp_path: Path) -> None:
+    """It has the same id, as after `docker restart`; its server would be taken for a user's program."""
+    one = Container(tmp_path, has_log=True)
+    one.add(10, "tini", comm="tini")
+    one.add(11, "python /opt/conda/bin/jupyter-lab", comm="jupyter-lab", parent=10)
+    one.tend()
+    assert not one.tender.restarted
+    for pid in (10, 11):
+        one.end(pid)
+    one.add(20, "tini", comm="tini")
+    one.add(21, "python /opt/conda/bin/jupyter-lab", comm="jupyter-lab", parent=20)
+    one.add(22, KERNEL)
+    one.tend()
+    assert one.tender.restarted == {ID}
+    assert one.scores() == {20: 100, 21: 100, 22: 100}
+    one.tended = replace(one.tended, pid=20)
+    one.tend()
+    assert not one.tender.restarted
+    assert one.scores() == {20: 100, 21: 100, 22: 900}
 
 
 def test_an_r_session_is_called_so(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -25,6 +25,10 @@ from .memory_tender import MemoryTender, Tended
 log = structlog.get_logger(__name__)
 
 INSPECTS_AT_ONCE = 16
+
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,14 @@ class EngineContainers:
             if one.group is not None
         ]
         async with self._reading_activity:
-            return await asyncio.to_thread(self._activity.read_all, measured)
+            return await _to_its_end(self._activity.read_all, measured)
 
     async def tend_memory(self) -> Mapping[str, tuple[MemoryDeath, ...]]:
         up = (await self._all_up()).values()
         tended = [Tended(one.id, one.container.instance_id, one.pid, one.group) for one in up if one.group is not None]
         async with self._tending_memory:
-            found = await asyncio.to_thread(self._memory.tend, tended)
+            found = await _to_its_end(self._memory.tend, tended)
+            self._forget_all_but(self._known.keys() - self._memory.restarted)
         if self._memory.ordered.refused and not self._has_told_refused:
             self._has_told_refused = True
             log.warning("engine.programs_not_ordered", number=self._memory.ordered.refused)
@@ -218,3 +223,13 @@ class EngineContainers:
         groups = {one.container.instance_id: one.group for one in known if one.group is not None}
         found = {instance_id: self._groups.usage(group) for instance_id, group in groups.items()}
         return {instance_id: usage for instance_id, usage in found.items() if usage is not None}
+
+
+async def _to_its_end(work: Callable[[S], T], given: S) -> T:
+    """In a thread. Who is cancelled waits for its end all the same: what it works on is not for two at once."""
+    thread = asyncio.ensure_future(asyncio.to_thread(work, given))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait((thread,))
+        raise

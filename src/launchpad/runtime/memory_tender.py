@@ -45,6 +45,10 @@ class MemoryTender:
     Args:
         groups: the control groups of this machine.
         log: the kernel's; where it cannot be read, the groups' own counts tell that something was ended.
+
+    Attributes:
+        restarted: containers that begin with another process by now, as of the last pass, by their ids. Which one is
+            for their caller to find out; until then nobody knows which of their programs are the IDE's.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class MemoryTender:
         self._counts: dict[str, int] = {}
         self._guessed: list[tuple[str, MemoryDeath]] = []
         self.ordered = Ordered()
+        self.restarted: frozenset[str] = frozenset()
 
     @property
     def reads_log(self) -> bool:
@@ -88,7 +93,18 @@ class MemoryTender:
         self._known = {key: known for key, known in self._known.items() if now - known[1] < KEPT}
         self._named = {key: named for key, named in self._named.items() if key in self._known}
         self._counts = {key: count for key, count in self._counts.items() if key in self._known}
-        self.ordered = self._order.order({one.container_id: (one.pid, pids[one.container_id]) for one in containers})
+        self.restarted = frozenset(
+            one.container_id
+            for one in containers
+            if one.pid not in pids[one.container_id] and self._groups.find(one.pid, one.container_id) is None
+        )
+        self.ordered = self._order.order(
+            {
+                one.container_id: (one.pid, pids[one.container_id])
+                for one in containers
+                if one.container_id not in self.restarted
+            }
+        )
         for one in containers:
             self._name(one.container_id, pids[one.container_id])
         self._log.read()
