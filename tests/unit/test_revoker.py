@@ -134,6 +134,21 @@ async def test_the_first_look_cuts_where_nobody_may_be(house: House) -> None:
     assert await again.check(house.world.clock()) == [instance.address]
 
 
+async def test_the_first_look_cuts_what_is_being_stopped(house: House) -> None:
+    """The portal that suspended its owner has died before it cut anything; its application may still take a while."""
+    user, login = await house.comes()
+    instance = await house.runs(user)
+    await house.enters(instance, login)
+    await house.check()
+    house.world.runtime.go_down()
+    await house.platform.users.change(user.id, UserChange(status=UserStatus.SUSPENDED), ACTOR, house.world.clock())
+    assert (await house.platform.instances.get_any(instance.id)).state is State.STOPPING
+    house.world.runtime.come_back()
+    again = ConnectionRevoker(house.platform.database, house.platform.settings, house.world.runtime)
+    assert await again.check(house.world.clock()) == [instance.address]
+    assert await again.check(house.world.clock()) == []
+
+
 async def test_an_instance_that_moved_to_another_port_is_cut_at_the_old_one(house: House) -> None:
     user, login = await house.comes()
     instance = await house.runs(user)

@@ -71,7 +71,8 @@ class ConnectionRevoker:
     async def check(self, now: datetime) -> list[Address]:
         """Cuts what has to be cut, and answers with it. Call it every CHECK_SECONDS.
 
-        The first look knows nothing of before: it cuts at every running instance that nobody has access to.
+        The first look knows nothing of before: it cuts at every instance that nobody has access to, also where one is
+        being stopped: whoever decided that may have died before its connections were cut.
 
         Raises:
             StoreUnavailable: the database does not answer; the next look makes up for it.
@@ -88,7 +89,7 @@ class ConnectionRevoker:
         still_open = {
             (grant.instance_id, grant.login_id): grant.address
             for grant in grants
-            if grant.login_id is not None and grant_is_open(grant, self._settings, now)
+            if grant.is_running and grant.login_id is not None and grant_is_open(grant, self._settings, now)
         }
         before = {**(self._open or {}), **admitted}
         closed = {(address, grant[0]) for grant, address in before.items() if still_open.get(grant) != address}
@@ -101,7 +102,7 @@ class ConnectionRevoker:
         self._due.update(dict.fromkeys(sorted(closed, key=str), Cut.FIRST))
         self._again = {target: at for target, at in self._again.items() if target not in self._due}
         self._open = still_open
-        runs_at = {grant.address: grant.instance_id for grant in grants}
+        runs_at = {grant.address: grant.instance_id for grant in grants if grant.is_running}
         for address, instance_id in list(self._due):
             if runs_at.get(address, instance_id) != instance_id:
                 del self._due[(address, instance_id)]

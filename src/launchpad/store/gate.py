@@ -63,10 +63,11 @@ class GateRow:
 
 @dataclass(frozen=True)
 class ActiveGrant:
-    """A running instance, and one login that was let into it; None where none was."""
+    """An instance that runs or is being stopped, and one login that was let into it; None where none was."""
 
     instance_id: str
     address: Address
+    is_running: bool
     user_status: str
     login_id: str | None
     login_expires_at: datetime | None
@@ -146,6 +147,7 @@ _ACTIVE_GRANTS = (
         instances.table.c.id,
         instances.table.c.host,
         instances.table.c.port,
+        instances.table.c.state,
         users.table.c.status,
         logins.table.c.id,
         logins.table.c.expires_at,
@@ -156,14 +158,17 @@ _ACTIVE_GRANTS = (
     .join(users.table, users.table.c.id == instances.table.c.owner_id)
     .outerjoin(grants, grants.c.instance_id == instances.table.c.id)
     .outerjoin(logins.table, logins.table.c.id == grants.c.login_id)
-    .where(instances.table.c.state == State.RUNNING, instances.table.c.port.is_not(None))
+    .where(instances.table.c.state.in_((State.RUNNING, State.STOPPING)), instances.table.c.port.is_not(None))
 )
 
 
 async def active_grants(db: AsyncConnection) -> list[ActiveGrant]:
-    """Every running instance with every login that holds its cookie, live or not."""
+    """Every instance whose container may be up, with every login that holds its cookie, live or not."""
     rows = [tuple(row) for row in await db.execute(_ACTIVE_GRANTS)]
-    return [ActiveGrant(instance_id, Address(host, port), *rest) for instance_id, host, port, *rest in rows]
+    return [
+        ActiveGrant(instance_id, Address(host, port), state == State.RUNNING, *rest)
+        for instance_id, host, port, state, *rest in rows
+    ]
 
 
 async def prune(db: AsyncConnection, now: datetime) -> int:
