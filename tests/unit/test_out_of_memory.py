@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from launchpad.domain.ends import memory_notice
 from launchpad.domain.instances import Instance, State
 from launchpad.domain.memory import MemoryDeath, use_in_words
 from launchpad.domain.users import User
+from launchpad.errors import EngineUnavailable
 from launchpad.platform import Platform
 from support.platforms import World, launch, reaches, sign_in, until
 
@@ -123,6 +125,34 @@ async def test_what_was_told_before_is_no_news_to_the_next_process(
     world.runtime.deaths[instance.id] = (death(world, seconds=-200),)
     await later.memory.tend(world.clock())
     assert (await later.instances.get_any(instance.id)).oom_count == 1
+
+
+async def test_who_runs_out_again_and_again_costs_few_looks(world: World, platform: Platform, alice: User) -> None:
+    """A look is at all instances of the server; each kill is an event."""
+    instance = await running(platform, alice)
+    await platform.memory.tend(world.clock())
+    world.runtime.deaths[instance.id] = (death(world),)
+    before = world.runtime.tended
+    await asyncio.gather(*(platform.runner.explain_out_of_memory() for _ in range(50)))
+    assert 1 <= world.runtime.tended - before <= 2
+    assert (await platform.instances.get_any(instance.id)).oom_program == "R session"
+
+
+async def test_who_waits_for_a_look_that_fails_looks_themselves(world: World, platform: Platform, alice: User) -> None:
+    instance = await running(platform, alice)
+    world.runtime.deaths[instance.id] = (death(world),)
+    tend, fails = world.runtime.tend_memory, [True]
+
+    async def once_away() -> Mapping[str, tuple[MemoryDeath, ...]]:
+        await asyncio.sleep(0)
+        if fails.pop() if fails else False:
+            raise EngineUnavailable("away")
+        return await tend()
+
+    world.runtime.tend_memory = once_away  # type: ignore[method-assign]
+    answers = await asyncio.gather(*(platform.runner.explain_out_of_memory() for _ in range(3)), return_exceptions=True)
+    assert [type(one) for one in answers] == [EngineUnavailable, type(None), type(None)]
+    assert (await platform.instances.get_any(instance.id)).oom_program == "R session"
 
 
 @pytest.mark.parametrize("event_first", [True, False])

@@ -21,6 +21,7 @@ from .end_recorder import EndRecorder
 from .instance_logs import InstanceLogs
 from .out_of_memory import OutOfMemory
 
+EXPLAINED_APART_SECONDS = 1.0
 _BOOT = "endings.boot_id"  # key of the start of this server after which all rows were compared with the engine
 
 
@@ -60,7 +61,7 @@ class Endings:
 
     async def explain_out_of_memory(self) -> None:
         """Finds out which programs that were; raises EngineUnavailable."""
-        await self._deaths.look()
+        await self._deaths.look(EXPLAINED_APART_SECONDS)
 
     def note_signal(self, instance_id: str) -> None:
         """Somebody told the engine to end it."""

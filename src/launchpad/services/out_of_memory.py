@@ -6,9 +6,12 @@ the same kill where they are close together, so either may come first, or alone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
+from time import monotonic
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,6 +48,9 @@ class OutOfMemory:
         self._runtime = runtime
         self._now = now
         self._since = now()
+        self._looking = asyncio.Lock()
+        self._looks = 0  # that have begun, and did not fail
+        self._looked_at = -inf  # of the monotonic clock
         self._of_server: dict[tuple[str, datetime], None] = {}  # that were logged, the oldest first
         self._nameless: dict[tuple[str, datetime], None] = {}  # that were noted, likewise
 
@@ -54,12 +60,33 @@ class OutOfMemory:
         async with self._database.transaction() as db:
             return await self._record(db, instance_id, [_Kill(now, None)])
 
-    async def look(self) -> None:
+    async def look(self, apart_seconds: float = 0.0) -> None:
         """Asks what was ended in the last minutes, and notes what is news; sees to the order of ends as well.
+
+        A look is at everybody's instances, and one program can be ended again and again: there is one at a time, and
+        who asks while another has yet to begin has that one.
+
+        Args:
+            apart_seconds: it begins so long after the one before at the earliest.
 
         Raises:
             EngineUnavailable: nothing can be said.
         """
+        wanted = self._looks + 1
+        async with self._looking:
+            if self._looks >= wanted:
+                return
+            await asyncio.sleep(max(0.0, self._looked_at + apart_seconds - monotonic()))
+            self._looks, self._looked_at = self._looks + 1, monotonic()
+            done = False
+            try:
+                await self._look()
+                done = True
+            finally:
+                if not done:
+                    self._looks -= 1  # whoever waits for it has to look themselves
+
+    async def _look(self) -> None:
         found = {key: self._own(key, deaths) for key, deaths in (await self._runtime.tend_memory()).items()}
         if not any(found.values()):
             return
