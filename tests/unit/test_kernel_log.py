@@ -54,6 +54,14 @@ def test_a_lack_of_the_servers_own_is_told_apart() -> None:
     assert kills_of(*V1, *GLOBAL)[1] == (f"/docker/{ID}", 99, "R", 8192, True)
 
 
+def test_a_lack_of_a_group_that_has_many_containers_is_no_ones_own() -> None:
+    """As of a slice of systemd's with a limit; whose own group it is may have groups below."""
+    below = V2[0].replace(".scope,task=", ".scope/app,task=")
+    assert [kill[4] for kill in kills_of(below, V2[1])] == [False]
+    above = V2[0].replace(f"oom_memcg=/system.slice/docker-{ID}.scope", "oom_memcg=/instances.slice")
+    assert [kill[4] for kill in kills_of(above, V2[1])] == [True]
+
+
 def test_when_it_was() -> None:
     log = KernelLog()
     for line in V2:

@@ -19,8 +19,10 @@ _RECORDS_AT_ONCE = 100_000  # more than the kernel keeps
 # The kernel's fields before the name are paths and numbers; the name is the program's own choice, of 15 letters at
 # most, so what follows it is looked for from the end.
 _WHY = re.compile(
-    r"oom-kill:constraint=(?P<constraint>[A-Z_]+),.*?,task_memcg=(?P<group>[^,]+),task=.*,pid=(?P<pid>\d+),uid=\d+$"
+    r"oom-kill:constraint=(?P<constraint>[A-Z_]+),(?:.*?,oom_memcg=(?P<short>[^,]+))?"
+    r".*?,task_memcg=(?P<group>[^,]+),task=.*,pid=(?P<pid>\d+),uid=\d+$"
 )
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
 _KILLED = re.compile(
     r"Killed process (?P<pid>\d+) \((?P<name>.*)\) total-vm:\d+kB, anon-rss:(?P<anon>\d+)kB, "
     r"file-rss:(?P<file>\d+)kB, shmem-rss:(?P<shared>\d+)kB"
@@ -35,7 +37,7 @@ class Kill:
         group: the path of its control group.
         name: the kernel's own of it, of 15 letters at most.
         memory_bytes: what it held.
-        of_server: the server itself had no more memory, not the program's group.
+        of_server: the server itself had no more memory, or what it has for all containers, not the program's own one.
     """
 
     group: str
@@ -95,7 +97,11 @@ class KernelLog:
         head, _, rest = record.partition(";")
         text = rest.partition("\n")[0]
         if found := _WHY.search(text):
-            self._why = {int(found["pid"]): (found["group"], found["constraint"] != "CONSTRAINT_MEMCG")}
+            # A group that containers are in may have a limit, too (`--cgroup-parent`, a slice of systemd's).
+            short, is_own = found["short"] or "", found["constraint"] == "CONSTRAINT_MEMCG"
+            if is_own and short and not _CONTAINER.search(short):
+                is_own = _CONTAINER.search(found["group"]) is None
+            self._why = {int(found["pid"]): (found["group"], not is_own)}
         elif found := _KILLED.search(text):
             why = self._why.pop(int(found["pid"]), None)
             fields = head.split(",")
