@@ -7,9 +7,13 @@ import pty
 import signal
 import time
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 import pytest
 
+from launchpad.domain.usage import Usage
+from launchpad.runtime.activity_reader import ActivityReader, Measured
+from launchpad.runtime.control_groups import ControlGroup, ControlGroups
 from launchpad.runtime.inside import data_folder_of, r_is_busy, terminals_of
 from launchpad.runtime.processes import TICKS, ProcessLook, disk_bytes, look_at, network_bytes
 from launchpad.runtime.program_names import is_ide_server, is_kernel, program_name
@@ -323,6 +327,34 @@ def test_a_terminal_that_was_typed_into_says_so_and_one_that_printed_does_not() 
     finally:
         os.close(controller)
         os.close(terminal)
+
+
+class NoGroups:
+    """Control groups that say next to nothing."""
+
+    def measure(self, group: ControlGroup) -> tuple[Usage, int]:
+        return Usage(0, 0.0, 1), 0
+
+    def processes(self, group: ControlGroup) -> list[int]:
+        return []
+
+    def disk_bytes(self, group: ControlGroup) -> tuple[int, int]:
+        return 0, 0
+
+
+def test_a_terminal_whose_user_has_set_its_times_to_nonsense_ends_no_look() -> None:
+    """It is the user's own, and so are its times; the look goes over everybody's containers."""
+    reader = ActivityReader(cast(ControlGroups, NoGroups()))
+    here = Measured("c", "i", os.getpid(), cast(ControlGroup, None))
+    controller, terminal = pty.openpty()
+    try:
+        os.utime(terminal, (1e12, 1e12))
+        found = reader.read_all([here])["i"]
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert found.terminals >= 1
+    assert found.terminal_input_at is None
 
 
 class Inside:

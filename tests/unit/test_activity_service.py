@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -166,24 +166,42 @@ async def test_what_another_process_has_seen_of_a_person_is_recorded_although_it
     assert [point.was_used for point in points] == [False, True, False]
 
 
+async def test_what_a_program_says_of_times_to_come_is_believed_up_to_now(world: World) -> None:
+    """A terminal belongs to its user, who may set its times: the last of them would end every decision."""
+    platform = await world.open()
+    instance = await running(world, platform)
+    never = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    world.runtime.activities[instance.id] = replace(IDLE, terminals=1, terminal_input_at=never)
+    await look(world, platform)
+    known = platform.activity.latest(instance.id)
+    assert known is not None
+    assert known.last_person_at == world.clock.now
+    assert known.sample.signals.terminal_input_at == world.clock.now
+    other = await world.open(mail=False)
+    await other.activity.read()
+    assert other.activity.latest(instance.id) == known
+
+
 class Answering(JupyterSignals):
-    """Kernels that were last given something, or answered, at this moment; none is busy."""
+    """Kernels that were last given something, or answered, at this moment, and how many of them are busy."""
 
     def __init__(self) -> None:
         self.last_activity_at: datetime | None = None
+        self.busy = 0
+        self.answers = True
 
     async def of(self, asked: Sequence[tuple[Instance, Environment]]) -> Mapping[str, Kernels]:
-        return {instance.id: Kernels(0, self.last_activity_at) for instance, _ in asked}
+        if not self.answers:
+            return {}
+        return {instance.id: Kernels(self.busy, self.last_activity_at) for instance, _ in asked}
 
     async def aclose(self) -> None:
         pass
 
 
-async def test_a_cell_that_ends_before_the_next_look_is_work_and_recorded_as_such(world: World) -> None:
-    platform = await world.open()
-    instance = await running(world, platform)
-    kernels = Answering()
-    service = ActivityService(
+def asking(world: World, platform: Platform, kernels: Answering) -> ActivityService:
+    """As a portal has it that has just started."""
+    return ActivityService(
         platform.database,
         world.runtime,
         platform.live.usage,
@@ -194,6 +212,31 @@ async def test_a_cell_that_ends_before_the_next_look_is_work_and_recorded_as_suc
         lambda: True,
         30,
     )
+
+
+async def test_a_jupyter_that_does_not_answer_works_on_also_for_a_portal_that_starts(world: World) -> None:
+    platform = await world.open()
+    instance = await running(world, platform)
+    world.runtime.activities[instance.id] = replace(IDLE, kernels=1)
+    kernels = Answering()
+    kernels.busy = 1
+    before = asking(world, platform, kernels)
+    await before.sample(world.clock.now)
+    kernels.answers = False
+    for service in (before, asking(world, platform, kernels)):
+        for _ in range(2):
+            world.clock.now += timedelta(seconds=30)
+            await service.sample(world.clock.now)
+            known = service.latest(instance.id)
+            assert known is not None
+            assert known.work.evidence == "a notebook is running"
+
+
+async def test_a_cell_that_ends_before_the_next_look_is_work_and_recorded_as_such(world: World) -> None:
+    platform = await world.open()
+    instance = await running(world, platform)
+    kernels = Answering()
+    service = asking(world, platform, kernels)
     world.runtime.activities[instance.id] = replace(IDLE, kernels=1)
     start = step_of(world.clock.now, Step.MINUTE) + timedelta(minutes=5)
     for number in range(8):  # two looks a minute; the cell runs before the fourth

@@ -78,7 +78,7 @@ class ActivityReader:
             job=look.job,
             kernels=look.kernels,
             terminals=terminals.number,
-            terminal_input_at=None if terminals.input_at is None else datetime.fromtimestamp(terminals.input_at, UTC),
+            terminal_input_at=_instant(terminals.input_at),
             r_is_busy=self._r_is_busy(look),
             is_paused=container.is_paused,
         )
@@ -102,3 +102,11 @@ class ActivityReader:
             lines = (self._proc / "stat").read_text(encoding="ascii", errors="replace").splitlines()
             self._booted_at = next((float(line.split()[1]) for line in lines if line.startswith("btime ")), 0.0)
         return self._booted_at - 1.0
+
+
+def _instant(seconds: float | None) -> datetime | None:
+    """Whoever owns a terminal may set its times to anything: None of what is no year of ours."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -201,10 +201,10 @@ class ActivityService:
         for instance_id, container in looked.items():
             if (instance := running.get(instance_id)) is None:
                 continue
-            earlier = before.get(instance_id)
-            signals = signals_of(container, kernels.get(instance_id), earlier.signals if earlier else None)
-            sample = sampled(instance_id, now, container, earlier, signals)
-            self._before[instance_id] = Look(now, container, signals)
+            seen = self._known.get(instance_id)
+            signals = signals_of(container, kernels.get(instance_id), seen.sample.signals if seen else None, now)
+            sample = sampled(instance_id, now, container, before.get(instance_id), signals)
+            self._before[instance_id] = Look(now, container)
             known[instance_id] = self._judged(instance, sample, persons.get(instance_id))
         gone = (self._known.keys() | persons.keys()) - running.keys()
         self._known, self.sampled_at = known, now
@@ -218,7 +218,7 @@ class ActivityService:
         at = _latest(person_at, self._persons.last(instance.id), instance.started_at, typed)
         last_person_at = at or sample.sampled_at
         work = work_of((sample,), self._thresholds)
-        kernels_at = _not_after(sample.signals.last_activity_at, sample.sampled_at)
+        kernels_at = sample.signals.last_activity_at
         worked = _latest(
             earlier.last_work_at if earlier else None, sample.sampled_at if work.is_working else None, kernels_at
         )
@@ -304,8 +304,3 @@ def _coarser(points: Sequence[Point], step: Step) -> list[Point]:
 
 def _latest(*instants: datetime | None) -> datetime | None:
     return max((at for at in instants if at is not None), default=None)
-
-
-def _not_after(at: datetime | None, now: datetime) -> datetime | None:
-    """What a user's program says of time is believed up to now."""
-    return None if at is None else min(at.astimezone(UTC), now)

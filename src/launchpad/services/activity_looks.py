@@ -17,7 +17,6 @@ class Look:
 
     at: datetime
     container: ContainerActivity
-    signals: IdeSignals
 
 
 @dataclass
@@ -80,14 +79,17 @@ def sampled(
     )
 
 
-def signals_of(container: ContainerActivity, kernels: Kernels | None, before: IdeSignals | None) -> IdeSignals:
-    """What the IDE of a container says.
+def signals_of(
+    container: ContainerActivity, kernels: Kernels | None, before: IdeSignals | None, now: datetime
+) -> IdeSignals:
+    """What the IDE of a container says. What a user's programs say of time is believed up to now.
 
     A Jupyter server that has no time to answer carries out what it did before, as far as anybody knows; one that stands
     still carries out nothing.
 
     Args:
         kernels: what it answered; None: it was not asked, or did not answer.
+        before: what was known of it before, also to another process.
     """
     busy, last = container.r_is_busy and not container.is_paused, None
     reason = "R is running code" if busy else ""
@@ -102,4 +104,12 @@ def signals_of(container: ContainerActivity, kernels: Kernels | None, before: Id
         last = before.last_activity_at
         if not container.is_paused:
             busy, reason = busy or before.busy, reason or before.reason
-    return IdeSignals(busy, reason, container.kernels, container.terminals, last, container.terminal_input_at)
+    typed = container.terminal_input_at
+    return IdeSignals(
+        busy,
+        reason,
+        container.kernels,
+        container.terminals,
+        min(last, now) if last is not None else None,
+        min(typed, now) if typed is not None else None,
+    )

@@ -75,10 +75,13 @@ class JupyterSignals:
 
 
 def kernels_in(text: bytes) -> Kernels | None:
-    """What an answer to `GET /api/kernels` says; None where it is none."""
+    """What an answer to `GET /api/kernels` says; None where it is none.
+
+    A user's program has written it: whatever is in it, nothing is raised, since everybody's looks would end there.
+    """
     try:
         listed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(listed, list):
         return None
@@ -91,6 +94,6 @@ def kernels_in(text: bytes) -> Kernels | None:
 def _instant(text: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
+        return at.astimezone(UTC) if at is not None and at.tzinfo is not None else None
+    except (ValueError, OverflowError):  # the last: before the year 1, or after 9999, in UTC
         return None
-    return at.astimezone(UTC) if at is not None and at.tzinfo is not None else None
