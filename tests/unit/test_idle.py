@@ -16,7 +16,7 @@ from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.errors import Conflict, InvalidInput
 from launchpad.platform import Platform
 from launchpad.runtime.base import Freezer
-from launchpad.services.freezing import DRAIN
+from launchpad.services.freezing import DRAIN, PAUSE_TRIES
 from launchpad.services.users import UserChange
 from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
@@ -383,6 +383,39 @@ async def test_a_thawed_one_has_its_whole_idle_time_again(world: World) -> None:
     await platform.freezing.thaw(instance.id, world.clock.now, reason="somebody else made it go on")
     assert await look_for(world, SPAN, platform) == {}
     assert list(await look_for(world, LATE, platform)) == [instance.id]
+
+
+async def test_one_that_is_thawed_before_the_next_look_has_its_whole_idle_time_again_too(world: World) -> None:
+    """Its owner freezes it for a moment; or it is frozen for being idle, and its owner thaws it at once."""
+    world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
+    platform = await world.open()
+    instance = await running(world, platform)
+    await look_for(world, SPAN - STEP, platform)
+    await platform.freezing.freeze(instance.id, world.clock.now, "by its owner", actor=ACTOR)
+    await platform.freezing.thaw(instance.id, world.clock.now, actor=ACTOR)
+    assert await look_for(world, SPAN, platform) == {}
+    assert list(await look_for(world, LATE, platform)) == [instance.id]
+    held, found = platform.idle._held[instance.id], platform.idle.decision(instance, world.clock.now)
+    assert found is not None
+    await platform.freezing.thaw(instance.id, world.clock.now, actor=ACTOR)
+    assert not await platform.idle._freeze(held, found, world.clock.now), "decided before the thaw"
+    assert await look_for(world, SPAN, platform) == {}
+    assert list(await look_for(world, LATE, platform)) == [instance.id]
+
+
+async def test_one_that_the_engine_does_not_pause_is_tried_again_only_after_its_whole_idle_time(world: World) -> None:
+    world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
+    platform = await world.open()
+    instance = await running(world, platform)
+    await look_for(world, SPAN + LATE, platform)
+    facts, world.runtime.freezer_facts = world.runtime.freezer_facts, Freezer(False, "unable to freeze")
+    for _ in range(PAUSE_TRIES):
+        world.clock.now += DRAIN
+        await platform.freezing.tend(world.clock.now)
+    world.runtime.freezer_facts = facts
+    assert not (await platform.instances.get_any(instance.id)).is_to_be_frozen
+    assert await look_for(world, SPAN, platform) == {}
+    assert await verdicts(platform, instance) == [(Verdict.FREEZE, Why.IDLE)]
 
 
 async def test_keeping_a_frozen_one_thaws_it(world: World) -> None:

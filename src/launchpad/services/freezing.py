@@ -23,7 +23,7 @@ from ..domain.instances import Instance, State
 from ..errors import Conflict, EngineRefused, EngineUnavailable, LaunchpadError
 from ..runtime.base import ContainerState, Freezer, Runtime
 from ..settings.freezing import FreezingSettings
-from ..store import audit, instances
+from ..store import audit, idle_watches, instances
 from ..store.changes import EVERYTHING, Change
 from ..store.database import Database
 from ..store.lease import OwnerLease
@@ -86,6 +86,18 @@ class _Known:
     is_complete: bool = False
     watched: dict[str, _Watched] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)  # pauses that the engine has refused, by id
+
+
+async def awaken(db: AsyncConnection, instance_id: str) -> bool:
+    """Records that an instance is to be awake, and has its whole idle time from now on, however short it stood still.
+
+    Returns:
+        False: nothing was to freeze it.
+    """
+    changed = await instances.thaw(db, instance_id)
+    if changed:
+        await idle_watches.forget(db, [instance_id])
+    return changed
 
 
 class FreezingService:
@@ -181,7 +193,7 @@ class FreezingService:
         """
         async with self._database.transaction() as db:
             there = await instances.by_id(db, instance_id)
-            changed = there is not None and await instances.thaw(db, instance_id)
+            changed = await awaken(db, instance_id)
             if there is not None and changed:
                 await self._record(db, there, "instance.thawed", reason, actor, now)
         if self._lease.is_held and (changed or instance_id in self._resuming):
@@ -299,7 +311,7 @@ class FreezingService:
             return
         del self._known.tries[there.id]
         async with self._database.transaction() as db:
-            await instances.thaw(db, there.id)
+            await awaken(db, there.id)
 
     async def _held(self, there: Instance) -> int | None:
         """What counts of its memory; None: its size."""

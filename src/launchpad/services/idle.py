@@ -299,6 +299,9 @@ class IdleService:
         owners = await users.by_ids(db, {there.owner_id})
         if not _applies(there) or _rule(there, owners, await self._policy.policy_in(db)) != (held.scope, held.rule):
             return False
+        watch = await idle_watches.of(db, there.id)
+        if watch is None or watch.since != held.watched_since:
+            return False  # it was thawed, or another process watches it
         again = self._decide(held, there, now, await activity_latest.last_person_at(db, there.id))
         if again != found:
             return False

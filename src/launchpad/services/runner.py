@@ -25,6 +25,7 @@ from ..store.lease import OwnerLease
 from .audit import SYSTEM, Actor
 from .end_recorder import EndRecorder
 from .endings import Endings
+from .freezing import awaken
 from .images import ImageService, ResolvedImage
 from .launching import Launcher
 from .outcomes import Outcome
@@ -331,7 +332,7 @@ class InstanceRunner:
             if found is None or found.state is not ContainerState.RUNNING:
                 return None
             async with self._database.transaction() as db:
-                changed = await instances.thaw(db, instance.id)
+                changed = await awaken(db, instance.id)
             return Outcome(instance.id, "recorded as awake", "its container runs") if changed else None
         return None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Column, Integer, String, Table, delete, insert, select
+from sqlalchemy import Column, Integer, Row, String, Table, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.policy import IdleAction, IdleRule
@@ -34,10 +35,17 @@ class Watch:
 
 async def all_of(db: AsyncConnection) -> dict[str, Watch]:
     """By the instances' ids."""
-    rows = await db.execute(select(table))
-    return {
-        row.instance_id: Watch(row.watched_since, IdleRule(IdleAction(row.action), row.idle_minutes)) for row in rows
-    }
+    return {row.instance_id: _watch(row) for row in await db.execute(select(table))}
+
+
+async def of(db: AsyncConnection, instance_id: str) -> Watch | None:
+    """Of one instance; None: it is not watched."""
+    row = (await db.execute(select(table).where(table.c.instance_id == instance_id))).one_or_none()
+    return None if row is None else _watch(row)
+
+
+def _watch(row: Row[Any]) -> Watch:
+    return Watch(row.watched_since, IdleRule(IdleAction(row.action), row.idle_minutes))
 
 
 async def put(db: AsyncConnection, watches: Mapping[str, Watch]) -> None:
