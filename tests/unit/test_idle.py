@@ -13,7 +13,7 @@ from launchpad.domain.activity import Program
 from launchpad.domain.instances import Instance, State
 from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope, Verdict, Why
 from launchpad.domain.usage import ContainerActivity, Usage
-from launchpad.errors import Conflict, InvalidInput
+from launchpad.errors import Conflict, InvalidInput, NotFound
 from launchpad.platform import Platform
 from launchpad.runtime.base import Freezer
 from launchpad.services.freezing import DRAIN, PAUSE_TRIES
@@ -340,6 +340,9 @@ async def test_keeping_is_taken_back_bounded_by_the_expiry_and_refused_where_it_
     assert kept.kept_until == instance.expires_at
     assert (await platform.keeping.keep(instance, 0, ACTOR, world.clock.now)).kept_until is None
     assert (await platform.instances.get_any(instance.id)).kept_until is None
+    world.clock.now = instance.expires_at + MINUTE
+    with pytest.raises(Conflict, match="time is up"):
+        await platform.keeping.keep(instance, 20, ACTOR, world.clock.now)
     await platform.runner.end(instance, State.STOPPED, "stopped by you", world.clock.now)
     with pytest.raises(Conflict, match="runs"):
         await platform.keeping.keep(instance, 1, ACTOR, world.clock.now)
@@ -533,6 +536,8 @@ async def test_a_rule_is_refused_with_what_is_wrong_and_a_change_is_audited(worl
     assert (await other.idle_policy.policy()).rules == {Scope(environment="rstudio"): FREEZE}
     await service.set_rule(Scope(environment="rstudio"), None, ACTOR, now)
     assert (await service.policy()).rules == {}
+    with pytest.raises(NotFound, match="no rule for rstudio of everyone"):
+        await service.set_rule(Scope(environment="rstudio"), None, ACTOR, now)
     found = world.rows("SELECT subject, details FROM audit WHERE action = 'idle_policy.changed' ORDER BY id")
     assert [subject for subject, _ in found] == ["rstudio of everyone"] * 2
     assert "frozen after 30 minutes" in found[0][1]

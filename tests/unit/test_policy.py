@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,26 @@ def test_the_most_specific_rule_applies_whatever_their_order() -> None:
 )  # fmt: skip
 def test_a_rule_about_others_does_not_apply(scope: Scope) -> None:
     assert IdlePolicy(STOP, {scope: FREEZE}).rule_for(*ADA) == (EVERYONE, STOP)
+
+
+def test_of_thousands_of_rules_the_one_that_applies_is_looked_up() -> None:
+    """All instances are held to them every half minute: no rule is even compared but those that can apply."""
+    compared = 0
+
+    class Rules(dict[Scope, IdleRule]):
+        def __iter__(self) -> Iterator[Scope]:
+            raise AssertionError("gone through")
+
+        def get(self, *scope: Any) -> Any:
+            nonlocal compared
+            compared += 1
+            return super().get(*scope)
+
+    rules = Rules({Scope(user=f"u{number}@example.org"): FREEZE for number in range(5000)})
+    policy = IdlePolicy(STOP, rules)
+    assert policy.rule_for("rstudio", "genomics", "u4999@example.org") == (Scope(user="u4999@example.org"), FREEZE)
+    assert policy.rule_for(*ADA) == (EVERYONE, STOP)
+    assert compared <= 16
 
 
 def test_nobodys_lab_is_no_lab_of_a_rule() -> None:

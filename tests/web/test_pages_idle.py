@@ -12,13 +12,16 @@ import pytest
 from launchpad.domain.activity import Program
 from launchpad.domain.instances import Instance, State
 from launchpad.domain.policy import EVERYONE, IdleAction, IdlePolicy, IdleRule, Scope
+from launchpad.domain.policy_codec import policy_table
 from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.services.audit import Actor
+from launchpad.store import kv
 from web.pages_client import ADMIN, Person, Portal, SetClock, open_portal
 
 MB = 1024**2
 IDLE = ContainerActivity(Usage(100 * MB, 5.0, 7), 300 * MB)
 STEP = timedelta(minutes=3)
+STOP = IdleRule(IdleAction.STOP, 60)
 
 
 @pytest.fixture
@@ -167,7 +170,33 @@ async def test_rules_are_set_changed_and_removed_in_the_console_and_by_the_api(p
     assert answer.status_code == 200
     assert (await admin.http.get("/api/v1/admin/policies")).json() == answer.json()
     assert (await policies.policy()).rules == {Scope(user="ada@example.org"): IdleRule(IdleAction.STOP, 30)}
+    twice = {"everyone": {"action": "stop"}, "rules": [{"lab": one, "action": "stop"} for one in ("x", " x ")]}
+    refused_call = await admin.http.put("/api/v1/admin/policies", json=twice, headers=headers)
+    assert refused_call.status_code == 422
+    assert "two of them are about the same" in refused_call.text
     wrong = {"everyone": {"action": "stop"}, "rules": [{"environment": "x", "action": "stop"}]}
     refused_call = await admin.http.put("/api/v1/admin/policies", json=wrong, headers=headers)
     assert refused_call.status_code == 422
     assert "environment" in refused_call.text
+
+
+async def test_a_rule_of_an_environment_that_is_gone_says_what_is_wrong_and_can_be_removed(portal: Portal) -> None:
+    admin = await portal.signed_in(ADMIN)
+    gone = Scope(environment="gone")
+    async with portal.platform.database.transaction() as db:
+        await kv.put(db, "idle_policy", policy_table(IdlePolicy(IdleRule(), {gone: STOP})), portal.platform.now())
+    page = await admin.get("/admin/policies")
+    form = next(form for form in page.forms if form.fields.get("environment") == "gone")
+    page = await admin.send(form, action="stop", idle_minutes="77")
+    assert "This rule cannot be set: there is no environment “gone”." in page.text_of("rules")
+    assert any(form.fields.get("idle_minutes") == "77" for form in page.forms), "what was typed is kept"
+    page = await admin.send(form, action="remove")
+    assert (await portal.platform.idle_policy.policy()).rules == {}
+    page = await admin.send(form, action="remove")
+    assert "There is no rule for gone of everyone." in page.text_of("rules")
+
+
+@pytest.mark.parametrize("path", ["/admin/policies", "/admin/audit"])
+async def test_a_page_number_that_no_record_can_have_is_refused(portal: Portal, path: str) -> None:
+    admin = await portal.signed_in(ADMIN)
+    assert (await admin.http.get(f"{path}?before={10**30}")).status_code == 422

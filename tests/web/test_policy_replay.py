@@ -96,7 +96,7 @@ async def test_the_page_says_what_would_have_ended_and_which_of_it_was_missed(ad
 
 async def test_the_page_replays_freezing_of_an_environment(admin: Person) -> None:
     page = await admin.get(f"{PATH}?idle=90m&days=3&action=freeze&environment=rstudio&lab=genomics")
-    assert "Frozen after 90 minutes, rstudio of the lab genomics" in page.words
+    assert "Frozen after 90 minutes, RStudio of the lab genomics" in page.words
     assert "1 of 1 instance frozen" in page.words
     assert "bob@example.org" not in page.words
 
@@ -123,6 +123,8 @@ async def test_a_time_without_records_is_told(admin: Person) -> None:
         ("idle=soon&days=30", "“soon” is not a time"),
         ("idle=4h&days=many", "choose from 1 to 396 days"),
         ("idle=4h&days=500", "choose from 1 to 396 days"),
+        ("idle=61d&days=30", "choose from 1 minute to 60 days"),
+        ("idle=99999d&days=30", "choose from 1 minute to 60 days"),
     ],
 )
 async def test_what_cannot_be_replayed_is_told_at_its_field(admin: Person, query: str, problem: str) -> None:

@@ -45,7 +45,7 @@ class KeepService:
 
         Raises:
             InvalidInput: more hours than allowed.
-            Conflict: it does not run, or nothing can be kept here.
+            Conflict: it does not run, its time is up, or nothing can be kept here.
         """
         if not self._most_hours:
             raise Conflict("Idle instances cannot be kept running on this server.")
@@ -57,6 +57,8 @@ class KeepService:
             if there is None or there.state is not State.RUNNING:
                 raise Conflict("Only an instance that runs can be kept running.")
             until = min(now + timedelta(hours=hours), there.expires_at) if hours else None
+            if until is not None and until <= now:
+                raise Conflict("Its time is up, so it cannot be kept running. Extend it instead.")
             await instances.note(db, there.id, kept_until=until)
             said = moment_of_day(until) if until is not None else None
             await idle_decisions.add(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..domain.audit_words import changes_in_words
 from ..domain.policy import EVERYONE, IdlePolicy, IdleRule, Scope
 from ..domain.policy_codec import policy_of, policy_table, rule_problems, scope_problems
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound
 from ..settings import Settings
 from ..store import audit, kv
 from ..store.changes import Change
@@ -52,11 +52,14 @@ class IdlePolicyService:
 
         Raises:
             InvalidInput: with what is wrong, by field.
+            NotFound: there is no such rule to be removed.
         """
         if rule is None and scope == EVERYONE:
             raise InvalidInput("The rule for everyone cannot be removed.", fields={"action": "choose what is done"})
         async with self._database.transaction() as db:
             before = await self.policy_in(db)
+            if rule is None and scope not in before.rules:
+                raise NotFound(f"There is no rule for {scope.in_words}.")
             rules = {one: each for one, each in before.rules.items() if one != scope}
             after = IdlePolicy(before.everyone, rules)
             if scope == EVERYONE and rule is not None:

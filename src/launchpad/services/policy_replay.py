@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..domain.activity import Step, step_of
 from ..domain.activity_codec import KEPT, stretches
 from ..domain.instances import State
-from ..domain.policy import EVERYONE, IdleRule, Scope
+from ..domain.policy import EVERYONE, LONGEST_MINUTES, IdleRule, Scope
+from ..domain.policy_codec import rule_problems
 from ..domain.replay import PastInstance, Replay, ReplayedEnd, Totals
 from ..errors import InvalidInput
 from ..store import activity, instance_history, instances, users
@@ -83,10 +84,13 @@ class PolicyReplayService:
         """Reads what was recorded, a piece at a time, and decides of it.
 
         Raises:
-            InvalidInput: the rule does nothing, or the time is longer than activity is kept.
+            InvalidInput: the rule does nothing or cannot be set, or the time is longer than activity is kept.
         """
         if not request.rule.is_on:
             raise InvalidInput("This rule does nothing.", fields={"action": "choose stop or freeze"})
+        if rule_problems(request.rule):
+            text = f"choose from 1 minute to {LONGEST_MINUTES // 1440} days"
+            raise InvalidInput("No rule may have this idle time.", fields={"idle": text})
         if not 1 <= request.days <= MOST_DAYS:
             raise InvalidInput(
                 "Activity is not known of so long a time.", fields={"days": f"choose from 1 to {MOST_DAYS} days"}

@@ -15,6 +15,9 @@ T = TypeVar("T")
 NEXT = "X-Next-Cursor"
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str, Query(description=f"The `{NEXT}` of the previous page.", max_length=100)]
+NumberCursor = Annotated[
+    int | None, Query(ge=0, le=2**63 - 1, description=f"The `{NEXT}` of the previous page.")
+]  # what a database can compare with
 LongCursor = Annotated[str, Query(description=f"The `{NEXT}` of the previous page.", max_length=300)]
 
 

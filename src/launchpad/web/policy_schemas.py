@@ -10,6 +10,7 @@ from ..domain.idle_decisions import IdleDecision
 from ..domain.policy import LONGEST_MINUTES, SHORTEST_MINUTES, IdleAction, IdlePolicy, IdleRule, Verdict, Why
 from ..domain.policy_codec import policy_of, policy_table
 from ..domain.users import User
+from ..errors import InvalidInput
 from .schemas import Body
 
 Minutes = Field(240, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES, description="Without a person and without work.")
@@ -38,7 +39,11 @@ class PoliciesBody(Body):
     rules: list[ScopedRuleBody] = Field([], max_length=10_000)
 
     def policy(self) -> IdlePolicy:
-        return policy_of(self.model_dump())
+        """Raises InvalidInput where two rules are about the same."""
+        policy = policy_of(self.model_dump())
+        if len(policy.rules) != len(self.rules):
+            raise InvalidInput("These rules cannot be set.", fields={"rules": "two of them are about the same"})
+        return policy
 
 
 class RuleView(BaseModel):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from ..deps import CurrentAdmin, CurrentUser, IdlePolicies, Keeping, Present, Users
-from ..paging import Limit, tell_next
+from ..paging import Limit, NumberCursor, tell_next
 from ..policy_schemas import AdminDecisionView, DecisionView, KeepBody, PoliciesBody, PoliciesView
 from ..schemas import InstanceView
 from .instances import OwnInstance
 from .responses import PROBLEMS, ROOT
 
 router = APIRouter(prefix=ROOT, responses=PROBLEMS)
-
-BeforeId = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="The `X-Next-Cursor` of the previous page.")]
 
 
 @router.post("/instances/{instance_id}/keep", tags=["instances"])
@@ -31,7 +27,7 @@ async def keep(
 
 @router.get("/instances/{instance_id}/idle-decisions", tags=["instances"])
 async def own_decisions(
-    instance: OwnInstance, keeping: Keeping, response: Response, limit: Limit = 100, cursor: BeforeId = None
+    instance: OwnInstance, keeping: Keeping, response: Response, limit: Limit = 100, cursor: NumberCursor = None
 ) -> list[DecisionView]:
     """What the idle policy has decided of an own instance, and why; the newest first, also of an ended one."""
     found = await keeping.decisions_of(instance, limit=limit, before_id=cursor)
@@ -58,7 +54,7 @@ async def decisions(
     users: Users,
     response: Response,
     limit: Limit = 100,
-    cursor: BeforeId = None,
+    cursor: NumberCursor = None,
 ) -> list[AdminDecisionView]:
     """What the idle policy has decided of everyone's instances, and why; the newest first."""
     found = await keeping.decisions(limit=limit, before_id=cursor)

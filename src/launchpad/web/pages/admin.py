@@ -13,6 +13,7 @@ from ...domain.environments import Environment
 from ...domain.instances import State
 from ...services.instances import InstanceService
 from ..deps import Audit, Bounces, Catalogue, CurrentAdmin, Instances, Mail, MailFailures, Present, Users
+from ..paging import NumberCursor
 from ..views.admin import AuditEntry, Count, Notice
 from ..views.presenter import Presenter
 from .frame import frame_of
@@ -98,7 +99,7 @@ async def audit(
     instances: Instances,
     catalogue: Catalogue,
     q: str = "",
-    before: int | None = None,
+    before: NumberCursor = None,
 ) -> Response:
     """Who did what, newest first."""
     found, further = await records.look(limit=PAGE, before_id=before, search=q.strip())

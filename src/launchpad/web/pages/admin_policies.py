@@ -14,7 +14,8 @@ from ...domain.policy import EVERYONE, IdleAction, IdlePolicy, IdleRule, Scope
 from ...domain.policy_codec import scope_of
 from ...errors import InvalidInput
 from ..deps import Catalogue, Configured, CurrentAdmin, IdlePolicies, Keeping, Users
-from ..views.idle import decision_rows
+from ..paging import NumberCursor
+from ..views.idle import decision_rows, scope_in_words
 from ..views.values import Problems
 from .after_form import AfterForm
 from .forms import Count, PageForm, needed
@@ -55,7 +56,7 @@ async def policies_page(
     users: Users,
     catalogue: Catalogue,
     settings: Configured,
-    before: int | None = None,
+    before: NumberCursor = None,
 ) -> Response:
     """The rules, the most specific last, and what was decided lately."""
     decisions = await keeping.decisions(limit=PAGE, before_id=before)
@@ -85,7 +86,12 @@ def _rows(policy: IdlePolicy, catalogue: Mapping[str, Environment], refused: Aft
         typed = {name: refused.values.get(name, "") for name in FIELDS}
         scope = scope_of(*(typed[name] for name in NAMES))
         key = scope if scope in rows and not refused.values.get("new") else None
-        rows[key] = RuleRow(rows[key].title, key, typed, Problems(refused.problems()))
+        problems = refused.problems()
+        wrong = "; ".join(problems[name] for name in NAMES if name in problems)
+        if key is not None and wrong:  # whom it names stands in no field of its form
+            problems[""] = f"{refused.detail.rstrip('.')}: {wrong}."
+        values = rows[key].values if key is None and typed["action"] == REMOVE else typed
+        rows[key] = RuleRow(rows[key].title, key, values, Problems(problems))
     return list(rows.values())
 
 
@@ -129,10 +135,13 @@ class RuleForm(PageForm):
 
 
 @router.post("")
-async def change_rule(visitor: CurrentAdmin, policies: IdlePolicies, form: Annotated[RuleForm, Form()]) -> Response:
+async def change_rule(
+    visitor: CurrentAdmin, policies: IdlePolicies, catalogue: Catalogue, form: Annotated[RuleForm, Form()]
+) -> Response:
     """Sets or removes one rule. Idle time counts for it from now on, so nothing ends at once."""
     scope = scope_of(form.environment, form.lab, form.user)
     if form.new and scope == EVERYONE:
         raise InvalidInput("This rule cannot be set.", fields={"": "Name an environment, a lab or a person."})
     await policies.set_rule(scope, form.rule(), visitor.actor, visitor.now)
-    return see_other(f"/admin/policies?{urlencode(saying(visitor, 'saved', f'Rule for {scope.in_words}'))}")
+    about = f"Rule for {scope_in_words(scope, catalogue)}"
+    return see_other(f"/admin/policies?{urlencode(saying(visitor, 'saved', about))}")

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 
 from ...domain.activity import Step, cores_in_words
+from ...domain.environments import Environment
 from ...domain.policy import IdleAction, IdleRule
 from ...domain.policy_codec import scope_of
 from ...domain.replay import Afterwards, ReplayedEnd
@@ -19,6 +20,7 @@ from ...errors import InvalidInput
 from ...services.policy_replay import MOST_DAYS, PolicyReplayService, ReplayReport, ReplayRequest
 from ..deps import Catalogue, CurrentAdmin, PolicyReplays, Visitor
 from ..replay_schemas import as_csv
+from ..views.idle import scope_in_words
 from ..views.values import Problems
 from ..views.words import span_in_words
 from .rendering import page
@@ -97,7 +99,12 @@ class Coarse:
 
 @dataclass(frozen=True)
 class Shown:
-    """The answer, ready for the page. `is_late`: the records begin later than the time that was asked for."""
+    """The answer, ready for the page.
+
+    Attributes:
+        is_late: the records begin later than the time that was asked for.
+        whose: the instances that the rule is about, in words.
+    """
 
     figures: tuple[Figure, ...]
     rows: tuple[Row, ...]
@@ -105,6 +112,7 @@ class Shown:
     coarse: tuple[Coarse, ...]
     done: str
     is_late: bool
+    whose: str
     report: ReplayReport
 
 
@@ -130,8 +138,7 @@ async def replay(
     if wanted.asked:
         try:
             report = await _report(replays, wanted, visitor)
-            titles = {one.name: one.title for one in catalogue.values()}
-            shown = _shown(report, titles)
+            shown = _shown(report, catalogue)
         except InvalidInput as error:
             problems = Problems(error.fields or {"": error.detail})
     return page(
@@ -166,7 +173,7 @@ async def _report(replays: PolicyReplayService, wanted: Wanted, visitor: Visitor
     return await replays.replay(wanted.request(), visitor.now)
 
 
-def _shown(report: ReplayReport, titles: Mapping[str, str]) -> Shown:
+def _shown(report: ReplayReport, catalogue: Mapping[str, Environment]) -> Shown:
     totals, freezes = report.totals, report.request.rule.action is IdleAction.FREEZE
     done = "frozen" if freezes else "stopped"
     again = "waited a moment for the thaw" if freezes else "had to launch again"
@@ -192,9 +199,11 @@ def _shown(report: ReplayReport, titles: Mapping[str, str]) -> Shown:
             "bad" if totals.working or totals.worked_later else "",
         ),
     )
+    titles = {one.name: one.title for one in catalogue.values()}
     rows = tuple(_row(end, titles) for end in report.ends[:SHOWN])
     is_late = report.recorded_since is not None and report.recorded_since - report.since > timedelta(hours=1)
-    return Shown(figures, rows, max(0, len(report.ends) - SHOWN), _coarse(report), done, is_late, report)
+    whose = scope_in_words(report.request.scope, catalogue)
+    return Shown(figures, rows, max(0, len(report.ends) - SHOWN), _coarse(report), done, is_late, whose, report)
 
 
 def _row(end: ReplayedEnd, titles: Mapping[str, str]) -> Row:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from ...domain.environments import Environment
 from ...domain.idle_decisions import IdleDecision
 from ...domain.instances import Instance, State
-from ...domain.policy import Decision, Verdict, Why
+from ...domain.policy import Decision, Scope, Verdict, Why
 from ...domain.sizes import describe_minutes
 from ...domain.users import User
 from ...domain.warnings import IdleEnd
@@ -27,6 +27,12 @@ class KnowsIdle(Protocol):
     def decision(self, instance: Instance, now: datetime) -> Decision | None: ...
 
     def end_of(self, instance: Instance, now: datetime | None = None) -> IdleEnd | None: ...
+
+
+def scope_in_words(scope: Scope, catalogue: Mapping[str, Environment]) -> str:
+    """As `Scope.in_words`, with the environment's title for its name."""
+    environment = catalogue.get(scope.environment or "")
+    return (scope if environment is None else replace(scope, environment=environment.title)).in_words
 
 
 @dataclass(frozen=True)
