@@ -172,7 +172,7 @@ def build_platform(
     planner = QueuePlanner(settings.queue, lab_capacity)
     queue_mails = QueueMails(settings, mail, catalogue)
     admission = AdmissionService(database, offers, planner, queue_mails, recorder, runner, freed, now)
-    instances = InstanceService(database, settings, offers, runner, admission, catalogue)
+    instances = InstanceService(database, settings, offers, runner, admission, catalogue, activity)
     if elapsed is None:
         elapsed = seconds_since_boot if now is utc_now else lambda: now().timestamp()
     clock = ClockGuard(elapsed)

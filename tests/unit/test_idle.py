@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.errors import Conflict, InvalidInput, NotFound
 from launchpad.platform import Platform
 from launchpad.runtime.base import Freezer
+from launchpad.services.extension_links import ExtensionLinks, Link
 from launchpad.services.freezing import DRAIN, PAUSE_TRIES
 from launchpad.services.users import UserChange
 from support.databases import on_every_database
@@ -330,6 +331,63 @@ async def test_its_owner_keeps_it_until_then_and_every_process_knows(world: Worl
     assert found == [(Verdict.KEEP, Why.KEPT), (Verdict.KEEP, Why.KEPT), (Verdict.STOP, Why.IDLE)]
     [(actor,)] = world.rows("SELECT actor FROM audit WHERE action = 'instance.kept'")
     assert actor == ACTOR.name
+
+
+def keeping_token(platform: Platform, instance: Instance) -> str:
+    """Of a link in an e-mail that puts off the idle end."""
+    end = platform.idle.idle_ends()[instance.id].ends_at
+    links = ExtensionLinks(platform.state.key("extension-links"), "")
+    return links.token(Link(instance.id, instance.expires_at, end))
+
+
+async def owners_acts(platform: Platform, instance: Instance) -> dict[str, Callable[[], Awaitable[object]]]:
+    """What an owner does to an instance without going into it."""
+    owner = await platform.users.get(instance.owner_id)
+    now = platform.now
+    token = keeping_token(platform, instance)
+    shown = platform.extensions.show(token, now() - MINUTE)
+    gb = instance.limits.memory_bytes
+    return {
+        "extend": lambda: platform.instances.extend(instance.id, owner, 1, ACTOR, now()),
+        "memory": lambda: platform.rescue.give(instance.id, 2 * gb, ACTOR, now(), owner=owner),
+        "link": lambda: platform.extensions.use(
+            token, days=None, mark=shown.mark, held=shown.proof, number="", client="", now=now()
+        ),
+    }
+
+
+@pytest.mark.parametrize("way", ["extend", "memory", "link"])
+async def test_what_an_owner_does_to_it_elsewhere_puts_the_end_off_at_the_last_moment_too(
+    world: World, way: str
+) -> None:
+    """In another process, and this one has not read it yet as it would end it."""
+    owner = await world.open()
+    other = await world.open(mail=False)
+    instance = await running(world, owner)
+    assert await look_for(world, SPAN, owner, other) == {}
+    act = (await owners_acts(other, instance))[way]
+    world.clock.now += STEP
+    held, found = owner.idle._held[instance.id], owner.idle.decision(instance, world.clock.now)
+    assert found is not None
+    assert found.is_due(world.clock.now)
+    await act()
+    acted = world.clock.now
+    assert not await owner.idle._stop(held, found, world.clock.now)
+    assert await look_for(world, SPAN, owner, other) == {}
+    assert list(await look_for(world, LATE, owner, other)) == [instance.id]
+    assert world.clock.now > acted + SPAN
+
+
+async def test_a_link_says_when_the_instance_has_ended_meanwhile(world: World) -> None:
+    """Between the look at the link and its use: nobody is told that it is kept."""
+    platform = await world.open()
+    instance = await running(world, platform)
+    await look_for(world, SPAN, platform)
+    outlook = await platform.extensions.outlook(keeping_token(platform, instance), world.clock.now)
+    await platform.runner.end(instance, State.STOPPED, "stopped by you", world.clock.now)
+    with pytest.raises(Conflict, match="has ended"):
+        await platform.extensions._keep(outlook, ACTOR, world.clock.now)
+    assert world.rows("SELECT * FROM audit WHERE action = 'instance.kept'") == []
 
 
 async def test_keeping_is_taken_back_bounded_by_the_expiry_and_refused_where_it_is_off(world: World) -> None:

@@ -5,29 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
 from ..domain.instances import Instance, State
 from ..domain.limits import Offer
 from ..domain.users import User
 from ..errors import Conflict, InvalidInput, NotFound
-from ..store import audit, instance_history, instances, users
+from ..store import activity_latest, audit, instance_history, instances, users
 from ..store.database import Database
 from .audit import Actor
 from .end_recorder import names
 from .extension_links import ExtensionLinks, Link, Showing, is_by_hand
 from .instances import InstanceService
 from .offers import OfferService
+from .person_notes import PersonNoted
 from .warnings import IdleEnds
 
 NO_LINK = "This link is not complete, or not from here. Copy the whole link from the e-mail."
+ENDED = "This instance has ended, so it cannot be extended any more. Your files are kept."
 BY_LINK = "link in an e-mail"
-
-
-class PersonNoted(Protocol):
-    """Where it is noted that a person wants an instance."""
-
-    def note_person(self, instance_id: str, now: datetime) -> None: ...
 
 
 class LinkState(StrEnum):
@@ -146,15 +141,17 @@ class ExtensionService:
             return await self._keep(outlook, actor, now)
         if days is None:
             raise InvalidInput("Nothing was changed yet.", fields={"days": "choose how long"})
-        extended = await self._instances.extend(
+        return await self._instances.extend(
             outlook.instance.id, outlook.owner, days, actor, now, only_from=outlook.link.expires_at, way=BY_LINK
         )
-        self._activity.note_person(extended.id, now)
-        return extended
 
     async def _keep(self, outlook: LinkOutlook, actor: Actor, now: datetime) -> Instance:
         instance = outlook.instance
         async with self._database.transaction() as db:
+            there = await instances.by_id(db, instance.id)
+            if there is None or there.state is not State.RUNNING:
+                raise Conflict(ENDED)
+            await activity_latest.note_persons(db, {instance.id: now})  # read again by whoever would end it
             await audit.add(
                 db,
                 at=now,
@@ -170,7 +167,7 @@ class ExtensionService:
 
 def _check(outlook: LinkOutlook) -> None:
     if outlook.state is LinkState.ENDED:
-        raise Conflict("This instance has ended, so it cannot be extended any more. Your files are kept.")
+        raise Conflict(ENDED)
     if outlook.state is LinkState.SUSPENDED:
         raise Conflict("This account is suspended, so nothing can be extended. Ask your administrator.")
     if outlook.state is LinkState.USED:

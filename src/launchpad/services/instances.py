@@ -21,13 +21,14 @@ from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
 from ..errors import Conflict, Forbidden, InvalidInput, NotFound
 from ..settings import Settings
-from ..store import announcements, audit, instance_history, instance_logs, instances, users
+from ..store import activity_latest, announcements, audit, instance_history, instance_logs, instances, users
 from ..store.database import Database
 from .admission import AdmissionService
 from .audit import Actor
 from .end_recorder import names
 from .listings import newest_first
 from .offers import OfferService
+from .person_notes import PersonNoted
 from .runner import InstanceRunner
 
 
@@ -52,7 +53,9 @@ class InstanceService:
         runner: InstanceRunner,
         admission: AdmissionService,
         catalogue: Mapping[str, Environment],
+        activity: PersonNoted,
     ) -> None:
+        self._activity = activity
         self._database = database
         self._settings = settings
         self._offers = offers
@@ -215,7 +218,7 @@ class InstanceService:
         only_from: datetime | None = None,
         way: str | None = None,
     ) -> Instance:
-        """Adds days, up to the longest duration offered, counted from now.
+        """Adds days, up to the longest duration offered, counted from now. It is an act of its owner in it, too.
 
         Args:
             only_from: only if that is still its end; else it is left as it is.
@@ -264,6 +267,8 @@ class InstanceService:
                     f"they are queued it cannot be extended beyond {instance.passed_until:%-d %B at %H:%M} UTC."
                 )
             await instances.note(db, instance.id, expires_at=until, extended_at=now)
+            if owner is not None:
+                await activity_latest.note_persons(db, {instance.id: now})
             await audit.add(
                 db,
                 at=now,
@@ -273,6 +278,8 @@ class InstanceService:
                 subject=instance.id,
                 details={**await names(db, instance), "until": until.isoformat(), **({"by": way} if way else {})},
             )
+        if owner is not None:
+            self._activity.note_person(instance.id, now)
         return replace(instance, expires_at=until, extended_at=now)
 
     async def forget(self, instance_id: str, owner: User, now: datetime) -> None:

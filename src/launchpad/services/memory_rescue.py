@@ -19,7 +19,7 @@ from ..domain.sizes import describe_bytes
 from ..domain.users import User
 from ..errors import Conflict, EngineRefused, EngineUnavailable, Forbidden, InvalidInput, LaunchpadError, NotFound
 from ..runtime.base import Runtime
-from ..store import audit, instances, users
+from ..store import activity_latest, audit, instances, users
 from ..store.database import Database
 from .admission import AdmissionService
 from .audit import SYSTEM, Actor
@@ -72,6 +72,8 @@ class MemoryRescue:
                 raise Forbidden("Your account is suspended, so nothing can be changed. Ask your administrator.")
             if memory_bytes <= before.limits.memory_bytes:  # raised by somebody else meanwhile
                 raise Conflict(f"It has {describe_bytes(before.limits.memory_bytes)} already.")
+            if owner is not None:
+                await activity_latest.note_persons(db, {instance_id: now})
             passed_until = await self._admission.on_more_memory(db, holder, before, memory_bytes, server, now)
             await instances.note(
                 db,

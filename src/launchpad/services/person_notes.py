@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from ..errors import StoreUnavailable
 from ..store import activity_latest
@@ -12,6 +13,12 @@ from ..store.database import Database
 
 AGAIN_AFTER = timedelta(seconds=20)  # how stale what is written may be
 GATHER_SECONDS = 1.0
+
+
+class PersonNoted(Protocol):
+    """Where it is noted that a person wants an instance. Whoever changes its row writes it down there as well."""
+
+    def note_person(self, instance_id: str, now: datetime) -> None: ...
 
 
 class PersonNotes:
