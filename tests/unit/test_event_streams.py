@@ -17,6 +17,7 @@ from launchpad.domain.users import User, UserStatus
 from launchpad.errors import StoreUnavailable, TooManyStreams
 from launchpad.platform import Platform
 from launchpad.runtime.base import Usage
+from launchpad.services.freezing import DRAIN
 from launchpad.services.live import followers, streams
 from launchpad.services.live.followers import HEARTBEAT, Follower, differs
 from launchpad.services.live.usage import Sample
@@ -101,6 +102,21 @@ async def test_a_change_of_another_process_is_pushed_too(desk: Desk) -> None:
     told = await _to_the_end(reader)
     assert [data["state"] for kind, data in told if kind == "state"][-1] == "stopped"
     assert told[-1] == ("stage", {"stage": "ended", "state": "stopped", "queue_position": None, "queue_text": None})
+
+
+async def test_freezing_thawing_and_keeping_are_pushed(desk: Desk) -> None:
+    """None of them changes the state of the row; the card and the API's clients have to see it all the same."""
+    reader = await desk.open()
+    now = desk.world.clock
+    await desk.platform.freezing.freeze(desk.instance.id, now(), "by its owner")
+    now.now += DRAIN
+    await desk.platform.freezing.tend(now())
+    assert (await _next(reader, "state", state="frozen"))["frozen_reason"] == "by its owner"
+    await desk.platform.freezing.thaw(desk.instance.id, now())
+    assert (await _next(reader, "state", state="running"))["frozen_at"] is None
+    kept = await desk.platform.keeping.keep(await desk.now(), 2, ACTOR, now())
+    assert kept.kept_until is not None
+    await _next(reader, "state", kept_until=kept.kept_until.isoformat().replace("+00:00", "Z"))
 
 
 async def test_a_place_in_the_queue_is_told_when_it_changes(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ async def test_a_card_says_when_an_idle_instance_stops_and_its_owner_keeps_it(po
     told = (await person.http.get(f"/api/v1/instances/{instance.id}")).json()["idle"]
     assert datetime.fromisoformat(told["ends_at"]) == end
     assert told["action"] == "stop"
+    admin = await portal.signed_in(ADMIN)
+    assert (await admin.http.get("/api/v1/admin/instances")).json()[0]["idle"] == told
 
     page = await person.send(page.form(f"/instances/{instance.id}/keep"), hours="8")
     until = clock.now + timedelta(hours=8)

@@ -265,7 +265,7 @@ class InstanceView(BaseModel):
     frozen_reason: str | None = None
     kept_until: datetime | None = Field(None, description="Its owner keeps it running until then, idle or not.")
     idle: IdleEndView | None = Field(
-        None, description="Null where no idle rule applies or it works now, and in events."
+        None, description="Null where no idle rule applies or it works now, and in events: it moves with every act."
     )
     launched_memory: str | None = Field(None, description="What it was launched with, where it was given more since.")
     out_of_memory: OutOfMemoryView | None = None
@@ -291,11 +291,17 @@ class AdminInstanceView(InstanceView):
 
     @classmethod
     def of_owner(
-        cls, instance: Instance, origin: InstancesOrigin, owner: User | None, queue_position: int | None = None
+        cls,
+        instance: Instance,
+        origin: InstancesOrigin,
+        owner: User | None,
+        queue_position: int | None = None,
+        idle: IdleEnd | None = None,
     ) -> AdminInstanceView:
         fields = instance_fields(instance, origin, None, queue_position, notices_of(instance))
         fields["reason"] = reason_for_others(fields["reason"], instance.ended_by)
-        return cls(**fields, owner=owner.email if owner else "", owner_id=instance.owner_id)
+        whose = {"owner": owner.email if owner else "", "owner_id": instance.owner_id}
+        return cls(**fields, **whose, idle=IdleEndView.of(idle))
 
 
 def _launched_memory(instance: Instance) -> str | None:

@@ -272,7 +272,8 @@ class EventStreams:
         channel.instance = instance
         lacks = self._live.lacked(instance, self._catalogue.get(instance.environment), channel.username)
         notices = notices_of(instance, lacks)
-        told = (instance.state, instance.reason, instance.ends_at, notices, instance.estimated_start_at)
+        ends = instance.ends_at, instance.kept_until, instance.estimated_start_at
+        told = (instance.shown_state, instance.reason, instance.limits, notices, ends)
         at = (instance.stage, position)
         if told == channel.told and at == channel.at:
             return

@@ -86,13 +86,18 @@ class Presenter:
     def listed(self, found: Sequence[ListedInstance]) -> list[AdminInstanceView]:
         """Instances of anybody, as administrators see them."""
         url = self._settings.instances
-        return [AdminInstanceView.of_owner(one.instance, url, one.owner, one.queue_position) for one in found]
+        end_of = self._idle.end_of
+        return [
+            AdminInstanceView.of_owner(one.instance, url, one.owner, one.queue_position, end_of(one.instance))
+            for one in found
+        ]
 
     async def of_anybody(self, instance: Instance) -> AdminInstanceView:
         """One instance, as administrators see it."""
         owners = await self._users.by_ids({instance.owner_id})
         position = await self._live.instances.queue_position(instance)
-        return AdminInstanceView.of_owner(instance, self._settings.instances, owners.get(instance.owner_id), position)
+        owner, idle = owners.get(instance.owner_id), self._idle.end_of(instance)
+        return AdminInstanceView.of_owner(instance, self._settings.instances, owner, position, idle)
 
     async def environments(self) -> list[EnvironmentView]:
         """The catalogue with what is offered; an unavailable one says why."""
