@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from launchpad.domain.activity import Program
 from launchpad.domain.instances import Instance, State
@@ -459,7 +460,7 @@ async def test_one_that_is_thawed_before_the_next_look_has_its_whole_idle_time_a
     held, found = platform.idle._held[instance.id], platform.idle.decision(instance, world.clock.now)
     assert found is not None
     await platform.freezing.thaw(instance.id, world.clock.now, actor=ACTOR)
-    assert not await platform.idle._freeze(held, found, world.clock.now), "decided before the thaw"
+    assert not await platform.idle._freeze(held, found, {}, world.clock.now), "decided before the thaw"
     assert await look_for(world, SPAN, platform) == {}
     assert list(await look_for(world, LATE, platform)) == [instance.id]
 
@@ -485,6 +486,7 @@ async def test_keeping_a_frozen_one_thaws_it(world: World) -> None:
     instance = await running(world, platform)
     await look_for(world, SPAN + LATE, platform)
     assert (await platform.instances.get_any(instance.id)).is_to_be_frozen
+    assert (await platform.keeping.keep(instance, 0, ACTOR, world.clock.now)).is_to_be_frozen
     kept = await platform.keeping.keep(instance, 8, ACTOR, world.clock.now)
     assert not kept.is_to_be_frozen
     assert kept.kept_until == world.clock.now + 8 * HOUR
@@ -513,6 +515,27 @@ async def test_two_processes_know_the_same_end_and_the_next_owner_keeps_to_it(wo
     assert await second.lease.try_acquire()
     await look(world, second)
     assert second.idle.idle_ends()[instance.id] == ends[0], "nothing was missed"
+
+
+async def test_what_goes_on_is_recorded_in_one_transaction_however_many_there_are(world: World) -> None:
+    """As of all, after the engine was silent for a while."""
+    platform = await world.open()
+    several = [await running(world, platform, f"{name}@example.org") for name in ("ada", "bob", "eve")]
+    await look_for(world, SPAN - STEP, platform)
+    world.clock.now += 3 * STEP
+    begun = platform.database.changes.begin
+    transactions = 0
+
+    async def counted(db: AsyncConnection) -> None:
+        nonlocal transactions
+        transactions += 1
+        await begun(db)
+
+    platform.database.changes.begin = counted  # type: ignore[method-assign]
+    await platform.idle.tend(world.clock.now)
+    assert transactions == 2, "the watches, and the decisions"
+    for instance in several:
+        assert await verdicts(platform, instance) == [(Verdict.KEEP, Why.UNKNOWN)]
 
 
 async def test_one_that_fails_stops_no_other(world: World) -> None:

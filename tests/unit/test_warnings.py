@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -12,6 +13,7 @@ import pytest
 from launchpad.domain.instances import State
 from launchpad.domain.warnings import Ending, EndKind, IdleEnd, Sent, leads_of, warning_of
 from launchpad.services.audit import CLI
+from launchpad.services.extensions import LinkState
 from launchpad.services.warnings import WarningService
 from support.platforms import START, World, launch, reaches, sign_in
 
@@ -181,6 +183,30 @@ async def test_an_extension_is_another_end_and_an_idle_end_is_told_with_its_sinc
     assert letter["Subject"] == "JupyterLab ends on Wed 4 Mar, 07:30 UTC"
     assert "Stops on Wed 4 Mar, 07:30 UTC unless it is used: idle since Tue 3 Mar, 23:30 UTC." in text_of(letter)
     assert "Keep JupyterLab" in text_of(letter)
+
+
+async def test_where_its_time_is_up_soon_too_the_link_extends_it(world: World) -> None:
+    """An extension puts off both ends; a link that only keeps it would leave the expiry where it is."""
+    platform = await world.open()
+    anna, _ = await sign_in(platform, "anna@example.org")
+    one = await reaches(platform, (await launch(platform, anna, days=2)).id, State.RUNNING)
+    idle = SetIdleEnds()
+    service = platform.warnings
+    watched = WarningService(
+        platform.database, platform.settings, platform.mail, service._links, platform.catalogue, idle, service._clock
+    )
+    world.clock.now = START + 47 * HOUR
+    idle.ends[one.id] = IdleEnd(START + 47.75 * HOUR, START + 40 * HOUR)
+    world.letters.sent.clear()
+    assert await watched.warn(world.clock.now) == 1
+    await platform.mail.drain()
+    text = text_of(world.letters.sent[-1])
+    assert "unless it is used" in text
+    assert "Expires on" in text
+    assert "Extend JupyterLab" in text
+    [token] = re.findall(r"/extend/(\S+)", text)
+    outlook = await platform.extensions.outlook(token, world.clock.now)
+    assert (outlook.keeps, outlook.state) == (False, LinkState.OPEN)
 
 
 async def test_the_owner_of_a_frozen_instance_is_warned_before_it_may_stand_still_no_longer(world: World) -> None:

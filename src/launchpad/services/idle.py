@@ -219,8 +219,13 @@ class IdleService:
         self._held = {one.id: _held(one, owners, policy, watches) for one in running}
         self._noted = {one: noted for one, noted in self._noted.items() if one in self._held}
         await self._write(before, watches, now)
-        acted = [one.id for one in running if await self._one(self._held[one.id], now)]
+        kept: dict[str, IdleDecision] = {}
+        acted = [one.id for one in running if await self._one(self._held[one.id], kept, now)]
         self._runner.ends_committed([one for one in acted if self._held[one].rule.action is IdleAction.STOP])
+        if kept:  # of thousands in one pass, where nothing is known of any
+            async with self._database.transaction() as db:
+                await idle_decisions.add(db, *kept.values())
+            self._noted |= kept
         return acted
 
     async def _all_in(self, db: AsyncConnection) -> tuple[list[Instance], Mapping[str, User], IdlePolicy]:
@@ -254,17 +259,21 @@ class IdleService:
 
     # -- what is done --------------------------------------------------------------------------------------------------
 
-    async def _one(self, held: _Held, now: datetime) -> bool:
-        """Whether one of many was stopped or frozen; its failure stops no other."""
+    async def _one(self, held: _Held, kept: dict[str, IdleDecision], now: datetime) -> bool:
+        """Whether one of many was stopped or frozen; its failure stops no other.
+
+        Args:
+            kept: gets what is to be recorded of one that goes on.
+        """
         found = self.decision(held.instance, now)
         if found is None:
             return False
         try:
             if not found.is_due(now - NOTED_WITHIN):
-                await self._note(held, found, now)
+                self._note(held, found, kept, now)
                 return False
             if found.verdict is Verdict.FREEZE:
-                return await self._freeze(held, found, now)
+                return await self._freeze(held, found, kept, now)
             return await self._stop(held, found, now)
         except LaunchpadError as error:
             log.warning("idle.item_failed", instance=held.instance.id, detail=error.detail)
@@ -277,14 +286,14 @@ class IdleService:
                 return False
             return await self._runner.end_in(db, there, State.STOPPED, _reason(found), SYSTEM, now)
 
-    async def _freeze(self, held: _Held, found: Decision, now: datetime) -> bool:
+    async def _freeze(self, held: _Held, found: Decision, kept: dict[str, IdleDecision], now: datetime) -> bool:
         try:
             can = await self._freezing.capability()
         except EngineUnavailable:
             return False
         if not can.can_freeze:
             why = f"instances cannot be frozen on this server: {can.why_not}"
-            await self._note(held, Decision(Verdict.KEEP, Why.CANNOT, why, None, found.idle_since), now)
+            self._note(held, Decision(Verdict.KEEP, Why.CANNOT, why, None, found.idle_since), kept, now)
             return False
 
         async def is_still_due(db: AsyncConnection, there: Instance) -> bool:
@@ -308,17 +317,14 @@ class IdleService:
         await idle_decisions.add(db, self._record(held, found, now))
         return True
 
-    async def _note(self, held: _Held, found: Decision, now: datetime) -> None:
-        """Records why an instance goes on in which nobody has been for so long, where that is worth it."""
+    def _note(self, held: _Held, found: Decision, kept: dict[str, IdleDecision], now: datetime) -> None:
+        """Why an instance goes on in which nobody has been for so long is to be recorded, where that is worth it."""
         seen = self._activity.latest(held.instance.id)
         person_at = seen.last_person_at if seen is not None else held.instance.started_at
         noted = self._noted.get(held.instance.id)
-        if not is_worth_noting(found, held.rule.idle_time, person_at, noted, now):
-            return
-        record = self._record(held, Decision(Verdict.KEEP, found.why, found.evidence, None, found.idle_since), now)
-        async with self._database.transaction() as db:
-            await idle_decisions.add(db, record)
-        self._noted[held.instance.id] = record
+        if is_worth_noting(found, held.rule.idle_time, person_at, noted, now):
+            goes_on = Decision(Verdict.KEEP, found.why, found.evidence, None, found.idle_since)
+            kept[held.instance.id] = self._record(held, goes_on, now)
 
     def _record(self, held: _Held, found: Decision, now: datetime) -> IdleDecision:
         instance, seen = held.instance, self._activity.latest(held.instance.id)

@@ -38,7 +38,7 @@ class KeepService:
     async def keep(self, instance: Instance, hours: float, actor: Actor, now: datetime) -> Instance:
         """Keeps a running instance of idle ends for some hours from now on, at the longest until its own end.
 
-        A frozen one is thawed for it. That somebody asked is a person's act, too.
+        A frozen one is thawed to be kept. That somebody asked is a person's act, too.
 
         Args:
             hours: 0 takes it back.
@@ -84,7 +84,7 @@ class KeepService:
                 details={**await names(db, there), "until": until.isoformat() if until is not None else "no longer"},
             )
         self._activity.note_person(there.id, now)
-        if there.is_to_be_frozen:
+        if until is not None and there.is_to_be_frozen:
             await self._freezing.thaw(there.id, now, actor=actor, reason=BY_OWNER)
             async with self._database.reading() as db:
                 there = await instances.by_id(db, there.id) or there

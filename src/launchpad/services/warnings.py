@@ -128,13 +128,12 @@ class WarningService:
         for instance_id, endings in by_instance.items():
             instance = theirs[instance_id]
             link = self._link(instance, endings)
-            only_idle = all(one.kind is EndKind.IDLE for one in endings)
             notices.append(
                 EndNotice(
                     self._title(instance),
                     tuple(self._line(instance, one, idle.get(instance_id), zone) for one in endings),
                     self._links.url(link) if link is not None else "",
-                    f"{'Keep' if only_idle else 'Extend'} {self._title(instance)}",
+                    f"{'Keep' if link is not None and link.idle_ends_at else 'Extend'} {self._title(instance)}",
                 )
             )
         first = warning.endings[0]
@@ -158,11 +157,11 @@ class WarningService:
         )
 
     def _link(self, instance: Instance, endings: list[Ending]) -> Link | None:
-        """None where nothing can put the end off, as of a maintenance."""
+        """None where nothing can put the end off, as of a maintenance. An extension puts off an idle end, too."""
+        if any(one.kind is EndKind.EXPIRY for one in endings):
+            return Link(instance.id, instance.expires_at)
         idle = next((one.ends_at for one in endings if one.kind is EndKind.IDLE), None)
-        if idle is None and not any(one.kind is EndKind.EXPIRY for one in endings):
-            return None
-        return Link(instance.id, instance.expires_at, idle)
+        return Link(instance.id, instance.expires_at, idle) if idle is not None else None
 
     def _title(self, instance: Instance) -> str:
         environment = self._catalogue.get(instance.environment)

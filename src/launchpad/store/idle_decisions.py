@@ -49,20 +49,23 @@ def _decision(row: Row[Any]) -> IdleDecision:
     )
 
 
-async def add(db: AsyncConnection, decision: IdleDecision) -> None:
-    await db.execute(
-        insert(table).values(
-            at=decision.at,
-            instance_id=decision.instance_id,
-            owner_id=decision.owner_id,
-            environment=decision.environment,
-            verdict=decision.verdict.value,
-            why=decision.why.value,
-            rule=decision.rule[:500],
-            evidence=decision.evidence[:500],
-            idle_since=decision.idle_since,
-        )
-    )
+async def add(db: AsyncConnection, *decisions: IdleDecision) -> None:
+    """At least one."""
+    rows = [
+        {
+            "at": one.at,
+            "instance_id": one.instance_id,
+            "owner_id": one.owner_id,
+            "environment": one.environment,
+            "verdict": one.verdict.value,
+            "why": one.why.value,
+            "rule": one.rule[:500],
+            "evidence": one.evidence[:500],
+            "idle_since": one.idle_since,
+        }
+        for one in decisions
+    ]
+    await db.execute(insert(table), rows)
 
 
 async def of_instance(
