@@ -15,6 +15,7 @@ from launchpad.domain.policy import EVERYONE, IdleAction, IdlePolicy, IdleRule, 
 from launchpad.domain.policy_codec import policy_table
 from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.services.audit import Actor
+from launchpad.services.extension_links import ExtensionLinks, Link
 from launchpad.store import kv
 from web.pages_client import ADMIN, Person, Portal, SetClock, open_portal
 
@@ -90,6 +91,37 @@ async def test_a_card_says_when_an_idle_instance_stops_and_its_owner_keeps_it(po
     assert "kept running until" not in page.text_of("instances")
     log = await person.get(f"/instances/{instance.id}/log")
     assert "To be kept running until" in log.text_of("decisions")
+
+
+async def test_the_page_behind_a_link_says_what_becomes_of_it(portal: Portal, clock: SetClock) -> None:
+    """A kept one is not said to run to its expiry, and a frozen one not to have been extended."""
+    await portal.platform.idle_policy.set_rule(EVERYONE, IdleRule(IdleAction.FREEZE, 90), Actor("test"), clock.now)
+    person = await portal.signed_in("ada@example.org")
+    instance = await running(portal, person)
+    links = ExtensionLinks(portal.platform.state.key("extension-links"), "")
+
+    def path() -> str:
+        end = portal.platform.idle.idle_ends()[instance.id].ends_at
+        return links.url(Link(instance.id, instance.expires_at, end))
+
+    await look_for(portal, clock, 10 * STEP)
+    link = path()
+    form = (await person.get(link)).form(link)
+    proof = portal.platform.extensions._links.shown(
+        link.rpartition("/")[2], form.fields["mark"], clock.now + timedelta(seconds=5)
+    )
+    assert proof is not None
+    clock.now += timedelta(seconds=5)
+    page = await person.send(form, held=proof.proof)
+    assert "It has its whole idle time again, and ends at the latest on" in page.words
+    await look_for(portal, clock, 10 * STEP)
+    link = path()
+    form = (await person.get(link)).form(link)
+    await look_for(portal, clock, 30 * STEP)
+    page = await person.get(link)
+    assert "is frozen Open it from the dashboard, and it continues where it was." in page.words
+    page = await person.send(form, number="1")
+    assert "is frozen" in page.words
 
 
 async def test_an_end_is_explained_to_owner_and_administrator_and_to_nobody_else(

@@ -28,13 +28,14 @@ BY_LINK = "link in an e-mail"
 class LinkState(StrEnum):
     """`OPEN`: it can be used. `USED`: the end that it is about has been moved. `ENDED`: its instance has ended.
 
-    `SUSPENDED`: its owner is.
+    `SUSPENDED`: its owner is. `FROZEN`: the idle end that it puts off has come, and the instance stands still.
     """
 
     OPEN = "open"
     USED = "used"
     ENDED = "ended"
     SUSPENDED = "suspended"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class ExtensionService:
         if instance.expires_at != link.expires_at:
             return LinkState.USED
         if self._keeps(link):
+            if instance.is_to_be_frozen:
+                return LinkState.FROZEN
             there = self._idle.idle_ends().get(instance.id)
             return LinkState.OPEN if there is not None and there.ends_at == link.idle_ends_at else LinkState.USED
         return LinkState.OPEN
@@ -170,5 +173,7 @@ def _check(outlook: LinkOutlook) -> None:
         raise Conflict(ENDED)
     if outlook.state is LinkState.SUSPENDED:
         raise Conflict("This account is suspended, so nothing can be extended. Ask your administrator.")
+    if outlook.state is LinkState.FROZEN:
+        raise Conflict("This instance is frozen by now. Open it, and it continues where it was.")
     if outlook.state is LinkState.USED:
         raise Conflict("This link was used already, or the instance was extended elsewhere. Nothing more was changed.")
