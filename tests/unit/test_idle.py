@@ -456,10 +456,12 @@ async def test_one_that_is_thawed_before_the_next_look_has_its_whole_idle_time_a
     await platform.freezing.freeze(instance.id, world.clock.now, "by its owner", actor=ACTOR)
     await platform.freezing.thaw(instance.id, world.clock.now, actor=ACTOR)
     assert await look_for(world, SPAN, platform) == {}
-    assert list(await look_for(world, LATE, platform)) == [instance.id]
     held, found = platform.idle._held[instance.id], platform.idle.decision(instance, world.clock.now)
     assert found is not None
+    assert found.verdict is Verdict.FREEZE
+    assert list(await look_for(world, LATE, platform)) == [instance.id]
     await platform.freezing.thaw(instance.id, world.clock.now, actor=ACTOR)
+    assert platform.idle.idle_ends() == {}, "none that is past"
     assert not await platform.idle._freeze(held, found, {}, world.clock.now), "decided before the thaw"
     assert await look_for(world, SPAN, platform) == {}
     assert list(await look_for(world, LATE, platform)) == [instance.id]

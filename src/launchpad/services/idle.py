@@ -8,7 +8,7 @@ done at all (a record of the last pass).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -131,7 +131,7 @@ class IdleService:
     def took(self, instance: Instance) -> None:
         """An instance has just been changed in this process: it is known at once."""
         if (held := self._held.get(instance.id)) is not None:
-            self._held[instance.id] = _Held(instance, held.scope, held.rule, held.watched_since)
+            self._held[instance.id] = replace(held, instance=instance)
 
     async def decided_since(self, at: datetime) -> dict[Verdict, int]:
         """How many decisions were recorded since then, by what was done."""
@@ -222,6 +222,8 @@ class IdleService:
         kept: dict[str, IdleDecision] = {}
         acted = [one.id for one in running if await self._one(self._held[one.id], kept, now)]
         self._runner.ends_committed([one for one in acted if self._held[one].rule.action is IdleAction.STOP])
+        # One that is thawed before the next pass is not said to have an end that is past.
+        self._held |= {one: replace(self._held[one], watched_since=None) for one in acted}
         if kept:  # of thousands in one pass, where nothing is known of any
             async with self._database.transaction() as db:
                 await idle_decisions.add(db, *kept.values())
