@@ -170,11 +170,24 @@ class Databases:
         return self._given.setdefault(folder / name, self.server.create(name))
 
     def rows(self, url: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Carries out a statement with `?` for its values, past the platform; returns its rows."""
+        """Reads by a statement with `?` for its values, past the platform; returns its rows."""
         if url.startswith("sqlite"):
-            with closing(sqlite3.connect(url.partition(":///")[2], timeout=PATIENCE_SECONDS)) as db, db:
+            with closing(_sqlite(url)) as db:
+                db.execute("PRAGMA query_only = 1")
                 return db.execute(sql, values).fetchall()
-        return _in_a_thread(_rows(url, sql, values))
+        return _in_a_thread(_rows(url, sql, values, readonly=True))
+
+    async def change(self, url: str, sql: str, *values: object) -> None:
+        """Changes something past the platform. The platform goes on meanwhile: it may have to finish a change first."""
+
+        def change() -> None:
+            with closing(_sqlite(url)) as db, db:
+                db.execute(sql, values)
+
+        if url.startswith("sqlite"):
+            await asyncio.to_thread(change)
+        else:
+            await _rows(url, sql, values, readonly=False)
 
     def take_back(self) -> None:
         for url in self._given.values():
@@ -191,12 +204,17 @@ def name_of(url: str) -> str:
     return url.partition("@/")[2].partition("?")[0]
 
 
-async def _rows(url: str, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+def _sqlite(url: str) -> sqlite3.Connection:
+    return sqlite3.connect(url.partition(":///")[2], timeout=PATIENCE_SECONDS)
+
+
+async def _rows(url: str, sql: str, values: Sequence[object], *, readonly: bool) -> list[tuple[Any, ...]]:
     parts = sql.split("?")
     numbered = parts[0] + "".join(f"${number}{part}" for number, part in enumerate(parts[1:], 1))
     db = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
-        return [tuple(row) for row in await db.fetch(numbered, *values)]
+        async with db.transaction(readonly=readonly):
+            return [tuple(row) for row in await db.fetch(numbered, *values)]
     finally:
         await db.close()
 

@@ -298,6 +298,10 @@ class World:
         """What stands in the database itself, past the platform."""
         return databases.rows(self.database_url, sql, *values)
 
+    async def change(self, sql: str, *values: object) -> None:
+        """Changes the database itself, past the platform."""
+        await databases.change(self.database_url, sql, *values)
+
 
 async def sign_in(
     platform: Platform, address: str, *, client: str = "192.0.2.1", remember: bool = False

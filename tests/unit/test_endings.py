@@ -303,7 +303,7 @@ async def test_after_the_server_was_restarted_that_is_the_reason_and_only_once(
     lost = await running(world, platform, alice)
     await world.crash(platform)
     await world.runtime.kill(lost.id, exit_code=255)
-    world.rows("UPDATE kv SET value = ? WHERE key = 'endings.boot_id'", json.dumps("an earlier start"))
+    await world.change("UPDATE kv SET value = ? WHERE key = 'endings.boot_id'", json.dumps("an earlier start"))
     restarted = await world.open()
     await restarted.sweep.sweep(world.clock())  # whichever process looks first
     assert (await reaches(restarted, lost.id, State.FAILED)).reason == "the server was restarted"

@@ -312,7 +312,7 @@ async def test_200_people_of_20_labs_against_20_places_by_two_processes(tmp_path
             )
             await users.add(db, user)
     for statement in COUNTS_AT_EVERY_CHANGE:
-        world.rows(statement)
+        await world.change(statement)
     emails = [f"p{n}@a.org" for n in range(PEOPLE)]
     chance.shuffle(emails)
     elsewhere = {"state_dir": str(tmp_path / "second"), "engine": {"runtime": "fake"}}

@@ -89,6 +89,19 @@ def test_the_log_says_how_much_and_the_last_look_what_it_was(tmp_path: Path) -> 
     assert one.tend(KEPT.total_seconds()) == ()
 
 
+def test_one_that_is_looked_at_while_it_ends_keeps_its_name(tmp_path: Path) -> None:
+    """It is still listed when its memory is gone, which a large one takes a while to give back."""
+    one = Container(tmp_path, has_log=True)
+    one.add(12, KERNEL)
+    one.tend()
+    (one.proc / "12" / "cmdline").write_text("")
+    one.tend()
+    one.killed(12, "python", 1_000_000, 4_000_000)
+    assert [death.program for death in one.tend()] == ["notebook kernel (Python)"]
+    one.end(12)
+    assert [death.program for death in one.tend()] == ["notebook kernel (Python)"]
+
+
 def test_of_a_container_that_was_restarted_nothing_is_moved_until_its_first_process_is_known(tmp_path: Path) -> None:
     """It has the same id, as after `docker restart`; its server would be taken for a user's program."""
     one = Container(tmp_path, has_log=True)

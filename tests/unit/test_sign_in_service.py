@@ -74,7 +74,7 @@ async def test_nobody_gets_the_uid_of_files_whose_user_the_database_has_forgotte
     """As after the restore of an older backup: who came since then has a home, and is unknown."""
     lost, _ = await sign_in(platform, "lost@example.org")
     home = await platform.homes.prepare(lost.username, lost.uid, None)
-    world.rows("DELETE FROM users")
+    await world.change("DELETE FROM users")
     stranger, _ = await sign_in(platform, "stranger@example.org")
     again, _ = await sign_in(platform, "lost@example.org")
     assert len({lost.uid, stranger.uid, again.uid}) == 3

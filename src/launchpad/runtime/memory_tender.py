@@ -124,8 +124,10 @@ class MemoryTender:
             if known is not None and known.gone == 0 and known.passes % NAMED_AGAIN:
                 known.passes += 1
             elif (found := read_process(self._proc, pid)) is not None:
-                # One that is seen the first time is asked at the next pass, too: it may become another program yet.
                 is_same = known is not None and known.process.started == found.started
+                if is_same and known is not None and not found.named.command and known.process.named.command:
+                    continue  # it is ending: it has given its memory back, and its command line with it
+                # One that is seen the first time is asked at the next pass, too: it may become another program yet.
                 named[pid] = _Named(found, 1 if is_same else 0)
 
     def _count(self, one: Tended, now: datetime) -> None:
