@@ -161,12 +161,12 @@ async def test_a_login_follows_a_limited_number_and_another_one_as_many(desk: De
 async def test_a_stream_that_could_not_be_opened_does_not_count(desk: Desk) -> None:
     await desk.world.end_background(desk.platform)  # what reads the table would fail, and the watcher with it
     await keep_current(desk.world, desk.platform)
-    desk.world.rows("ALTER TABLE instances RENAME TO elsewhere")
+    await desk.world.change("ALTER TABLE instances RENAME TO elsewhere")
     desk.platform.live.instances._unknown = True
     for _ in range(MOST + 1):
         with pytest.raises(StoreUnavailable):
             await desk.open()
-    desk.world.rows("ALTER TABLE elsewhere RENAME TO instances")
+    await desk.world.change("ALTER TABLE elsewhere RENAME TO instances")
     assert len(desk.platform.events) == 0
     assert (await desk.open()).has_ended is False
 
@@ -222,7 +222,7 @@ async def _idle(desk: Desk) -> None:
 async def test_what_went_wrong_is_told_to_the_supervisor_and_made_up_for(desk: Desk) -> None:
     reader = await desk.open()
     await _next(reader, "stage")
-    desk.world.rows("ALTER TABLE instances RENAME TO elsewhere")
+    await desk.world.change("ALTER TABLE instances RENAME TO elsewhere")
     desk.platform.events._doubt_all()
     desk.platform.live.instances._unknown = True
     desk.platform.events.tick(100.0)
@@ -231,7 +231,7 @@ async def test_what_went_wrong_is_told_to_the_supervisor_and_made_up_for(desk: D
         desk.platform.events.tick(100.1)
     await _idle(desk)
     assert not reader.has_ended
-    desk.world.rows("ALTER TABLE elsewhere RENAME TO instances")
+    await desk.world.change("ALTER TABLE elsewhere RENAME TO instances")
     await desk.platform.instances.stop(desk.instance.id, desk.user, ACTOR, desk.world.clock())
     told = await _to_the_end(reader)
     assert [data["state"] for kind, data in told if kind == "state"][-1] == "stopped"

@@ -138,14 +138,14 @@ async def test_while_nothing_changes_nobody_reads_the_store(world: World, here: 
     known = here.live.instances
     (mine,) = await known.of_owner(user.id)
     await here.background.aclose()
-    world.rows("ALTER TABLE instances RENAME TO elsewhere")
+    await world.change("ALTER TABLE instances RENAME TO elsewhere")
     try:
         assert await known.of_owner(user.id) == [mine]
         assert await known.find(instance.id) == mine
         assert (await known.count_live())[State.RUNNING] == 1
         assert (await known.reserved()).instances == 1
     finally:
-        world.rows("ALTER TABLE elsewhere RENAME TO instances")
+        await world.change("ALTER TABLE elsewhere RENAME TO instances")
 
 
 async def test_somebody_elses_instance_is_as_one_that_never_was(world: World, here: Platform) -> None:
@@ -167,10 +167,10 @@ async def test_what_could_not_be_read_is_read_the_next_time(world: World, here: 
     instance = await launch(here, user)
     await reaches(here, instance.id, State.RUNNING)
     assert known.is_behind
-    world.rows("ALTER TABLE instances RENAME TO elsewhere")
+    await world.change("ALTER TABLE instances RENAME TO elsewhere")
     with pytest.raises(StoreUnavailable):
         await known.of_owner(user.id)
-    world.rows("ALTER TABLE elsewhere RENAME TO instances")
+    await world.change("ALTER TABLE elsewhere RENAME TO instances")
     assert [one.id for one in await known.of_owner(user.id)] == [instance.id]
 
 

@@ -260,9 +260,12 @@ async def warned(world: World, platform: Platform) -> int:
     for _ in range(2):
         await platform.live.usage.sample()
         await platform.memory.tend(world.clock())
-    return len(world.rows("SELECT 1 FROM outgoing_mails")) + sum(
-        "out of memory" in str(letter["Subject"]) for letter in world.letters.sent
-    )
+
+    async def all_sent() -> bool:
+        return not world.rows("SELECT 1 FROM outgoing_mails")
+
+    await until(all_sent)
+    return sum("out of memory" in str(letter["Subject"]) for letter in world.letters.sent)
 
 
 async def test_the_owner_is_told_once_for_each_size(world: World, platform: Platform, alice: User) -> None:
