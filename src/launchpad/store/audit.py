@@ -241,9 +241,8 @@ async def link_at(db: AsyncConnection, entry_id: int) -> Link | None:
     return None if mac is None else Link(entry_id, mac)
 
 
-async def count(db: AsyncConnection, *, from_id: int = 0) -> int:
-    query = select(func.count()).select_from(table).where(table.c.id >= from_id)
-    return int((await db.execute(query)).scalar_one())
+async def count(db: AsyncConnection) -> int:
+    return int((await db.execute(select(func.count()).select_from(table))).scalar_one())
 
 
 async def is_chained(db: AsyncConnection) -> bool:
