@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..domain.audit import Break, ChainCheck, Link, genesis
 from ..errors import Conflict, StoreUnavailable
 from ..store import audit
-from ..store.audit_chain import ChainKeeper
+from ..store.audit_chain import Anchor, ChainKeeper
 from ..store.database import Database
 from .audit import CLI
 
@@ -89,10 +89,13 @@ class AuditVerifier:
         return _verdict(check, pruned_before, noted)
 
     def _noted(self) -> list[Link]:
+        return [one.link for one in self._anchors()]
+
+    def _anchors(self) -> list[Anchor]:
         if self._keeper.anchors is None:
             return []
         try:
-            return [one.link for one in self._keeper.anchors.read()]
+            return self._keeper.anchors.read()
         except (OSError, ValueError) as error:
             raise StoreUnavailable(
                 f"What was noted of the audit outside the database cannot be read: {error}"
@@ -112,18 +115,22 @@ class AuditVerifier:
     async def accept(self, reason: str, now: datetime) -> int:
         """After the database was brought back from an older copy with its own tools: records that entries are missing.
 
+        What else was noted of the chain stays noted.
+
         Returns:
             How many.
 
         Raises:
             Conflict: none is missing at the end.
         """
+        noted = self._anchors()
         async with self._database.reading() as db:
             last = await audit.newest_link(db) or genesis(self._keeper.key)
-        known = max((one.id for one in self._noted()), default=0)
+        known = max((one.link.id for one in noted), default=0)
         if known <= last.id:
             raise Conflict("No entries are missing at the end of the audit, so there is nothing to accept.")
-        await self._record(last, known, "audit.accepted", reason, {}, now)
+        kept = [one for one in noted if one.link.id <= last.id]
+        await self._record("audit.accepted", reason, {"missing_entries": f"{last.id + 1} to {known}"}, kept, now)
         return known - last.id
 
     async def restored(self, made_at: str, *, has_keys: bool, now: datetime) -> None:
@@ -131,31 +138,36 @@ class AuditVerifier:
 
         A backup without keys that came to another server cannot be followed there: its entries are chained anew.
         """
+        details: dict[str, str | int] = {}
         newest = await self.verify_newest(most=FOREIGN)
-        known = max((one.id for one in self._noted()), default=0)
-        details = {}
         if not has_keys and newest.entries and newest.breaks >= newest.entries:
             async with self._database.transaction() as db:
                 await audit.chain_anew(db, self._keeper.key)
-            if self._keeper.anchors is not None:
-                self._keeper.anchors.remove()
-            known, details = 0, {"chain": "begun anew, since the backup contained no keys"}
+            details["chain"] = "begun anew, since the backup contained no keys"
+        noted, kept = self._anchors(), []
         async with self._database.reading() as db:
             last = await audit.newest_link(db) or genesis(self._keeper.key)
-        await self._record(last, known, "backup.restored", made_at, details, now)
+            for one in noted:  # of the server that was here before, where that was another one
+                if await audit.link_at(db, one.link.id) == one.link:
+                    kept.append(one)
+        known = max((one.link.id for one in noted), default=0)
+        if known > last.id:
+            details["missing_entries"] = f"{last.id + 1} to {known}"
+        if others := sum(1 for one in noted if one not in kept and one.link.id <= last.id):
+            details["anchors_of_another_chain"] = others
+        await self._record("backup.restored", made_at, details, kept, now)
 
     async def _record(
-        self, last: Link, known: int, action: str, subject: str, details: dict[str, str | int], now: datetime
+        self, action: str, subject: str, details: Mapping[str, str | int], kept: Sequence[Anchor], now: datetime
     ) -> None:
-        if known > last.id:
-            details = {**details, "missing_entries": f"{last.id + 1} to {known}"}
+        """Writes the entry, and notes it with these of the other anchors."""
         async with self._database.transaction() as db:
             await audit.add(
                 db, at=now, actor=CLI.name, client=CLI.client, action=action, subject=subject[:254], details=details
             )
             newest = await audit.newest_link(db)
         if self._keeper.anchors is not None and newest is not None:
-            self._keeper.anchors.restart(newest, now)
+            self._keeper.anchors.restart(newest, kept, now)
 
 
 async def _follow(db: AsyncConnection, check: ChainCheck, progress: Callable[[int], None] = lambda _done: None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,19 +84,13 @@ class AnchorFile:
                     os.pwrite(file, line, os.fstat(file).st_size)
             os.pwrite(file, newest, 0)
 
-    def restart(self, newest: Link, now: datetime) -> list[Anchor]:
-        """Leaves out what is behind `newest`, such as after an older database came back; returns it."""
-        noted = self.read()
-        kept = [one for one in noted[1:] if one.link.id < newest.id]
+    def restart(self, newest: Link, kept: Iterable[Anchor], now: datetime) -> None:
+        """Begins anew with `newest` and these of the others, such as after an older database came back."""
         content = _line(now, newest) + b"".join(_line(one.at, one.link) for one in kept)
         with self._opened() as file:
             os.ftruncate(file, 0)
             os.pwrite(file, content, 0)
             os.fsync(file)
-        return [one for one in noted if one.link.id > newest.id]
-
-    def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
 
     def _opened(self) -> _Locked:
         return _Locked(self._path)
