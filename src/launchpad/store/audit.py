@@ -50,6 +50,9 @@ table = Table(
     Index("ix_audit_owner_id_id", "owner_id", "id"),
     Index("ix_audit_continues_id", "continues_id"),
 )
+# Made once: what every entry asks for is not put together, nor compiled, anew.
+_ADD = insert(table)
+_NEWEST = select(table.c.id, table.c.mac).order_by(table.c.id.desc()).limit(1)
 _ENTRY = (*(table.c[name] for name in Entry._fields), table.c.mac)
 
 
@@ -75,7 +78,7 @@ async def add(
     before = tail.last or genesis(tail.key)
     entry = Entry(before.id + 1, at, actor, client, action, subject, json.dumps(dict(details)), owner_id, continues_id)
     link = Link(entry.id, mac_of(tail.key, before, entry))
-    await db.execute(insert(table).values(**entry._asdict(), mac=link.mac))
+    await db.execute(_ADD, {**entry._asdict(), "mac": link.mac})
     tail.added.append(link)
     return link.id
 
@@ -93,7 +96,7 @@ async def _tail(db: AsyncConnection) -> Tail:
 
 async def newest_link(db: AsyncConnection) -> Link | None:
     """The end of the chain; None: there are no entries."""
-    row = (await db.execute(select(table.c.id, table.c.mac).order_by(table.c.id.desc()).limit(1))).first()
+    row = (await db.execute(_NEWEST)).first()
     return None if row is None else Link(row.id, row.mac)
 
 
