@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -35,7 +36,7 @@ from launchpad.store.database import Database  # noqa: E402
 from support.databases import databases  # noqa: E402
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
-ENTRY = {
+ENTRY: dict[str, Any] = {
     "actor": "ada.lovelace@example.org",
     "client": "192.0.2.1",
     "action": "instance.extended",

@@ -172,7 +172,7 @@ def test_one_without_keys_begins_a_chain_elsewhere_and_says_so(tmp_path: Path) -
     backup = server.backup()
     other = Server(tmp_path / "other")
     other.restore(backup)
-    assert (other.verdict()["holds"], other.newest()["details"]["chain"][:11]) == (True, "begun anew,")
+    assert (other.verdict()["holds"], other.newest()["details"]["chain"][:14]) == (True, "started again,")
     server.sql("UPDATE audit SET actor = 'eve' WHERE id = 2")
     server.restore(backup)
     assert server.newest()["details"] == {}, "here its key is still there"

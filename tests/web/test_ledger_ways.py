@@ -27,6 +27,7 @@ from launchpad.domain.instances import State
 from launchpad.domain.naming import new_id
 from launchpad.domain.passkeys import Passkey
 from launchpad.platform import Platform
+from launchpad.services.audit import CLI
 from launchpad.services.ledger import LedgerEntry
 from launchpad.store import activity, instance_history, passkeys
 from web.api_client import PUBLIC_URL, Portal, Visitor, open_api
@@ -159,7 +160,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with open_api(tmp_path) as portal:
         people = [await portal.signed_in(address) for address in ("other@a.org", OWNER, "admin@example.org")]
         running = await people[1].launch()
-        announced = await portal.platform.announcements.announce("New disks", verbs.CLI, portal.platform.now())
+        announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
         names = {
             "instance_id": running["id"],
             "user_id": people[1].me["id"],
@@ -175,7 +176,7 @@ async def something_recorded(portal: Portal, instance_id: str) -> None:
     platform = portal.platform
     owner, now = await platform.users.by_email(OWNER), platform.now()
     running = await platform.instances.get(instance_id, owner)
-    await platform.keeping.keep(running, 2, verbs.CLI, now)
+    await platform.keeping.keep(running, 2, CLI, now)
     began = step_of(now - timedelta(hours=6), Step.MINUTE)
     past = replace(
         running,
@@ -350,8 +351,8 @@ def on_this_platform(monkeypatch: pytest.MonkeyPatch, platform: Platform) -> Non
     def ask_portal(_config: object, verb: str, **arguments: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(verbs.answer(platform, verb, arguments), loop).result()
 
-    for module, _ in COMMANDS.values():
-        import_module(f"launchpad.cli.{module}")
+    for where, _ in COMMANDS.values():
+        import_module(f"launchpad.cli.{where}")
     for name, module in list(sys.modules.items()):
         if name.startswith("launchpad.cli.") and name != "launchpad.cli.context":
             for what, instead in (("with_platform", with_platform), ("ask_portal", ask_portal)):

@@ -74,7 +74,7 @@ async def test_h6_the_api_has_the_same_and_pages_it(scene: Scene) -> None:
     assert everything[2]["text"] == "Read the log of JupyterLab"
     assert everything[2]["subject"] == scene.instance_id
     paged: list[Any] = []
-    cursor: dict[str, str] = {}
+    cursor: dict[str, Any] = {}
     while True:
         answer = await scene.owner.call("GET", "/me/ledger", limit=2, **cursor)
         paged += answer.json()

@@ -79,7 +79,7 @@ def verify(
 
 @app.command("accept")
 def accept(
-    reason: Annotated[str, typer.Option("--reason", help="Why, such as which copy was brought back; it is recorded.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, such as which copy was restored; it is recorded.")],
     config: ConfigOption = None,
 ) -> None:
     """After a database was restored with its own tools: record that the newest entries are missing since then."""

@@ -149,8 +149,8 @@ class ChainCheck:
             yield _why(self.last, entry)
         elif any(mac != one.mac for mac in self.anchors.get(entry.id, ())):
             yield (
-                f"Entry {entry.id} is not the one that was noted when it was written: the chain was written anew from "
-                "here or from an earlier entry on."
+                f"Entry {entry.id} is not the one that was noted when it was written: the chain was written again, "
+                "from here or from an earlier entry on."
             )
 
 

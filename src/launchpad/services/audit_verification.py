@@ -143,7 +143,7 @@ class AuditVerifier:
         if not has_keys and newest.entries and newest.breaks >= newest.entries:
             async with self._database.transaction() as db:
                 await audit.chain_anew(db, self._keeper.key)
-            details["chain"] = "begun anew, since the backup contained no keys"
+            details["chain"] = "started again, since the backup contained no keys"
         noted, kept = self._anchors(), []
         async with self._database.reading() as db:
             last = await audit.newest_link(db) or genesis(self._keeper.key)

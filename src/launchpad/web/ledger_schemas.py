@@ -34,7 +34,7 @@ class LedgerView(BaseModel):
     text: str = Field(description="What was done, in words.")
     details_text: str
     details: Mapping[str, Any]
-    times: int = Field(description="How often it was looked at within the hour.")
+    times: int = Field(description="How often, where something was viewed again within the hour.")
     last_at: datetime = Field(description="When for the last time.")
     everyone: bool = Field(description="It concerned everybody at once, such as a list of all instances.")
 

@@ -32,7 +32,7 @@ async def ledger(
 ) -> list[LedgerView]:
     """What administrators, and commands on the server, did with one's things or looked at, newest first.
 
-    `X-Next-Cursor` continues a long list. What is looked at again within an hour is one entry, which counts.
+    `X-Next-Cursor` continues a long list. Looking again within an hour is one entry, which counts.
     """
     found, further = await records.page(visitor.user, limit=limit, before_id=cursor, everyone=everyone)
     if further is not None:
