@@ -9,14 +9,13 @@ from fastapi.responses import StreamingResponse
 
 from ..deps import Catalogue, CurrentUser, Ledger
 from ..ledger_schemas import ExportFormat, LedgerView, as_csv, as_json
-from ..paging import NEXT, Limit
+from ..paging import NEXT, Limit, NumberCursor
 from ..spreadsheets import CSV
 from .responses import PROBLEMS, ROOT
 
 router = APIRouter(prefix=f"{ROOT}/me/ledger", tags=["account"], responses=PROBLEMS)
 
 JSON = "application/json"
-BeforeId = Annotated[int | None, Query(ge=0, le=2**63 - 1, description=f"The `{NEXT}` of the previous page.")]
 Everyone = Annotated[bool, Query(description="Also what concerned everybody at once, such as lists of all instances.")]
 
 
@@ -28,7 +27,7 @@ async def ledger(
     response: Response,
     everyone: Everyone = False,
     limit: Limit = 100,
-    cursor: BeforeId = None,
+    cursor: NumberCursor = None,
 ) -> list[LedgerView]:
     """What administrators, and commands on the server, did with one's things or looked at, newest first.
 

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 
 from ..deps import Catalogue, CurrentUser, Ledger
+from ..paging import NumberCursor
 from ..views.ledger import ledger_rows
 from .rendering import page
 
@@ -22,7 +23,7 @@ async def ledger(
     records: Ledger,
     catalogue: Catalogue,
     everyone: bool = False,
-    before: int | None = None,
+    before: NumberCursor = None,
 ) -> Response:
     """Newest first; with `everyone` also what concerned everybody at once."""
     found, further = await records.page(visitor.user, limit=PAGE, before_id=before, everyone=everyone)
