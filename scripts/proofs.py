@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "security.md", ROOT / "docs" / "reliability.md", ROOT / "docs" / "howto" / "activity.md")
-KINDS = "SGCFA"  # of numbers: security, gate, containers, faults, what keeps an instance alive
+KINDS = "SGCHFA"  # of numbers: security, gate, containers, homes, faults, what keeps an instance alive
 ROW = re.compile(rf"^\| ([{KINDS}]\d+) \| (.*) \| .*\|$", re.MULTILINE)
 TEST = re.compile(rf"^(?:async )?def (test_((?:[{KINDS.lower()}]\d+_)+)\w+)\(", re.MULTILINE)
 SHOWN = 3  # of each promise, the rest is counted

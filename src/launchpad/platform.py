@@ -14,6 +14,7 @@ from .services.activity import ActivityService
 from .services.admission import AdmissionService
 from .services.announcements import AnnouncementService
 from .services.audit import AuditService
+from .services.audit_verification import AuditVerifier
 from .services.background import Background
 from .services.bounces import BounceService
 from .services.extensions import ExtensionService
@@ -28,6 +29,7 @@ from .services.instances import InstanceService
 from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
+from .services.ledger import LedgerService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.streams import EventStreams
@@ -79,6 +81,8 @@ class Platform:
     events: EventStreams
     images: ImageService
     audit: AuditService
+    audit_verifier: AuditVerifier
+    ledger: LedgerService
     announcements: AnnouncementService
     warnings: WarningService
     extensions: ExtensionService

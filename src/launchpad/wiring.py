@@ -19,6 +19,7 @@ from .services.activity import ActivityService
 from .services.admission import AdmissionService
 from .services.announcements import AnnouncementService
 from .services.audit import AuditService
+from .services.audit_verification import AuditVerifier
 from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
@@ -40,6 +41,7 @@ from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
+from .services.ledger import LedgerService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.loops import loops_of
@@ -73,6 +75,7 @@ from .settings import Settings
 from .storage.base import Homes
 from .storage.choose import choose_driver
 from .storage.helper import HelperHomes
+from .store.audit_chain import ANCHORS, AUDIT_CHAIN, AnchorFile, ChainKeeper
 from .store.database import Database
 from .store.lease import OwnerLease
 from .store.statedir import StateDir
@@ -126,7 +129,8 @@ def build_platform(
         SettingsError: a driver that cannot be had on this machine.
     """
     state = StateDir(settings.state_dir)
-    database = Database(settings.resolved_database_url)
+    keeper = ChainKeeper(state.key(AUDIT_CHAIN), AnchorFile(state.path / ANCHORS), now)
+    database = Database(settings.resolved_database_url, chain=keeper)
     helper = helper or helper_client_of(settings)
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
     mail = MailQueue(
@@ -201,6 +205,8 @@ def build_platform(
     logins = LoginService(database, settings, state.key("csrf"), live.signed_in, last_seen)
     events = EventStreams(live, database.changes, logins, settings, catalogue, now, ApiTexts(settings.instances))
     audit = AuditService(database)
+    verifier = AuditVerifier(database, keeper)
+    ledger = LedgerService(database)
     reports = ReportService(database, settings, mail)
     observer = Observer(reach.runtime, runner)
     intents = IntentWatcher(database, runner)
@@ -224,6 +230,7 @@ def build_platform(
             idle.loop(now),
             live.announcements.loop(now),
             warnings.loop(now),
+            ledger.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -250,12 +257,13 @@ def build_platform(
             state.deployment_id,
             idle_policy,
             lab_capacity,
+            verifier,
         )
 
     def make_drill() -> DrillService:
         from .ops.drill import DrillService
 
-        return DrillService(settings, state, database, audit, reports)
+        return DrillService(settings, state, database, audit, verifier, reports)
 
     def make_importing() -> ImportService:
         from .ops.importing import ImportService
@@ -278,6 +286,8 @@ def build_platform(
         events=events,
         images=reach.images,
         audit=audit,
+        audit_verifier=verifier,
+        ledger=ledger,
         announcements=AnnouncementService(database, live.announcements),
         warnings=warnings,
         extensions=ExtensionService(database, links, instances, offers, idle, activity),

@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ import asyncpg
 import pytest
 
 from launchpad.domain.naming import new_id
+from launchpad.store.audit_chain import ChainKeeper
 from launchpad.store.database import Database
 
 T = TypeVar("T")
@@ -227,6 +229,8 @@ def _in_a_thread(work: Coroutine[Any, Any, T]) -> T:
 
 databases = Databases()
 
+KEEPER = ChainKeeper(b"k" * 32, None, lambda: datetime.now(UTC))  # of databases without a state directory
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _databases() -> Iterator[None]:
@@ -261,6 +265,6 @@ def empty_url(tmp_path: Path) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A migrated database of its own. On SQLite its file is `tmp_path / "launchpad.db"`."""
-    database = Database(database_url)
+    database = Database(database_url, chain=KEEPER)
     yield database
     await database.aclose()

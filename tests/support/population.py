@@ -144,6 +144,7 @@ def _end(instance: dict[str, Any], emails: dict[str, str]) -> dict[str, Any]:
 
 def _record(n: int, size: Population, ids: list[str], now: datetime) -> dict[str, Any]:
     return {
+        "id": n + 1,
         "at": _instant(now - timedelta(minutes=size.audit - n)),
         "actor": f"person{n % len(ids):05}@example.org",
         "client": "192.0.2.1",

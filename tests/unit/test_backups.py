@@ -370,6 +370,8 @@ async def test_the_drill_brings_the_newest_backup_back_and_tells_the_administrat
     assert mail["To"] == "admin@a.org"
     assert "2 users" in text_of(mail)
     assert [record.action for record in await platform.audit.page(limit=1)] == ["backup.drill"]
+    anchor = (await platform.audit_verifier.verify()).newest
+    assert f"launchpad audit verify --anchor {anchor}" in " ".join(text_of(mail).split())
     assert list(platform.state.path.glob("*rehearsal*")) == []
 
 

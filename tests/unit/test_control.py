@@ -173,7 +173,8 @@ BESIDE_THE_OWNER = {
             "policy_commands.show_decisions",
             "replay_command.replay",
             "admin_commands.show_labs",
-            "admin_commands.audit",
+            "audit_commands.audit",
+            "audit_commands.verify",
             "announce_command.announce",
             "doctor_command.doctor",
             "import_command._accounts",
@@ -184,6 +185,7 @@ BESIDE_THE_OWNER = {
     "backup_commands.drill": "records that it rehearsed, and mails what it found",
     "backup_commands.report_failure": "mails it, perhaps since the portal does not work",
     "doctor_command.mail": "sends a mail",
+    "audit_commands.accept": "records what is missing of the record itself",
 }
 
 

@@ -44,6 +44,7 @@ def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
         "test",
         platform.idle_policy,
         platform.lab_capacity,
+        platform.audit_verifier,
     )
 
 

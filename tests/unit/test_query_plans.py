@@ -140,7 +140,7 @@ async def test_what_sign_in_asks_inside_the_write_lock_takes_an_index(large: Dat
             await challenges.prune(db, since)
             await gate.prune(db, clock())
             await logins.prune(db, clock())
-            await audit.prune(db, since)
+            await audit.prune(db, since, clock())
             await instances.prune(db, since)
     assert scans(found) == []
 

@@ -57,6 +57,9 @@ async def fill(portal: Portal) -> list[Place]:
     await platform.keeping.keep(kept, 8, CLI, platform.now())
     ends = (await ada.instances())[0]
     link = platform.extensions._links.url(Link(ends.id, ends.expires_at)).removeprefix(platform.settings.public_url)
+    for _ in range(3):
+        await admin.get(f"/admin/instances/{kept.id}/log")
+    await admin.get("/admin/instances")
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     return [
@@ -67,6 +70,8 @@ async def fill(portal: Portal) -> list[Place]:
         Place("dashboard with a launch", "/dashboard", bob),
         Place("empty dashboard", "/dashboard", admin),
         Place("account", "/account", ada),
+        Place("access ledger", "/account/ledger?everyone=true", ada),
+        Place("empty access ledger", "/account/ledger", bob),
         Place("starting", f"/instances/{starting.id}/open", bob),
         Place("stopped", f"/instances/{stopped.id}/open", ada),
         Place("offer to launch", "/go/rstudio/file.R?x=1", ada),

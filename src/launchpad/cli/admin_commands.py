@@ -1,4 +1,4 @@
-"""`launchpad user|instance|limits|audit`: the administrator's console in a terminal."""
+"""`launchpad user|instance|limits`: the administrator's console in a terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..domain.audit_words import details_in_words, instance_in_words
 from ..domain.ends import notices_of, reason_for_others
 from ..domain.sizes import describe_bytes
 from ..domain.users import Role, User, UserStatus
 from ..platform import Platform
+from ..services.audit import CLI
 from ..web.admin_schemas import LabCapacityBody, LabCapacityView, LimitsBody, LimitsView
 from .context import ConfigOption, JsonOption, ask_portal, with_platform
 from .output import out, show_json, show_table
@@ -54,7 +54,9 @@ def list_users(
     """Show the users."""
 
     async def work(platform: Platform) -> list[User]:
-        return await platform.users.page(search=search, limit=MANY)
+        found = await platform.users.page(search=search, limit=MANY)
+        await platform.ledger.looked_at_list(CLI, {user.id for user in found}, "user.listed", platform.now())
+        return found
 
     rows = [_user_row(user) for user in with_platform(config, work)]
     columns = ("email", "username", "uid", "role", "status", "lab", "last_seen")
@@ -108,6 +110,7 @@ def user_passkeys(
 
     async def work(platform: Platform) -> list[Mapping[str, Any]]:
         user = await platform.users.by_email(email)
+        await platform.ledger.looked_at_user(CLI, user, "user.read", platform.now())
         found = await platform.passkeys.of_user(user)
         return [{"name": one.name, "added": one.created_at, "last_used": one.last_used_at} for one in found]
 
@@ -126,6 +129,7 @@ def list_instances(
     async def work(platform: Platform) -> list[Mapping[str, Any]]:
         found = await platform.instances.of_everyone(with_ended=with_ended, limit=MANY)
         owners = await platform.users.by_ids({instance.owner_id for instance in found})
+        await platform.ledger.looked_at_list(CLI, owners, "instance.listed", platform.now())
         return [
             {
                 "id": instance.id,
@@ -150,7 +154,9 @@ def instance_log(instance_id: InstanceId, config: ConfigOption = None) -> None:
     """Print the last lines of an instance: of a live one as of now, of an ended one as kept at its end."""
 
     async def work(platform: Platform) -> str:
-        return await platform.instance_logs.of(await platform.instances.get_any(instance_id))
+        instance = await platform.instances.get_any(instance_id)
+        await platform.ledger.looked_at_instance(CLI, instance, "instance.log_read", platform.now())
+        return await platform.instance_logs.of(instance)
 
     out.print(with_platform(config, work), markup=False, highlight=False, end="")
 
@@ -269,27 +275,3 @@ def set_lab(
         raise typer.BadParameter(str(error)) from None
     ask_portal(config, "set_lab_capacity", document=body.model_dump(mode="json"))
     out.print(f"{lab}: changed", markup=False)
-
-
-def _subject(row: Mapping[str, Any]) -> str:
-    """An instance by what it is and whose, besides its id."""
-    named = instance_in_words(row["details"])
-    return f"{named} ({row['subject']})" if named else str(row["subject"])
-
-
-def audit(
-    search: Annotated[str, typer.Option(help="Part of an actor, an action, a subject or the details.")] = "",
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show who did what, newest first."""
-
-    async def work(platform: Platform) -> list[Mapping[str, Any]]:
-        return [vars(record) for record in await platform.audit.page(limit=limit, search=search)]
-
-    rows = with_platform(config, work)
-    if not as_json:
-        rows = [{**row, "subject": _subject(row), "details": details_in_words(row["details"])} for row in rows]
-    columns = ("at", "actor", "client", "action", "subject", "details")
-    show_table(rows, columns, as_json=as_json, empty="No entries.")

@@ -18,7 +18,6 @@ from ..ops.backups import Backup
 from ..ops.drill import IDENTITY, DrillReport, own_identity, rehearse
 from ..parts import engine_of
 from ..platform import Platform
-from ..services.audit import CLI
 from ..services.registration import leave_uids_out
 from ..settings import Settings
 from ..settings.file import config_path
@@ -167,19 +166,21 @@ def _bring_back(settings: Settings, found: Backup, now: datetime) -> None:
             except OSError as error:
                 raise StoreUnavailable(f"{beside} cannot be written: {error.strerror}.") from error
             _say([f"The settings from the backup are in {beside}; the settings of this server were not changed."])
-        _say(asyncio.run(_reconcile(settings, found.manifest.created_at)))
+        _say(asyncio.run(_reconcile(settings, found)))
     except LaunchpadError as error:
         fail(error)
 
 
-async def _reconcile(settings: Settings, made_at: str) -> list[str]:
+async def _reconcile(settings: Settings, found: Backup) -> list[str]:
     platform = build_platform(settings)
     try:
         await platform.database.migrate()
         await platform.lease.acquire()  # nobody has it: see _insist_on_quiet
         async with platform.database.transaction() as db:
             await leave_uids_out(db, settings, platform.now())
-        await platform.audit.record(platform.now(), CLI, "backup.restored", made_at)
+        await platform.audit_verifier.restored(
+            found.manifest.created_at, has_keys=found.has_secrets, now=platform.now()
+        )
         return await _containers(platform)
     finally:
         await platform.aclose()

@@ -32,7 +32,7 @@ COMMANDS = {
     "policy": ("policy_commands", "app"),
     "announce": ("announce_command", "announce"),
     "mail": ("mail_commands", "app"),
-    "audit": ("admin_commands", "audit"),
+    "audit": ("audit_commands", "app"),
     "backup": ("backup_commands", "backup"),
     "restore": ("backup_commands", "restore"),
     "import-original": ("import_command", "import_original"),

@@ -10,6 +10,7 @@ import typer
 from ..domain.policy import IdleAction
 from ..domain.policy_codec import policy_table
 from ..platform import Platform
+from ..services.audit import CLI
 from .context import ConfigOption, JsonOption, ask_portal, with_platform
 from .output import out, show_json, show_table
 from .replay_command import replay
@@ -77,6 +78,7 @@ def show_decisions(
     async def work(platform: Platform) -> list[Mapping[str, Any]]:
         found = await platform.keeping.decisions(limit=limit)
         owners = await platform.users.by_ids({one.owner_id for one in found})
+        await platform.ledger.looked_at_list(CLI, owners, "idle_decisions.read", platform.now())
         return [
             {
                 "at": one.at,

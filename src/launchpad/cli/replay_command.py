@@ -15,6 +15,7 @@ from ..domain.replay import Totals
 from ..domain.times import parse_span, span_in_words
 from ..errors import InvalidInput
 from ..platform import Platform
+from ..services.audit import CLI
 from ..services.policy_replay import ReplayReport, ReplayRequest
 from ..web.replay_schemas import ReplayedEndView, ReplayView, as_csv
 from .context import ConfigOption, JsonOption, with_platform
@@ -49,7 +50,9 @@ def replay(
     request = ReplayRequest(rule, days, scope_of(environment, lab, user))
 
     async def work(platform: Platform) -> ReplayReport:
-        return await platform.policy_replay.replay(request, platform.now())
+        report = await platform.policy_replay.replay(request, platform.now())
+        await platform.ledger.looked_at_people(CLI, report.owners, "idle_policy.replayed", platform.now())
+        return report
 
     report = with_platform(config, work)
     if as_table:

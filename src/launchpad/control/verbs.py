@@ -100,7 +100,7 @@ async def change_user(
 async def sign_out_user(platform: Platform, email: str) -> int:
     """How many logins were ended."""
     user = await platform.users.by_email(email)
-    return await platform.logins.end_all(user, Client("local"), platform.now(), by=CLI.name)
+    return await platform.logins.end_all(user, Client("local"), platform.now(), by=CLI)
 
 
 async def remove_passkeys(platform: Platform, email: str) -> int:

@@ -103,3 +103,69 @@ def _of_before(details: Mapping[str, Any]) -> Mapping[str, Any]:
         return changes_in_words(ast.literal_eval(before), ast.literal_eval(after))
     except (ValueError, SyntaxError):
         return details
+
+
+# -- for the owner of what was looked at or changed --------------------------------------------------------------------
+
+# What others do, by the action of the record. `{it}` is the instance.
+_THEIRS = {
+    "instance.log_read": "Read the log of {it}",
+    "instance.listed": "Saw your instances in a list",
+    "instance.launched": "Launched {it}",
+    "instance.stopped": "Stopped {it}",
+    "instance.extended": "Extended {it}",
+    "instance.kept": "Changed until when {it} is kept running",
+    "instance.frozen": "Froze {it}",
+    "instance.thawed": "Continued {it}",
+    "instance.memory_raised": "Gave {it} more memory",
+    "idle_decisions.read": "Read what the idle policy decided of your instances",
+    "idle_policy.replayed": "Replayed an idle rule on the activity of your instances",
+    "idle_policy.changed": "Changed the idle rule for your instances",
+    "user.listed": "Saw your account in a list",
+    "user.read": "Looked at your account",
+    "user.changed": "Changed your account",
+    "user.imported": "Created your account",
+    "home.imported": "Copied files into your home folder",
+    "passkey.removed": "Removed passkeys of your account",
+    "sign-out.everywhere": "Signed you out everywhere",
+}
+# The same of everybody at once.
+_EVERYONES = {
+    "instance.listed": "Looked at a list of instances",
+    "idle_decisions.read": "Read what the idle policy decided",
+    "idle_policy.replayed": "Replayed an idle rule",
+    "user.listed": "Looked at a list of users",
+    "audit.read": "Looked at the audit",
+    "announcement.made": "Announced that instances will be stopped",
+}
+_ACTORS = {"cli": "An administrator, by a command on the server"}
+# What the sentence says already, or does not matter to whom it is about.
+_SAID = {*NAMES, "by"}
+
+
+def act_in_words(action: str, details: Mapping[str, Any], title: str = "", *, is_everyones: bool = False) -> str:
+    """ "Read the log of JupyterLab": what somebody did, to whose things it were; without who and when.
+
+    Args:
+        title: what the instance's environment is called.
+        is_everyones: it concerned everybody at once.
+    """
+    words = (_EVERYONES if is_everyones else _THEIRS).get(action)
+    if words is None:
+        return action.replace(".", " ").replace("_", " ").replace("-", " ").capitalize()
+    return words.format(it=title or str(details.get("environment") or "an instance"))
+
+
+def actor_in_words(actor: str) -> str:
+    """An address as it is; "cli" said so that its reader knows what it means."""
+    return _ACTORS.get(actor, actor)
+
+
+def particulars_in_words(details: Mapping[str, Any]) -> str:
+    """The details of what was done, without what `act_in_words` has said."""
+    return details_in_words({name: value for name, value in details.items() if name not in _SAID})
+
+
+def has_words(action: str, *, is_everyones: bool = False) -> bool:
+    """Whether an action is told in a sentence of its own."""
+    return action in (_EVERYONES if is_everyones else _THEIRS)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from ..errors import BackupUnusable, Conflict, LaunchpadError, StoreUnavailable
 from ..services.audit import CLI, AuditService
+from ..services.audit_verification import AuditVerifier
 from ..services.reports import ReportService
 from ..settings import Settings, load_settings
 from ..store import kv, users
+from ..store.audit_chain import AUDIT_CHAIN, ChainKeeper
 from ..store.database import Database
 from ..store.statedir import StateDir
 from . import backups
@@ -58,11 +60,13 @@ async def _rehearse(backup: Backup, now: datetime) -> list[str]:
         folder = Path(name)
         await asyncio.to_thread(backups.restore, backup, folder, now)
         deployment_id = StateDir(folder).deployment_id
-        database = Database(f"sqlite+aiosqlite:///{folder / backups.DATABASE}")
+        keeper = ChainKeeper(StateDir(folder).key(AUDIT_CHAIN), None, lambda: now)
+        database = Database(f"sqlite+aiosqlite:///{folder / backups.DATABASE}", chain=keeper)
         try:
             await database.migrate()
             async with database.reading() as db:
                 there = await users.count(db)
+            audited = await AuditVerifier(database, keeper).verify() if backup.has_secrets else None
         finally:
             await database.aclose()
         if there != backup.manifest.users or deployment_id != backup.manifest.deployment_id:
@@ -72,20 +76,30 @@ async def _rehearse(backup: Backup, now: datetime) -> list[str]:
             backup.files[backups.SETTINGS].write_to(settings)
             load_settings(settings, variables={})
     manifest = backup.manifest
-    return [
+    said = [
         f"It can be restored: {manifest.users} users and {manifest.instances} instances, as of {manifest.created_at}, "
         f"{'with' if backup.has_secrets else 'without'} keys and settings."
     ]
+    if audited is not None and audited.first_break is not None:
+        said.append(f"The audit in it was changed: {audited.first_break.text}")
+    return said
 
 
 class DrillService:
     def __init__(
-        self, settings: Settings, state: StateDir, database: Database, audit: AuditService, reports: ReportService
+        self,
+        settings: Settings,
+        state: StateDir,
+        database: Database,
+        audit: AuditService,
+        verifier: AuditVerifier,
+        reports: ReportService,
     ) -> None:
         self._settings = settings
         self._state = state
         self._database = database
         self._audit = audit
+        self._verifier = verifier
         self._reports = reports
 
     async def drill(self, now: datetime) -> DrillReport:
@@ -102,8 +116,15 @@ class DrillService:
             await kv.put(db, LAST_DRILL, {"at": now.isoformat(), **asdict(report)}, now)
         await self._audit.record(now, CLI, "backup.drill", "passed" if report.passed else "failed")
         subject = "the monthly restore drill passed" if report.passed else "the restore drill FAILED"
-        await self._reports.send(subject, report.lines, now)
+        await self._reports.send(subject, (*report.lines, await self._anchor()), now)
         return report
+
+    async def _anchor(self) -> str:
+        """For the mail: where the audit ends, to be compared when this server says something else."""
+        found = await self._verifier.verify_newest()
+        if found.first_break is not None:
+            return f"The audit of this server was changed: {found.first_break.text}"
+        return f"The audit of this server ends with {found.newest} (launchpad audit verify --anchor {found.newest})."
 
     async def _examine(self, now: datetime) -> DrillReport:
         folder = self._settings.backup.folder

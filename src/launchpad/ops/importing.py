@@ -131,6 +131,7 @@ class ImportService:
                             "uid": user.uid,
                             "role": user.role,
                         },
+                        owner_id=CLI.on(user.id),
                     )
             account = await self._account(person, user)
             accounts.append(account if not is_new else _as_new(account))
@@ -139,6 +140,7 @@ class ImportService:
     async def record(self, brought: Mapping[str, Mapping[str, int]], now: datetime) -> None:
         """Writes down whose files were brought: by address, how many files and bytes."""
         async with self._database.transaction() as db:
+            owners = await users.by_emails(db, set(brought))
             for address, counts in brought.items():
                 await audit.add(
                     db,
@@ -148,6 +150,7 @@ class ImportService:
                     action="home.imported",
                     subject=address,
                     details=counts,
+                    owner_id=CLI.on(owners[address].id) if address in owners else None,
                 )
 
     async def _account(self, person: Person, user: User | None) -> Account:

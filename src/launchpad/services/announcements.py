@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ..domain.announcements import MAINTENANCE_LASTS, Announcement, problems_of
+from ..domain.audit import EVERYONE
 from ..domain.naming import new_id
 from ..errors import InvalidInput, NotFound
 from ..store import announcements, audit
@@ -64,6 +65,7 @@ class AnnouncementService:
                     "until": shown_until.isoformat() if shown_until else None,
                     "stop_instances_at": stop_instances_at.isoformat() if stop_instances_at else None,
                 },
+                owner_id=EVERYONE if stop_instances_at else None,
             )
         await self._live.renew(now)
         return made

@@ -13,19 +13,33 @@ from ..store.database import Database
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts: an e-mail address (or "sweep", "cli"), and the network address it came from."""
+    """Who acts: an e-mail address (or "sweep", "cli"), and the network address it came from.
+
+    Attributes:
+        user_id: of the user that it is; None: no user, such as whoever gives a command on the server.
+        is_automatic: nobody decides: the platform follows its rules.
+    """
 
     name: str
     client: str = "local"
+    user_id: str | None = None
+    is_automatic: bool = False
 
     @classmethod
     def of(cls, user: User, client: str) -> Actor:
-        return cls(user.email, client)
+        return cls(user.email, client, user.id)
+
+    def on(self, owner_id: str) -> str | None:
+        """Whose ledger it stands in what this actor does to somebody's things, or looks at: the owner's.
+
+        None: they are the actor's own, or nobody acts.
+        """
+        return None if self.is_automatic or self.user_id == owner_id else owner_id
 
 
 LOOKED_THROUGH = 25_000  # about 20 ms
-SWEEP = Actor("sweep")
-SYSTEM = Actor("system")  # nobody: it happened by itself, or from outside the platform
+SWEEP = Actor("sweep", is_automatic=True)
+SYSTEM = Actor("system", is_automatic=True)  # nobody: it happened by itself, or from outside the platform
 CLI = Actor("cli")
 
 

@@ -120,6 +120,7 @@ class EndRecorder:
             action=action,
             subject=instance.id,
             details={**await names(db, instance), "reason": reason},
+            owner_id=actor.on(instance.owner_id),
         )
 
 

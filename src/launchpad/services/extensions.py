@@ -139,7 +139,7 @@ class ExtensionService:
         if not is_by_hand(showing, held, number):
             text = "hold the button down until it is full, or type the number in digits"
             raise InvalidInput("Nothing was changed yet.", fields={"number": text})
-        actor = Actor(outlook.owner.email, client)
+        actor = Actor.of(outlook.owner, client)
         if outlook.keeps:
             return await self._keep(outlook, actor, now)
         if days is None:

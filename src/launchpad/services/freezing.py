@@ -205,7 +205,14 @@ class FreezingService:
     ) -> None:
         details = {**await names(db, there), **({"reason": reason} if reason else {})}
         await audit.add(
-            db, at=now, actor=actor.name, client=actor.client, action=action, subject=there.id, details=details
+            db,
+            at=now,
+            actor=actor.name,
+            client=actor.client,
+            action=action,
+            subject=there.id,
+            details=details,
+            owner_id=actor.on(there.owner_id),
         )
 
     async def _resume(self, instance_id: str) -> None:

@@ -21,6 +21,7 @@ from ..errors import Conflict, NotFound
 from ..settings import Settings
 from ..store import gate, logins
 from ..store.database import Database
+from .audit import Actor
 from .last_seen import SEEN_AGAIN_AFTER, LastSeen
 from .launching import Launcher
 from .live.entrances import Entrances
@@ -228,7 +229,8 @@ class GateService:
     async def _thaws(self, request: GateRequest, environment: Environment, row: gate.GateRow, now: datetime) -> bool:
         """Whether a request goes on to an instance that was frozen; nginx holds it until the instance goes on."""
         acts = self._is_persons_act(request, environment)
-        return await self._visits.may_pass(request.instance_id, row.owner_email, is_persons_act=acts, now=now)
+        owner = Actor(row.owner_email, user_id=row.owner_id)
+        return await self._visits.may_pass(request.instance_id, owner, is_persons_act=acts, now=now)
 
     async def _open_way(self, cookies: Sequence[str], instance_id: str, now: datetime) -> gate.GateRow | None:
         """What the first cookie stands for that opens the instance; its owner's before anybody else's.

@@ -82,6 +82,7 @@ class KeepService:
                 action="instance.kept",
                 subject=there.id,
                 details={**await names(db, there), "until": until.isoformat() if until is not None else "no longer"},
+                owner_id=actor.on(there.owner_id),
             )
         self._activity.note_person(there.id, now)
         if until is not None and there.is_to_be_frozen:

@@ -12,7 +12,7 @@ from ..domain.policy import EVERYONE, IdlePolicy, IdleRule, Scope
 from ..domain.policy_codec import policy_of, policy_table, rule_problems, scope_problems
 from ..errors import InvalidInput, NotFound
 from ..settings import Settings
-from ..store import audit, kv
+from ..store import audit, kv, users
 from ..store.changes import Change
 from ..store.database import Database
 from .audit import Actor
@@ -66,7 +66,7 @@ class IdlePolicyService:
                 after = IdlePolicy(rule, rules)
             elif rule is not None:
                 after.rules[scope] = rule
-            await self._put(db, before, after, actor, now, subject=scope.in_words)
+            await self._put(db, before, after, actor, now, about=scope)
         return after
 
     async def set_policy(self, policy: IdlePolicy, actor: Actor, now: datetime) -> IdlePolicy:
@@ -76,12 +76,20 @@ class IdlePolicyService:
             InvalidInput: with what is wrong, by field.
         """
         async with self._database.transaction() as db:
-            await self._put(db, await self.policy_in(db), policy, actor, now, subject="all rules")
+            await self._put(db, await self.policy_in(db), policy, actor, now)
         return policy
 
     async def _put(
-        self, db: AsyncConnection, before: IdlePolicy, after: IdlePolicy, actor: Actor, now: datetime, *, subject: str
+        self,
+        db: AsyncConnection,
+        before: IdlePolicy,
+        after: IdlePolicy,
+        actor: Actor,
+        now: datetime,
+        *,
+        about: Scope | None = None,
     ) -> None:
+        """`about`: what alone is changed; None: all rules are replaced."""
         changed = [one for one in after.rules if before.rules.get(one) != after.rules[one]]
         problems: dict[str, str] = {}
         for scope in changed:
@@ -92,15 +100,27 @@ class IdlePolicyService:
         if problems:
             raise InvalidInput("This rule cannot be set.", fields=problems)
         await kv.put(db, _KEY, policy_table(after), now)
-        await audit.add(
-            db,
-            at=now,
-            actor=actor.name,
-            client=actor.client,
-            action="idle_policy.changed",
-            subject=subject[:254],
-            details=changes_in_words(_in_words(before), _in_words(after)),
-        )
+        changes = changes_in_words(_in_words(before), _in_words(after))
+        theirs = [
+            one for one in {**before.rules, **after.rules} if one.user and before.rules.get(one) != after.rules.get(one)
+        ]
+        owners = await users.by_emails(db, {str(one.user) for one in theirs})
+        subjects = {one.in_words: owners.get(str(one.user)) for one in theirs}
+        if about is None:
+            subjects = {"all rules": None, **subjects}
+        elif about.in_words not in subjects:
+            subjects = {about.in_words: None}
+        for subject, owner in subjects.items():
+            await audit.add(
+                db,
+                at=now,
+                actor=actor.name,
+                client=actor.client,
+                action="idle_policy.changed",
+                subject=subject[:254],
+                details={name: text for name, text in changes.items() if owner is None or name == subject},
+                owner_id=actor.on(owner.id) if owner is not None else None,
+            )
 
 
 def _in_words(policy: IdlePolicy) -> dict[str, str]:

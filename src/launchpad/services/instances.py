@@ -129,6 +129,7 @@ class InstanceService:
                     "state": instance.state,
                     **({"safe_mode": True} if request.safe_mode else {}),
                 },
+                owner_id=actor.on(owner.id),
             )
         if starts_now:
             self._runner.start(instance.id)
@@ -277,6 +278,7 @@ class InstanceService:
                 action="instance.extended",
                 subject=instance.id,
                 details={**await names(db, instance), "until": until.isoformat(), **({"by": way} if way else {})},
+                owner_id=actor.on(instance.owner_id),
             )
         if owner is not None:
             self._activity.note_person(instance.id, now)

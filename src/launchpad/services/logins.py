@@ -19,6 +19,7 @@ from ..errors import NotFound, StoreUnavailable
 from ..settings import Settings
 from ..store import audit, known_browsers, logins, users
 from ..store.database import Database
+from .audit import Actor
 from .last_seen import SEEN_AGAIN_AFTER, LastSeen
 from .live.signed_in import SignedInPeople
 
@@ -162,23 +163,37 @@ class LoginService:
             await self._record(db, user, client, now, "sign-out", {"login": login_id})
 
     async def end_all(
-        self, user: User, client: Client, now: datetime, *, keep: Login | None = None, by: str | None = None
+        self, user: User, client: Client, now: datetime, *, keep: Login | None = None, by: Actor | None = None
     ) -> int:
         """Signs the user out everywhere, but not in the browser of `keep`; returns how many logins ended.
 
-        `by` stands in the record where it is not the user who does it.
+        `by`: who does it, where it is not the user.
         """
         async with self._database.transaction() as db:
             ended = await logins.end_all(db, user.id, keep=keep.id if keep else None)
-            details = {"logins": ended} | ({"by": by} if by else {})
-            await self._record(db, user, client, now, "sign-out.everywhere", details)
+            await self._record(db, user, client, now, "sign-out.everywhere", {"logins": ended}, by)
         return ended
 
     async def _record(
-        self, db: AsyncConnection, user: User, client: Client, now: datetime, action: str, details: dict[str, Any]
+        self,
+        db: AsyncConnection,
+        user: User,
+        client: Client,
+        now: datetime,
+        action: str,
+        details: dict[str, Any],
+        by: Actor | None = None,
     ) -> None:
+        actor = by or Actor.of(user, client.address)
         await audit.add(
-            db, at=now, actor=user.email, client=client.address, action=action, subject=user.email, details=details
+            db,
+            at=now,
+            actor=actor.name,
+            client=actor.client,
+            action=action,
+            subject=user.email,
+            details=details,
+            owner_id=actor.on(user.id),
         )
 
     def is_fresh(self, login: Login, now: datetime) -> bool:

@@ -91,6 +91,7 @@ class MemoryRescue:
                 action=RAISED,
                 subject=instance_id,
                 details={**await names(db, before), "memory": _change(before.limits.memory_bytes, memory_bytes)},
+                owner_id=actor.on(before.owner_id),
             )
         try:
             await self._follow(instance_id)

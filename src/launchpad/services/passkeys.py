@@ -143,12 +143,12 @@ class PasskeyService:
             gone = await passkeys.remove(db, passkey_id, user.id)
             if gone is None:
                 raise NotFound("That passkey does not exist any more.")
-            await _record(db, now, actor, "passkey.removed", user.email, gone.name)
+            await _record(db, now, actor, "passkey.removed", user.email, gone.name, actor.on(user.id))
 
     async def remove_all(self, user: User, actor: Actor, now: datetime) -> int:
         async with self._database.transaction() as db:
             gone = await passkeys.remove_all(db, user.id)
-            await _record(db, now, actor, "passkey.removed", user.email, f"all {gone}")
+            await _record(db, now, actor, "passkey.removed", user.email, f"all {gone}", actor.on(user.id))
         return gone
 
     # -- using ---------------------------------------------------------------------------------------------------------
@@ -223,6 +223,22 @@ class PasskeyService:
         await _record(db, now, actor, "sign-in.refused", actor.name, "passkey")
 
 
-async def _record(db: AsyncConnection, now: datetime, actor: Actor, action: str, subject: str, what: str) -> None:
-    details = {"passkey": what}
-    await audit.add(db, at=now, actor=actor.name, client=actor.client, action=action, subject=subject, details=details)
+async def _record(
+    db: AsyncConnection,
+    now: datetime,
+    actor: Actor,
+    action: str,
+    subject: str,
+    what: str,
+    owner_id: str | None = None,
+) -> None:
+    await audit.add(
+        db,
+        at=now,
+        actor=actor.name,
+        client=actor.client,
+        action=action,
+        subject=subject,
+        details={"passkey": what},
+        owner_id=owner_id,
+    )

@@ -65,6 +65,11 @@ class ReplayReport:
     ends: list[ReplayedEnd]
     totals: Totals
 
+    @property
+    def owners(self) -> set[str]:
+        """The addresses of those whose instances are among the ends."""
+        return {end.instance.owner_email for end in self.ends}
+
 
 class PolicyReplayService:
     """

@@ -179,7 +179,7 @@ class SweepService:
         await logins.prune(db, now)
         await gate.prune(db, now)
         await passkeys.prune(db, now)
-        await audit.prune(db, now - self._keep_audit)
+        await audit.prune(db, now - self._keep_audit, now)
         await instance_logs.prune(db, now - KEEP_LOGS)
         await instances.prune(db, now - self._keep_ended)  # their records in the history stay
         await known_browsers.prune(db, now - KEEP_BROWSERS)

@@ -126,6 +126,7 @@ class UserService:
                 action="user.changed",
                 subject=after.email,
                 details=_differences(before, after),
+                owner_id=actor.on(after.id),
             )
         self._runner.ends_committed(ending)
         return after

@@ -29,11 +29,11 @@ class Visits:
         self._freezing = freezing
         self._woken: dict[str, float] = {}
 
-    async def may_pass(self, instance_id: str, owner: str, *, is_persons_act: bool, now: datetime) -> bool:
+    async def may_pass(self, instance_id: str, owner: Actor, *, is_persons_act: bool, now: datetime) -> bool:
         """Whether a request goes on to an instance that is frozen, or is to be; if so it is awake.
 
         Args:
-            owner: whose it is, as the audit names them.
+            owner: whose it is: nobody else visits it.
             is_persons_act: whether somebody has made the request, as a page does not by itself.
 
         Raises:
@@ -43,7 +43,7 @@ class Visits:
             return False
         try:
             async with asyncio.timeout(THAW_SECONDS):
-                await self._freezing.thaw(instance_id, now, actor=Actor(owner), reason=A_VISIT)
+                await self._freezing.thaw(instance_id, now, actor=owner, reason=A_VISIT)
         except TimeoutError as error:
             raise EngineUnavailable("The instance is still frozen. Please try again in a moment.") from error
         if is_persons_act:

@@ -16,6 +16,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ..errors import StoreUnavailable
+from . import audit_chain
+from .audit_chain import ChainKeeper, Tail
 from .changes import WRITE_LOCK, ChangeFeed
 from .revisions import is_newest
 from .schema import Instant as Instant
@@ -43,8 +45,10 @@ class Database:
     `changes` tells what was changed, by this process before `transaction()` returns.
     """
 
-    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS, chain: ChainKeeper | None = None) -> None:
+        """`chain`: what entries of the audit are chained with; without it nothing is written into the audit."""
         self._is_sqlite = url.startswith("sqlite")
+        self._chain = chain
         self._driver = Driver() if self._is_sqlite else None
         options = _sqlite_options(self._driver) if self._driver else _postgresql_options(busy_seconds)
         self._engine = create_async_engine(url, **options)
@@ -77,8 +81,9 @@ class Database:
                 full. Nothing was written.
         """
         committing = committed = False
+        tail = self._chain.begin() if self._chain is not None else None
         with _translated():
-            async with self._writing() as db:
+            async with self._writing(tail) as db:
                 try:
                     async with db.begin():
                         await self._take_write_lock(db)
@@ -90,12 +95,14 @@ class Database:
                 finally:
                     if committing and not committed:  # cancelled, or the connection broke: it may have happened
                         self.changes.doubt()
+                if self._chain is not None and tail is not None:
+                    self._chain.committed(tail)
                 self.changes.deliver(batch)
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+    async def _writing(self, tail: Tail | None = None) -> AsyncIterator[AsyncConnection]:
         async with self._write_lock, self._engine.connect() as db:
-            await db.execution_options(launchpad_write=True)
+            await db.execution_options(launchpad_write=True, **{audit_chain.OPTION: tail})
             yield db
 
     async def _take_write_lock(self, db: AsyncConnection) -> None:
@@ -104,6 +111,9 @@ class Database:
 
     async def migrate(self) -> None:
         """Brings the tables to this version's state; safe when several processes do it at once.
+
+        Entries of the audit from before there was a chain are chained as they are, in the transaction that makes room
+        for it, and never later.
 
         Raises:
             StoreUnavailable: the database cannot be opened, or was written by a newer version of the program.
@@ -115,6 +125,14 @@ class Database:
                     from .upgrading import upgrade  # Alembic takes 11 MB, and is needed once a version
 
                     await db.run_sync(upgrade)
+                    await self._chain_what_is_there(db)
+
+    async def _chain_what_is_there(self, db: AsyncConnection) -> None:
+        """Once, when the tables were brought to a version that has a chain: a chain that is there is left alone."""
+        from . import audit  # knows this module
+
+        if self._chain is not None and not await audit.is_chained(db):
+            await audit.chain_anew(db, self._chain.key)
 
     async def ping(self) -> None:
         async with self.reading() as db:

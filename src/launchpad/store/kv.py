@@ -29,3 +29,8 @@ async def get(db: AsyncConnection, key: str) -> Any:
 async def put(db: AsyncConnection, key: str, value: Any, now: datetime) -> None:
     await db.execute(delete(table).where(table.c.key == key))
     await db.execute(insert(table).values(key=key, value=json.dumps(value), changed_at=now))
+
+
+async def remove(db: AsyncConnection, key: str) -> None:
+    """Removes a value; nothing where there is none."""
+    await db.execute(delete(table).where(table.c.key == key))

@@ -32,6 +32,7 @@ from ..services.idle_policy import IdlePolicyService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
 from ..services.lab_capacity import LabCapacityService
+from ..services.ledger import LedgerService
 from ..services.listings import ListingService
 from ..services.live.streams import EventStreams
 from ..services.logins import Client, LoginService
@@ -85,6 +86,7 @@ IdlePolicies = Annotated[IdlePolicyService, _part("idle_policy")]
 Instances = Annotated[InstanceService, _part("instances")]
 Keeping = Annotated[KeepService, _part("keeping")]
 LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
+Ledger = Annotated[LedgerService, _part("ledger")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]
 Logs = Annotated[InstanceLogs, _part("instance_logs")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
@@ -15,12 +13,12 @@ from ..domain.policy_codec import scope_of
 from ..domain.replay import Afterwards, ReplayedEnd, Totals
 from ..services.policy_replay import MOST_DAYS, ReplayReport, ReplayRequest, Resolution
 from .schemas import Body
+from .spreadsheets import csv_rows
 
 COLUMNS = (
     *("instance", "owner", "lab", "environment", "action", "at", "idle_since", "until", "afterwards"),
     *("was_working", "gb_hours", "core_hours", "step_seconds", "evidence"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would carry out
 
 
 class ReplayBody(Body):
@@ -130,14 +128,5 @@ class ReplayView(BaseModel):
 
 def as_csv(ends: Iterable[ReplayedEnd]) -> str:
     """All ends as a table that spreadsheets read; nothing in it is a formula to them."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for end in ends:
-        row = ReplayedEndView.of(end).model_dump(mode="json")
-        writer.writerow([_plain(row[name]) for name in COLUMNS])
-    return text.getvalue()
-
-
-def _plain(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    rows = (ReplayedEndView.of(end).model_dump(mode="json") for end in ends)
+    return csv_rows([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])

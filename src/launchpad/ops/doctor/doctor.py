@@ -22,6 +22,7 @@ from ...errors import (
 )
 from ...mail.messages import probe_mail
 from ...runtime.base import ConnectionCutter, HostFacts, Runtime
+from ...services.audit_verification import AuditVerifier
 from ...services.bounces import BounceService
 from ...services.idle_policy import IdlePolicyService
 from ...services.images import ImageService
@@ -66,6 +67,7 @@ class Doctor:
         deployment_id: str,
         idle_policy: IdlePolicyService,
         lab_capacity: LabCapacityService,
+        verifier: AuditVerifier,
         places: Places | None = None,
     ) -> None:
         self._database = database
@@ -81,6 +83,7 @@ class Doctor:
         self._catalogue = catalogue
         self._idle_policy = idle_policy
         self._labs = lab_capacity
+        self._verifier = verifier
         self._places = places or Places()
 
     async def examine(self, now: datetime, settings_file: Path | None = None) -> list[Finding]:
@@ -97,6 +100,7 @@ class Doctor:
             ("rights", self._rights),
             ("files", lambda subject: asyncio.to_thread(machine.files, subject, settings, settings_file)),
             ("database", self._store),
+            ("audit", lambda subject: safety.audit_chain(subject, self._verifier)),
             ("clock", lambda subject: self._clock(subject, now)),
             ("engine", self._engine),
             ("cgroups", self._control_groups),

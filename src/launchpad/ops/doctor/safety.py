@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
+from ...services.audit_verification import AuditVerifier
 from ...services.bounces import BounceService
 from ...settings import Settings
 from ...store import kv
@@ -15,6 +16,7 @@ from .findings import Finding, Level, unseen
 
 DRILL_EVERY = timedelta(days=40)  # the timer: once a month
 BACKUP_GUIDE = "docs/howto/backup.md"
+AUDIT_GUIDE = "docs/howto/administer.md"
 
 
 async def safety(
@@ -41,6 +43,15 @@ async def safety(
         found.append(Finding(Level.WARN, subject, text, f"Add a key of yours to backup.recipients ({BACKUP_GUIDE})."))
     found += await _drills(subject, database, made_at, now)
     return found or [Finding(Level.OK, subject, f"The newest backup is {path}, and the last restore test passed.")]
+
+
+async def audit_chain(subject: str, verifier: AuditVerifier) -> list[Finding]:
+    """Whether the newest part of the audit is as it was written."""
+    found = await verifier.verify_newest()
+    if found.first_break is not None:
+        remedy = f"“launchpad audit verify” looks at all of it; {AUDIT_GUIDE} says what to do."
+        return [Finding(Level.BAD, subject, f"The audit was changed: {found.first_break.text}", remedy)]
+    return [Finding(Level.OK, subject, f"Its newest part ({found.entries} entries) is as it was written.")]
 
 
 async def _drills(subject: str, database: Database, made_at: datetime, now: datetime) -> list[Finding]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import admin, announcements, environments, events, instances, policies, policy_replay, sign_in, tokens
+from . import admin, announcements, environments, events, instances, ledger, policies, policy_replay, sign_in, tokens
 
 ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
-    for part in (sign_in, environments, instances, events, tokens, announcements, admin, policies, policy_replay)
+    for part in (
+        *(sign_in, environments, instances, events, tokens, ledger),
+        *(announcements, admin, policies, policy_replay),
+    )
 )

@@ -26,6 +26,7 @@ from ..deps import (
     Freezing,
     Instances,
     LabCapacities,
+    Ledger,
     Listings,
     Logs,
     MailFailures,
@@ -44,6 +45,7 @@ router = APIRouter(prefix=f"{ROOT}/admin", tags=["admin"], responses=PROBLEMS)
 async def list_users(
     visitor: CurrentAdmin,
     users: Users,
+    ledger: Ledger,
     response: Response,
     search: str = "",
     limit: Limit = 100,
@@ -51,6 +53,7 @@ async def list_users(
 ) -> list[AdminUserView]:
     """Users by e-mail address. `X-Next-Cursor` continues a long list."""
     found = await users.page(search=search, limit=limit, after=cursor)
+    await ledger.looked_at_list(visitor.actor, {user.id for user in found}, "user.listed", visitor.now)
     tell_next(response, found, limit, lambda user: user.email)
     return [AdminUserView.of(user) for user in found]
 
@@ -72,6 +75,7 @@ async def change_user(user_id: str, body: UserPatchBody, visitor: CurrentAdmin, 
 async def list_instances(
     visitor: CurrentAdmin,
     listings: Listings,
+    ledger: Ledger,
     present: Present,
     response: Response,
     all: bool = False,
@@ -81,13 +85,22 @@ async def list_instances(
     """Everyone's, newest first."""
     found = await listings.everyone(with_ended=all, limit=limit, before=place_of(cursor))
     tell_next(response, found, limit, lambda listed: listed.instance.place)
+    owners = {listed.instance.owner_id for listed in found}
+    await ledger.looked_at_list(visitor.actor, owners, "instance.listed", visitor.now)
     return present.listed(found)
 
 
 @router.get("/instances/{instance_id}/log", response_class=PlainTextResponse)
-async def instance_log(instance_id: str, visitor: CurrentAdmin, instances: Instances, logs: Logs) -> PlainTextResponse:
-    """The last lines that anybody's instance printed, as of now or kept at its end. Keys are masked."""
-    return PlainTextResponse(await logs.of(await instances.get_any(instance_id)))
+async def instance_log(
+    instance_id: str, visitor: CurrentAdmin, instances: Instances, logs: Logs, ledger: Ledger
+) -> PlainTextResponse:
+    """The last lines that anybody's instance printed, as of now or kept at its end. Keys are masked.
+
+    Its owner is told in their ledger.
+    """
+    instance = await instances.get_any(instance_id)
+    await ledger.looked_at_instance(visitor.actor, instance, "instance.log_read", visitor.now)
+    return PlainTextResponse(await logs.of(instance))
 
 
 @router.post("/instances/{instance_id}/stop", status_code=202)
@@ -162,6 +175,7 @@ async def capacity(visitor: CurrentAdmin, offers: Offers) -> CapacityView:
 async def audit(
     visitor: CurrentAdmin,
     records: Audit,
+    ledger: Ledger,
     response: Response,
     search: str = "",
     limit: Limit = 100,
@@ -173,6 +187,7 @@ async def audit(
     may be empty and have a next one.
     """
     found, further = await records.look(limit=limit, before_id=cursor, search=search)
+    await ledger.looked_at_audit(visitor.actor, found, visitor.now)
     if further is not None:
         response.headers[NEXT] = str(further)
     return [AuditView.of(record) for record in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from ..deps import CurrentAdmin, CurrentUser, IdlePolicies, Keeping, Present, Users
+from ..deps import CurrentAdmin, CurrentUser, IdlePolicies, Keeping, Ledger, Present, Users
 from ..paging import Limit, NumberCursor, tell_next
 from ..policy_schemas import AdminDecisionView, DecisionView, KeepBody, PoliciesBody, PoliciesView
 from ..schemas import InstanceView
@@ -52,6 +52,7 @@ async def decisions(
     visitor: CurrentAdmin,
     keeping: Keeping,
     users: Users,
+    ledger: Ledger,
     response: Response,
     limit: Limit = 100,
     cursor: NumberCursor = None,
@@ -60,4 +61,5 @@ async def decisions(
     found = await keeping.decisions(limit=limit, before_id=cursor)
     tell_next(response, found, limit, lambda one: one.id)
     owners = await users.by_ids({one.owner_id for one in found})
+    await ledger.looked_at_list(visitor.actor, owners, "idle_decisions.read", visitor.now)
     return [AdminDecisionView.of_owner(one, owners.get(one.owner_id)) for one in found]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from ..deps import CurrentAdmin, PolicyReplays
+from ..deps import CurrentAdmin, Ledger, PolicyReplays
 from ..replay_schemas import ReplayBody, ReplayView, as_csv
 from .responses import PROBLEMS, ROOT
 
@@ -19,6 +19,7 @@ async def replay(
     body: ReplayBody,
     visitor: CurrentAdmin,
     replays: PolicyReplays,
+    ledger: Ledger,
     limit: Annotated[int, Query(ge=0, le=10_000)] = 1000,
     accept: Annotated[str, Header()] = "",
 ) -> Response | ReplayView:
@@ -26,6 +27,7 @@ async def replay(
     nothing. With `Accept: text/csv` all ends as a table.
     """
     report = await replays.replay(body.request(), visitor.now)
+    await ledger.looked_at_people(visitor.actor, report.owners, "idle_policy.replayed", visitor.now)
     if accept.split(",")[0].split(";")[0].strip() == CSV:
         return Response(as_csv(report.ends), media_type=CSV)
     return ReplayView.of(report, limit)

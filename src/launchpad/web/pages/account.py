@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field
 from ...domain.times import time_zones
 from ...errors import Forbidden, NotFound
 from ..cookies import CookieNames, drop_cookie
-from ..deps import Configured, CurrentUser, Logins, Passkeys, Present, Tokens, Users, Visitor
+from ..deps import Catalogue, Configured, CurrentUser, Ledger, Logins, Passkeys, Present, Tokens, Users, Visitor
 from ..views.devices import devices_in_words
+from ..views.ledger import ledger_rows
 from ..views.values import NewToken, Problems
 from .after_form import AfterForm, leave
 from .dashboard import home_path
@@ -22,6 +23,7 @@ from .rendering import after_form, page, saying, see_other
 router = APIRouter(prefix="/account", include_in_schema=False)
 
 TOKENS = "/account/tokens"
+LATEST = 5  # entries of the access ledger
 
 
 class NewPasskey(BaseModel):
@@ -33,7 +35,14 @@ class NewPasskey(BaseModel):
 
 @router.get("")
 async def account(
-    request: Request, visitor: CurrentUser, present: Present, logins: Logins, passkeys: Passkeys, tokens: Tokens
+    request: Request,
+    visitor: CurrentUser,
+    present: Present,
+    logins: Logins,
+    passkeys: Passkeys,
+    tokens: Tokens,
+    ledger: Ledger,
+    catalogue: Catalogue,
 ) -> Response:
     """With a token that was just made: its secret is shown this once and kept nowhere."""
     after = after_form(request, visitor, TOKENS)
@@ -55,6 +64,7 @@ async def account(
         passkeys_possible=passkeys.possible and visitor.login is not None,
         time_zones=time_zones(),
         time_zone_problem=zone_refused.detail if zone_refused else "",
+        ledger=ledger_rows((await ledger.page(visitor.user, limit=LATEST))[0], catalogue),
         tokens=await tokens.of_user(visitor.user),
         new_token=new_token,
         token_name="" if new_token else typed.get("name", ""),

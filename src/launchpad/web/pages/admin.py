@@ -12,7 +12,7 @@ from ...domain.audit_words import details_in_words, instance_in_words
 from ...domain.environments import Environment
 from ...domain.instances import State
 from ...services.instances import InstanceService
-from ..deps import Audit, Bounces, Catalogue, CurrentAdmin, Instances, Mail, MailFailures, Present, Users
+from ..deps import Audit, Bounces, Catalogue, CurrentAdmin, Instances, Ledger, Mail, MailFailures, Present, Users
 from ..paging import NumberCursor
 from ..views.admin import AuditEntry, Count, Notice
 from ..views.presenter import Presenter
@@ -96,6 +96,7 @@ async def audit(
     request: Request,
     visitor: CurrentAdmin,
     records: Audit,
+    ledger: Ledger,
     instances: Instances,
     catalogue: Catalogue,
     q: str = "",
@@ -103,6 +104,7 @@ async def audit(
 ) -> Response:
     """Who did what, newest first."""
     found, further = await records.look(limit=PAGE, before_id=before, search=q.strip())
+    await ledger.looked_at_audit(visitor.actor, found, visitor.now)
     entries = [await _entry(instances, catalogue, record) for record in found]
     next_page = f"/admin/audit?{urlencode({'q': q, 'before': further})}" if further is not None else None
     return page(request, "admin/audit.html", visitor, entries=entries, next_page=next_page, query={"q": q})

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from ...domain.instances import ENDED, LIVE, Instance, State
 from ...services.listings import InstanceFilter, ListStart
 from ...services.users import UserService
-from ..deps import CurrentAdmin, Instances, Listings, Present, Users
+from ..deps import CurrentAdmin, Instances, Ledger, Listings, Present, Users
 from ..views.presenter import Presenter
 from .forms import ExtendForm
 from .rendering import page, saying, see_other
@@ -48,6 +48,7 @@ async def instances(
     request: Request,
     visitor: CurrentAdmin,
     listings: Listings,
+    ledger: Ledger,
     present: Present,
     q: str = "",
     state: str = "",
@@ -57,6 +58,8 @@ async def instances(
     wanted = Filter(q[:200], state[:20])
     start = ListStart.parse(before) if before is not None else None
     found, further = await listings.instances(wanted.wanted, limit=PAGE, start=start)
+    owners = {listed.instance.owner_id for listed in found}
+    await ledger.looked_at_list(visitor.actor, owners, "instance.listed", visitor.now)
     return page(
         request,
         "admin/instances.html",

@@ -13,7 +13,7 @@ from ...domain.environments import Environment
 from ...domain.policy import EVERYONE, IdleAction, IdlePolicy, IdleRule, Scope
 from ...domain.policy_codec import scope_of
 from ...errors import InvalidInput
-from ..deps import Catalogue, Configured, CurrentAdmin, IdlePolicies, Keeping, Users
+from ..deps import Catalogue, Configured, CurrentAdmin, IdlePolicies, Keeping, Ledger, Users
 from ..paging import NumberCursor
 from ..views.idle import decision_rows, scope_in_words
 from ..views.values import Problems
@@ -54,6 +54,7 @@ async def policies_page(
     policies: IdlePolicies,
     keeping: Keeping,
     users: Users,
+    ledger: Ledger,
     catalogue: Catalogue,
     settings: Configured,
     before: NumberCursor = None,
@@ -61,6 +62,7 @@ async def policies_page(
     """The rules, the most specific last, and what was decided lately."""
     decisions = await keeping.decisions(limit=PAGE, before_id=before)
     owners = await users.by_ids({one.owner_id for one in decisions})
+    await ledger.looked_at_list(visitor.actor, owners, "idle_decisions.read", visitor.now)
     further = decisions[-1].id if len(decisions) == PAGE else None
     return page(
         request,

@@ -17,8 +17,9 @@ from ...domain.replay import Afterwards, ReplayedEnd
 from ...domain.sizes import describe_bytes
 from ...domain.times import parse_span
 from ...errors import InvalidInput
+from ...services.ledger import LedgerService
 from ...services.policy_replay import MOST_DAYS, PolicyReplayService, ReplayReport, ReplayRequest
-from ..deps import Catalogue, CurrentAdmin, PolicyReplays, Visitor
+from ..deps import Catalogue, CurrentAdmin, Ledger, PolicyReplays, Visitor
 from ..replay_schemas import as_csv
 from ..views.idle import scope_in_words
 from ..views.values import Problems
@@ -121,6 +122,7 @@ async def replay(
     request: Request,
     visitor: CurrentAdmin,
     replays: PolicyReplays,
+    ledger: Ledger,
     catalogue: Catalogue,
     idle: str | None = None,
     days: str = "30",
@@ -137,7 +139,7 @@ async def replay(
     shown = None
     if wanted.asked:
         try:
-            report = await _report(replays, wanted, visitor)
+            report = await _report(replays, ledger, wanted, visitor)
             shown = _shown(report, catalogue)
         except InvalidInput as error:
             problems = Problems(error.fields or {"": error.detail})
@@ -156,6 +158,7 @@ async def replay(
 async def ends(
     visitor: CurrentAdmin,
     replays: PolicyReplays,
+    ledger: Ledger,
     idle: str = "4h",
     days: str = "30",
     action: str = "stop",
@@ -164,13 +167,18 @@ async def ends(
     user: str = "",
 ) -> Response:
     """All of them as a table for a spreadsheet."""
-    report = await _report(replays, Wanted(idle[:40], days[:10], action, environment, lab, user), visitor)
+    wanted = Wanted(idle[:40], days[:10], action, environment, lab, user)
+    report = await _report(replays, ledger, wanted, visitor)
     headers = {"Content-Disposition": 'attachment; filename="policy-replay.csv"'}
     return Response(as_csv(report.ends), media_type="text/csv", headers=headers)
 
 
-async def _report(replays: PolicyReplayService, wanted: Wanted, visitor: Visitor) -> ReplayReport:
-    return await replays.replay(wanted.request(), visitor.now)
+async def _report(
+    replays: PolicyReplayService, ledger: LedgerService, wanted: Wanted, visitor: Visitor
+) -> ReplayReport:
+    report = await replays.replay(wanted.request(), visitor.now)
+    await ledger.looked_at_people(visitor.actor, report.owners, "idle_policy.replayed", visitor.now)
+    return report
 
 
 def _shown(report: ReplayReport, catalogue: Mapping[str, Environment]) -> Shown:

@@ -11,7 +11,7 @@ from ...domain.limits import Quota
 from ...domain.sizes import format_bytes
 from ...domain.users import Role, User, UserStatus
 from ...services.users import UserChange
-from ..deps import CurrentAdmin, Listings, Logins, MailFailures, Offers, Present, Tokens, Users, Visitor
+from ..deps import CurrentAdmin, Ledger, Listings, Logins, MailFailures, Offers, Present, Tokens, Users, Visitor
 from ..views.admin import UserRow, mail_failure_in_words
 from ..views.values import Problems
 from .forms import MaybeCount, MaybeNumber, MaybeSize, PageForm, may_be, needed, needs
@@ -28,11 +28,14 @@ async def users(
     request: Request,
     visitor: CurrentAdmin,
     listings: Listings,
+    ledger: Ledger,
     q: str = "",
     after: str = "",
 ) -> Response:
     """Everybody who has signed in, by e-mail address."""
     found = await listings.users(search=q.strip(), limit=PAGE + 1, after=after or None)
+    shown = {one.user.id for one in found[:PAGE]}
+    await ledger.looked_at_list(visitor.actor, shown, "user.listed", visitor.now)
     more = urlencode({"q": q, "after": found[PAGE - 1].user.email}) if len(found) > PAGE else None
     return page(
         request,
@@ -54,9 +57,12 @@ async def user(
     tokens: Tokens,
     offers: Offers,
     mail_failures: MailFailures,
+    ledger: Ledger,
     present: Present,
 ) -> Response:
+    """What is set for one of them, and their live instances."""
     one = await them.get(user_id)
+    await ledger.looked_at_user(visitor.actor, one, "user.read", visitor.now)
     here = f"/admin/users/{user_id}"
     refused = after_form(request, visitor, here, f"{here}/suspend")
     failure = (await mail_failures.of_addresses([one.email])).get(one.email)

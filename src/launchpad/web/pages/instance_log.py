@@ -10,7 +10,7 @@ from ...domain.causes import Cause, likely_cause
 from ...domain.instances import Instance
 from ...errors import EngineRefused, EngineUnavailable
 from ...services.instance_logs import InstanceLogs
-from ..deps import CurrentAdmin, CurrentUser, Instances, Keeping, Logs, Present, Users
+from ..deps import CurrentAdmin, CurrentUser, Instances, Keeping, Ledger, Logs, Present, Users
 from ..views.idle import decision_rows
 from .rendering import page
 
@@ -42,11 +42,16 @@ async def log_of_anybody(
     instances: Instances,
     users: Users,
     logs: Logs,
+    ledger: Ledger,
     present: Present,
     keeping: Keeping,
 ) -> Response:
-    """What anybody's instance printed last, why it ended, and what the idle policy has decided of it."""
+    """What anybody's instance printed last, why it ended, and what the idle policy has decided of it.
+
+    Its owner is told in their ledger.
+    """
     instance = await instances.get_any(instance_id)
+    await ledger.looked_at_instance(visitor.actor, instance, "instance.log_read", visitor.now)
     owner = (await users.by_ids({instance.owner_id})).get(instance.owner_id)
     view = present.plain_card(instance, visitor.now, owner.email if owner else "")
     printed, decisions = await _printed(logs, instance), decision_rows(await keeping.decisions_of(instance))
