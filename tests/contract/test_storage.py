@@ -30,6 +30,7 @@ from launchpad.storage.choose import choose_driver
 from launchpad.storage.helper import HelperHomes
 from launchpad.storage.plain import PlainHomes
 from launchpad.storage.projectquota import ProjectQuotaHomes
+from launchpad.storage.walking import Walked, count
 from support.helper import guard_of, helper_thread
 
 UID, STRANGER = 200_123, 200_124
@@ -255,8 +256,32 @@ async def test_every_storage_tells_what_the_disk_has_left(homes: Homes, root: Pa
 
 async def test_a_link_in_a_homes_place_tells_nothing_of_where_it_leads(homes: Homes, root: Path) -> None:
     (root / "anna").symlink_to("/")
-    with pytest.raises(HomeUnavailable):
-        await homes.use("anna")
+    for work in (homes.use("anna"), homes.measure("anna")):
+        with pytest.raises(HomeUnavailable):
+            await work
+
+
+async def test_every_storage_can_tell_what_a_home_takes_up(homes: Homes) -> None:
+    """Counted by the file system, or by a walk; of a home that is not there, nothing."""
+    assert await homes.measure("anna") == HomeUse(used_bytes=None, limit_bytes=None, free_bytes=None)
+    home = await homes.prepare("anna", UID, LIMIT)
+    assert write_as_root(home / "some", 12)
+    use = await homes.measure("anna")
+    assert use.used_bytes is not None
+    assert 12 * MIB <= use.used_bytes < 13 * MIB
+    assert not use.is_floor
+    assert use.limit_bytes == (LIMIT if homes.enforces_limits else None)
+    assert use.free_bytes is not None
+
+
+async def test_every_storage_knows_its_disk(homes: Homes, root: Path) -> None:
+    there = os.statvfs(root)
+    disk = await homes.disk()
+    assert 0 < disk.free_bytes < disk.bytes <= there.f_blocks * there.f_frsize
+    assert disk.used_bytes + disk.free_bytes == disk.bytes
+    root.rmdir()
+    with pytest.raises(HomeUnavailable, match="does not exist"):
+        await homes.disk()
 
 
 async def test_many_homes_at_once_are_each_their_users(homes: Homes, root: Path) -> None:
@@ -339,6 +364,215 @@ async def test_an_unwritable_root_is_told(btrfs_disk: Path, btrfs_root: Path) ->
     finally:
         run("chattr", "-i", btrfs_root)
     assert list(btrfs_root.iterdir()) == []
+
+
+# -- walks, where nobody counts -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def walked(plain_root: Path) -> tuple[Homes, Path]:
+    homes = PlainHomes(plain_root)
+    return homes, await homes.prepare("anna", UID, LIMIT)
+
+
+async def used(homes: Homes) -> tuple[int, bool]:
+    use = await homes.measure("anna")
+    assert use.used_bytes is not None
+    return use.used_bytes, use.is_floor
+
+
+async def test_h1_a_walk_leads_nowhere_else(walked: tuple[Homes, Path], plain_root: Path) -> None:
+    """Links, names that are no text, files of several names, a file that is all hole; of no other file system."""
+    homes, home = walked
+    outside = plain_root.parent / "outside"
+    outside.mkdir()
+    assert write_as_root(outside / "big", 20)
+    os.chown(outside, UID, UID)
+    (home / "link").symlink_to(outside)
+    (home / "loop").symlink_to(".")
+    (home / "up").symlink_to("../..")
+    (home / "absolute").symlink_to("/")
+    os.mkfifo(home / "fifo")
+    with (home / "hole").open("wb") as file:
+        file.truncate(2**40)
+    (home / "real").mkdir()
+    assert write_as_root(home / "real" / "some", 4)
+    for number in range(50):
+        os.link(home / "real" / "some", home / "real" / f"again{number}")
+    Path(os.fsdecode(os.fsencode(home) + b"/\xff\xfe\n\xe2\x80\xae")).mkdir()
+    mounted = home / "mounted"
+    mounted.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", mounted)
+    try:
+        assert write_as_root(mounted / "not ours", 8)
+        own, os_hardlinks = home / "real", list((home / "real").iterdir())
+        assert len(os_hardlinks) == 51
+        for path in (own, *home.iterdir()):
+            os.lchown(path, UID, UID)
+        bytes_used, is_floor = await used(homes)
+    finally:
+        run("umount", "--lazy", mounted)
+    assert 4 * MIB <= bytes_used < 5 * MIB
+    assert not is_floor
+
+
+async def test_h1_a_walk_sees_what_its_user_may_see_and_says_that_there_is_more(walked: tuple[Homes, Path]) -> None:
+    """It has no right of root's: what the user has closed, or another one has, stays closed."""
+    homes, home = walked
+    open_, closed, foreign = home / "open", home / "closed", home / "foreign"
+    for folder, uid, mode in ((open_, UID, 0o700), (closed, UID, 0), (foreign, STRANGER, 0o700)):
+        folder.mkdir()
+        assert write_as_root(folder / "some", 4)
+        folder.chmod(mode)
+        os.chown(folder, uid, uid)
+    bytes_used, is_floor = await used(homes)
+    assert 4 * MIB <= bytes_used < 5 * MIB
+    assert is_floor
+    closed.chmod(0o700)
+    os.chown(foreign, UID, UID)
+    bytes_used, is_floor = await used(homes)
+    assert 12 * MIB <= bytes_used < 13 * MIB
+    assert not is_floor
+
+
+async def test_h1_a_walk_is_as_the_user_shut_in_and_last_of_all(walked: tuple[Homes, Path], tmp_path: Path) -> None:
+    """As the kernel says of the process while it walks: whose it is, what it may, where its root is, how nice it is."""
+    homes, home = walked
+    wide = home / "wide"
+    wide.mkdir()
+    for number in range(30_000):
+        (wide / str(number)).mkdir()
+    run("chown", "-R", f"{UID}:{UID}", wide)
+    walking = asyncio.create_task(homes.measure("anna"))
+    seen: dict[str, str] = {}
+    while not walking.done() and not seen:
+        await asyncio.sleep(0.002)
+        seen = await asyncio.to_thread(walker, UID)
+    await walking
+    assert seen["root"] == str(home)
+    assert seen["CapEff"] == seen["CapPrm"] == seen["CapInh"] == seen["CapAmb"] == "0" * 16
+    assert seen["NoNewPrivs"] == "1"
+    assert seen["Uid"].split() == seen["Gid"].split() == [str(UID)] * 4
+    assert seen["Groups"] == ""
+    assert seen["nice"] == "19"
+    assert "idle" in seen["disk"]
+
+
+def walker(uid: int) -> dict[str, str]:
+    """What the kernel says of a process of this user; nothing while there is none."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if place.stat().st_uid != uid and f"Uid:\t{uid}\t" not in (place / "status").read_text():
+                continue
+            status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
+            if status["NoNewPrivs"].strip() != "1":
+                continue  # not yet
+            found = {name: text.strip() for name, text in status.items()}
+            nice = (place / "stat").read_text().rpartition(")")[2].split()[16]
+            disk = run("ionice", "-p", place.name)
+            return found | {"root": os.readlink(place / "root"), "nice": nice, "disk": disk}
+    return {}
+
+
+async def test_a_walk_goes_deep(walked: tuple[Homes, Path]) -> None:
+    """Deeper than a path may be long, and than a process may usually have files open."""
+    homes, home = walked
+    script = f"""
+import os
+for _ in range(2000):
+    os.mkdir("d" * 20, 0o700)
+    os.chdir("d" * 20)
+with open("last", "wb") as file:
+    file.write(os.urandom({4 * MIB}))
+"""
+    as_user = {"user": UID, "group": UID, "extra_groups": []}
+    subprocess.run(["python3", "-c", script], check=True, cwd=home, **as_user)  # type: ignore[call-overload]
+    bytes_used, is_floor = await used(homes)
+    run("rm", "-rf", home / ("d" * 20))
+    assert bytes_used >= 4 * MIB
+    assert not is_floor
+
+
+async def test_a_walk_of_a_hundred_thousand_files_ends_and_a_bound_makes_it_a_floor(
+    walked: tuple[Homes, Path],
+) -> None:
+    homes, home = walked
+    script = "import os\nfor number in range(100_000): os.close(os.open(str(number), os.O_CREAT))"
+    as_user = {"user": UID, "group": UID, "extra_groups": []}
+    subprocess.run(["python3", "-c", script], check=True, cwd=home, **as_user)  # type: ignore[call-overload]
+    opened = os.open(home, directories.DIRECTORY)
+    try:
+        whole = await count(opened)
+        assert (whole.whole, whole.entries) == (True, 100_000)
+        fewer = await count(opened, most=1000)
+        assert (fewer.whole, fewer.entries) == (False, 1000)
+        late = await count(opened, seconds=0)
+        assert not late.whole
+        assert late.entries < 100_000
+    finally:
+        os.close(opened)
+
+
+async def test_h1_what_vanishes_or_is_swapped_during_a_walk_does_no_harm(walked: tuple[Homes, Path]) -> None:
+    """Folders that become links to somewhere large, and back, all the time: never counted, and the walk ends."""
+    homes, home = walked
+    outside = home.parent.parent / "large"
+    outside.mkdir()
+    assert write_as_root(outside / "big", 64)
+    script = f"""
+import os, shutil
+while True:
+    for number in range(200):
+        os.makedirs(f"in/{{number}}/x/y", exist_ok=True)
+        open(f"in/{{number}}/x/f", "w").close()
+    for number in range(200):
+        os.rename(f"in/{{number}}", f"moved")
+        os.symlink({str(outside)!r}, f"in/{{number}}")
+        shutil.rmtree("moved")
+    for number in range(200):
+        os.unlink(f"in/{{number}}")
+"""
+    as_user = {"user": UID, "group": UID, "extra_groups": []}
+    swapping = subprocess.Popen(["python3", "-c", script], cwd=home, **as_user)  # type: ignore[call-overload]
+    try:
+        for _ in range(15):
+            bytes_used, _ = await used(homes)
+            assert bytes_used < 32 * MIB
+        assert swapping.poll() is None, "it was at it all the time"
+    finally:
+        swapping.kill()
+        swapping.wait()
+
+
+async def test_h1_homes_that_are_roots_are_not_walked(walked: tuple[Homes, Path]) -> None:
+    homes, home = walked
+    os.chown(home, 0, 0)
+    with pytest.raises(HomeUnavailable, match="somebody else"):
+        await homes.measure("anna")
+
+
+async def test_there_is_one_walk_at_a_time(walked: tuple[Homes, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    homes, _ = walked
+    under_way = most = 0
+
+    async def counting(home: int) -> Walked:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return Walked(1, 1, whole=True)
+
+    monkeypatch.setattr("launchpad.storage.walking.count", counting)
+    await asyncio.gather(*(homes.measure("anna") for _ in range(10)))
+    assert most == 1
+
+
+def write_as_root(place: Path, size_mib: int) -> bool:
+    """What somebody else has put there."""
+    place.write_bytes(os.urandom(size_mib * MIB))
+    os.sync()
+    return True
 
 
 # -- disks that are full or read-only ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from ..runtime.base import ConnectionCutter, Container, Containers, HostFacts, L
 from ..runtime.engine_spec import is_published
 from ..settings import Settings
 from ..storage import directories
-from ..storage.base import Homes, HomeUse
+from ..storage.base import DiskSpace, Homes, HomeUse
 
 MEMORY_FLOOR_BYTES = 16 * 1024**2
 CPUS_FLOOR = 0.01  # the engine's own; what it rounds to none has no limit at all
@@ -76,7 +76,7 @@ class Guard:
 
     def _owner_of(self, path: Path) -> int:
         """Whose a home is: what the disk says, not what was sent."""
-        root = directories.open_root(self._root)
+        root = directories.open_root(path.parent)
         try:
             home = directories.open_home(root, path, None)
             if home is None:
@@ -122,6 +122,20 @@ class Guard:
 
     async def home_use(self, username: str) -> HomeUse:
         return await self._homes.use(self._username(username))
+
+    async def homes_disk(self) -> DiskSpace:
+        return await self._homes.disk()
+
+    async def home_measure(self, username: str) -> HomeUse:
+        """As promised, of a home of this platform's; a folder beside them, of somebody else on this server, is not.
+
+        Raises:
+            HelperRefused: it is none.
+        """
+        name = self._username(username)
+        if await self._homes.exists(name):
+            self._uid(await asyncio.to_thread(self._owner_of, self._homes.path_of(name)))
+        return await self._homes.measure(name)
 
     def _username(self, name: str) -> str:
         """Raises HelperRefused for what cannot be a home's name."""

@@ -16,6 +16,7 @@ from ..contract import verb
 
 HomeName = Annotated[str, Field(max_length=64)]
 LimitBytes = Annotated[int, Field(gt=0, lt=2**60)]
+MEASURE_SECONDS = 1200.0  # patience with a walk; longer than `walking` gives one
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,23 @@ class HomeUse:
     """Bytes used, allowed and free; None where this storage cannot tell (used) or does not enforce (limit).
 
     `free_bytes` is what the file system that the home lies on still has for its user, whatever the home's limit; 0 also
-    where no file can be made any more. Every storage tells it.
+    where no file can be made any more. Every storage tells it. `is_floor`: it is at least `used_bytes`, as not all of it
+    could be counted.
     """
 
     used_bytes: int | None
     limit_bytes: int | None
     free_bytes: int | None = None
+    is_floor: bool = False
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """A file system: bytes in all, used, and free for whoever is not root."""
+
+    bytes: int
+    used_bytes: int
+    free_bytes: int
 
 
 class Homes(Protocol):
@@ -75,6 +87,25 @@ class Homes(Protocol):
         """
         ...
 
+    async def measure(self, username: str) -> HomeUse:
+        """As `use`, but where this storage does not count, a walk through the home finds what it takes up.
+
+        The walk is a process with the rights of the home's user and no others, which cannot see anything else and gives
+        way to everything else on the machine. There is one at a time, and after a quarter of an hour it is enough.
+
+        Raises:
+            HomeUnavailable: it cannot be told just now.
+        """
+        ...
+
+    async def disk(self) -> DiskSpace:
+        """The file system that the root lies on.
+
+        Raises:
+            HomeUnavailable: it cannot be told.
+        """
+        ...
+
     async def check(self) -> None:
         """Proves that homes can be made: the root exists, is a directory and can be written.
 
@@ -103,4 +134,10 @@ class HomeVerbs(Protocol):
     async def home_prepare(self, username: HomeName, uid: int, limit_bytes: LimitBytes | None) -> None: ...
 
     @verb()
+    async def homes_disk(self) -> DiskSpace: ...
+
+    @verb()
     async def home_use(self, username: HomeName) -> HomeUse: ...
+
+    @verb(seconds=MEASURE_SECONDS)
+    async def home_measure(self, username: HomeName) -> HomeUse: ...

@@ -27,7 +27,8 @@ import structlog
 
 from ..errors import HomeUnavailable
 from . import directories
-from .base import HomeUse
+from .base import DiskSpace, HomeUse
+from .walking import Walks
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class BtrfsHomes:
 
     def __init__(self, root: Path, command: str | None = None, command_seconds: float = COMMAND_SECONDS) -> None:
         self.root = root
+        self._walks = Walks(root)
         self._command = command or find_command() or "btrfs"
         self._command_seconds = command_seconds
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -86,6 +88,13 @@ class BtrfsHomes:
 
     async def use(self, username: str) -> HomeUse:
         return await self._whole(self._use(self.path_of(username)))
+
+    async def measure(self, username: str) -> HomeUse:
+        """A home that is no subvolume is not counted, and is walked."""
+        return await self._walks.measured(self.path_of(username), await self.use(username))
+
+    async def disk(self) -> DiskSpace:
+        return await asyncio.to_thread(directories.disk, self.root)
 
     async def check(self) -> None:
         await asyncio.to_thread(directories.try_root, self.root)

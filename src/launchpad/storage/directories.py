@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from ..errors import HomeUnavailable
+from .base import DiskSpace
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +111,23 @@ def free_bytes(home: int) -> int:
     """What the file system has left for whoever is not root, whom the reserve does not help; 0 without inodes, too."""
     disk = os.fstatvfs(home)
     return 0 if disk.f_files and not disk.f_favail else disk.f_bavail * disk.f_frsize
+
+
+def disk(root: Path) -> DiskSpace:
+    """The file system of the root.
+
+    Raises:
+        HomeUnavailable: it cannot be told.
+    """
+    opened = open_root(root)
+    try:
+        found = os.fstatvfs(opened)
+    except OSError as error:
+        raise unusable_for(root, error) from error
+    finally:
+        os.close(opened)
+    used = found.f_blocks - found.f_bfree
+    return DiskSpace(*(blocks * found.f_frsize for blocks in (used + found.f_bavail, used, found.f_bavail)))
 
 
 def owners(root: Path) -> set[int]:

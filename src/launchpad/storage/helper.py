@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..errors import EngineRefused, EngineUnavailable, HomeUnavailable
 from ..helper_client import HelperClient, asking
 from . import directories
-from .base import HomeUse, HomeVerbs
+from .base import DiskSpace, HomeUse, HomeVerbs
 
 T = TypeVar("T")
 
@@ -46,6 +46,12 @@ class HelperHomes:
 
     async def use(self, username: str) -> HomeUse:
         return await _asked(self._verbs.home_use(self.path_of(username).name))
+
+    async def measure(self, username: str) -> HomeUse:
+        return await _asked(self._verbs.home_measure(self.path_of(username).name))
+
+    async def disk(self) -> DiskSpace:
+        return await _asked(self._verbs.homes_disk())
 
     async def check(self) -> None:
         await _asked(self._verbs.homes_check())

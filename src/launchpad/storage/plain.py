@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import HomeUnavailable
 from . import directories
-from .base import HomeUse
+from .base import DiskSpace, HomeUse
+from .walking import Walks
 
 
 class PlainHomes:
@@ -20,6 +21,7 @@ class PlainHomes:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._walks = Walks(root)
 
     @property
     def enforces_limits(self) -> bool:
@@ -41,6 +43,12 @@ class PlainHomes:
 
     async def use(self, username: str) -> HomeUse:
         return await asyncio.to_thread(self._use, self.path_of(username))
+
+    async def measure(self, username: str) -> HomeUse:
+        return await self._walks.measured(self.path_of(username), await self.use(username))
+
+    async def disk(self) -> DiskSpace:
+        return await asyncio.to_thread(directories.disk, self.root)
 
     async def check(self) -> None:
         await asyncio.to_thread(directories.try_root, self.root)
