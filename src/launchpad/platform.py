@@ -20,6 +20,7 @@ from .services.bounces import BounceService
 from .services.extensions import ExtensionService
 from .services.freezing import FreezingService
 from .services.gate import GateService
+from .services.home_use import HomeUseService
 from .services.idle import IdleService
 from .services.idle_keep import KeepService
 from .services.idle_policy import IdlePolicyService
@@ -92,6 +93,7 @@ class Platform:
     intents: IntentWatcher
     observer: Observer
     freezing: FreezingService
+    home_use: HomeUseService
     memory: MemoryService
     rescue: MemoryRescue
     gate: GateService

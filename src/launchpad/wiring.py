@@ -31,6 +31,8 @@ from .services.extensions import ExtensionService
 from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.grace import GraceService
+from .services.home_mails import HomeMails
+from .services.home_use import HomeUseService
 from .services.ide_signals import JupyterSignals
 from .services.idle import IdleService, longest_gap
 from .services.idle_keep import KeepService
@@ -212,6 +214,7 @@ def build_platform(
     intents = IntentWatcher(database, runner)
     rescue = MemoryRescue(database, reach.runtime, offers, admission)
     memory = MemoryService(database, settings, live.instances, live.usage, mail, catalogue, deaths, rescue)
+    home_use = HomeUseService(database, settings.homes, homes, live.homes, live.instances, HomeMails(settings, mail))
     outbox = Outbox(state.outbox)
     background = Background(
         (
@@ -231,6 +234,7 @@ def build_platform(
             live.announcements.loop(now),
             warnings.loop(now),
             ledger.loop(now),
+            *home_use.loops(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -297,6 +301,7 @@ def build_platform(
         observer=observer,
         background=background,
         freezing=freezing,
+        home_use=home_use,
         memory=memory,
         rescue=rescue,
         gate=GateService(

@@ -366,7 +366,7 @@ async def test_an_unwritable_root_is_told(btrfs_disk: Path, btrfs_root: Path) ->
     assert list(btrfs_root.iterdir()) == []
 
 
-# -- walks, where nobody counts -----------------------------------------------------------------------------------------
+# -- walks, where nobody counts ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -496,7 +496,7 @@ with open("last", "wb") as file:
 async def test_a_walk_of_a_hundred_thousand_files_ends_and_a_bound_makes_it_a_floor(
     walked: tuple[Homes, Path],
 ) -> None:
-    homes, home = walked
+    home = walked[1]
     script = "import os\nfor number in range(100_000): os.close(os.open(str(number), os.O_CREAT))"
     as_user = {"user": UID, "group": UID, "extra_groups": []}
     subprocess.run(["python3", "-c", script], check=True, cwd=home, **as_user)  # type: ignore[call-overload]

@@ -318,6 +318,11 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
         ("home-prepare", {"username": "linked", "uid": UID, "limit_bytes": None}),
         ("home-use", {"username": ".."}),
         ("home-exists", {"username": "/etc/passwd"}),
+        ("home-measure", {"username": "../etc"}),
+        ("home-measure", {"username": "linked"}),
+        ("home-measure", {"username": "rootly"}),
+        ("home-measure", {"username": "anna", "uid": 0}),
+        ("homes-disk", {"root": "/etc"}),
         ("homes-owners", {"root": "/etc"}),
         ("events", {"since": "now"}),
         ("events", {"since": 0, "follow": True}),
@@ -353,6 +358,9 @@ async def test_c6_each_verb_does_what_it_is_for(helped: Helped) -> None:
     await line.ask("home-prepare", {"username": "carl", "uid": 200_003, "limit_bytes": GIB})
     assert (helped.settings.homes.root / "carl").stat().st_uid == 200_003
     assert await line.ask("home-exists", {"username": "carl"}) is True
+    (helped.settings.homes.root / "carl" / "some").write_bytes(b"x" * 2**20)
+    assert (await line.ask("home-measure", {"username": "carl"}))["used_bytes"] >= 2**20
+    assert (await line.ask("homes-disk", {}))["free_bytes"] > 0
     assert 200_003 in await line.ask("homes-owners", {})
     await line.ask("stop", {"instance_id": ID, "grace_seconds": 1})
     assert (await line.ask("find", {"instance_id": ID}))["state"] == "exited"

@@ -15,13 +15,14 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from launchpad.domain.announcements import Announcement
+from launchpad.domain.home_use import MeasuredUse
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits
 from launchpad.domain.naming import new_id
 from launchpad.domain.signin import ApiToken, Login
 from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import StoreUnavailable
-from launchpad.store import announcements, gate, instances, kv, logins, tokens, users
+from launchpad.store import announcements, gate, home_use, instances, kv, logins, tokens, users
 from launchpad.store.changes import EVERYTHING, FED, KEPT, PRUNED_EVERY, Change
 from launchpad.store.database import Database
 from support.databases import on_every_database
@@ -151,6 +152,7 @@ async def test_a_row_of_every_table_is_told_when_it_comes_changes_and_goes(datab
         await tokens.add(db, ApiToken("t" * 16, user.id, "laptop", NOW, None), "digest")
         await kv.put(db, "k", 1, NOW)
         await announcements.add(db, Announcement("b" * 16, "New disks", NOW, None, None, NOW, "cli"))
+        await home_use.put(db, {user.id: MeasuredUse(1, None, None, NOW)})
     rows = [
         Change("users", user.id),
         Change("logins", login.id),
@@ -159,6 +161,7 @@ async def test_a_row_of_every_table_is_told_when_it_comes_changes_and_goes(datab
         Change("tokens", "t" * 16),
         Change("kv", "k"),
         Change("announcements", "b" * 16),
+        Change("home_use", user.id),
     ]
     assert {change.table for change in rows} == set(FED) - {"instance_history"}, "which only grows; see test_pages_kept"
     assert told == rows, "in the order in which they came"

@@ -96,6 +96,7 @@ def test_homes_are_asked_for_by_verbs_that_homes_have() -> None:
     assert public(HelperHomes) >= public(Homes)
     names = {"homes_check": "check", "homes_enforce_limits": "enforces_limits", "homes_owners": "owners"}
     names |= {"home_exists": "exists", "home_prepare": "prepare", "home_use": "use"}
+    names |= {"homes_disk": "disk", "home_measure": "measure"}
     assert set(names) == public(HomeVerbs)
     assert {*names.values(), "path_of"} == public(Homes) | {"enforces_limits"}
 

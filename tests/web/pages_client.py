@@ -22,7 +22,7 @@ from launchpad.platform import Platform
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.runner import utc_now
 from launchpad.settings import tables
-from launchpad.storage.base import HomeUse
+from launchpad.storage.base import DiskSpace, HomeUse
 from launchpad.web.app import create_app
 from launchpad.web.cookies import CookieNames
 from launchpad.wiring import build_platform
@@ -65,6 +65,7 @@ class DirectoryHomes:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.used_bytes: int | None = None
+        self.limit_bytes: int | None = None
 
     def path_of(self, username: str) -> Path:
         return self.root / username
@@ -80,7 +81,13 @@ class DirectoryHomes:
         return self.path_of(username)
 
     async def use(self, username: str) -> HomeUse:
-        return HomeUse(self.used_bytes, None)
+        return HomeUse(self.used_bytes, self.limit_bytes, 900 * 1024**3)
+
+    async def measure(self, username: str) -> HomeUse:
+        return await self.use(username)
+
+    async def disk(self) -> DiskSpace:
+        return DiskSpace(1000 * 1024**3, 100 * 1024**3, 900 * 1024**3)
 
     async def check(self) -> None:
         return None

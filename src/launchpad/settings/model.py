@@ -56,6 +56,16 @@ class HomesSettings(Section):
         "auto", description="How storage limits are enforced; `auto` picks what the file system offers."
     )
     uid_base: int = Field(200_000, ge=1000, le=2**31 - 100_000, description="First uid given to users.")
+    walk_minutes: float = Field(
+        60,
+        ge=1,
+        le=10_000,
+        description="Where the file system does not count what home folders take up: how often that of a user with an "
+        "active instance is measured, by a walk through it that gives way to everything else.",
+    )
+    walk_hours: float = Field(
+        24, ge=0.1, le=1000, description="Likewise, how often those of users without an active instance are measured."
+    )
 
 
 class MountSettings(Section):

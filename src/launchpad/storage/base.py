@@ -24,8 +24,8 @@ class HomeUse:
     """Bytes used, allowed and free; None where this storage cannot tell (used) or does not enforce (limit).
 
     `free_bytes` is what the file system that the home lies on still has for its user, whatever the home's limit; 0 also
-    where no file can be made any more. Every storage tells it. `is_floor`: it is at least `used_bytes`, as not all of it
-    could be counted.
+    where no file can be made any more. Every storage tells it. `is_floor`: it is at least `used_bytes`, as not
+    everything could be counted.
     """
 
     used_bytes: int | None

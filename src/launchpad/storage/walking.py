@@ -1,4 +1,4 @@
-"""Counts what a home takes up where its file system does not: by a walk, as the home's user, that gives way to all else.
+"""Counts what a home takes up where its file system does not: by a walk, as the home's user, that comes last of all.
 
 Root never walks a home. It opens it and starts a process, which shuts itself into it (chroot), becomes its user without
 any right of root's, and has what nobody else wants of processor and disk (`porter.counter`).

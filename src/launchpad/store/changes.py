@@ -38,6 +38,7 @@ FED = {
     "tokens": "id",
     "kv": "key",
     "announcements": "id",
+    "home_use": "user_id",
 }
 
 table = Table(

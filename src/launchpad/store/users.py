@@ -48,7 +48,8 @@ table = Table(
 )
 
 
-def _user(row: Row[Any]) -> User:
+def user_of(row: Row[Any]) -> User:
+    """Out of a row with the table's columns."""
     return User(
         id=row.id,
         email=row.email,
@@ -71,22 +72,22 @@ def _user(row: Row[Any]) -> User:
 
 async def by_id(db: AsyncConnection, user_id: str) -> User | None:
     row = (await db.execute(select(table).where(table.c.id == user_id))).first()
-    return _user(row) if row else None
+    return user_of(row) if row else None
 
 
 async def by_email(db: AsyncConnection, email: str) -> User | None:
     row = (await db.execute(select(table).where(table.c.email == email))).first()
-    return _user(row) if row else None
+    return user_of(row) if row else None
 
 
 async def by_emails(db: AsyncConnection, emails: set[str]) -> dict[str, User]:
     rows = await db.execute(select(table).where(table.c.email.in_(emails)))
-    return {row.email: _user(row) for row in rows}
+    return {row.email: user_of(row) for row in rows}
 
 
 async def by_ids(db: AsyncConnection, user_ids: set[str]) -> dict[str, User]:
     rows = await db.execute(select(table).where(table.c.id.in_(user_ids)))
-    return {row.id: _user(row) for row in rows}
+    return {row.id: user_of(row) for row in rows}
 
 
 async def page(db: AsyncConnection, *, search: str = "", limit: int = 50, after: str | None = None) -> list[User]:
@@ -96,7 +97,7 @@ async def page(db: AsyncConnection, *, search: str = "", limit: int = 50, after:
         query = query.where(table.c.email > after)
     if search:
         query = query.where(found_by(search))
-    return [_user(row) for row in await db.execute(query)]
+    return [user_of(row) for row in await db.execute(query)]
 
 
 def found_by(search: str) -> ColumnElement[bool]:
@@ -106,7 +107,7 @@ def found_by(search: str) -> ColumnElement[bool]:
 
 async def active_admins(db: AsyncConnection) -> list[User]:
     query = select(table).where(table.c.role == Role.ADMIN, table.c.status == UserStatus.ACTIVE)
-    return [_user(row) for row in await db.execute(query.order_by(table.c.email))]
+    return [user_of(row) for row in await db.execute(query.order_by(table.c.email))]
 
 
 async def usernames_taken(db: AsyncConnection, candidates: list[str]) -> set[str]:

@@ -6,9 +6,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Coroutine
 from contextlib import suppress
+from datetime import datetime
 from time import monotonic
 from typing import Any
 
+from ...domain.home_use import MeasuredUse
 from ...errors import HomeUnavailable, LaunchpadError
 from ...storage.base import Homes, HomeUse
 
@@ -28,6 +30,7 @@ class LiveHomes:
         self._asking_enforces: asyncio.Task[None] | None = None
         self._began: dict[asyncio.Task[None], float] = {}
         self._known: OrderedDict[str, tuple[float, HomeUse]] = OrderedDict()
+        self._adopted: dict[str, datetime] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
 
@@ -90,16 +93,34 @@ class LiveHomes:
             looking.add_done_callback(lambda _: self._looking.pop(username, None))
         return looking
 
-    async def _look(self, username: str) -> None:
-        async with self._few:
-            try:
+    async def look_now(self, username: str) -> HomeUse:
+        """Looks, and returns what was found. Raises HomeUnavailable where it cannot be told."""
+        try:
+            async with self._few:
                 found = await self._homes.use(username)
-            except HomeUnavailable:
-                found = UNKNOWN
+        except HomeUnavailable:
+            self.note(username, UNKNOWN)
+            raise
+        self.note(username, found)
+        return found
+
+    def adopt(self, username: str, measured: MeasuredUse) -> None:
+        """Takes over what the process that owns the work has found, once each."""
+        looked_at = measured.looked_at or measured.measured_at
+        if self._adopted.get(username) != looked_at:
+            self._adopted[username] = looked_at
+            self.note(username, HomeUse(measured.used_bytes, measured.limit_bytes, measured.free_bytes))
+
+    async def _look(self, username: str) -> None:
+        with suppress(HomeUnavailable):
+            await self.look_now(username)
+
+    def note(self, username: str, found: HomeUse) -> None:
+        """It was just found."""
         self._known[username] = (monotonic(), found)
         self._known.move_to_end(username)
         while len(self._known) > MOST:
-            self._known.popitem(last=False)
+            self._adopted.pop(self._known.popitem(last=False)[0], None)
 
     async def aclose(self) -> None:
         """Gives up what is being looked at."""

@@ -17,6 +17,7 @@ from .engine import LiveHost, LiveImages
 from .entrances import Entrances
 from .homes import LiveHomes
 from .instances import LiveInstances
+from .measured import MeasuredHomes
 from .signed_in import SignedInPeople
 from .usage import UsageSampler
 
@@ -32,7 +33,8 @@ class Live:
         entrances: what an instance cookie opens.
         host: the engine's host, and whether the engine answers.
         images: what each environment would start.
-        homes: what homes take up.
+        homes: what homes take up, as this process has heard or looked at last.
+        measured: what is kept of homes: what the process that owns the work has measured.
         usage: what running instances use.
         announcements: what administrators tell everybody.
     """
@@ -44,6 +46,7 @@ class Live:
     host: LiveHost
     images: LiveImages
     homes: LiveHomes
+    measured: MeasuredHomes
     usage: UsageSampler
     announcements: LiveAnnouncements
 
@@ -66,6 +69,7 @@ class Live:
             host=LiveHost(runtime),
             images=LiveImages(images, catalogue),
             homes=LiveHomes(homes),
+            measured=MeasuredHomes(database, database.changes),
             usage=UsageSampler(runtime),
             announcements=LiveAnnouncements(database, database.changes),
         )
@@ -74,7 +78,9 @@ class Live:
         """What a running instance lacks now, in its owner's words."""
         if instance.state is State.RUNNING and environment is not None:
             await self.usage.of(instance)
-            await self.homes.use(username)
+            measured = await self.measured.of(instance.owner_id)
+            if measured is not None:
+                self.homes.adopt(username, measured)
         return self.lacked(instance, environment, username)
 
     def lacked(self, instance: Instance, environment: Environment | None, username: str) -> tuple[str, ...]:

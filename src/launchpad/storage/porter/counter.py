@@ -152,7 +152,7 @@ def give_way() -> None:
 
 
 def main(home: int, uid: int, seconds: float, most: int) -> None:
-    """Args: descriptor of the home and its user; root shuts itself in, and whoever else runs this has no more to give."""
+    """Args: descriptor of the home, its user, and the bounds. Root shuts itself in; others have nothing to give up."""
     give_way()
     if os.geteuid() == 0:
         with suppress(ValueError, OSError):  # with fewer, what is deeper makes the count a floor
