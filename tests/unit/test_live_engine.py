@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from launchpad.domain.environments import Environment
+from launchpad.domain.home_use import MeasuredUse
+from launchpad.domain.instances import State
 from launchpad.errors import EngineUnavailable, HomeUnavailable, ImageMissing
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
@@ -19,6 +23,10 @@ from launchpad.services.live.looked_up import LookedUp
 from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
 from launchpad.storage.plain import PlainHomes
+from support.platforms import World, launch, reaches, sign_in
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+GB = 1024**3
 
 SHORT = 0.2  # the patience of these tests' questions, in seconds
 LONG = 20.0  # nothing takes so long unless it waits for what hangs
@@ -200,3 +208,36 @@ async def test_whether_sizes_are_enforced_is_asked_once(tmp_path: Path) -> None:
     known = LiveHomes(Homes(tmp_path))
     assert [await known.enforces_limits() for _ in range(3)] == [False] * 3
     await known.aclose()
+
+
+async def test_what_the_owner_of_the_work_has_found_is_taken_over_once(tmp_path: Path) -> None:
+    """And a later look of this process stands until there is something newer."""
+    homes = Homes(tmp_path)
+    known = LiveHomes(homes)
+    found = MeasuredUse(7, 9, 5, NOW)
+    known.adopt("alice", found)
+    assert (known.latest("alice"), homes.looks) == (HomeUse(7, 9, 5), 0)
+    await known.look("alice")
+    known.adopt("alice", found)
+    assert known.latest("alice") == HomeUse(1, None)
+    known.adopt("alice", replace(found, used_bytes=8, looked_at=NOW + timedelta(seconds=15)))
+    assert known.latest("alice") == HomeUse(8, 9, 5)
+    await known.aclose()
+
+
+async def test_what_an_instance_lacks_is_told_without_asking_a_disk(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    try:
+        platform = await world.open()
+        alice, _ = await sign_in(platform, "alice@example.org")
+        instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
+        homes = Homes(tmp_path)
+        platform.live.homes._homes = homes
+        environment = platform.catalogue[instance.environment]
+        assert await platform.live.lacking(instance, environment, alice.username) == ()
+        await platform.home_use.keep({alice.id: HomeUse(64 * GB, 64 * GB, GB)}, world.clock.now)
+        (lack,) = await platform.live.lacking(instance, environment, alice.username)
+        assert lack.startswith("your home folder is full (64 GB of 64 GB)")
+        assert homes.looks == 0
+    finally:
+        await world.close()

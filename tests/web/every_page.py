@@ -9,8 +9,11 @@ from launchpad.domain.instances import Instance
 from launchpad.domain.mail import FailureKind
 from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope
 from launchpad.domain.usage import ContainerActivity, Usage
+from launchpad.domain.users import User
 from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
+from launchpad.services.users import UserChange
+from launchpad.store import home_history, home_use
 
 from .pages_client import ADMIN, Person, Portal
 
@@ -30,7 +33,7 @@ class Place:
 async def fill(portal: Portal) -> list[Place]:
     """Lets things happen, and names the pages: with something running, starting, stopped and failed on them."""
     platform = portal.platform
-    portal.homes.used_bytes = 38 * 1024**3
+    portal.homes.used_bytes, portal.homes.limit_bytes = 38 * 1024**3, 41 * 1024**3
     admin, ada, bob = [await portal.signed_in(address) for address in (ADMIN, "ada.lovelace@example.org", LONG)]
     stopped = await ada.running("rstudio")
     await platform.instances.stop_any(stopped.id, CLI, platform.now())
@@ -60,6 +63,7 @@ async def fill(portal: Portal) -> list[Place]:
     for _ in range(3):
         await admin.get(f"/admin/instances/{kept.id}/log")
     await admin.get("/admin/instances")
+    await _grow(portal, user, 12 * 1024**3)
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     return [
@@ -84,6 +88,8 @@ async def fill(portal: Portal) -> list[Place]:
         Place("users", "/admin/users", admin),
         Place("user", f"/admin/users/{other.id}", admin),
         Place("instances", "/admin/instances?state=all", admin),
+        Place("storage", "/admin/storage", admin),
+        Place("storage, found", "/admin/storage?q=ada&sort=month", admin),
         Place("log of a person", f"/admin/instances/{failed.id}/log", admin),
         Place("limits", "/admin/limits", admin),
         Place("idle policy", "/admin/policies", admin),
@@ -93,6 +99,18 @@ async def fill(portal: Portal) -> list[Place]:
         Place("policy replay", "/admin/policies/replay?idle=4h&days=30", admin),
         Place("audit", "/admin/audit", admin),
     ]
+
+
+async def _grow(portal: Portal, user: User, grown_bytes: int) -> None:
+    """A home that grows steadily, in a lab, as it was measured."""
+    platform, now = portal.platform, portal.platform.now()
+    await platform.users.change(user.id, UserChange(lab="Computational Mathematics"), CLI, now)
+    used = portal.homes.used_bytes or 0
+    async with platform.database.transaction() as db:
+        for days, share in ((8, 0.25), (31, 1.0)):
+            points = {user.id: used - round(share * grown_bytes), home_use.DISK: 900 * 1024**3}
+            await home_history.put(db, (now - timedelta(days=days)).date(), points)
+    await portal.measure_homes()
 
 
 async def _starting(portal: Portal, person: Person) -> Instance:

@@ -295,6 +295,12 @@ class Portal:
         self.people.append(Person(self, address))
         return self.people[-1]
 
+    async def measure_homes(self) -> None:
+        """As the process that owns the work does, now and of everybody."""
+        everybody = await self.platform.users.page(limit=1000)
+        seen = {one.id: await self.homes.use(one.username) for one in everybody}
+        await self.platform.home_use.keep(seen, self.platform.now())
+
     async def signed_in(self, address: str) -> Person:
         somebody = self.person(address)
         await somebody.sign_in()

@@ -148,7 +148,7 @@ class Scene:
 
     async def fill_home(self) -> None:
         self.portal.homes.used_bytes = (self.portal.homes.used_bytes or 0) + GB
-        await self.platform.live.homes.look((await self.user()).username)
+        await self.portal.measure_homes()
 
     async def change_quota(self) -> None:
         """First to one that is exceeded, then to another one each time."""

@@ -8,6 +8,9 @@ from enum import StrEnum
 from .home_use import MeasuredUse
 from .users import User
 
+FURTHEST = 2**62
+USER_ID_MAX = 16
+
 
 class Sort(StrEnum):
     """What a list is sorted by: the larger first, addresses from A on."""
@@ -26,6 +29,22 @@ class After:
 
     value: int | str
     user_id: str
+
+    @classmethod
+    def parse(cls, sort: Sort, text: str) -> After:
+        """Raises ValueError when it is none that `str` wrote for this order."""
+        value, mark, user_id = text.rpartition("~")
+        if not mark or not user_id or len(user_id) > USER_ID_MAX:
+            raise ValueError("this is no place in a list")
+        if sort is Sort.EMAIL:
+            return cls(value, user_id)
+        number = int(value)
+        if abs(number) > FURTHEST:
+            raise ValueError("no list comes so far")
+        return cls(number, user_id)
+
+    def __str__(self) -> str:
+        return f"{self.value}~{self.user_id}"
 
 
 @dataclass(frozen=True)

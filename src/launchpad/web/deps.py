@@ -26,6 +26,7 @@ from ..services.bounces import BounceService
 from ..services.extensions import ExtensionService
 from ..services.freezing import FreezingService
 from ..services.gate import GateService
+from ..services.home_use import HomeUseService
 from ..services.idle import IdleService
 from ..services.idle_keep import KeepService
 from ..services.idle_policy import IdlePolicyService
@@ -80,6 +81,7 @@ Events = Annotated[EventStreams, _part("events")]
 Extensions = Annotated[ExtensionService, _part("extensions")]
 Freezing = Annotated[FreezingService, _part("freezing")]
 Gate = Annotated[GateService, _part("gate")]
+HomeUses = Annotated[HomeUseService, _part("home_use")]
 Activities = Annotated[ActivityService, _part("activity")]
 Idle = Annotated[IdleService, _part("idle")]
 IdlePolicies = Annotated[IdlePolicyService, _part("idle_policy")]

@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Query, Response
 
+from ..domain.home_lists import After, Sort
 from ..domain.paging import Place
 from ..errors import InvalidInput
 
@@ -34,3 +35,11 @@ def tell_next(response: Response, found: Sequence[T], limit: int, cursor_of: Cal
     """Says in the answer's headers where the next page begins, when this one is full."""
     if len(found) == limit:
         response.headers[NEXT] = str(cursor_of(found[-1]))
+
+
+def home_place_of(sort: Sort, cursor: str | None) -> After | None:
+    """The same of a list of homes. Raises InvalidInput for what is no cursor of ours for that order."""
+    try:
+        return After.parse(sort, cursor) if cursor is not None else None
+    except ValueError:
+        raise InvalidInput("That page of the list cannot be found. Begin with its first page.") from None

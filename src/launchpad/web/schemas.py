@@ -12,6 +12,7 @@ from ..domain.admission import queue_in_words
 from ..domain.causes import SAFE_MODE_HELPS, CauseKind
 from ..domain.ends import notices_of, reason_for_others
 from ..domain.environments import Environment
+from ..domain.home_use import MeasuredUse
 from ..domain.instances import Instance, ShownState, Stage, State
 from ..domain.limits import Limits, Offer, Quota
 from ..domain.origins import InstancesOrigin
@@ -77,6 +78,20 @@ class QuotaView(BaseModel):
         return cls(**quota_table(quota))
 
 
+class HomeUseView(BaseModel):
+    """What a home takes up, as measured last. Null: not measured yet, or nobody limits it."""
+
+    used_bytes: int | None = None
+    limit_bytes: int | None = None
+    measured_at: datetime | None = None
+
+    @classmethod
+    def of(cls, use: MeasuredUse | None) -> HomeUseView:
+        if use is None or use.used_bytes is None:
+            return cls(limit_bytes=use.limit_bytes if use is not None else None)
+        return cls(used_bytes=use.used_bytes, limit_bytes=use.limit_bytes, measured_at=use.measured_at)
+
+
 class Me(BaseModel):
     """`csrf_token` is null for a personal token, which needs none."""
 
@@ -88,9 +103,10 @@ class Me(BaseModel):
     quota: QuotaView
     time_zone: str | None = None
     csrf_token: str | None = None
+    home: HomeUseView
 
     @classmethod
-    def of(cls, user: User, csrf_token: str | None) -> Me:
+    def of(cls, user: User, csrf_token: str | None, home: MeasuredUse | None) -> Me:
         return cls(
             id=user.id,
             email=user.email,
@@ -100,6 +116,7 @@ class Me(BaseModel):
             quota=QuotaView.of(user.quota),
             time_zone=user.time_zone,
             csrf_token=csrf_token,
+            home=HomeUseView.of(home),
         )
 
 

@@ -5,11 +5,33 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from . import admin, announcements, environments, events, instances, ledger, policies, policy_replay, sign_in, tokens
+from . import (
+    admin,
+    announcements,
+    environments,
+    events,
+    home_use,
+    instances,
+    policies,
+    policy_replay,
+    sign_in,
+    tokens,
+)
 
 ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
     for part in (
         *(sign_in, environments, instances, events, tokens, ledger),
         *(announcements, admin, policies, policy_replay),
+        sign_in,
+        environments,
+        instances,
+        events,
+        tokens,
+        announcements,
+        home_use,
+        admin,
+        policies,
+        policy_replay,
     )
 )

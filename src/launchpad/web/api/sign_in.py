@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from ...errors import WrongCode
 from ...services.signin import NO_CODE
 from ..cookies import CookieNames, drop_cookie, set_challenge, set_login
-from ..deps import Configured, CurrentUser, FromClient, FromOwnPages, Logins, Now, Public, SignIn, Users
+from ..deps import Configured, CurrentUser, FromClient, FromOwnPages, Logins, Now, Present, Public, SignIn, Users
 from ..schemas import Asked, LoginView, Me, MePatchBody, SignedInView, SignInBody, VerifyBody
 from .responses import PROBLEMS, ROOT
 
@@ -34,6 +34,7 @@ async def verify(
     settings: Configured,
     client: FromClient,
     now: Now,
+    present: Present,
 ) -> SignedInView:
     """Signs in with the code. Needs the challenge cookie of the call before."""
     names = CookieNames.of(settings)
@@ -42,7 +43,8 @@ async def verify(
         raise WrongCode(NO_CODE)
     signed_in = await sign_in.verify(cookie, body.code, body.remember, client, now)
     set_login(response, settings, signed_in, remember=body.remember)
-    return SignedInView(user=Me.of(signed_in.user, logins.csrf_token(signed_in.login)))
+    home = await present.home_use(signed_in.user)
+    return SignedInView(user=Me.of(signed_in.user, logins.csrf_token(signed_in.login), home))
 
 
 @router.post("/sign-out", status_code=204)
@@ -74,12 +76,12 @@ async def sign_out_everywhere(visitor: CurrentUser, response: Response, settings
 
 
 @router.get("/me")
-async def me(visitor: CurrentUser) -> Me:
-    return Me.of(visitor.user, visitor.csrf_token or None)
+async def me(visitor: CurrentUser, present: Present) -> Me:
+    return Me.of(visitor.user, visitor.csrf_token or None, await present.home_use(visitor.user))
 
 
 @router.patch("/me")
-async def change_me(body: MePatchBody, visitor: CurrentUser, users: Users) -> Me:
+async def change_me(body: MePatchBody, visitor: CurrentUser, users: Users, present: Present) -> Me:
     """Sets the time zone in which pages and e-mails tell times."""
     changed = await users.set_time_zone(visitor.user, body.time_zone, only_if_unknown=body.only_if_unknown)
-    return Me.of(changed, visitor.csrf_token or None)
+    return Me.of(changed, visitor.csrf_token or None, await present.home_use(changed))

@@ -55,7 +55,7 @@ async def account(
         "account.html",
         visitor,
         home_path=home_path(visitor),
-        home_meter=await present.home_meter(visitor.user),
+        home=await present.home_card(visitor.user),
         allowance=await present.allowance(visitor.user, await present.live_of(visitor.user)),
         logins=logged_in,
         devices=await devices_in_words(login.user_agent for login in logged_in),

@@ -49,7 +49,7 @@ async def dashboard(request: Request, visitor: CurrentUser, present: Present) ->
         ended=tuple([await present.card(instance, user, visitor.now) for instance in ended]),
         cards=cards,
         home_path=home_path(visitor),
-        home_meter=await present.home_meter(user),
+        home=await present.home_card(user),
         allowance=await present.allowance(user, live),
     )
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from ...domain.ends import notices_of
 from ...domain.environments import Environment
+from ...domain.home_use import MeasuredUse
 from ...domain.instances import Instance, State
 from ...domain.limits import Limits, Offer, Use
 from ...domain.paging import Place
@@ -28,6 +29,7 @@ from ..schemas import AdminInstanceView, EnvironmentView
 from ..schemas import InstanceView as ApiInstanceView
 from . import meters, values
 from .activity import ActivityCard, ActivityViews
+from .home import HomeCard, home_card
 from .idle import IdleCard, KnowsIdle, idle_card
 from .kept import Kept
 from .memory import larger_choices
@@ -292,10 +294,13 @@ class Presenter:
         """Whether the size of a home folder is a choice at launch; where that cannot be told now, as if it were."""
         return await self._live.homes.enforces_limits()
 
-    async def home_meter(self, user: User) -> meters.Meter | None:
-        """None where the storage cannot tell, as before the first launch."""
-        use = await self._live.homes.use(user.username)
-        return None if use.used_bytes is None else meters.bytes_meter("Files", use.used_bytes, use.limit_bytes)
+    async def home_use(self, user: User) -> MeasuredUse | None:
+        """What the user's home takes up, as measured last; None: it was not yet."""
+        return await self._live.measured.of(user.id)
+
+    async def home_card(self, user: User) -> HomeCard | None:
+        """The same for a page; None where nothing is known, as before the first launch."""
+        return home_card(await self.home_use(user))
 
     async def allowance(self, user: User, live: Sequence[Instance]) -> tuple[meters.Meter, ...]:
         """What of the quota is in use."""
