@@ -118,6 +118,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "homes",
             "uids",
             "disk",
+            "storage",
             "sweep",
         ),
         *("background", "services", "backups", "mail", "mailbox", "versions"),

@@ -383,14 +383,16 @@ async def test_every_order_comes_whole_page_by_page(world: HomesWorld) -> None:
         await home_use.put(db, measured)
 
     def of(one: MeasuredUse | None, sort: Sort) -> float:
-        numbers = {
-            Sort.USED: lambda: one.used_bytes,
-            Sort.LIMIT: lambda: one.limit_bytes,
-            Sort.SHARE: lambda: one.share,
-            Sort.WEEK: lambda: one.growth.week_bytes,
-            Sort.MONTH: lambda: one.growth.month_bytes,
+        if one is None:
+            return float("-inf")
+        numbers: dict[Sort, float | None] = {
+            Sort.USED: one.used_bytes,
+            Sort.LIMIT: one.limit_bytes,
+            Sort.SHARE: one.share,
+            Sort.WEEK: one.growth.week_bytes,
+            Sort.MONTH: one.growth.month_bytes,
         }
-        found = numbers[sort]() if one is not None else None
+        found = numbers[sort]
         return float("-inf") if found is None else found
 
     for sort in Sort:

@@ -39,6 +39,7 @@ SLOW_CALLS = {"sleep", "to_thread", "gather", "wait", "wait_for", "create_subpro
 JOINS = {
     "store/gate.py": {"instances", "logins", "users"},
     "store/held.py": {"instances", "users"},
+    "store/home_listings.py": {"home_use", "users"},
     "store/listings.py": {"instance_history", "instances", "users"},
 }
 

@@ -66,6 +66,7 @@ class DirectoryHomes:
         self.root = root
         self.used_bytes: int | None = None
         self.limit_bytes: int | None = None
+        self.disk_used_bytes = 100 * 1024**3
 
     def path_of(self, username: str) -> Path:
         return self.root / username
@@ -87,7 +88,8 @@ class DirectoryHomes:
         return await self.use(username)
 
     async def disk(self) -> DiskSpace:
-        return DiskSpace(1000 * 1024**3, 100 * 1024**3, 900 * 1024**3)
+        size = 1000 * 1024**3
+        return DiskSpace(size, self.disk_used_bytes, size - self.disk_used_bytes)
 
     async def check(self) -> None:
         return None

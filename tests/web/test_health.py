@@ -72,6 +72,7 @@ async def test_a_late_loop_makes_the_portal_degraded_and_metrics_tell_which(port
 async def test_every_metric_stands_in_the_reference(portal: Portal) -> None:
     owner = await portal.signed_in("owner@example.org")
     await owner.launch()  # the engine has answered
+    await portal.platform.home_use.count(portal.platform.now())  # the disk was measured
     text = (await portal.visitor("127.0.0.1").call("GET", "/metrics")).text
     told = set(re.findall(r"^# TYPE (\S+) (?:gauge|counter)$", text, re.MULTILINE))
     told = {name for name in told if not name.endswith("_created")}

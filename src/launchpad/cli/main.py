@@ -28,6 +28,7 @@ COMMANDS = {
     "release": ("release_commands", "app"),
     "user": ("admin_commands", "users"),
     "instance": ("admin_commands", "instances"),
+    "home": ("home_commands", "app"),
     "limits": ("admin_commands", "limits"),
     "policy": ("policy_commands", "app"),
     "announce": ("announce_command", "announce"),

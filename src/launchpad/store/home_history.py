@@ -33,7 +33,7 @@ async def put(db: AsyncConnection, day: date, used: Mapping[str, int]) -> None:
     wanted = list(used)
     for at in range(0, len(wanted), IDS_A_QUERY):
         query = select(table.c.user_id).where(table.c.user_id.in_(wanted[at : at + IDS_A_QUERY]), table.c.day == day)
-        there.update(await db.scalars(query))
+        there |= set(await db.scalars(query))
     known: list[dict[str, Any]] = [{"key": one, "used_bytes": used[one]} for one in wanted if one in there]
     if known:
         query_of_one = update(table).where(table.c.user_id == bindparam("key"), table.c.day == day)

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Column,
     Float,
     Index,
-    Row,
     String,
     Table,
     and_,
@@ -49,7 +48,7 @@ table = Table(
 )
 
 
-def measured(row: Row[Any]) -> MeasuredUse:
+def measured(row: Any) -> MeasuredUse:
     """Out of a row with the table's columns."""
     return MeasuredUse(
         used_bytes=row.used_bytes,
@@ -72,7 +71,7 @@ async def of(db: AsyncConnection, user_id: str) -> MeasuredUse | None:
 
 async def of_all(db: AsyncConnection, user_ids: Sequence[str]) -> dict[str, MeasuredUse]:
     """Of these, by their ids; those that were not measured yet are left out."""
-    found = {}
+    found: dict[str, MeasuredUse] = {}
     for at in range(0, len(user_ids), IDS_A_QUERY):
         query = select(table).where(table.c.user_id.in_(user_ids[at : at + IDS_A_QUERY]))
         found |= {row.user_id: measured(row) for row in await db.execute(query)}

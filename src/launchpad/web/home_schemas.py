@@ -14,13 +14,13 @@ GROWN = "Growth; negative where it shrank, null where nobody knows what it was t
 
 
 class HomeView(HomeUseView):
-    """One's own home. `snapshots` is what can be brought back."""
+    """One's own home. `snapshots` is what can be restored."""
 
     is_floor: bool = Field(False, description="It takes up at least `used_bytes`: not all of it could be counted.")
     grown_7_days_bytes: int | None = Field(None, description=GROWN)
     grown_30_days_bytes: int | None = Field(None, description=GROWN)
     full_in_days: float | None = Field(
-        None, description="Until it is full, if it goes on as in the last 30 days; null where that cannot be told."
+        None, description="Until it is full, at the rate of the last 30 days; null where that cannot be told."
     )
     snapshots: list[dict[str, str]] = Field(default_factory=list)
 

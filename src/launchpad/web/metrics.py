@@ -65,6 +65,7 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     )
     for what, number in (await platform.memory.last_day(platform.now())).items():
         memory.labels(what).set(number)
+    await _measure_homes(registry, platform)
     _measure_loops(registry, platform.background.health())
     _measure_activity(registry, platform.activity, platform.now())
     streams = Gauge("launchpad_event_streams", "Pages and programs that follow an instance live", registry=registry)
@@ -80,6 +81,33 @@ async def _measure(platform: Platform) -> CollectorRegistry:
     total.set(use.capacity.memory_bytes)
     promised.set(use.reserved.memory_bytes)
     return registry
+
+
+async def _measure_homes(registry: CollectorRegistry, platform: Platform) -> None:
+    """As they were measured last; whose they are is no label, since there may be thousands."""
+    counts, disk = await platform.home_use.counts(), await platform.live.measured.disk()
+    states = Gauge(
+        "launchpad_homes",
+        "Home folders by how full they are: full, nearly, room, unlimited; unknown: there is none yet",
+        ["state"],
+        registry=registry,
+    )
+    for state, number in (
+        ("full", counts.full),
+        ("nearly", counts.nearly_full),
+        ("room", counts.with_room),
+        ("unlimited", counts.without_limit),
+        ("unknown", counts.unknown),
+    ):
+        states.labels(state).set(number)
+    used = Gauge("launchpad_homes_bytes", "What all home folders take up", registry=registry)
+    used.set(counts.used_bytes)
+    if disk is None:  # not measured yet
+        return
+    size = Gauge("launchpad_homes_disk_bytes", "Size of the disk with home folders", registry=registry)
+    free = Gauge("launchpad_homes_disk_free_bytes", "What is free on the disk with home folders", registry=registry)
+    size.set(disk.limit_bytes or 0)
+    free.set(disk.free_bytes or 0)
 
 
 def _measure_activity(registry: CollectorRegistry, activity: ActivityService, now: datetime) -> None:

@@ -33,7 +33,7 @@ from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
 from ..nginx.site import SITE
-from . import engine, idle, labs, listening, loops, machine, mail, safety, tls, units
+from . import engine, idle, labs, listening, loops, machine, mail, safety, storage, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
@@ -119,6 +119,7 @@ class Doctor:
             ("homes", self._all_homes),
             ("uids", lambda subject: machine.uids(subject, self._database, settings.homes.uid_base)),
             ("disk", self._disks),
+            ("storage", lambda subject: storage.storage(subject, self._database)),
             ("sweep", lambda subject: self._sweeps(subject, now)),
             ("background", lambda subject: loops.background(subject, settings.state_dir, now)),
             ("services", lambda subject: units.services(subject, places.systemd)),
