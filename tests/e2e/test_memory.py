@@ -175,6 +175,37 @@ async def explained(instance: Running, program: str) -> dict[str, Any]:
     return now
 
 
+SHM = """
+import os
+def room():
+    space = os.statvfs('/dev/shm')
+    return space.f_blocks * space.f_frsize // 2**20
+def fill(mib):
+    with open('/dev/shm/some', 'wb') as file:
+        for _ in range(mib):
+            file.write(b'x' * 2**20)
+"""
+
+
+async def test_shared_memory_is_half_of_the_memory(instances: dict[str, Running]) -> None:
+    """PyTorch's loaders fail on the engine's 64 MB. More than its size is refused, and it counts as memory."""
+    one = instances["terminal"]
+    assert (await one.person.open(one.id)).status_code == 200
+    async with one.kernel() as kernel:
+        await printed(kernel, SHM)
+        assert await printed(kernel, "print(room())") == "512\n"
+        await printed(kernel, "fill(300)")
+
+        async def counts() -> bool:
+            usage = (await one.now())["usage"]
+            return usage is not None and usage["memory_bytes"] > 300 * 2**20
+
+        await eventually(counts)
+        tried = "try: fill(600)\nexcept OSError as error: print(error.errno)\nfinally: os.remove('/dev/shm/some')"
+        assert await printed(kernel, tried) == "28\n"
+        assert await printed(kernel, "import multiprocessing as m; m.Array('b', 200 * 2**20); print('ok')") == "ok\n"
+
+
 async def test_a_python_kernel_goes_and_jupyterlab_stays_and_the_next_launch_has_more(
     instances: dict[str, Running],
 ) -> None:
@@ -270,6 +301,8 @@ async def test_more_memory_before_the_end_prevents_it(instances: dict[str, Runni
         assert answer.status_code == 200, answer.text
         assert (answer.json()["limits"]["memory"], answer.json()["launched_memory"]) == ("2g", "1g")
         assert "holds" in await printed(kernel, HOLD.replace("SHARE", "1.5")), "the same kernel, with half more"
+        await printed(kernel, SHM)
+        assert await printed(kernel, "print(room())") == "512\n", "the size of shared memory is that of the launch"
 
         async def calm() -> bool:
             return not (await one.now())["notices"]

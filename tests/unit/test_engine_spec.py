@@ -83,13 +83,13 @@ def test_gpus_are_asked_for_by_number_or_by_id() -> None:
 
 
 def test_limits() -> None:
-    """Memory and swap have one cap; cores in billionths; shared memory is a quarter, and 64 MB at least."""
-    made = host()
+    """Memory and swap have one cap; cores in billionths; shared memory is 64 MB at least."""
+    made = host(shm_bytes=GB)
     assert made["Memory"] == made["MemorySwap"] == 2 * GB
     assert made["NanoCpus"] == 1_500_000_000
     assert made["PidsLimit"] == 512
-    assert made["ShmSize"] == GB // 2
-    assert host(memory_bytes=64 * 1024**2)["ShmSize"] == 64 * 1024**2
+    assert made["ShmSize"] == GB
+    assert host()["ShmSize"] == host(shm_bytes=32 * 1024**2)["ShmSize"] == 64 * 1024**2
     assert made["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
 
 

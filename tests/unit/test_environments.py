@@ -99,6 +99,7 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
         "bookmark_paths": {"/old": "/new"},
         "messages_thaw": False,
         "pids_limit": 64,
+        "shared_memory_percent": 80,
         "stop_grace_seconds": 5,
         "start_timeout_seconds": 9,
         "calls_when_ended": 404,
@@ -149,6 +150,12 @@ def specified(name: str, settings: Mapping[str, object], cpus: float = 1) -> Con
         cpus=cpus,
         home=Path("/srv/homes/alice"),
     )
+
+
+def test_shared_memory_is_half_of_the_memory_unless_an_environment_says_otherwise() -> None:
+    assert specified("jupyterlab", {}).shm_bytes == specified("rstudio", {}).shm_bytes == 1024**3 // 2
+    other = {"environments": [{"name": "jupyterlab", "shared_memory_percent": 80}]}
+    assert specified("jupyterlab", other).shm_bytes == 1024**3 * 80 // 100
 
 
 @pytest.mark.parametrize("name", ["rstudio", "jupyterlab"])

@@ -78,6 +78,7 @@ class Environment:
         python_prefixes: prefixes of Pythons in the image whose packages its user could change; pip installs into the
             home there. None: that of docker-stacks, if its group is granted.
         gpus: which of the server's GPUs its instances see; they are shared, not shared out.
+        shared_memory_percent: how much of an instance's memory may be in `/dev/shm`.
         health_path: answers below 400 once the application is usable, without log-in.
         calls_when_ended: the status that calls of pages get which are still open when the instance has ended or its
             user has signed out: one at which the application stops asking and says something true.
@@ -108,6 +109,7 @@ class Environment:
     python_prefixes: tuple[str, ...] | None = None
     gpus: Gpus = 0
     pids_limit: int = 2048
+    shared_memory_percent: int = 50
     stop_grace_seconds: int = 10
     start_timeout_seconds: int = 120
     calls_when_ended: CallStatus = CALLS_WHEN_ENDED

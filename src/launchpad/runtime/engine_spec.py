@@ -24,7 +24,7 @@ from .base import (
 from .values import IDE_SCORE
 
 LOOPBACK = "127.0.0.1"
-SHM_SHARE = 4  # a quarter of the memory may be shared memory; it counts towards the cap
+SHM_FLOOR_BYTES = 64 * 1024**2  # the engine's own
 LOG_FILES = "2"
 LOG_TAIL_CHARACTERS = 256 * 1024
 NO_START_YET = "0001-01-01T00:00:00Z"
@@ -52,7 +52,7 @@ def create_body(
         "NanoCpus": int(spec.cpus * 1_000_000_000),
         "PidsLimit": spec.pids_limit,
         "OomScoreAdj": IDE_SCORE,  # what its user runs is raised above it (`oom_order`)
-        "ShmSize": max(64 * 1024**2, spec.memory_bytes // SHM_SHARE),
+        "ShmSize": max(SHM_FLOOR_BYTES, spec.shm_bytes),  # what is in it counts towards the cap
         "CapDrop": ["ALL"],
         "CapAdd": sorted(spec.capabilities),
         "SecurityOpt": ["no-new-privileges"],

@@ -102,7 +102,7 @@ class ContainerSpec:
 
     `user` empty leaves the image's own. `command` empty leaves the image's own. `memory_bytes` caps memory and swap
     together. `network_port` is the application's port inside; the runtime says where it is reached. `gpus` are seen by
-    every container that asks for them, at the same time. `first_in_path` is a folder put before those of the image's
+    every container that asks for them, at the same time. `shm_bytes` is the size of `/dev/shm`, at least 64 MB. `first_in_path` is a folder put before those of the image's
     PATH. `safe_mode` says how `command` and `env_vars` were made.
     """
 
@@ -114,6 +114,7 @@ class ContainerSpec:
     memory_bytes: int
     cpus: float
     pids_limit: int
+    shm_bytes: int = 0
     user: str = ""
     groups: Sequence[str] = ()
     command: Sequence[str] = ()

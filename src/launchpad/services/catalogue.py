@@ -35,6 +35,7 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         python_prefixes=settings.python_prefixes,
         gpus=settings.gpus,
         pids_limit=settings.pids_limit,
+        shared_memory_percent=settings.shared_memory_percent,
         stop_grace_seconds=settings.stop_grace_seconds,
         start_timeout_seconds=settings.start_timeout_seconds,
         failure_patterns=settings.failure_patterns,

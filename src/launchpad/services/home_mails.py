@@ -45,14 +45,14 @@ class HomeMails:
         if use.warned is Warned.FULL:
             subject = f"your home folder is full ({held} of {limit})"
             lines.append(
-                "Saving fails now: files, notebooks, packages and settings. What you have saved before is safe. You can "
-                "still launch, to make room."
+                "Saving fails now: files, notebooks, packages and settings. What you have saved before is safe. You "
+                "can still launch, to make room."
             )
         else:
             subject = f"your home folder is nearly full ({held} of {limit})"
             lines.append(
-                "When it is full, nothing more can be saved in it: files, notebooks, packages and settings. What you have "
-                "saved before stays safe."
+                "When it is full, nothing more can be saved in it: files, notebooks, packages and settings. What you "
+                "have saved before stays safe."
             )
         lines += [MAKE_ROOM, "If you need more space, ask your administrators."]
         small = [ONCE, f"What it holds now: {self._settings.dashboard_url}"]

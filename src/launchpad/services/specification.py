@@ -67,6 +67,7 @@ def specification(
         memory_bytes=memory_bytes,
         cpus=cpus,
         pids_limit=environment.pids_limit,
+        shm_bytes=memory_bytes * environment.shared_memory_percent // 100,
         user=user,
         groups=tuple(environment.groups),
         command=tuple(values.fill(word) for word in environment.command),

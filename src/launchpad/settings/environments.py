@@ -95,6 +95,13 @@ class EnvironmentSettings(Section):
     )
     gpus: GpuChoice = Field(0, description='NVIDIA GPUs that its instances share: `"all"`, how many, or a list of ids.')
     pids_limit: int = Field(2048, ge=16, description="Maximum number of processes and threads.")
+    shared_memory_percent: int = Field(
+        50,
+        ge=1,
+        le=100,
+        description="Size of `/dev/shm`, in percent of the memory that an instance is launched with, at least 64 MB: "
+        "PyTorch's data loaders and joblib pass data through it. What is in it counts as the instance's memory.",
+    )
     stop_grace_seconds: int = Field(10, ge=1, le=600, description="Time to save when stopped, before it is killed.")
     start_timeout_seconds: int = Field(120, ge=5, le=3600, description="A launch that takes longer fails.")
     calls_when_ended: CallStatus = Field(
