@@ -31,6 +31,7 @@ from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.ledger import LedgerService
+from .services.layers import LayerWatch
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.streams import EventStreams
@@ -106,6 +107,7 @@ class Platform:
     instances: InstanceService
     keeping: KeepService
     lab_capacity: LabCapacityService
+    layers: LayerWatch
     instance_logs: InstanceLogs
     last_seen: LastSeen
     live: Live

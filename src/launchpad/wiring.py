@@ -44,6 +44,7 @@ from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.ledger import LedgerService
+from .services.layers import LayerWatch
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.loops import loops_of
@@ -215,6 +216,7 @@ def build_platform(
     rescue = MemoryRescue(database, reach.runtime, offers, admission)
     memory = MemoryService(database, settings, live.instances, live.usage, mail, catalogue, deaths, rescue)
     home_use = HomeUseService(database, settings.homes, homes, live.homes, live.instances, HomeMails(settings, mail))
+    layers = LayerWatch(database, settings, reach.runtime, live.instances, mail, catalogue, runner)
     outbox = Outbox(state.outbox)
     background = Background(
         (
@@ -235,6 +237,7 @@ def build_platform(
             warnings.loop(now),
             ledger.loop(now),
             *home_use.loops(now),
+            layers.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -326,6 +329,7 @@ def build_platform(
         instances=instances,
         keeping=KeepService(database, settings.idle, idle, activity, freezing),
         lab_capacity=lab_capacity,
+        layers=layers,
         instance_logs=logs,
         last_seen=last_seen,
         live=live,

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+import structlog
 
 from contract.conftest import created_containers, engine_settings, specification
 from launchpad.domain.naming import container_name
@@ -206,6 +207,31 @@ def calls_of(runtime: EngineRuntime) -> list[str]:
 
     runtime._client.call = note  # type: ignore[method-assign]
     return asked
+
+
+async def test_what_is_written_into_the_containers_layer_is_counted(
+    engine: EngineRuntime, small_image: str, tmp_path: Path
+) -> None:
+    """And neither what lies in a mounted directory nor what is in memory. Where the engine cannot limit the layer, it
+    starts all the same, and is not asked again.
+    """
+    await engine.ensure_network()
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    mount = BindMount(mounted, "/mounted")
+    with structlog.testing.capture_logs() as logged:
+        for instance_id in (ID, OTHER):
+            await engine.start(specification(small_image, instance_id, mounts=(mount,), shm_bytes=80 * 1024**2))
+    refused = [entry for entry in logged if entry["event"] == "engine.layers_not_limited"]
+    limits = _inspect(engine, ID)["HostConfig"].get("StorageOpt")  # type: ignore[attr-defined]
+    assert len(refused) == (0 if limits else 1)
+    container = str(_inspect(engine, ID)["Id"])
+    for place, mib in (("/own", 5), ("/mounted/some", 9), ("/dev/shm/some", 9)):
+        docker("exec", container, "/bin/sh", "-c", f"dd if=/dev/zero of={place} bs=1048576 count={mib}")
+    written = await engine.written_all()
+    assert 5 * 1024**2 <= written[ID] < 6 * 1024**2
+    assert written[OTHER] < 1024**2
+    assert "80.0M" in docker("exec", container, "/bin/sh", "-c", "df -h /dev/shm | tail -1")
 
 
 async def test_what_runs_is_inspected_once(engine: EngineRuntime, small_image: str) -> None:

@@ -68,6 +68,17 @@ async def test_memory_is_seen_to_and_nothing_was_ended(runtime: Engine, small_im
     assert await runtime.memory_watch() == MemoryWatch()
 
 
+async def test_what_is_written_outside_of_mounts_is_told_of_what_is_up(runtime: Engine, small_image: str) -> None:
+    await runtime.ensure_network()
+    assert await runtime.written_all() == {}
+    await runtime.start(specification(small_image))
+    written = await runtime.written_all()
+    assert list(written) == [ID]
+    assert 0 <= written[ID] < 2**20
+    await runtime.stop(ID, 1)
+    assert await runtime.written_all() == {}
+
+
 async def test_started_container_answers_on_loopback(runtime: Engine, small_image: str) -> None:
     """It runs, belongs to whom it was started for, and is reached at its address."""
     await runtime.ensure_network()

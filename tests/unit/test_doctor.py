@@ -105,6 +105,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "idle",
             "memory",
             "labs",
+            "layers",
             "limits",
         ),
         *(

@@ -113,8 +113,17 @@ def notices_of(instance: Instance, lacks: Sequence[str] = ()) -> tuple[str, ...]
     """What the owner of a running instance has to know: what happened to it, and what it lacks now."""
     if instance.state is not State.RUNNING:
         return ()
-    happened = memory_notice(instance)
-    return (happened, *lacks) if happened else tuple(lacks)
+    happened = [told for told in (memory_notice(instance), _written_notice(instance)) if told]
+    return (*happened, *lacks)
+
+
+def _written_notice(instance: Instance) -> str:
+    if instance.written_bytes is None:
+        return ""
+    return (
+        f"it has written {describe_bytes(instance.written_bytes)} outside the home folder (/tmp, for example), which "
+        "is lost when it ends: delete what is not needed there"
+    )
 
 
 def _ordinal(number: int) -> str:

@@ -101,8 +101,9 @@ class Instance:
     something in it for memory, `oom_program` what that was, `oom_bytes` what it held (None: nobody can tell) and
     `oom_limit_bytes` the size that the instance had then.
     `launched_memory_bytes`: what it was launched with, where its memory was raised since; the next launch has that
-    again. `memory_warned_at`: when its owner was told that it runs short. `admitted_at`: when its turn came to start;
-    `started_at`: when it was usable.
+    again. `memory_warned_at`: when its owner was told that it runs short. `written_bytes`: what it has written outside
+    its home, where that is more than it should. `admitted_at`: when its turn came to start; `started_at`: when it was
+    usable.
 
     A running one stands still since `frozen_at`; `freeze_asked_at` is when that was decided, `frozen_reason` why, and
     `frozen_memory_bytes` what counts of its memory meanwhile (None: its size).
@@ -142,6 +143,7 @@ class Instance:
     oom_limit_bytes: int | None = None
     launched_memory_bytes: int | None = None
     memory_warned_at: datetime | None = None
+    written_bytes: int | None = None
     admitted_at: datetime | None = None
     queue_rank: float | None = None
     estimated_start_at: datetime | None = None

@@ -90,6 +90,7 @@ NORMAL_CPU_WEIGHT = 100  # every container's, unless `update` says otherwise
 
 MAKE_SECONDS = 420.0  # longer than the helper's own patience with the engine
 STOP_MARGIN_SECONDS = 60.0
+WRITTEN_SECONDS = 330.0  # longer than the helper's own patience with the engine
 PUSH_OUT_SECONDS = 90.0  # longer than the kernel is asked to go on
 NOT_THIS_WAY = "On this server, images are pulled and built by root: “sudo launchpad images build”."
 
@@ -209,6 +210,14 @@ class Containers(Protocol):
     @verb()
     async def memory_watch(self) -> MemoryWatch:
         """How well the above can be done here, tried on what runs now."""
+        ...
+
+    @verb(seconds=WRITTEN_SECONDS)
+    async def written_all(self) -> Mapping[str, int]:
+        """How much every container of this deployment that is up has written into its own layer of the image, in bytes,
+        by its instance's id: what lies outside its mounted directories and memory. The engine looks at the files, which
+        takes a while.
+        """
         ...
 
     @verb()

@@ -52,6 +52,8 @@ _PORTS_USED_UP = ("all ports are allocated",)
 # Without NVIDIA's container toolkit; with it, and the driver or that GPU missing.
 _NO_GPU = ("select device driver", "nvidia")
 _EVENTS = {"start": "started", "kill": "signalled", "die": "ended", "oom": "out-of-memory"}
+# Of storage drivers that cannot limit a container's layer, or not on this file system.
+_NO_LAYER_LIMIT = ("storage-opt", "storage opt", "pquota", "unknown option size")
 _ENDING_SIGNALS = {"2", "3", "9", "15", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"}
 _NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied")
 
@@ -89,6 +91,7 @@ class EngineRuntime(EngineContainers, EngineImages):
         self._network = EngineNetwork(self._client, settings.network, deployment_id, rules)
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ending = asyncio.Lock()
+        self._limits_layers: bool | None = None  # None: not tried yet
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -142,7 +145,8 @@ class EngineRuntime(EngineContainers, EngineImages):
     async def _create(self, spec: ContainerSpec, ports: str) -> str | None:
         """The new container's id; None when the name is taken."""
         image_path = await self._path_in(spec.image) if spec.first_in_path else ""
-        body = create_body(spec, self._settings, self.deployment_id, image_path, ports)
+        limits_layer = self._limits_layers is not False
+        body = create_body(spec, self._settings, self.deployment_id, image_path, ports, limits_layer=limits_layer)
         name = container_name(self.deployment_id, spec.instance_id)
         asked = asyncio.ensure_future(
             self._client.json("containers/create", "POST", params={"name": name}, data=body, seconds=MAKE_SECONDS)
@@ -157,6 +161,11 @@ class EngineRuntime(EngineContainers, EngineImages):
         except EngineAnswer as error:
             if error.engine_status == 409:
                 return None
+            if limits_layer and any(words in error.message.lower() for words in _NO_LAYER_LIMIT):
+                # Said at the first start, and kept in mind: doctor says so, and what is written is watched instead.
+                log.warning("engine.layers_not_limited", message=error.message)
+                self._limits_layers = False
+                return await self._create(spec, ports)
             if error.engine_status == 404 and "image" in error.message.lower():
                 log.warning("engine.no_image", image=spec.image, message=error.message)
                 raise ImageMissing(

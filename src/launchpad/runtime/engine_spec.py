@@ -33,12 +33,19 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def create_body(
-    spec: ContainerSpec, settings: EngineSettings, deployment_id: str, image_path: str = "", ports: str = ""
+    spec: ContainerSpec,
+    settings: EngineSettings,
+    deployment_id: str,
+    image_path: str = "",
+    ports: str = "",
+    *,
+    limits_layer: bool = False,
 ) -> dict[str, Any]:
     """The body. Everything that is not granted is dropped; memory and swap have one cap together.
 
     `image_path` is the PATH of the image's own, looked at where the specification puts a folder before it; `ports` the
-    range that the engine chooses from (empty: all of the instances').
+    range that the engine chooses from (empty: all of the instances'); `limits_layer`: whether the engine is to limit
+    what is written into the container's own layer, which not every storage driver can.
 
     No restart policy: an instance that ends has ended, and the platform says why. After a reboot its port would be
     another one, and its home perhaps not yet mounted; a crash loop would look like an instance that runs.
@@ -72,6 +79,8 @@ def create_body(
             for mount in spec.mounts
         ],
     }
+    if limits_layer:
+        host["StorageOpt"] = {"size": str(settings.layer_limit)}
     if spec.gpus:
         host["DeviceRequests"] = [gpu_request(spec.gpus)]
     if settings.oci_runtime:
@@ -187,7 +196,15 @@ def host_of(info: Mapping[str, Any]) -> HostFacts:
         outlives_restart=info.get("LiveRestoreEnabled"),
         security=tuple(option.partition(",")[0].removeprefix("name=") for option in options),
         root_dir=str(info.get("DockerRootDir") or ""),
+        storage=_storage_of(info),
     )
+
+
+def _storage_of(info: Mapping[str, Any]) -> str:
+    """ "overlay2 on xfs", "btrfs"; empty where the engine does not say."""
+    status = {str(row[0]): str(row[1]) for row in info.get("DriverStatus") or () if len(row) == 2}
+    driver, below = str(info.get("Driver") or ""), status.get("Backing Filesystem", "")
+    return f"{driver} on {below}" if driver and below and below != driver else driver
 
 
 def log_text(framed: bytes) -> str:

@@ -41,6 +41,7 @@ class HostFacts:
     Beyond that, what the engine says of itself; None, or empty, where it says nothing. `can_limit_…`: whether the
     kernel's control groups let it limit that. `outlives_restart`: containers go on while the engine is restarted.
     `security` names what confines containers besides, such as `seccomp`, and `userns` or `rootless` where it runs so.
+    `storage` is where containers' own layers lie: its driver, and the file system below it, such as `overlay2 on xfs`.
     """
 
     cpus: int
@@ -55,6 +56,7 @@ class HostFacts:
     outlives_restart: bool | None = None
     security: tuple[str, ...] = ()
     root_dir: str = ""
+    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,9 @@ class ContainerSpec:
 
     `user` empty leaves the image's own. `command` empty leaves the image's own. `memory_bytes` caps memory and swap
     together. `network_port` is the application's port inside; the runtime says where it is reached. `gpus` are seen by
-    every container that asks for them, at the same time. `shm_bytes` is the size of `/dev/shm`, at least 64 MB. `first_in_path` is a folder put before those of the image's
-    PATH. `safe_mode` says how `command` and `env_vars` were made.
+    every container that asks for them, at the same time. `shm_bytes` is the size of `/dev/shm`, at least 64 MB.
+    `first_in_path` is a folder put before those of the image's PATH. `safe_mode` says how `command` and `env_vars` were
+    made.
     """
 
     instance_id: str

@@ -110,6 +110,17 @@ class EngineSettings(Section):
         "over /proc/cpuinfo and /sys/devices/system/cpu/online; `all`, the server's. `auto`: `size`, except with a "
         "runtime that has its own view (runsc, kata).",
     )
+    layer_limit: Size = Field(
+        parse_bytes("20g"),
+        description="How much an instance may write outside its home folder and shared directories: into `/tmp`, `/var` "
+        "and wherever else its image lets it. The engine enforces it where its storage driver can (overlay2 on XFS with "
+        "`pquota`, btrfs, ZFS); elsewhere it is looked at every ten minutes, see `layer_action`.",
+    )
+    layer_action: Literal["warn", "stop"] = Field(
+        "warn",
+        description="What is done where the engine does not enforce it: `warn` its owner; or `stop` an instance, too, "
+        "that is over it ten minutes later still.",
+    )
     log_bytes: Size = Field(parse_bytes("10m"), description="Size at which an instance's log is rotated; two are kept.")
 
     @property

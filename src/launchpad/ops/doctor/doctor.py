@@ -33,7 +33,7 @@ from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
 from ..nginx.site import SITE
-from . import engine, idle, labs, listening, loops, machine, mail, safety, storage, tls, units
+from . import engine, idle, labs, layers, listening, loops, machine, mail, safety, storage, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
@@ -108,6 +108,7 @@ class Doctor:
             ("idle", lambda subject: self._idle(subject, now)),
             ("memory", self._memory),
             ("labs", self._lab_capacity),
+            ("layers", self._layers),
             ("limits", lambda subject: engine.limits(subject, self._database, self._runtime, self._catalogue)),
             ("network", lambda subject: engine.network(subject, self._runtime, settings)),
             ("connections", self._connections),
@@ -254,6 +255,10 @@ class Doctor:
 
     async def _memory(self, subject: str) -> list[Finding]:
         return engine.memory(subject, await self._runtime.memory_watch())
+
+    async def _layers(self, subject: str) -> list[Finding]:
+        host, mounts = await self._runtime.host(), self._places.proc / "self" / "mounts"
+        return await asyncio.to_thread(layers.layers, subject, self._settings.engine, host, mounts)
 
     async def _ports(self, subject: str) -> list[Finding]:
         found = await asyncio.to_thread(listening.listeners, self._places.proc)

@@ -1,4 +1,4 @@
-"""What homes take up: as measured last, and a point a day"""
+"""What homes take up: as measured last, and a point a day; and what instances write outside of them"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("instances", sa.Column("written_bytes", sa.BigInteger(), nullable=True))
     op.create_table(
         "home_use",
         sa.Column("user_id", sa.String(length=16), nullable=False),
