@@ -108,6 +108,6 @@ def test_doctor_says_which_it_is(tmp_path: Path, facts: HostFacts, mounts: str, 
     (tmp_path / "mounts").write_text(mounts)
     (finding,) = layers("layers", EngineSettings(), facts, tmp_path / "mounts")
     assert ("The engine limits" in finding.text) is limited
-    assert ("looked at every ten minutes: above 20 GB, its owner is warned." in finding.text) is not limited
+    assert ("checked every ten minutes: above 20 GB, its owner is warned." in finding.text) is not limited
     (finding,) = layers("layers", EngineSettings(layer_action="stop"), facts, tmp_path / "none")
     assert "20 GB" in finding.text

@@ -114,7 +114,7 @@ class EngineSettings(Section):
         parse_bytes("20g"),
         description="How much an instance may write outside its home folder and shared directories: into `/tmp`, `/var` "
         "and wherever else its image lets it. The engine enforces it where its storage driver can (overlay2 on XFS with "
-        "`pquota`, btrfs, ZFS); elsewhere it is looked at every ten minutes, see `layer_action`.",
+        "`pquota`, btrfs, ZFS); elsewhere it is checked every ten minutes, see `layer_action`.",
     )
     layer_action: Literal["warn", "stop"] = Field(
         "warn",

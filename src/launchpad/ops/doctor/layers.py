@@ -27,7 +27,7 @@ def layers(subject: str, settings: EngineSettings, host: HostFacts, mounts: Path
     then = "its owner is warned" + (", and it is stopped ten minutes later" if settings.layer_action == "stop" else "")
     text = (
         f"What instances write outside their home folders is not limited by the engine ({host.storage or 'unknown'}), "
-        f"but looked at every ten minutes: above {limit}, {then}."
+        f"but checked every ten minutes: above {limit}, {then}."
     )
     return [Finding(Level.OK, subject, text)]
 
