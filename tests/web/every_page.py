@@ -110,6 +110,7 @@ async def _grow(portal: Portal, user: User, grown_bytes: int) -> None:
         for days, share in ((8, 0.25), (31, 1.0)):
             points = {user.id: used - round(share * grown_bytes), home_use.DISK: 900 * 1024**3}
             await home_history.put(db, (now - timedelta(days=days)).date(), points)
+    portal.homes.used_bytes = used + 1024**3  # else nothing is new since the last look
     await portal.measure_homes()
 
 

@@ -67,6 +67,7 @@ class DirectoryHomes:
         self.used_bytes: int | None = None
         self.limit_bytes: int | None = None
         self.disk_used_bytes = 100 * 1024**3
+        self.uses: dict[str, HomeUse] = {}  # of those that a test tells apart
 
     def path_of(self, username: str) -> Path:
         return self.root / username
@@ -82,7 +83,7 @@ class DirectoryHomes:
         return self.path_of(username)
 
     async def use(self, username: str) -> HomeUse:
-        return HomeUse(self.used_bytes, self.limit_bytes, 900 * 1024**3)
+        return self.uses.get(username, HomeUse(self.used_bytes, self.limit_bytes, 900 * 1024**3))
 
     async def measure(self, username: str) -> HomeUse:
         return await self.use(username)

@@ -40,12 +40,10 @@ async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
 
 async def fill(portal: Portal) -> None:
     platform, now = portal.platform, portal.platform.now()
-    seen = {}
-    for name, (lab, used) in PEOPLE.items():
+    for name, (lab, _) in PEOPLE.items():
         await portal.signed_in(f"{name}@example.org")
         user = await platform.users.by_email(f"{name}@example.org")
         await platform.users.change(user.id, UserChange(lab=lab), CLI, now)
-        seen[user.id] = HomeUse(used * GB, 100 * GB, 900 * GB)
         if name == "ada":
             ada = user
     points = {8: (88, 70), 31: (79, 0)}
@@ -53,8 +51,10 @@ async def fill(portal: Portal) -> None:
         for days, (hers, disks) in points.items():
             held = {ada.id: hers * GB, home_use.DISK: disks * GB}
             await home_history.put(db, (now - timedelta(days=days)).date(), held)
+    for name, (_, gigabytes) in PEOPLE.items():
+        portal.homes.uses[name] = HomeUse(gigabytes * GB, 100 * GB, 900 * GB)
     await platform.home_use._keep_disk(now)
-    await platform.home_use.keep(seen, now)
+    await portal.measure_homes()
 
 
 async def get(person: Person, path: str, status: int = 200) -> Any:
