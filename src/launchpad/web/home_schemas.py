@@ -8,9 +8,22 @@ from pydantic import BaseModel, Field
 
 from ..domain.home_lists import LabHomes, UserHome
 from ..domain.home_use import MeasuredUse, full_in
-from .schemas import HomeUseView
 
 GROWN = "Growth; negative where it shrank, null where nobody knows what it was then."
+
+
+class HomeUseView(BaseModel):
+    """What a home takes up, as measured last. Null: not measured yet, or nobody limits it."""
+
+    used_bytes: int | None = None
+    limit_bytes: int | None = None
+    measured_at: datetime | None = None
+
+    @classmethod
+    def of(cls, use: MeasuredUse | None) -> HomeUseView:
+        if use is None or use.used_bytes is None:
+            return cls(limit_bytes=use.limit_bytes if use is not None else None)
+        return cls(used_bytes=use.used_bytes, limit_bytes=use.limit_bytes, measured_at=use.measured_at)
 
 
 class HomeView(HomeUseView):

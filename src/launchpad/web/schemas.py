@@ -22,6 +22,7 @@ from ..domain.sizes_codec import choices_table, limits_table, quota_table
 from ..domain.usage import Usage
 from ..domain.users import Role, User
 from ..domain.warnings import IdleEnd
+from .home_schemas import HomeUseView
 
 LARGEST_BYTES = 2**60  # an exbibyte: beyond every disk, and still within a 64-bit column
 
@@ -76,20 +77,6 @@ class QuotaView(BaseModel):
     @classmethod
     def of(cls, quota: Quota) -> QuotaView:
         return cls(**quota_table(quota))
-
-
-class HomeUseView(BaseModel):
-    """What a home takes up, as measured last. Null: not measured yet, or nobody limits it."""
-
-    used_bytes: int | None = None
-    limit_bytes: int | None = None
-    measured_at: datetime | None = None
-
-    @classmethod
-    def of(cls, use: MeasuredUse | None) -> HomeUseView:
-        if use is None or use.used_bytes is None:
-            return cls(limit_bytes=use.limit_bytes if use is not None else None)
-        return cls(used_bytes=use.used_bytes, limit_bytes=use.limit_bytes, measured_at=use.measured_at)
 
 
 class Me(BaseModel):
