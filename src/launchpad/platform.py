@@ -30,8 +30,8 @@ from .services.instances import InstanceService
 from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
-from .services.ledger import LedgerService
 from .services.layers import LayerWatch
+from .services.ledger import LedgerService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.streams import EventStreams

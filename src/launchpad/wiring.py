@@ -43,8 +43,8 @@ from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
-from .services.ledger import LedgerService
 from .services.layers import LayerWatch
+from .services.ledger import LedgerService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.loops import loops_of

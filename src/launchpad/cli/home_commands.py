@@ -11,6 +11,7 @@ from ..domain.home_lists import LabHomes, Sort, UserHome
 from ..domain.home_use import MeasuredUse, signed_bytes, trend_in_words
 from ..domain.sizes import describe_bytes
 from ..platform import Platform
+from ..services.audit import CLI
 from ..web.home_schemas import AdminHomeView, DiskView, LabHomesView
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json, show_table
@@ -40,7 +41,9 @@ def usage(
         disk = await homes.disk()
         if by_lab:
             return disk, (), await homes.by_lab()
-        return disk, await homes.page(sort, search=search, limit=MANY, after=None), ()
+        found = await homes.page(sort, search=search, limit=MANY, after=None)
+        await platform.ledger.looked_at_list(CLI, {one.user.id for one in found}, "home.listed", platform.now())
+        return disk, found, ()
 
     disk, people, labs = with_platform(config, work)
     if as_json:

@@ -122,6 +122,7 @@ _THEIRS = {
     "idle_policy.replayed": "Replayed an idle rule on the activity of your instances",
     "idle_policy.changed": "Changed the idle rule for your instances",
     "user.listed": "Saw your account in a list",
+    "home.listed": "Saw how much your home folder holds",
     "user.read": "Looked at your account",
     "user.changed": "Changed your account",
     "user.imported": "Created your account",
@@ -135,6 +136,7 @@ _EVERYONES = {
     "idle_decisions.read": "Read what the idle policy decided",
     "idle_policy.replayed": "Replayed an idle rule",
     "user.listed": "Looked at a list of users",
+    "home.listed": "Looked at what home folders hold",
     "audit.read": "Looked at the audit",
     "announcement.made": "Announced that instances will be stopped",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import admin, announcements, environments, events, instances, ledger, policies, policy_replay, sign_in, tokens
 from . import (
     admin,
     announcements,
@@ -12,6 +11,7 @@ from . import (
     events,
     home_use,
     instances,
+    ledger,
     policies,
     policy_replay,
     sign_in,
@@ -21,17 +21,7 @@ from . import (
 ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
     for part in (
-        *(sign_in, environments, instances, events, tokens, ledger),
+        *(sign_in, environments, instances, events, tokens, ledger, home_use),
         *(announcements, admin, policies, policy_replay),
-        sign_in,
-        environments,
-        instances,
-        events,
-        tokens,
-        announcements,
-        home_use,
-        admin,
-        policies,
-        policy_replay,
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from ...domain.home_lists import Sort
-from ..deps import CurrentAdmin, CurrentUser, HomeUses, Present
+from ..deps import CurrentAdmin, CurrentUser, HomeUses, Ledger, Present
 from ..home_schemas import AdminHomeView, DiskView, HomeView, LabHomesView
 from ..paging import Limit, LongCursor, home_place_of, tell_next
 from .responses import PROBLEMS, ROOT
@@ -23,6 +23,7 @@ async def home(visitor: CurrentUser, present: Present) -> HomeView:
 async def homes(
     visitor: CurrentAdmin,
     uses: HomeUses,
+    ledger: Ledger,
     response: Response,
     search: str = "",
     sort: Sort = Sort.USED,
@@ -33,6 +34,7 @@ async def homes(
     the last `week` or `month`, or by `email`. `X-Next-Cursor` continues a long list.
     """
     found = await uses.page(sort, search=search, limit=limit, after=home_place_of(sort, cursor))
+    await ledger.looked_at_list(visitor.actor, {one.user.id for one in found}, "home.listed", visitor.now)
     tell_next(response, found, limit, lambda one: one.place)
     return [AdminHomeView.of(one) for one in found]
 

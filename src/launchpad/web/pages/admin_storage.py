@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from ...domain.home_lists import Sort
-from ..deps import CurrentAdmin, HomeUses, Present
+from ..deps import CurrentAdmin, HomeUses, Ledger, Present
 from ..paging import home_place_of
 from ..views.home import HomeRow, LabRow, columns, disk_card, path_of
 from .rendering import page
@@ -23,6 +23,7 @@ async def storage(
     request: Request,
     visitor: CurrentAdmin,
     homes: HomeUses,
+    ledger: Ledger,
     present: Present,
     q: str = "",
     sort: Sort = Sort.USED,
@@ -32,6 +33,8 @@ async def storage(
     search = q.strip()[:200]
     disk = await homes.disk()
     found = await homes.page(sort, search=search, limit=PAGE + 1, after=home_place_of(sort, after))
+    shown = {one.user.id for one in found[:PAGE]}
+    await ledger.looked_at_list(visitor.actor, shown, "home.listed", visitor.now)
     further = found[PAGE - 1].place if len(found) > PAGE else None
     is_first = after is None and not search
     labs = await homes.by_lab() if is_first else []
