@@ -212,9 +212,9 @@ async def newly(portal: Portal, before: list[LedgerEntry]) -> list[Left]:
     return [(one.record.action, one.is_everyones) for one in await entries(portal) if one.record.id not in known]
 
 
-def forget_looks(portal: Portal) -> None:
+async def forget_looks(portal: Portal) -> None:
     """As if an hour had passed: the next look is an entry again."""
-    portal.world.rows("DELETE FROM audit_looks")
+    await portal.world.change("DELETE FROM audit_looks")
 
 
 def administrators(table: dict[str, tuple[Any, Any]]) -> set[str]:
@@ -266,7 +266,7 @@ async def test_h6_every_route_leaves_what_the_table_says_for_the_owner_and_nobod
     portal, admin = scene.portal, scene.people[3]
     for line, left in ROUTES.items():
         await a_running_one(scene, admin)
-        forget_looks(portal)
+        await forget_looks(portal)
         before = await entries(portal)
         others = await of_other(portal)
         body = BODIES.get(line, (API | PAGES)[line][1])
@@ -327,7 +327,7 @@ async def test_h6_every_command_leaves_what_the_table_says(scene: Scene, monkeyp
         await a_running_one(scene, admin)
         if name == "user passkeys --remove":
             await add_passkey(portal)
-        forget_looks(portal)
+        await forget_looks(portal)
         before = await entries(portal)
         arguments = [scene.names["instance_id"] if word == "{instance_id}" else word for word in words]
         done = await asyncio.to_thread(CliRunner().invoke, app, arguments)

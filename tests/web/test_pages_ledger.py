@@ -123,13 +123,13 @@ async def test_h6_what_cannot_be_recorded_is_not_shown(scene: Scene) -> None:
     shown = await scene.admin.call("GET", path)
     assert shown.status_code == 200
     assert len(shown.text) > 5
-    scene.portal.world.rows("DELETE FROM audit_looks")
+    await scene.portal.world.change("DELETE FROM audit_looks")
     refuse = "CREATE TRIGGER refuse BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'no room'); END"
-    scene.portal.world.rows(refuse)
+    await scene.portal.world.change(refuse)
     for asked in (path, "/admin/instances", "/admin/audit"):
         answer = await scene.admin.call("GET", asked)
         assert answer.status_code >= 500, asked
         assert shown.text not in answer.text
         assert scene.instance_id not in answer.text.replace(path, "")
-    scene.portal.world.rows("DROP TRIGGER refuse")
+    await scene.portal.world.change("DROP TRIGGER refuse")
     assert (await scene.admin.call("GET", path)).text == shown.text
