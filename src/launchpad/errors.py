@@ -196,6 +196,41 @@ class HomeUnavailable(Unavailable):
     code = "home-unavailable"
 
 
+class FilesUnavailable(Unavailable):
+    """The files of a home cannot be reached or changed just now."""
+
+    code = "files-unavailable"
+
+
+class FilesBusy(TooManyRequests):
+    """As many files are being worked with at the same time as one may, or as the server allows."""
+
+    code = "files-busy"
+    title = "Too many files at once"
+
+
+class NoRoom(LaunchpadError):
+    """The home's limit or its disk is used up."""
+
+    status = 507
+    code = "no-room"
+    title = "No space left"
+
+
+class TooLarge(LaunchpadError):
+    status = 413
+    code = "too-large"
+    title = "That is too large"
+
+
+class Changed(LaunchpadError):
+    """It is not what the request says it should be (If-Match, Upload-Offset)."""
+
+    status = 412
+    code = "changed"
+    title = "It was changed meanwhile"
+
+
 class ConnectionsNotCut(Unavailable):
     """Open connections to instances could not be closed, not all of them at least."""
 

@@ -18,6 +18,7 @@ from .services.audit_verification import AuditVerifier
 from .services.background import Background
 from .services.bounces import BounceService
 from .services.extensions import ExtensionService
+from .services.files import FilesService
 from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.home_use import HomeUseService
@@ -88,6 +89,7 @@ class Platform:
     announcements: AnnouncementService
     warnings: WarningService
     extensions: ExtensionService
+    files: FilesService
     background: Background
     runner: InstanceRunner
     admission: AdmissionService
@@ -152,6 +154,7 @@ class Platform:
         await self.mail.aclose()
         await self.last_seen.settle()
         await self.activity.aclose()
+        await self.files.aclose()
         await self.events.aclose()
         await self.live.aclose()
         await self.runtime.aclose()

@@ -28,6 +28,7 @@ from .services.end_recorder import EndRecorder
 from .services.endings import Endings
 from .services.extension_links import ExtensionLinks
 from .services.extensions import ExtensionService
+from .services.files import FilesService
 from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.grace import GraceService
@@ -77,6 +78,7 @@ from .services.warnings import WarningService
 from .settings import Settings
 from .storage.base import Homes
 from .storage.choose import choose_driver
+from .storage.files import DirectFiles, Files, HelperFiles
 from .storage.helper import HelperHomes
 from .store.audit_chain import ANCHORS, AUDIT_CHAIN, AnchorFile, ChainKeeper
 from .store.database import Database
@@ -118,6 +120,7 @@ def build_platform(
     runtime: Engine | None = None,
     helper: HelperClient | None = None,
     homes: Homes | None = None,
+    files: Files | None = None,
     mailer: Mailer | None = None,
     mailbox: Mailbox | None = None,
 ) -> Platform:
@@ -136,6 +139,7 @@ def build_platform(
     database = Database(settings.resolved_database_url, chain=keeper)
     helper = helper or helper_client_of(settings)
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
+    files = files or files_of(settings, helper)
     mail = MailQueue(
         database,
         mailer or mailer_of(settings, state),
@@ -297,6 +301,7 @@ def build_platform(
         ledger=ledger,
         announcements=AnnouncementService(database, live.announcements),
         warnings=warnings,
+        files=FilesService(files, homes, offers, settings),
         extensions=ExtensionService(database, links, instances, offers, idle, activity),
         runner=runner,
         admission=admission,
@@ -349,6 +354,14 @@ def build_platform(
         tokens=TokenService(database, live.signed_in, last_seen),
         users=UserService(database, runner),
     )
+
+
+def files_of(settings: Settings, helper: HelperClient | None) -> Files:
+    """How this process reaches users' files: through the helper's workers where it has one, else with its own."""
+    path = settings.helper.files_socket
+    if helper is not None and path is not None:
+        return HelperFiles(path, settings.files)
+    return DirectFiles(settings.homes.root, settings.files)
 
 
 def thresholds_of(settings: Settings) -> WorkThresholds:

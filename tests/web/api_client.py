@@ -37,7 +37,7 @@ class Visitor:
         self.me: dict[str, Any] = {}
 
     async def call(
-        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, **query: Any
+        self, method: str, path: str, /, body: object = None, *, headers: Mapping[str, str] | None = None, **query: Any
     ) -> httpx.Response:
         """A call below /api/v1 with the CSRF token where there is one."""
         given = {"X-CSRF-Token": self.csrf} if self.csrf else {}
@@ -50,7 +50,7 @@ class Visitor:
             method, address, json=body, params=query or None, headers={**given, **(headers or {})}
         )
 
-    async def get(self, path: str, **query: Any) -> Any:
+    async def get(self, path: str, /, **query: Any) -> Any:
         """The body of a call that must succeed."""
         answer = await self.call("GET", path, **query)
         assert answer.status_code == 200, answer.text

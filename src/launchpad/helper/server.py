@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 REQUEST_BYTES = 256 * 1024
 ALIVE_SECONDS = 15.0  # a quiet stream says so often that it is there; a portal that is gone is noticed then
-_PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
 def application(verbs: Verbs, allowed_uids: Collection[int]) -> web.Application:
@@ -66,8 +66,8 @@ def peer_uid(request: web.Request) -> int:
     connection = transport.get_extra_info("socket") if transport is not None else None
     if connection is None or connection.family != socket.AF_UNIX:
         return -1
-    held = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    return int(_PEER.unpack(held)[1])
+    held = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+    return int(PEER.unpack(held)[1])
 
 
 def uid_of(user: str) -> int:

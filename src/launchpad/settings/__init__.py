@@ -6,6 +6,7 @@ from .capacity import CapacitySettings, LabCapacitySettings, QueueSettings
 from .ends import EndSettings
 from .environments import EnvironmentSettings, OfferSettings, SafeModeSettings
 from .file import load_settings, tables
+from .files import FilesSettings
 from .idle import IdleRuleSettings, IdleSettings
 from .images import ImageSettings
 from .mail import BounceSettings, MailSettings
@@ -21,6 +22,7 @@ __all__ = [
     "EndSettings",
     "EngineSettings",
     "EnvironmentSettings",
+    "FilesSettings",
     "HomesSettings",
     "IdleRuleSettings",
     "IdleSettings",

@@ -18,6 +18,7 @@ from .capacity import CapacitySettings, LabCapacitySettings, QueueSettings, chec
 from .catalogue import with_shipped_environments
 from .ends import EndSettings
 from .environments import EnvironmentSettings
+from .files import FilesSettings
 from .freezing import FreezingSettings
 from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .idle import IdleRuleSettings, IdleSettings, check_idle_rules, idle_policy
@@ -155,6 +156,11 @@ class HelperSettings(Section):
         Path("/var/lib/launchpad-helper"), description="The helper's own data; only root may write there."
     )
 
+    @property
+    def files_socket(self) -> Path | None:
+        """Beside `socket`: where the workers of files are asked for."""
+        return Path(self.socket).with_name("helper-files.sock") if self.socket is not None else None
+
 
 class EgressSettings(Section):
     """What instances may reach besides the internet."""
@@ -250,6 +256,7 @@ class Settings(BaseModel):
     sign_in: SignInSettings = Field(default_factory=SignInSettings)
     mail: MailSettings = Field(default_factory=MailSettings)
     homes: HomesSettings = Field(default_factory=HomesSettings)
+    files: FilesSettings = Field(default_factory=FilesSettings)
     mounts: tuple[MountSettings, ...] = Field((), description="Shared data.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
     helper: HelperSettings = Field(default_factory=HelperSettings)

@@ -24,6 +24,7 @@ from ..services.announcements import AnnouncementService
 from ..services.audit import Actor, AuditService
 from ..services.bounces import BounceService
 from ..services.extensions import ExtensionService
+from ..services.files import FilesService
 from ..services.freezing import FreezingService
 from ..services.gate import GateService
 from ..services.home_use import HomeUseService
@@ -79,6 +80,7 @@ Catalogue = Annotated[Mapping[str, Environment], _part("catalogue")]
 Configured = Annotated[Settings, _part("settings")]
 Events = Annotated[EventStreams, _part("events")]
 Extensions = Annotated[ExtensionService, _part("extensions")]
+HomeFiles = Annotated[FilesService, _part("files")]
 Freezing = Annotated[FreezingService, _part("freezing")]
 Gate = Annotated[GateService, _part("gate")]
 HomeUses = Annotated[HomeUseService, _part("home_use")]

@@ -52,7 +52,8 @@ def install(app: FastAPI) -> None:
             if found["type"] == "json_invalid":  # its place is an offset into the text
                 fields["body"] = "this is not valid JSON"
                 continue
-            place = [str(part) for part in found["loc"] if part not in _BODY_PLACES]
+            first, *rest = found["loc"] or ("body",)
+            place = [str(part) for part in ([] if first in _BODY_PLACES else [first]) + rest]
             fields[".".join(place) or "body"] = str(found["msg"]).removeprefix("Value error, ")
         if is_form(request):  # each text stands at its field
             return await _respond(request, InvalidInput("Some of this cannot be used as it is.", fields=fields))

@@ -9,6 +9,9 @@ from . import (
     announcements,
     environments,
     events,
+    file_space,
+    file_uploads,
+    files,
     home_use,
     instances,
     ledger,
@@ -21,7 +24,7 @@ from . import (
 ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
     for part in (
-        *(sign_in, environments, instances, events, tokens, ledger, home_use),
+        *(sign_in, environments, instances, events, files, file_uploads, file_space, tokens, ledger, home_use),
         *(announcements, admin, policies, policy_replay),
     )
 )

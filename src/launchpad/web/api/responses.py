@@ -13,6 +13,8 @@ SCHEMA = {"$ref": "#/components/schemas/Problem"}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"content": {MEDIA_TYPE: {"schema": SCHEMA}}} for status in (401, 403, 404, 409, 422, 429, 503)
 }
+# Of calls that work with files: what a precondition, a limit or a full home refuses comes to these.
+HOME_PROBLEMS = PROBLEMS | {status: {"content": {MEDIA_TYPE: {"schema": SCHEMA}}} for status in (412, 413, 507)}
 
 
 def add_problem(document: dict[str, Any]) -> None:

@@ -1,0 +1,119 @@
+"""Starts the processes that work with users' files (`fileworker`), for root: no more than the server can bear."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections import Counter
+from pathlib import Path
+
+import structlog
+
+from ..errors import FilesBusy, HomeUnavailable
+from ..settings import FilesSettings
+from . import directories
+
+log = structlog.get_logger(__name__)
+
+# Without anything of the environment or of site-packages, since it begins as root. Our own folder comes last, so that
+# nothing in it takes the place of the standard library's.
+PROGRAM = """
+import sys
+sys.path.append(sys.argv[1])
+from launchpad.storage.fileworker.run import main
+main(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+"""
+BUSY = "Too many files are being worked with on this server right now. Please try again in a moment."
+BUSY_YOURSELF = "You have too many uploads and downloads at the same time. Wait until one of them is finished."
+RETRY_SECONDS = 3
+
+
+class FileWorkers:
+    """Args:
+    root: of the homes.
+    """
+
+    def __init__(self, root: Path, settings: FilesSettings) -> None:
+        self._root = root
+        self._settings = settings
+        self._of_user: Counter[int] = Counter()
+        self._watching: set[asyncio.Task[None]] = set()
+
+    async def start(self, username: str, uid: int, connection: socket.socket) -> None:
+        """A worker of this home, as its owner, on the connection; it ends when the other end is closed.
+
+        Raises:
+            HomeUnavailable: there is no such home yet, or it is not this user's.
+            FilesBusy: there are as many as may be.
+        """
+        if self._of_user[uid] >= self._settings.workers_per_user:
+            raise FilesBusy(BUSY_YOURSELF, retry_after_seconds=RETRY_SECONDS)
+        if self._of_user.total() >= self._settings.workers:
+            log.warning("files.busy", workers=self._of_user.total())
+            raise FilesBusy(BUSY, retry_after_seconds=RETRY_SECONDS)
+        self._of_user[uid] += 1
+        started = False
+        try:
+            home = await asyncio.to_thread(self._open, username, uid)
+            try:
+                process = await _spawn(home, connection.fileno(), uid)
+            finally:
+                os.close(home)
+            started = True
+        finally:
+            if not started:
+                self._ended(uid)
+        task = asyncio.create_task(self._watch(process, uid))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    async def aclose(self) -> None:
+        """Waits for the workers, whose connections are closed by now."""
+        if self._watching:
+            await asyncio.wait(self._watching, timeout=5)
+
+    def _open(self, username: str, uid: int) -> int:
+        root = directories.open_root(self._root)
+        try:
+            home = directories.open_home(root, directories.home_path(self._root, username), uid)
+        finally:
+            os.close(root)
+        if home is None:
+            raise HomeUnavailable("Your home folder does not exist yet.")
+        return home
+
+    async def _watch(self, process: asyncio.subprocess.Process, uid: int) -> None:
+        try:
+            code = await process.wait()
+            if code:
+                log.error("files.worker_failed", uid=uid, code=code)
+        finally:
+            self._ended(uid)
+
+    def _ended(self, uid: int) -> None:
+        self._of_user[uid] -= 1
+        if self._of_user[uid] <= 0:
+            del self._of_user[uid]
+
+
+async def _spawn(home: int, connection: int, uid: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        PROGRAM,
+        str(Path(__file__).parents[2]),
+        str(home),
+        str(connection),
+        str(uid),
+        pass_fds=[home, connection],
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=None,  # into our log
+        env={"LC_ALL": "C.UTF-8"},
+        cwd="/",
+        start_new_session=True,  # Ctrl-C reaches us, and we end them
+    )

@@ -1,0 +1,110 @@
+"""The worker's beginning, and how it answers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ...errors import Conflict, FilesUnavailable, InvalidInput, LaunchpadError
+from ..porter.jail import CAPABILITY_VERSION_3, become, shut_in
+from . import archive, changes, content, listing, preview, space, trash, uploads
+from .home import Home, refusal_of
+from .line import Line
+
+Verb = Callable[[Home, dict[str, Any]], None]
+VERBS: dict[str, Verb] = {
+    "list": listing.list_folder,
+    "stat": listing.tell,
+    "search": listing.search,
+    "read": content.read,
+    "write": content.write,
+    "upload-begin": uploads.begin,
+    "upload-write": uploads.write,
+    "upload-look": uploads.look,
+    "upload-list": uploads.list_all,
+    "upload-drop": uploads.drop,
+    "make-folder": changes.make_folder,
+    "move": changes.move,
+    "copy": changes.copy,
+    "delete": changes.delete,
+    "empty": changes.empty,
+    "trash": trash.put,
+    "trash-list": trash.list_all,
+    "trash-restore": trash.restore,
+    "trash-empty": trash.empty,
+    "archive": archive.send,
+    "space": space.tell,
+    "sizes": space.sizes,
+    "preview": preview.send,
+}
+MEMORY_BYTES = 1024**3
+CPU_SECONDS = 2 * 3600
+OPEN_FILES = 8192
+NICENESS = 5  # behind what answers people, and before nothing
+
+
+def main(home: int, connection: int, uid: int) -> None:
+    """Args: descriptors of the home and of the connection; the home's owner."""
+    line = Line(socket.socket(fileno=connection))
+    _limit()
+    if os.geteuid() == 0:
+        shut_in(home)
+        become(uid)
+    _check_powerless(uid)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no process can come of it
+    os.umask(0o077)
+    with suppress(EOFError):
+        line.say(ready=True)
+        serve(Home(home, line))
+
+
+def serve(home: Home) -> None:
+    """Until EOFError: the other side is gone, or silent for too long."""
+    while True:
+        request = home.line.request()
+        try:
+            verb = VERBS.get(str(request.get("verb")))
+            if verb is None:
+                raise InvalidInput("There is no such call.")
+            verb(home, request)
+        except LaunchpadError as error:
+            _refuse(home, error)
+        except OSError as error:
+            _refuse(home, refusal_of(error))
+        except MemoryError:
+            _refuse(home, Conflict("That is too much at once for this page. Do it in an instance."))
+        except (RecursionError, UnicodeError, ValueError):  # what only odd content can lead to
+            _refuse(home, FilesUnavailable("This content cannot be worked with."))
+
+
+def _refuse(home: Home, error: LaunchpadError) -> None:
+    home.line.say(error=error.code, detail=error.detail)
+    home.line.skip_content()
+
+
+def _limit() -> None:
+    for kind, most in (
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (least, least))
+    os.nice(NICENESS)
+
+
+def _check_powerless(uid: int) -> None:
+    """Ends the process where it is anything but its user."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    data = ctypes.create_string_buffer(24)
+    told = libc.capget(struct.pack("=Ii", CAPABILITY_VERSION_3, 0), data)
+    if told != 0 or any(data.raw) or set(os.getresuid()) != {uid} or 0 in os.getresgid():
+        raise SystemExit("the worker could not give up its rights")

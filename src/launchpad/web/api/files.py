@@ -1,0 +1,255 @@
+"""A user's own files, reached without an instance; each call acts with the user's own rights on the server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime, BaseModel
+from starlette.requests import ClientDisconnect
+
+from ...domain.file_paths import download_header, encoded, in_query
+from ...errors import Conflict, InvalidInput
+from ...services.files import modified_at
+from ..deps import CurrentUser, HomeFiles
+from ..files_schemas import (
+    PATH_MAX,
+    CopiedView,
+    CopyBody,
+    DeletedView,
+    EntryView,
+    FolderBody,
+    FolderView,
+    FoundView,
+    MoveBody,
+    NotebookView,
+    TableView,
+    TextView,
+)
+from ..streams import BYTES, LOCKED, LOCKED_IMAGE, Streamed, part_of
+from .responses import HOME_PROBLEMS, ROOT
+
+router = APIRouter(prefix=f"{ROOT}/home", tags=["files"], responses=HOME_PROBLEMS)
+
+MOST_PATHS = 1000
+FileLimit = Annotated[int, Query(ge=1, le=1000)]
+FileCursor = Annotated[str, Query(description="The `cursor` of the previous page.", max_length=8000)]
+_PATH = Query(
+    alias="path",
+    description="Below the home, with percent-encoded bytes: `path` of an entry as it is. Empty: the home itself.",
+    max_length=PATH_MAX,
+)
+
+
+async def path_of(request: Request, path: Annotated[str, _PATH] = "") -> str:
+    """As its bytes are: the framework's own reading of a query knows UTF-8 only."""
+    found = in_query(request.scope["query_string"], "path")
+    return found[-1] if found else path
+
+
+async def paths_of(request: Request, path: Annotated[list[str], _PATH]) -> list[str]:
+    if len(path) > MOST_PATHS:
+        text = f"name {MOST_PATHS} at most; their folder holds them all"
+        raise InvalidInput(f"These are too many paths: {text}.", fields={"path": text})
+    found = in_query(request.scope["query_string"], "path")
+    if not found:
+        raise InvalidInput("Say what the archive should hold.", fields={"path": "name one or more"})
+    return found
+
+
+At = Annotated[str, Depends(path_of)]
+Several = Annotated[list[str], Depends(paths_of)]
+
+
+async def body_of(request: Request) -> AsyncIterator[bytes]:
+    """As it comes.
+
+    Raises:
+        Conflict: whoever sends it hung up before its end.
+    """
+    try:
+        async for part in request.stream():
+            yield part
+    except ClientDisconnect:
+        raise Conflict("The connection was closed before everything had come.") from None
+
+
+CONTENT = {"requestBody": {"required": True, "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.get("/entries")
+async def entries(
+    visitor: CurrentUser,
+    files: HomeFiles,
+    path: At,
+    cursor: FileCursor | None = None,
+    limit: FileLimit = 200,
+    sort: Literal["name", "size", "modified"] = "name",
+    order: Literal["asc", "desc"] = "asc",
+    hidden: bool = True,
+) -> FolderView:
+    """What lies in a folder, folders first. `hidden=false` leaves out names that begin with a dot."""
+    found = await files.entries(visitor.user, path, cursor=cursor, limit=limit, sort=sort, order=order, hidden=hidden)
+    return FolderView.of(path, found)
+
+
+@router.get("/search")
+async def search(
+    visitor: CurrentUser,
+    files: HomeFiles,
+    path: At,
+    name: Annotated[str, Query(min_length=1, max_length=255, description="A part of a name, or one with * and ?.")],
+    cursor: FileCursor | None = None,
+    limit: FileLimit = 100,
+) -> FoundView:
+    """What has such a name below a folder. It looks for a few seconds, and says when that was not enough."""
+    return FoundView.of(path, await files.search(visitor.user, path, name, cursor=cursor, limit=limit))
+
+
+PREVIEWS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file; with `preview` what may be shown of it.",
+        "model": TextView | TableView | NotebookView,
+        "content": {
+            BYTES: {"schema": {"type": "string", "format": "binary"}},
+            **{kind: {} for kind in ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")},
+        },
+    },
+    206: {"description": "The part that Range asks for.", "content": {BYTES: {}}},
+    304: {"description": "It is still what If-None-Match says."},
+    416: {"description": "The file is shorter than that.", "content": {BYTES: {}}},
+}
+VIEWS: dict[str, type[BaseModel]] = {"text": TextView, "csv": TableView, "notebook": NotebookView}
+
+
+@router.get("/files", response_class=Response, responses=PREVIEWS)
+async def download(
+    visitor: CurrentUser,
+    files: HomeFiles,
+    request: Request,
+    path: At,
+    preview: Literal["text", "csv", "image", "notebook", "pdf"] | None = None,
+) -> Response:
+    """A file to be saved, in parts on demand (Range, If-Range, ETag). With `preview` what may be shown of it: text,
+    rows or cells as JSON, images and PDF as bytes. HTML, SVG and the like are never sent as what they are."""
+    if preview in ("image", "pdf"):
+        return await _drawn(visitor, files, path, preview)
+    if preview is not None:
+        told = await files.preview(visitor.user, path, preview)
+        view = VIEWS[preview].model_validate({"size_bytes": told["size"], **told})
+        return JSONResponse(view.model_dump(mode="json"), headers=LOCKED)
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(files.opened(visitor.user, path))
+        about = opened.header
+        etag = f'"{about["etag"]}"'
+        headers = {
+            **LOCKED,
+            "ETag": etag,
+            "Last-Modified": f"{modified_at(about):%a, %d %b %Y %H:%M:%S GMT}",
+            "Content-Disposition": download_header(about["name"]),
+        }
+        if request.headers.get("if-none-match") in (etag, "*"):
+            return Response(status_code=304, headers=headers)
+        part = part_of(request.headers, about)
+        if part is None:
+            whole = {"Content-Range": f"bytes */{about['size']}"}
+            return Response(status_code=416, headers=LOCKED | whole, media_type=BYTES)
+        await opened.choose(offset=part.offset, length=part.length)
+        status = 200 if part.is_all else 206
+        return Streamed(opened.pieces(), stack.pop_all(), headers | part.headers, status_code=status)
+
+
+async def _drawn(visitor: CurrentUser, files: HomeFiles, path: str, kind: str) -> Response:
+    async with AsyncExitStack() as stack:
+        drawn = await stack.enter_async_context(files.drawn(visitor.user, path, kind))
+        about = drawn.header
+        name = path.rpartition("/")[2]
+        headers = {
+            **(LOCKED_IMAGE if kind == "image" else LOCKED),
+            "Content-Disposition": download_header(name, inline=True),
+            "Content-Length": str(about["size"]),
+        }
+        return Streamed(drawn.pieces(), stack.pop_all(), headers, media_type=about["media_type"])
+
+
+@router.put("/files", openapi_extra=CONTENT)
+async def upload_whole(
+    visitor: CurrentUser,
+    files: HomeFiles,
+    request: Request,
+    path: At,
+    modified_at: AwareDatetime | None = None,
+) -> EntryView:
+    """Makes or replaces a file; it appears once it is complete, and until then nothing has changed.
+
+    `If-None-Match: *`: only where nothing has the name; `If-Match`: only in place of the file that has this ETag.
+    """
+    if_match = request.headers.get("if-match")
+    length = request.headers.get("content-length", "")
+    entry = await files.write(
+        visitor.user,
+        path,
+        body_of(request),
+        size=int(length) if length.isdecimal() else None,
+        replace=request.headers.get("if-none-match") != "*",
+        if_match=if_match.strip('"') if if_match else None,
+        modified_at=modified_at,
+    )
+    return EntryView.of(entry, _folder_of(path))
+
+
+@router.delete("/files")
+async def delete(visitor: CurrentUser, files: HomeFiles, path: At, forever: bool = False) -> DeletedView:
+    """Into the Trash; with `forever` permanently, which also works in a home that is full."""
+    if forever:
+        await files.delete(visitor.user, path)
+        return DeletedView(id=None)
+    return DeletedView(id=encoded(await files.put_into_trash(visitor.user, path, visitor.now)))
+
+
+ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A zip.", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.get("/archives", response_class=Response, responses=ZIP)
+async def archive(visitor: CurrentUser, files: HomeFiles, paths: Several) -> Response:
+    """Files and folders as a zip, made while it is sent. Links are links in it; its last entry, launchpad-notes.txt,
+    says what could not be read or changed meanwhile, where there is such."""
+    async with AsyncExitStack() as stack:
+        made = await stack.enter_async_context(files.archive(visitor.user, paths))
+        names = made.header["names"]
+        name = (names[0] or visitor.user.username) if len(names) == 1 else "files"
+        headers = {**LOCKED, "Content-Disposition": download_header(f"{name}.zip")}
+        return Streamed(made.pieces(), stack.pop_all(), headers, media_type="application/zip")
+
+
+@router.post("/folders", status_code=201)
+async def make_folder(body: FolderBody, visitor: CurrentUser, files: HomeFiles) -> EntryView:
+    """Creates a folder in an existing one."""
+    path = body.inside(body.path)
+    return EntryView.of(await files.make_folder(visitor.user, path), _folder_of(path))
+
+
+@router.post("/moves")
+async def move(body: MoveBody, visitor: CurrentUser, files: HomeFiles) -> EntryView:
+    """Another name or place. 409 where something has it, unless `replace`."""
+    target = body.inside(body.target)
+    entry = await files.move(visitor.user, body.inside(body.source), target, replace=body.replace)
+    return EntryView.of(entry, _folder_of(target))
+
+
+@router.post("/copies", status_code=201)
+async def copy(body: CopyBody, visitor: CurrentUser, files: HomeFiles) -> CopiedView:
+    """A file or a whole folder under a name that is free; without room for all of it nothing is copied."""
+    target = body.inside(body.target)
+    told = await files.copy(visitor.user, body.inside(body.source), target)
+    entry = EntryView.of(told["entry"], _folder_of(target))
+    return CopiedView.model_validate({**told, "entry": entry})
+
+
+def _folder_of(path: str) -> str:
+    return path.strip("/").rpartition("/")[0]
