@@ -17,12 +17,22 @@ FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 
 def inherited_socket() -> socket.socket | None:
     """The one listening socket that systemd made for this process; None: there is none."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+    if os.environ.get("LISTEN_FDS") != "1":
         return None
+    return next(iter(inherited_sockets()), None)
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """All listening sockets that systemd made for this process, in the order of its unit."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
+        return []
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)  # not for the programs that we start
-    os.set_inheritable(FIRST_DESCRIPTOR, False)
-    return socket.socket(fileno=FIRST_DESCRIPTOR)
+    descriptors = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def notify(state: str) -> None:

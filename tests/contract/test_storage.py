@@ -8,9 +8,8 @@ import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -31,40 +30,12 @@ from launchpad.storage.helper import HelperHomes
 from launchpad.storage.plain import PlainHomes
 from launchpad.storage.projectquota import ProjectQuotaHomes
 from launchpad.storage.walking import Walked, count
+from support.btrfs import btrfs_in_a_file, run, turn_quotas_on
 from support.helper import guard_of, helper_thread
 
 UID, STRANGER = 200_123, 200_124
 MIB = 1024**2
 LIMIT = 64 * MIB
-
-
-def run(*arguments: str | Path) -> str:
-    return subprocess.run(list(map(str, arguments)), check=True, capture_output=True, text=True).stdout
-
-
-def turn_quotas_on(place: Path) -> None:
-    """And waits until everything is counted."""
-    run("btrfs", "quota", "enable", place)
-    run("btrfs", "quota", "rescan", "-w", place)
-
-
-@contextmanager
-def btrfs_in_a_file(size_mib: int, *options: str, quotas: bool = True) -> Iterator[Path]:
-    """A btrfs of its own, mounted outside of pytest's folders, which pytest removes with what is in them."""
-    with tempfile.TemporaryDirectory(prefix="launchpad-test-btrfs-") as folder:
-        image, place = Path(folder, "image"), Path(folder, "mounted")
-        with image.open("wb") as file:
-            file.truncate(size_mib * MIB)
-        run("mkfs.btrfs", "-q", *options, image)
-        place.mkdir()
-        Path(folder).chmod(0o755)  # users write in their homes
-        run("mount", "-o", "loop", image, place)
-        try:
-            if quotas:
-                turn_quotas_on(place)
-            yield place
-        finally:
-            run("umount", "--lazy", place)  # also when a test that failed left something open; the loop device goes too
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,41 @@ def test_the_managers_socket_is_taken_over_once(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(path), "False", "False", "None"], done.stderr
 
 
+TAKES_BOTH = """
+import os
+os.environ["LISTEN_PID"] = str(os.getpid())
+from launchpad.systemd import inherited_socket, inherited_sockets
+print(inherited_socket(), *[each.getsockname() for each in inherited_sockets()], inherited_sockets())
+"""
+
+
+def test_several_sockets_are_taken_over_in_their_order(tmp_path: Path) -> None:
+    held = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(2)]
+    try:
+        for each, name in zip(held, "ab", strict=True):
+            each.bind(str(tmp_path / name))
+            each.listen()
+
+        def moved() -> None:
+            copies = [os.dup(each.fileno()) for each in held]
+            for descriptor, copy in zip((3, 4), copies, strict=True):
+                os.dup2(copy, descriptor)
+
+        done = subprocess.run(
+            [sys.executable, "-c", TAKES_BOTH],
+            env={**os.environ, "LISTEN_FDS": "2", "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+            preexec_fn=moved,
+            pass_fds=(3, 4),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        for each in held:
+            each.close()
+    assert done.stdout.split() == ["None", str(tmp_path / "a"), str(tmp_path / "b"), "[]"], done.stderr
+
+
 @pytest.mark.parametrize("variables", [{}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}, {"LISTEN_FDS": "2"}])
 def test_other_peoples_sockets_are_not(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))

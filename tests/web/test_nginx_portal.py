@@ -136,6 +136,33 @@ async def test_bodies_are_limited_to_a_megabyte(here: Stage) -> None:
     assert len(here.portal.requests) == 1
 
 
+async def test_files_of_any_size_stream_both_ways(here: Stage) -> None:
+    """Up to what the portal allows, which it says itself; everything else of the home is limited as the rest."""
+    for target in ("/api/v1/home/files?path=x", "/api/v1/home/uploads/0123"):
+        assert (await here.page(target, method="PUT", body=bytes(3 * MEGABYTE))).status == 200
+    assert [len(each.body) for each in here.portal.requests] == [3 * MEGABYTE] * 2
+    assert (await here.page("/api/v1/home/moves", method="POST", body=bytes(MEGABYTE + 1))).status == 413
+    more = asyncio.Event()
+
+    async def tell(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n123")
+        await more.wait()
+        exchange.writer.write(b"456")
+        raise ConnectionResetError
+
+    target = "/api/v1/home/archives"
+    here.portal.handlers[target] = tell
+    reader, writer = await connect(here.portal_port)
+    writer.write(f"GET {target} HTTP/1.0\r\nHost: localhost:{here.portal_port}\r\n\r\n".encode())
+    async with asyncio.timeout(60):
+        assert (await read_head(reader)).status == 200
+        assert await reader.readexactly(3) == b"123"
+        more.set()
+        assert await reader.readexactly(3) == b"456"
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_text_is_compressed_where_the_browser_says_so(here: Stage) -> None:
     text = b"body { color: black }\n" * 500
 

@@ -8,10 +8,11 @@ import signal
 from pathlib import Path
 
 from ..errors import LaunchpadError, SettingsError
+from ..helper.files import FilesDoor
 from ..helper.server import application, listen, serve, uid_of
 from ..parts import build_helper
 from ..settings import Settings
-from ..systemd import inherited_socket, keep_watchdog, notify
+from ..systemd import inherited_sockets, keep_watchdog, notify
 from .context import ConfigOption, settings_or_exit
 from .logs import configure_logging
 from .output import fail
@@ -33,15 +34,23 @@ async def _run(settings: Settings) -> None:
     path = settings.helper.socket
     if path is None:
         raise SettingsError("helper.socket names no socket, so there is nothing to listen on.")
-    made = application(build_helper(settings), {0, uid_of(settings.helper.user)})
+    files_path = settings.helper.files_socket or Path(path)
+    allowed_uids = {0, uid_of(settings.helper.user)}
+    made = application(build_helper(settings), allowed_uids)
+    door = FilesDoor(settings, allowed_uids)
+    inherited = {Path(str(each.getsockname())).name: each for each in inherited_sockets()}
+    # Where systemd's unit is of an older release, which knows one socket only, the other is our own.
+    files_listening = inherited.pop(files_path.name, None) or listen(files_path)
+    listening = next(iter(inherited.values()), None) or listen(Path(path))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    alive = asyncio.create_task(keep_watchdog())
+    beside = [asyncio.create_task(keep_watchdog()), asyncio.create_task(door.serve(files_listening))]
     loop.call_soon(notify, "READY=1")
     try:
-        await serve(made, inherited_socket() or listen(Path(path)), stop)
+        await serve(made, listening, stop)
     finally:
         notify("STOPPING=1")
-        alive.cancel()
+        for task in beside:
+            task.cancel()

@@ -55,6 +55,7 @@ class FilesDoor:
         finally:
             for task in self._welcoming:
                 task.cancel()
+            await self._workers.aclose()
             listening.close()
 
     async def _welcome(self, connection: socket.socket) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,7 @@ main(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
 BUSY = "Too many files are being worked with on this server right now. Please try again in a moment."
 BUSY_YOURSELF = "You have too many uploads and downloads at the same time. Wait until one of them is finished."
 RETRY_SECONDS = 3
+END_SECONDS = 5.0
 
 
 class FileWorkers:
@@ -40,6 +42,7 @@ class FileWorkers:
         self._settings = settings
         self._of_user: Counter[int] = Counter()
         self._watching: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.subprocess.Process] = set()
 
     async def start(self, username: str, uid: int, connection: socket.socket) -> None:
         """A worker of this home, as its owner, on the connection; it ends when the other end is closed.
@@ -70,9 +73,14 @@ class FileWorkers:
         task.add_done_callback(self._watching.discard)
 
     async def aclose(self) -> None:
-        """Waits for the workers, whose connections are closed by now."""
+        """Waits a moment for the workers, which end when their connections are closed; then ends them."""
         if self._watching:
-            await asyncio.wait(self._watching, timeout=5)
+            await asyncio.wait(self._watching, timeout=END_SECONDS)
+        for process in self._running:
+            with suppress(ProcessLookupError):
+                process.kill()
+        if self._watching:
+            await asyncio.wait(self._watching, timeout=END_SECONDS)
 
     def _open(self, username: str, uid: int) -> int:
         root = directories.open_root(self._root)
@@ -85,11 +93,13 @@ class FileWorkers:
         return home
 
     async def _watch(self, process: asyncio.subprocess.Process, uid: int) -> None:
+        self._running.add(process)
         try:
             code = await process.wait()
             if code:
                 log.error("files.worker_failed", uid=uid, code=code)
         finally:
+            self._running.discard(process)
             self._ended(uid)
 
     def _ended(self, uid: int) -> None:

@@ -109,13 +109,11 @@ class _Connection:
                     await made.say(first)
                 await made.answer()
         except TimeoutError:
-            made.close()
+            await made.aclose()
             log.error("files.worker_late")
             raise FilesUnavailable(AWAY) from None
-        except BaseExceptionGroup:
-            raise
-        except LaunchpadError:
-            made.close()
+        except (LaunchpadError, asyncio.CancelledError):
+            await made.aclose()
             raise
         return made
 
@@ -161,7 +159,13 @@ class _Connection:
         self.is_idle, self.idle_since = True, monotonic()
 
     def close(self) -> None:
-        self._writer.close()
+        """At once, whatever is still to be written: that is how work under way is cancelled."""
+        self._writer.transport.abort()
+
+    async def aclose(self) -> None:
+        self.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()
 
     def _heard(self, content: bytes) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(content)
@@ -247,10 +251,10 @@ class WorkerFiles:
             return answer
 
     async def aclose(self) -> None:
-        for lines in self._idle.values():
-            for line in lines:
-                line.close()
+        idle = [line for lines in self._idle.values() for line in lines]
         self._idle.clear()
+        for line in idle:
+            await line.aclose()
 
     @asynccontextmanager
     async def _connected(self, owner: Owner) -> AsyncIterator[_Connection]:
@@ -262,7 +266,7 @@ class WorkerFiles:
                 if line.is_idle:
                     self._idle.setdefault(owner, []).append(line)
                 else:
-                    line.close()  # whatever is under way is cancelled
+                    await line.aclose()  # whatever is under way is cancelled
 
     @asynccontextmanager
     async def _turn(self, owner: Owner) -> AsyncIterator[None]:

@@ -31,7 +31,7 @@ OWN_REFUSALS = (
         413,
         413,
         "The request is too large",
-        "The portal accepts at most 1 MB at once. Upload files inside an instance.",
+        "The portal accepts at most 1 MB at once. Upload files on the Files page or inside an instance.",
         "too-large",
     ),
     Refusal(414, 414, "The link is too long", "A link can have at most 32 kB.", "uri-too-long"),

@@ -167,11 +167,11 @@ def _openat2(folder: int, path: bytes, flags: int, mode: int, resolve: int) -> i
 
 
 def _link_target(name: str, folder: int) -> str | None:
-    """Where a link leads; None: it is none."""
+    """Where a link leads; None: it is none, or is still to be made."""
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError as error:
-        if error.errno == errno.EINVAL:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
             return None
         raise
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import InvalidInput
 from .beneath import names_of
-from .home import Home, entry_of, flag, number
+from .home import Home, entry_of, number
 from .tree import Walk
 
 MOST_AT_ONCE = 1000
@@ -27,7 +27,7 @@ def list_folder(home: Home, request: dict[str, Any]) -> None:
     limit = number(request, "limit", 200, 1, MOST_AT_ONCE)
     sort = request.get("sort", "name")
     with home.folder(request.get("path", "")) as folder:
-        keys = _sorted(home, folder, str(sort), flag(request, "hidden"))
+        keys = _sorted(home, folder, str(sort), request.get("hidden") is not False)
         first = 0
         descending = request.get("order") == "desc"
         after = _key(request.get("after"))

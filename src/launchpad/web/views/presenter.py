@@ -294,6 +294,14 @@ class Presenter:
         """Whether the size of a home folder is a choice at launch; where that cannot be told now, as if it were."""
         return await self._live.homes.enforces_limits()
 
+    async def home_use(self, user: User) -> MeasuredUse | None:
+        """What the user's home takes up, as measured last; None: it was not yet."""
+        return await self._live.measured.of(user.id)
+
+    async def home_card(self, user: User) -> HomeCard | None:
+        """The same for a page; None where nothing is known, as before the first launch."""
+        return home_card(await self.home_use(user))
+
     async def allowance(self, user: User, live: Sequence[Instance]) -> tuple[meters.Meter, ...]:
         """What of the quota is in use."""
         use = Use()
