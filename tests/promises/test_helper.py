@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import pwd
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from launchpad.errors import HelperRefused, HelperUnavailable
+from launchpad.errors import HelperRefused, HelperUnavailable, NotFound
 from launchpad.helper.guard import Guard
 from launchpad.helper_client import HelperClient
 from launchpad.parts import composer_of, images_of
@@ -28,7 +29,10 @@ from launchpad.runtime.base import BindMount, ContainerSpec, LaunchOrder
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
 from launchpad.settings import Settings, tables
+from launchpad.storage.files import HelperFiles, Owner
+from launchpad.storage.fileworker.line import HEAD
 from launchpad.storage.plain import PlainHomes
+from support.files import files_door, pieces, workers
 from support.helper import guard_of, helper_thread
 from support.live import LivePlatform, StartPlatform
 from support.open_program import Program
@@ -377,6 +381,159 @@ async def test_c6_requests_without_end_are_refused(helped: Helped) -> None:
     async with helped_http(helped) as http:
         assert (await http.post("/host", content=b"{" + b" " * 2**20 + b"}")).status_code == 413
         assert (await http.get("/host")).status_code == 405
+
+
+# -- the second socket, which hands a home's files to a worker of its owner --------------------------------------------
+
+
+def _frame(body: bytes, kind: bytes = b"J", length: int | None = None) -> bytes:
+    return HEAD.pack(kind, len(body) if length is None else length) + body
+
+
+def _home(username: object = "anna", uid: object = UID, **more: object) -> bytes:
+    return _frame(json.dumps({"username": username, "uid": uid, **more}).encode())
+
+
+HOSTILE_HOMES: dict[str, bytes] = {
+    "somebody else's home": _home("bert"),
+    "somebody else's uid": _home(uid=OTHER_UID),
+    "root's home": _home("rootly"),
+    "root's home as root": _home("rootly", 0),
+    "one's own home as root": _home(uid=0),
+    "a uid of the system": _home(uid=1000),
+    "a uid that wraps around": _home(uid=2**32 + UID),
+    "less than no uid": _home(uid=-1),
+    "a uid that is a text": _home(uid=str(UID)),
+    "a uid that is a fraction": _home(uid=UID + 0.0),
+    "a uid that is true": _home(uid=True),
+    "no uid": _frame(b'{"username":"anna"}'),
+    "a home that is a link": _home("linked"),
+    "a home that is a file": _home("filed"),
+    "a home that is not there": _home("nobody-here"),
+    "a home on a way round": _home("../homes/anna"),
+    "the homes altogether": _home(""),
+    "the folder above": _home(".."),
+    "an absolute path": _home("/etc"),
+    "a path in a home": _home("anna/.ssh"),
+    "a name with an end of its own": _home("anna\0"),
+    "two homes": _home(["anna", "bert"]),
+    "a root of one's own": _home(root="/"),
+    "a verb at once": _home(verb="list"),
+    "a command": _frame(b'{"username":"anna","uid":200001,"command":"id"}'),
+    "no object": _frame(b"[]"),
+    "no JSON": _frame(b"{"),
+    "nothing": _frame(b""),
+    "very deep JSON": _frame(b"[" * 4000),
+    "bytes and no request": _frame(b"x", b"D"),
+    "more than a request": _frame(b"", length=2**31),
+    "an HTTP request": b"POST /launch HTTP/1.1\r\nHost: h\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("wish", HOSTILE_HOMES)
+async def test_h2_hostile_requests_for_files_have_no_worker(helped: Helped, tmp_path: Path, wish: str) -> None:
+    (helped.settings.homes.root / "filed").write_bytes(b"")
+    os.chown(helped.settings.homes.root / "filed", UID, UID)
+    with files_door(tmp_path, helped.settings) as path:
+        answer = await asyncio.to_thread(_knock, path, HOSTILE_HOMES[wish])
+        assert answer["error"] in ("helper-refused", "home-unavailable"), answer
+        assert workers() == []
+        assert await asyncio.to_thread(_knock, path, _home()) == {"ready": True}, "the control"
+
+
+def _knock(path: Path, request: bytes) -> Plain:
+    """The first frame that is said to a request; the connection is closed then."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(60)
+        line.connect(str(path))
+        line.sendall(request)
+        kind, length = HEAD.unpack(line.recv(HEAD.size, socket.MSG_WAITALL))
+        assert kind == b"J"
+        told: Plain = json.loads(line.recv(length, socket.MSG_WAITALL))
+        return told
+
+
+async def test_h2_files_are_handed_to_the_portals_user_only(tmp_path: Path) -> None:
+    """By the kernel's word, whatever the socket's permissions are."""
+    nobody = pwd.getpwnam(USER).pw_uid
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        homes = folder / "homes"
+        (homes / "anna").mkdir(parents=True)
+        os.chown(homes / "anna", UID, UID)
+        settings = tables({"homes": {"root": str(homes), "driver": "plain"}})
+        with files_door(folder, settings, {0, nobody}) as path:
+            assert b"ready" in _knock_as(nobody, path)
+            assert b"helper-refused" in _knock_as(nobody - 1, path)
+            assert b"helper-refused" in _knock_as(UID, path)
+
+
+def _knock_as(uid: int, path: Path) -> bytes:
+    script = (
+        "$SIG{PIPE} = 'IGNORE'; my $s = IO::Socket::UNIX->new($ARGV[0]) or die; "
+        "print $s pack('aN/a*', 'J', $ARGV[1]); $s->flush; "
+        "read($s, my $head, 5); my (undef, $n) = unpack('aN', $head); read($s, my $said, $n); print $said"
+    )
+    return subprocess.run(
+        ["perl", "-MIO::Socket::UNIX", "-e", script, str(path), json.dumps({"username": "anna", "uid": UID})],
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        capture_output=True,
+        check=True,
+    ).stdout
+
+
+HOSTILE_PATHS = [
+    "../bert",
+    "/../bert",
+    "../../etc/passwd",
+    "/proc/self/root/etc/passwd",
+    "to-bert/secret",
+    "to-root/etc",
+]
+ACTS: dict[str, Plain] = {
+    "list": {},
+    "stat": {},
+    "search": {"name": "*"},
+    "space": {},
+    "preview": {"kind": "text"},
+    "upload-begin": {"size": 1, "replace": True},
+    "make-folder": {},
+    "delete": {},
+    "trash": {"now": "2026-03-02T09:30:00", "home": "/home/anna"},
+}
+
+
+@pytest.mark.parametrize("path", HOSTILE_PATHS)
+async def test_h2_no_verb_of_files_takes_a_path_out_of_the_home(helped: Helped, tmp_path: Path, path: str) -> None:
+    """As the portal would ask; the worker of one home reaches no other, and nothing of the server."""
+    homes = helped.settings.homes.root
+    (homes / "bert" / "secret").write_bytes(b"theirs")
+    (homes / "anna" / "to-bert").symlink_to("../bert")
+    (homes / "anna" / "to-root").symlink_to("/")
+    with files_door(tmp_path, helped.settings) as socket_path:
+        files, anna = HelperFiles(socket_path, helped.settings.files), Owner("anna", UID)
+        for verb, arguments in ACTS.items():
+            with pytest.raises(NotFound):
+                await files.ask(anna, verb, path=f"{path}/x" if verb == "make-folder" else path, **arguments)
+        for verb in ("move", "copy"):
+            for way in ({"from": path, "to": "stolen"}, {"from": "to-bert", "to": f"{path}/x"}):
+                with pytest.raises(NotFound):
+                    await files.ask(anna, verb, **way)
+        with pytest.raises(NotFound):
+            async with files.receive(anna, "read", path=path):
+                pass
+        with pytest.raises(NotFound):
+            async with files.receive(anna, "archive", paths=["to-bert", path]):
+                pass
+        with pytest.raises(NotFound):
+            await files.send(anna, "write", pieces(b"x"), path=f"{path}/x", replace=True)
+        assert (await files.ask(anna, "make-folder", path="mine"))["entry"]["kind"] == "folder", "the control"
+        await files.aclose()
+    assert sorted(os.listdir(homes / "anna")) == ["mine", "to-bert", "to-root"]
+    assert (homes / "bert" / "secret").read_bytes() == b"theirs"
 
 
 def helped_http(helped: Helped) -> httpx.AsyncClient:

@@ -28,6 +28,7 @@ from launchpad.services.logins import Client
 from launchpad.services.registration import on_disk
 from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
+from launchpad.storage.files import DirectFiles, Owner
 from launchpad.storage.plain import PlainHomes
 from launchpad.store import users
 from launchpad.wiring import build_platform
@@ -151,6 +152,13 @@ class SteppedRuntime(FakeRuntime):
         await super().aclose()
 
 
+class OwnFiles(DirectFiles):
+    """Where others than root run the tests, homes are theirs, and so are the workers."""
+
+    async def _begun(self, owner: Owner) -> Any:
+        return await super()._begun(Owner(owner.username, os.geteuid()))
+
+
 class SteppedHomes(PlainHomes):
     """Real homes that can be held before and after they are prepared, and remember their limit.
 
@@ -248,6 +256,7 @@ class World:
             elapsed=self.elapsed,
             runtime=runtime or self.runtime,
             homes=SteppedHomes(self.homes_root, self.runtime, self.home_limits, self.home_use),
+            files=None if os.geteuid() == 0 else OwnFiles(self.homes_root, tables(self.settings).files),
             mailer=self.letters,
             mailbox=self.mailbox,
         )

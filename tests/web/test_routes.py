@@ -39,6 +39,31 @@ def each(answers: Answers, good: int) -> Answers:
     return nobody, other, owner, admin
 
 
+# Everybody's own home; nobody names another one. `{upload_id}` is the owner's, and so nobody else's.
+HOME: dict[str, tuple[Answers, Any]] = {
+    "GET /api/v1/home": (SIGNED_IN, None),
+    "GET /api/v1/home/entries": (SIGNED_IN, None),
+    "GET /api/v1/home/search": (each(SIGNED_IN, 422), None),  # without a name
+    "GET /api/v1/home/files": (each(SIGNED_IN, 409), None),  # the home itself is no file
+    "PUT /api/v1/home/files": (each(SIGNED_IN, 409), None),
+    "DELETE /api/v1/home/files": (each(SIGNED_IN, 409), None),
+    "GET /api/v1/home/archives": (each(SIGNED_IN, 422), None),  # of nothing
+    "POST /api/v1/home/folders": (each(SIGNED_IN, 201), {"path": "made"}),
+    "POST /api/v1/home/moves": (each(SIGNED_IN, 404), {"from": "none", "to": "x"}),
+    "POST /api/v1/home/copies": (each(SIGNED_IN, 404), {"from": "none", "to": "x"}),
+    "GET /api/v1/home/uploads": (SIGNED_IN, None),
+    "POST /api/v1/home/uploads": (each(SIGNED_IN, 201), {"path": "large", "size_bytes": 1}),
+    "GET /api/v1/home/uploads/{upload_id}": (OWNERS, None),
+    "HEAD /api/v1/home/uploads/{upload_id}": (each(OWNERS, 204), None),
+    "PATCH /api/v1/home/uploads/{upload_id}": (each(SIGNED_IN, 422), None),  # without an offset
+    "DELETE /api/v1/home/uploads/{upload_id}": (each(OWNERS, 204), None),
+    "GET /api/v1/home/space": (SIGNED_IN, None),
+    "POST /api/v1/home/caches/{cache}/empty": (each(SIGNED_IN, 204), None),
+    "GET /api/v1/home/trash": (SIGNED_IN, None),
+    "POST /api/v1/home/trash/restore": (each(SIGNED_IN, 404), {"ids": ["none"]}),
+    "POST /api/v1/home/trash/empty": (each(SIGNED_IN, 204), {}),
+}
+
 # All ids are the owner's: `{instance_id}` of a running instance, `{ended}` of an ended one.
 API: dict[str, tuple[Answers, Any]] = {
     "GET /healthz": (ANYBODY, None),
@@ -79,6 +104,7 @@ API: dict[str, tuple[Answers, Any]] = {
     "POST /api/v1/instances/{instance_id}/keep": (OWNERS, {"hours": 8}),
     "GET /api/v1/instances/{instance_id}/idle-decisions": (OWNERS, None),
     "DELETE /api/v1/instances/{ended}": (each(OWNERS, 204), None),
+    **HOME,
     "GET /api/v1/tokens": (SIGNED_IN, None),
     "POST /api/v1/tokens": (each(SIGNED_IN, 201), {"name": "x"}),
     "DELETE /api/v1/tokens/{token_id}": (each(OWNERS, 204), None),
@@ -209,6 +235,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         async with portal.platform.database.transaction() as db:
             await passkeys.add(db, passkey)
         announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
+        upload = await owner.call("POST", "/home/uploads", {"path": "begun", "size_bytes": 3})
         link = Link(running["id"], datetime.fromisoformat(running["expires_at"]))
         names = {
             "passkey_id": passkey.id,
@@ -219,6 +246,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "user_id": owner.me["id"],
             "announcement_id": announced.id,
             "link": portal.platform.extensions._links.token(link),
+            "upload_id": upload.json()["id"],
+            "cache": "pip",
             "version": "x",
             "environment": "rstudio",
             "path:path": "file.R",
@@ -231,7 +260,10 @@ def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
     settings = {"state_dir": tmp_path, "engine": {"runtime": "fake"}, "homes": {"root": str(tmp_path)}}
     app = create_app(build_platform(tables(settings)))
     routes = {f"{method} {route.path}" for route in iter_route_contexts(app.routes) for method in route.methods or ()}
-    listed = {line.replace("{ended}", "{instance_id}").replace("{link}", "{token}") for line in API | PAGES}
+    listed = {
+        line.replace("{ended}", "{instance_id}").replace("{link}", "{token}").replace("{cache}", "{name}")
+        for line in API | PAGES
+    }
     assert routes == listed
 
 

@@ -46,6 +46,9 @@ def copy(home: Home, request: dict[str, Any]) -> None:
     with home.place(request.get("to")) as (target, new_name):
         if exists(target, new_name):
             raise Conflict(TAKEN)
+        if names:
+            with home.place(request.get("from")) as (source, name):
+                os.stat(name, dir_fd=source, follow_symlinks=False)
         staging = home.made_folder(UPLOADS)
         part = f"{secrets.token_hex(16)}.copy"
         placed = False
