@@ -72,6 +72,7 @@ from .services.starting import StartProcedure
 from .services.stopping import StopProcedure
 from .services.sweep import SweepService
 from .services.tokens import TokenService
+from .services.trash_sweep import TrashSweep
 from .services.users import UserService
 from .services.visits import Visits
 from .services.warnings import WarningService
@@ -222,6 +223,7 @@ def build_platform(
     home_use = HomeUseService(database, settings.homes, homes, live.homes, live.instances, HomeMails(settings, mail))
     layers = LayerWatch(database, settings, reach.runtime, live.instances, mail, catalogue, runner)
     outbox = Outbox(state.outbox)
+    home_files = FilesService(files, homes, offers, settings)
     background = Background(
         (
             ownership(lease, runner),
@@ -242,6 +244,7 @@ def build_platform(
             ledger.loop(now),
             *home_use.loops(now),
             layers.loop(now),
+            TrashSweep(database, home_files).loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -301,7 +304,7 @@ def build_platform(
         ledger=ledger,
         announcements=AnnouncementService(database, live.announcements),
         warnings=warnings,
-        files=FilesService(files, homes, offers, settings),
+        files=home_files,
         extensions=ExtensionService(database, links, instances, offers, idle, activity),
         runner=runner,
         admission=admission,

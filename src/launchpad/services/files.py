@@ -234,8 +234,15 @@ class FilesService:
     async def empty_trash(self, user: User, ids: Sequence[str] | None = None) -> None:
         _all_gone(await self._ask(user, "trash-empty", ids=None if ids is None else list(ids)))
 
-    async def remove_old_trash(self, user: User, now: datetime) -> None:
-        await self._files.ask(_owner(user), "trash-empty", oldest=self._oldest(user, now))
+    async def remove_old_trash(self, user: User, now: datetime) -> bool:
+        """Permanently removes what has lain in the Trash for too long; False where there is no home yet."""
+        if not await self._homes.exists(user.username):
+            return False
+        try:
+            await self._files.ask(_owner(user), "trash-empty", oldest=self._oldest(user, now))
+        finally:
+            await self._files.release(_owner(user))
+        return True
 
     def _oldest(self, user: User, now: datetime) -> str:
         return _local(now - timedelta(days=self._settings.files.trash_days), user)

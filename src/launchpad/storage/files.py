@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,10 @@ class Files(Protocol):
 
     async def send(self, owner: Owner, verb: str, content: AsyncIterator[bytes], **arguments: Any) -> dict[str, Any]:
         """A request with content. Where `content` raises, the worker gets no end of it, and so nothing whole."""
+        ...
+
+    async def release(self, owner: Owner) -> None:
+        """Nothing more is to be done there for now: no worker is kept for it."""
         ...
 
     async def aclose(self) -> None: ...
@@ -250,6 +254,10 @@ class WorkerFiles:
             line.finished()
             return answer
 
+    async def release(self, owner: Owner) -> None:
+        for line in self._idle.pop(owner, []):
+            await line.aclose()
+
     async def aclose(self) -> None:
         idle = [line for lines in self._idle.values() for line in lines]
         self._idle.clear()
@@ -350,8 +358,3 @@ class HelperFiles(WorkerFiles):
             log.error("files.helper_away", error=repr(error))
             raise FilesUnavailable(AWAY) from error
         return await _Connection.over(made, {"username": owner.username, "uid": owner.uid})
-
-
-def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Without those that say nothing."""
-    return {name: value for name, value in given.items() if value is not None}

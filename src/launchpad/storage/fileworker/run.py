@@ -46,7 +46,6 @@ VERBS: dict[str, Verb] = {
 MEMORY_BYTES = 1024**3
 CPU_SECONDS = 2 * 3600
 OPEN_FILES = 8192
-NICENESS = 5  # behind what answers people, and before nothing
 
 
 def main(home: int, connection: int, uid: int) -> None:
@@ -98,7 +97,6 @@ def _limit() -> None:
         _, hard = resource.getrlimit(kind)
         least = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (least, least))
-    os.nice(NICENESS)
 
 
 def _check_powerless(uid: int) -> None:
