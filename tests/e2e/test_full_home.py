@@ -17,7 +17,7 @@ import pytest
 import websockets
 from websockets.typing import Origin
 
-from contract.test_storage import btrfs_in_a_file, run
+from support.btrfs import btrfs_in_a_file, run
 from support.live import LivePlatform, Person, StartPlatform
 
 PATIENCE_SECONDS = 120.0

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-from contract.test_storage import btrfs_in_a_file
+from support.btrfs import btrfs_in_a_file
 from support.firewalls import CHAINS, FIREWALLS, Firewall, empty_chain
 from support.live import LivePlatform, Person, StartPlatform, docker
 

@@ -621,6 +621,12 @@ async def test_c6_the_web_process_has_neither_engine_nor_homes_and_the_platform_
         assert as_portal(live, "touch", str(live.folder / "helper" / "mine")).returncode != 0
         assert as_portal(live, "touch", str(live.state / "mine")).returncode == 0
 
+        written = await carla.http.put("/api/v1/home/files?path=by-hand", content=b"x" * 3_000_000)
+        assert written.status_code == 200, written.text
+        assert (home / "by-hand").stat().st_uid == home.stat().st_uid
+        assert (await carla.http.get("/api/v1/home/files?path=by-hand")).content == b"x" * 3_000_000
+        assert (await carla.http.get("/api/v1/home/files?path=../../etc/passwd")).status_code == 404
+
         usage = (await carla.get(jupyter["id"]))["usage"]
         assert usage["memory_bytes"] > 0
         assert (await carla.stop(jupyter["id"]))["reason"]

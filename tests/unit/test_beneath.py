@@ -133,7 +133,8 @@ def test_a_walk_sees_everything_once_whatever_it_keeps_open(beneath: Beneath, tm
             (folder / "two").mkdir()
     expected = sorted(str(path.relative_to(home)) for path in home.rglob("*"))
     before = len(os.listdir("/proc/self/fd"))
-    seen, left = [], []
+    seen: list[str] = []
+    left: list[str] = []
     for step in Walk(beneath, beneath.root, window=window):
         path = "/".join([*step.names, step.name])
         (left if step.kind == "up" else seen).append(path)
@@ -160,6 +161,6 @@ def test_paths_are_names_below_the_home() -> None:
     for path in ("..", "a/../b", "/.."):
         with pytest.raises(NotFound):
             names_of(path)
-    for path in ("a\0", None, 3, "x" * 256, "ü" * 128):
+    for odd in ("a\0", None, 3, "x" * 256, "ü" * 128):
         with pytest.raises(InvalidInput):
-            names_of(path)
+            names_of(odd)

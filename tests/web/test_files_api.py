@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -183,7 +183,9 @@ async def cut_off(
         "client": (visitor.client, 4711),
         "server": ("localhost", 8080),
     }
-    coming = iter([{"type": "http.request", "body": content, "more_body": True}, {"type": "http.disconnect"}])
+    coming: Iterator[dict[str, Any]] = iter(
+        [{"type": "http.request", "body": content, "more_body": True}, {"type": "http.disconnect"}]
+    )
     statuses: list[int] = []
 
     async def receive() -> dict[str, Any]:
