@@ -223,6 +223,14 @@ class TooLarge(LaunchpadError):
     title = "That is too large"
 
 
+class NoSuchRange(LaunchpadError):
+    """The part of a file that Range asks for lies behind its end."""
+
+    status = 416
+    code = "no-such-range"
+    title = "The file is shorter than that"
+
+
 class Changed(LaunchpadError):
     """It is not what the request says it should be (If-Match, Upload-Offset)."""
 

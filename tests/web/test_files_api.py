@@ -112,7 +112,8 @@ async def test_parts_and_conditions(portal: Portal, anna: Visitor, home: str) ->
         ("lines=1-2", 200, b"0123456789", None),
     ):
         answer = await raw(anna, "GET", address, Range=asked)
-        assert (answer.status_code, answer.content, answer.headers.get("Content-Range")) == (status, content, place)
+        assert (answer.status_code, answer.headers.get("Content-Range")) == (status, place)
+        assert answer.content == content if status != 416 else problem(answer, 416, "no-such-range")
     assert (await raw(anna, "GET", address, Range="bytes=0-0", **{"If-Range": etag})).content == b"0"
     assert (await raw(anna, "GET", address, Range="bytes=0-0", **{"If-Range": '"other"'})).status_code == 200
     assert (await raw(anna, "GET", address, **{"If-None-Match": etag})).status_code == 304

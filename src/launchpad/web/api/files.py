@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel
 from starlette.requests import ClientDisconnect
 
 from ...domain.file_paths import download_header, encoded, in_query
-from ...errors import Conflict, InvalidInput
+from ...errors import Conflict, InvalidInput, NoSuchRange
 from ...services.files import modified_at
 from ..deps import CurrentUser, HomeFiles
 from ..files_schemas import (
@@ -29,8 +29,9 @@ from ..files_schemas import (
     TableView,
     TextView,
 )
+from ..problems import MEDIA_TYPE, problem
 from ..streams import BYTES, LOCKED, LOCKED_IMAGE, Streamed, part_of
-from .responses import HOME_PROBLEMS, ROOT
+from .responses import HOME_PROBLEMS, PROBLEMS, ROOT
 
 router = APIRouter(prefix=f"{ROOT}/home", tags=["files"], responses=HOME_PROBLEMS)
 
@@ -77,7 +78,8 @@ async def body_of(request: Request) -> AsyncIterator[bytes]:
         raise Conflict("The connection was closed before everything had come.") from None
 
 
-CONTENT = {"requestBody": {"required": True, "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}}}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+CONTENT = {"requestBody": {"required": True, "content": {BYTES: BINARY}}}
 
 
 @router.get("/entries")
@@ -114,13 +116,13 @@ PREVIEWS: dict[int | str, dict[str, Any]] = {
         "description": "The file; with `preview` what may be shown of it.",
         "model": TextView | TableView | NotebookView,
         "content": {
-            BYTES: {"schema": {"type": "string", "format": "binary"}},
-            **{kind: {} for kind in ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")},
+            BYTES: BINARY,
+            **dict.fromkeys(("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"), BINARY),
         },
     },
-    206: {"description": "The part that Range asks for.", "content": {BYTES: {}}},
+    206: {"description": "The part that Range asks for.", "content": {BYTES: BINARY}},
     304: {"description": "It is still what If-None-Match says."},
-    416: {"description": "The file is shorter than that.", "content": {BYTES: {}}},
+    416: PROBLEMS[404],
 }
 VIEWS: dict[str, type[BaseModel]] = {"text": TextView, "csv": TableView, "notebook": NotebookView}
 
@@ -156,7 +158,8 @@ async def download(
         part = part_of(request.headers, about)
         if part is None:
             whole = {"Content-Range": f"bytes */{about['size']}"}
-            return Response(status_code=416, headers=LOCKED | whole, media_type=BYTES)
+            refusal = NoSuchRange(f"The file has {about['size']} bytes.")
+            return JSONResponse(problem(refusal), status_code=416, headers=LOCKED | whole, media_type=MEDIA_TYPE)
         await opened.choose(offset=part.offset, length=part.length)
         status = 200 if part.is_all else 206
         return Streamed(opened.pieces(), stack.pop_all(), headers | part.headers, status_code=status)
@@ -210,9 +213,7 @@ async def delete(visitor: CurrentUser, files: HomeFiles, path: At, forever: bool
     return DeletedView(id=encoded(await files.put_into_trash(visitor.user, path, visitor.now)))
 
 
-ZIP: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A zip.", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
-}
+ZIP: dict[int | str, dict[str, Any]] = {200: {"description": "A zip.", "content": {"application/zip": BINARY}}}
 
 
 @router.get("/archives", response_class=Response, responses=ZIP)
