@@ -739,7 +739,11 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
     running, ended = await admin.launch(), await admin.stopped("rstudio")
     upload = (await admin.call("POST", "/home/uploads", {"path": "later", "size_bytes": 5})).json()["id"]
     await admin.call("PUT", "/home/files?path=file", "content")
-    queries = {"search": {"name": "x"}, "files": {"path": "file"}, "archives": {"path": "file"}}
+    queries: dict[str, dict[str, Any]] = {
+        "search": {"name": "x"},
+        "files": {"path": "file"},
+        "archives": {"path": "file"},
+    }
     before = portal.fingerprint()
     document = await admin.get("/openapi.json")
     asked = 0
