@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 20.0  # less than a worker's own patience without a request
 READY_SECONDS = 30.0
+PART = 256 * 1024  # of content that is handed on at once
+LONGEST_ANSWER = 16 * LONGEST
 AWAY = "Files cannot be reached right now. Please try again in a moment."
 _KNOWN: dict[str, type[LaunchpadError]] = {
     each.code: each
@@ -105,7 +107,7 @@ class _Connection:
 
     @classmethod
     async def over(cls, opened: socket.socket, first: dict[str, Any] | None = None) -> _Connection:
-        reader, writer = await asyncio.open_unix_connection(sock=opened, limit=LONGEST)
+        reader, writer = await asyncio.open_unix_connection(sock=opened, limit=PIECE)
         made = cls(reader, writer)
         try:
             async with asyncio.timeout(READY_SECONDS):
@@ -139,25 +141,34 @@ class _Connection:
             await self._write(piece)
 
     async def answer(self) -> dict[str, Any]:
-        kind, content = await self._frame()
+        kind, length = await self._head()
         if kind != JSON:
             raise FilesUnavailable(AWAY)
-        self.header = self._heard(content)
+        self.header = self._heard(await self._rest(length))
         return self.header
 
     async def choose(self, **wanted: Any) -> None:
         await self._write(packed(wanted))
 
     async def pieces(self) -> AsyncIterator[bytes]:
+        """As they arrive, and not only when a frame is whole."""
         while True:
-            kind, content = await self._frame()
+            kind, length = await self._head()
             if kind == JSON:
-                self._heard(content)  # a refusal amid it
+                self._heard(await self._rest(length))  # a refusal amid it
                 raise FilesUnavailable(AWAY)
-            if not content:
+            if not length:
                 self.finished()
                 return
-            yield content
+            while length:
+                try:
+                    content = await self._reader.read(min(length, PART))
+                except OSError as error:
+                    raise FilesUnavailable(AWAY) from error
+                if not content:
+                    raise FilesUnavailable(AWAY)
+                length -= len(content)
+                yield content
 
     def finished(self) -> None:
         self.is_idle, self.idle_since = True, monotonic()
@@ -179,12 +190,15 @@ class _Connection:
             raise kind(str(said.get("detail", AWAY)), retry_after_seconds=said.get("retry_after_seconds"))
         return said
 
-    async def _frame(self) -> tuple[bytes, bytes]:
+    async def _head(self) -> tuple[bytes, int]:
+        kind, length = HEAD.unpack(await self._rest(HEAD.size))
+        if length > LONGEST_ANSWER:
+            raise FilesUnavailable(AWAY)
+        return kind, length
+
+    async def _rest(self, length: int) -> bytes:
         try:
-            kind, length = HEAD.unpack(await self._reader.readexactly(HEAD.size))
-            if length > 16 * LONGEST:
-                raise FilesUnavailable(AWAY)
-            return kind, await self._reader.readexactly(length)
+            return await self._reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError) as error:
             log.warning("files.worker_gone", error=repr(error))
             raise FilesUnavailable(AWAY) from error

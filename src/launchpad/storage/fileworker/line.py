@@ -36,6 +36,8 @@ class Line:
 
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE_SECONDS)
+        for kind in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            connection.setsockopt(socket.SOL_SOCKET, kind, PIECE)
         self._connection = connection
         self._looked_at = 0.0
         self._is_receiving = False
