@@ -71,8 +71,8 @@ async def test_a_home_that_was_never_launched_into_is_made_at_the_first_look(por
     assert not (portal.world.homes_root / "zoe").exists()
     assert await zoe.get("/home/entries") == {"path": "", "entries": [], "cursor": None, "total": 0}
     assert (portal.world.homes_root / "zoe").stat().st_mode & 0o777 == 0o700
-    assert portal.world.home_limits["zoe"] == 64 * 1024**3 or portal.world.home_limits["zoe"]
-    assert set(await zoe.get("/home")) == {"used_bytes", "limit_bytes", "measured_at", "snapshots"}
+    assert portal.world.home_limits["zoe"] == 64 * 1024**3, "as a launch that chooses nothing"
+    assert set(await zoe.get("/home")) >= {"used_bytes", "limit_bytes", "measured_at", "snapshots"}
 
 
 async def test_upload_list_download_and_delete(portal: Portal, anna: Visitor, home: str) -> None:
@@ -257,7 +257,7 @@ async def test_any_name_can_be_addressed(portal: Portal, anna: Visitor, home: st
     restored = (await anna.call("POST", "/home/trash/restore", {"ids": [trashed]})).json()
     assert restored == {"restored": [{"id": trashed, "path": entry["path"], "kind": "file"}], "failed": []}
     assert (await anna.call("DELETE", f"/home/files?path={entry['path']}&forever=true")).json() == {"id": None}
-    assert os.listdir(on_disk(portal, anna, home)) == ["plain"] or os.listdir(on_disk(portal, anna, home)) == []
+    assert os.listdir(on_disk(portal, anna, home)) == []
 
 
 SAFE = "/-._~!$'()*,;:@"
