@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -66,6 +69,7 @@ async def fill(portal: Portal) -> list[Place]:
     await _grow(portal, user, 12 * 1024**3)
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
+    await _fill_home(portal, ada)
     return [
         Place("start page", "/", None),
         Place("sign-in", "/sign-in", None),
@@ -81,6 +85,13 @@ async def fill(portal: Portal) -> list[Place]:
         Place("offer to launch", "/go/rstudio/file.R?x=1", ada),
         Place("failed", f"/instances/{failed.id}/open", ada),
         Place("log", f"/instances/{failed.id}/log", ada),
+        Place("files", "/files", ada),
+        Place("an empty folder", "/files?path=projects/empty", ada),
+        Place("rows", "/files/item?path=measurements-of-march.csv", ada),
+        Place("notebook", "/files/item?path=analysis.ipynb", ada),
+        Place("folder", "/files/item?path=projects", ada),
+        Place("what takes the space", "/files/space", ada),
+        Place("trash", "/files/trash", ada),
         Place("not found", "/nowhere", ada),
         Place("not allowed", "/admin", ada),
         Place("confirmation", "/confirm", admin),
@@ -112,6 +123,52 @@ async def _grow(portal: Portal, user: User, grown_bytes: int) -> None:
             await home_history.put(db, (now - timedelta(days=days)).date(), points)
     portal.homes.used_bytes = used + 1024**3  # else nothing is new since the last look
     await portal.measure_homes()
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+CELLS = [
+    {"cell_type": "markdown", "source": "# Analysis\nOf the measurements of March."},
+    {
+        "cell_type": "code",
+        "execution_count": 1,
+        "source": "import pandas as pd\npd.read_csv('measurements-of-march.csv').describe()",
+        "outputs": [
+            {"output_type": "stream", "name": "stdout", "text": "count 120"},
+            {"output_type": "display_data", "data": {"image/png": base64.b64encode(PNG).decode()}},
+            {"output_type": "error", "traceback": ["\x1b[31mKeyError\x1b[0m: 'x'"]},
+        ],
+    },
+]
+
+
+async def _fill_home(portal: Portal, person: Person) -> None:
+    """Files of many kinds, hostile names among them, and something in the Trash."""
+    await person.get("/files")
+    user = await portal.platform.users.by_email(person.address)
+    home = portal.homes.path_of(user.username)
+    contents = {
+        "notes.txt": b"Remember the milk.\n",
+        "measurements-of-march.csv": b"time,value\n" + b"1,2\n" * 30,
+        "analysis.ipynb": json.dumps({"cells": CELLS, "metadata": {"kernelspec": {"language": "python"}}}).encode(),
+        "plot.png": PNG,
+        "old results.zip": b"x" * 90_000,
+        "projects/genomics/reads.fastq": b"x" * 700_000,
+        "projects/thesis/" + "a-very-long-name-without-any-blank-in-it" * 4 + ".tex": b"x" * 50_000,
+        "two\nlines \u202etxt.gpj": b"x",
+        "deleted.txt": b"x",
+        ".cache/pip/wheel": b"x" * 300_000,
+        ".cache/huggingface/model": b"x" * 200_000,
+    }
+    for name, content in contents.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(content)
+    (home / "projects/empty").mkdir()
+    (home / "latest").symlink_to("projects/thesis")
+    for path in (home, *home.rglob("*")):
+        os.chown(path, user.uid, user.uid, follow_symlinks=False)
+    await portal.platform.files.put_into_trash(user, "deleted.txt", portal.platform.now())
 
 
 async def _starting(portal: Portal, person: Person) -> Instance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Letters:
 
 
 class DirectoryHomes:
-    """Homes as plain directories that belong to whoever runs the tests."""
+    """Homes as plain directories, their users' where root runs the tests."""
 
     enforces_limits = False
 
@@ -79,8 +80,11 @@ class DirectoryHomes:
         return set()
 
     async def prepare(self, username: str, uid: int, limit_bytes: int | None) -> Path:
-        await asyncio.to_thread(self.path_of(username).mkdir, parents=True, exist_ok=True)
-        return self.path_of(username)
+        home = self.path_of(username)
+        await asyncio.to_thread(home.mkdir, mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(home, uid, uid)
+        return home
 
     async def use(self, username: str) -> HomeUse:
         return self.uses.get(username, HomeUse(self.used_bytes, self.limit_bytes, 900 * 1024**3))
@@ -325,6 +329,7 @@ async def open_portal(
         "instances_url": INSTANCES_URL,
         "state_dir": folder / "state",
         "admin_emails": [ADMIN],
+        "homes": {"root": folder / "homes"},
         "limits": {"memory": ["1g", "2g", "4g"], "cpus": [1, 2], "default_memory": "2g", "default_cpus": 1},
     }
     platform = build_platform(
@@ -332,6 +337,7 @@ async def open_portal(
     )
     app = create_app(platform)
     portal = Portal(platform, app, runtime, letters, homes)
+    homes.root.mkdir(exist_ok=True)
     databases.url(platform.settings.state_dir)  # a migrated one, where the settings name no other
     async with app.router.lifespan_context(app):
         try:

@@ -164,6 +164,15 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /go/{environment}": (SIGNED_IN, None),
     "GET /go/{environment}/{path:path}": (each(SIGNED_IN, 303), None),
     "POST /go/{environment}": (each(SIGNED_IN, 303), None),
+    "GET /files": (SIGNED_IN, None),
+    "GET /files/item": (each(SIGNED_IN, 404), None),  # the home itself is no item
+    "GET /files/space": (SIGNED_IN, None),
+    "GET /files/trash": (SIGNED_IN, None),
+    "POST /files/act": (each(SIGNED_IN, 422), {"do": "trash"}),  # nothing
+    "POST /files/folders": (each(SIGNED_IN, 303), {"name": "by-form"}),
+    "POST /files/upload": (each(SIGNED_IN, 422), None),  # no file
+    "POST /files/trash": (each(SIGNED_IN, 303), {"do": "empty"}),
+    "POST /files/caches/{cache}/empty": (each(SIGNED_IN, 303), None),
     "GET /account": (SIGNED_IN, None),
     "GET /account/ledger": (SIGNED_IN, None),
     "POST /account/time-zone": (each(SIGNED_IN, 303), {"time_zone": "Asia/Singapore"}),

@@ -75,6 +75,15 @@ def short(moment: datetime, zone: tzinfo = UTC) -> str:
     return f"{there:%a %-d %b, %H:%M} {label(there)}"
 
 
+def dated(moment: datetime, zone: tzinfo = UTC) -> str:
+    """ "28 Nov 2026, 15:07"; at the end of the calendar, where no other zone has it, in UTC."""
+    try:
+        there = moment.astimezone(zone)
+    except OverflowError:
+        there = moment
+    return f"{there:%-d %b} {there.year}, {there:%H:%M}"
+
+
 def localized(text: str, zone: tzinfo, near: datetime) -> str:
     """A text of ours with its moments, which stand there in UTC, in another zone.
 

@@ -17,6 +17,7 @@ from . import api, gate, health, pages, problems, well_known
 from .api.responses import add_problem
 from .deps import Public
 from .pages.frame import Frame
+from .policy import page_policy
 from .views.presenter import Presenter
 
 OPENAPI_PATH = "/api/v1/openapi.json"
@@ -91,14 +92,8 @@ class _Headers:
 
     def __init__(self, app: ASGIApp, platform: Platform) -> None:
         self._app = app
-        instances = platform.settings.instances.pattern
-        policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-            f"connect-src 'self'; manifest-src 'self'; form-action 'self' {instances}; "
-            "frame-ancestors 'none'; base-uri 'none'"
-        )
         always = {
-            "Content-Security-Policy": policy,
+            "Content-Security-Policy": page_policy(platform.settings.instances.pattern),
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "same-origin",

@@ -18,8 +18,14 @@ LOCKED = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "private, no-cache",
 }
-# Browsers show a PDF with a program of their own, which a sandbox without scripts keeps from starting in some.
 LOCKED_IMAGE = {**LOCKED, "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
+# Browsers show a PDF with a program of their own. Chromium starts it in a frame whose answer asks for the sandbox, but
+# not in a frame that has the attribute itself.
+LOCKED_PDF = {
+    **LOCKED,
+    "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",
+}
 BYTES = "application/octet-stream"
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 

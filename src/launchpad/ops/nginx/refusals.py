@@ -31,7 +31,8 @@ OWN_REFUSALS = (
         413,
         413,
         "The request is too large",
-        "The portal accepts at most 1 MB at once. Upload files on the Files page or inside an instance.",
+        "The portal does not accept that much at once. With JavaScript on, the Files page uploads files of any size; "
+        "so do instances.",
         "too-large",
     ),
     Refusal(414, 414, "The link is too long", "A link can have at most 32 kB.", "uri-too-long"),

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from ..deps import Configured, CurrentUser, HomeFiles
+from ..file_query import At
 from ..files_schemas import (
     CacheView,
     IdsBody,
@@ -17,7 +18,6 @@ from ..files_schemas import (
     TrashedView,
     TrashView,
 )
-from .files import At
 from .responses import HOME_PROBLEMS, ROOT
 
 router = APIRouter(prefix=f"{ROOT}/home", tags=["files"], responses=HOME_PROBLEMS)

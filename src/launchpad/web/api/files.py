@@ -15,8 +15,8 @@ from ...domain.file_paths import download_header, encoded, in_query
 from ...errors import Conflict, InvalidInput, NoSuchRange
 from ...services.files import modified_at
 from ..deps import CurrentUser, HomeFiles
+from ..file_query import PATH, At, FileCursor, FileLimit
 from ..files_schemas import (
-    PATH_MAX,
     CopiedView,
     CopyBody,
     DeletedView,
@@ -30,28 +30,15 @@ from ..files_schemas import (
     TextView,
 )
 from ..problems import MEDIA_TYPE, problem
-from ..streams import BYTES, LOCKED, LOCKED_IMAGE, Streamed, part_of
+from ..streams import BYTES, LOCKED, LOCKED_IMAGE, LOCKED_PDF, Streamed, part_of
 from .responses import HOME_PROBLEMS, PROBLEMS, ROOT
 
 router = APIRouter(prefix=f"{ROOT}/home", tags=["files"], responses=HOME_PROBLEMS)
 
 MOST_PATHS = 1000
-FileLimit = Annotated[int, Query(ge=1, le=1000)]
-FileCursor = Annotated[str, Query(description="The `cursor` of the previous page.", max_length=8000)]
-_PATH = Query(
-    alias="path",
-    description="Below the home, with percent-encoded bytes: `path` of an entry as it is. Empty: the home itself.",
-    max_length=PATH_MAX,
-)
 
 
-async def path_of(request: Request, path: Annotated[str, _PATH] = "") -> str:
-    """As its bytes are: the framework's own reading of a query knows UTF-8 only."""
-    found = in_query(request.scope["query_string"], "path")
-    return found[-1] if found else path
-
-
-async def paths_of(request: Request, path: Annotated[list[str], _PATH]) -> list[str]:
+async def paths_of(request: Request, path: Annotated[list[str], PATH]) -> list[str]:
     if len(path) > MOST_PATHS:
         text = f"name {MOST_PATHS} at most; their folder holds them all"
         raise InvalidInput(f"These are too many paths: {text}.", fields={"path": text})
@@ -61,7 +48,6 @@ async def paths_of(request: Request, path: Annotated[list[str], _PATH]) -> list[
     return found
 
 
-At = Annotated[str, Depends(path_of)]
 Several = Annotated[list[str], Depends(paths_of)]
 
 
@@ -171,7 +157,7 @@ async def _drawn(visitor: CurrentUser, files: HomeFiles, path: str, kind: str) -
         about = drawn.header
         name = path.rpartition("/")[2]
         headers = {
-            **(LOCKED_IMAGE if kind == "image" else LOCKED),
+            **(LOCKED_IMAGE if kind == "image" else LOCKED_PDF),
             "Content-Disposition": download_header(name, inline=True),
             "Content-Length": str(about["size"]),
         }

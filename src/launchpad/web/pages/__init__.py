@@ -18,6 +18,9 @@ from . import (
     confirm,
     dashboard,
     extend,
+    file_acts,
+    file_forms,
+    files,
     go,
     instance_log,
     landing,
@@ -31,6 +34,9 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
     for part in (
         dashboard,
+        files,
+        file_acts,
+        file_forms,
         go,
         static_files,
         landing,

@@ -44,6 +44,7 @@ _PAGES = tuple(
         (r"/sign-in/(?:code|resend)", "/sign-in/code"),
         (r"(/sign-in|/extend/[^/]+|/confirm|/account|/admin/users/[^/]+)", r"\1"),
         (r"(/admin/instances|/admin/limits|/admin/policies|/admin/mail|/admin/announcements|/admin)", r"\1"),
+        (r"(/files/trash|/files/space|/files)", r"\1"),
         (r"", "/dashboard"),
     )
 )
@@ -80,8 +81,9 @@ def page_of(request: Request) -> str:
         and not told.path.startswith("//")
         and _is_here(request, f"{told.scheme}://{told.netloc}")
     ):
-        query = [(name, value) for name, value in parse_qsl(told.query) if name not in ("said", PARAMETER)]
-        return told.path + (f"?{urlencode(query)}" if query else "")
+        given = parse_qsl(told.query, errors="surrogateescape")  # a path of a file may hold any bytes
+        query = [(name, value) for name, value in given if name not in ("said", PARAMETER)]
+        return told.path + (f"?{urlencode(query, errors='surrogateescape')}" if query else "")
     if told_by_handler := getattr(request.state, "form_page", ""):
         return str(told_by_handler)
     return next(found.expand(page) for address, page in _PAGES if (found := address.match(request.url.path)))

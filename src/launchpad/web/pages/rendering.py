@@ -67,6 +67,7 @@ def environment() -> jinja2.Environment:
         "ago": words.ago_in_words,
         "exact": words.exact,
         "short": words.short,
+        "dated": words.dated,
         "local": words.local,
         "iso": _iso,
         "breaks": words.with_breaks,
@@ -118,6 +119,15 @@ SAID = {
     "saved": Text("done", "Saved.", "{about} saved"),
     "suspended": Text("done", "Suspended.", "{about} suspended"),
     "reactivated": Text("done", "Reactivated.", "{about} reactivated"),
+    "folder-made": Text("done", "Folder created.", "Folder “{about}” created"),
+    "renamed": Text("done", "Renamed.", "Renamed to “{about}”"),
+    "moved": Text("done", "Moved.", "{about} moved"),
+    "copied": Text("done", "Copied.", "{about} copied"),
+    "erased": Text("done", "Deleted permanently.", "{about} deleted permanently"),
+    "uploaded": Text("done", "Uploaded.", "{about} uploaded"),
+    "restored": Text("done", "Restored.", "{about} restored"),
+    "trash-emptied": Text("done", "Trash emptied."),
+    "cache-emptied": Text("done", "Cache emptied.", "{about} emptied"),
     "admin-stopping": Text(
         "done", "Stopping.", "{about} is stopping. The owner is told that an administrator stopped it."
     ),

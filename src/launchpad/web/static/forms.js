@@ -19,11 +19,12 @@ function showProblem() {
 }
 
 async function send(form, submitter) {
+  const fields = new FormData(form, submitter); // a button that is off would not be among them
   busy(form, true);
   const post = () =>
     fetch(form.action, {
       method: "POST",
-      body: new URLSearchParams(new FormData(form, submitter)),
+      body: new URLSearchParams(fields),
       headers: { Accept: "text/html" },
     });
   let response;
@@ -35,6 +36,7 @@ async function send(form, submitter) {
         closeDialogs();
         return toast("bad", STALE);
       }
+      fields.set("csrf_token", form.elements.csrf_token.value);
       response = await post();
     }
   } catch {
@@ -90,7 +92,7 @@ async function copy(button) {
 export function startForms() {
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.matches("[data-enhance]")) {
+    if (form.matches("[data-enhance]") && !event.submitter?.matches("[data-plain]")) {
       event.preventDefault();
       send(form, event.submitter);
     } else if (form.matches("[data-once]")) {

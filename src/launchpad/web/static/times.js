@@ -21,6 +21,16 @@ function inShort(moment) {
   return `${part.weekday} ${part.day} ${part.month}, ${part.hour}:${part.minute}`;
 }
 
+const datedly = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZone,
+});
+
+// "28 Nov 2026, 15:07", as words.py says it: September has three letters.
+function inDates(moment) {
+  const part = Object.fromEntries(datedly.formatToParts(moment).map(({ type, value }) => [type, value]));
+  return `${part.day} ${part.month.slice(0, 3)} ${part.year}, ${part.hour}:${part.minute}`;
+}
+
 function plural(count, word) {
   return `${count} ${word}${count === 1 ? "" : "s"}`;
 }
@@ -53,6 +63,7 @@ export function tellTimes(root = document) {
     const text =
       kind === "exact" ? exactly.format(moment)
       : kind === "short" ? inShort(moment)
+      : kind === "dated" ? inDates(moment)
       : kind === "ago" ? agoInWords(-left)
       : left <= 0 ? "time is up" : `${spanInWords(left)} left`;
     if (element.textContent !== text) element.textContent = text;

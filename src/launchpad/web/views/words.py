@@ -41,6 +41,11 @@ def short(moment: datetime) -> str:
     return times.short(moment, reader_zone.get())
 
 
+def dated(moment: datetime) -> str:
+    """A moment of any year, such as when a file was changed."""
+    return times.dated(moment, reader_zone.get())
+
+
 def local(text: str) -> str:
     """A text of ours, such as a reason, with its moments in the reader's zone."""
     return times.localized(text, reader_zone.get(), datetime.now(UTC))

@@ -1,0 +1,205 @@
+"""A user's own files: the listing and what was found in it, one file or folder, what takes the space, the Trash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from ...domain.file_paths import decoded, encoded, joined
+from ...errors import Conflict, Forbidden, NotFound, TooLarge
+from ...services.files import FilesService
+from ..deps import Configured, CurrentUser, HomeFiles, Present, Visitor
+from ..file_query import At, FileCursor
+from ..files_schemas import PATH_MAX, CacheView, NotebookView, SpaceNode, TableView, TextView, TrashedView
+from ..policy import page_policy
+from ..views import files as views
+from ..views.presenter import Presenter
+from ..views.treemap import HEIGHT, WIDTH, tiles
+from .after_form import AfterForm
+from .rendering import after_form, page
+
+router = APIRouter(prefix="/files", include_in_schema=False)
+
+PAGE = 200
+FORMS = ("/files/act", "/files/folders", "/files/upload", "/files/trash")
+
+
+@router.get("")
+async def folder(
+    request: Request,
+    visitor: CurrentUser,
+    files: HomeFiles,
+    present: Present,
+    path: At,
+    within: Annotated[str, Query(alias="in", max_length=PATH_MAX)] = "",
+    name: Annotated[str, Query(max_length=255)] = "",
+    cursor: FileCursor | None = None,
+    sort: Literal["name", "size", "modified"] = "name",
+    order: Literal["asc", "desc"] = "asc",
+    hidden: bool = False,
+) -> Response:
+    """What lies in a folder, or what has such a name below it. A form says the folder percent-encoded, as `in`."""
+    path = decoded(within) if within else path
+    at, wanted = encoded(path.strip("/")), name.strip()
+    if wanted:
+        found = await files.search(visitor.user, path, wanted, cursor=cursor, limit=PAGE)
+        rows = [views.Row.of(one, joined(path, one["folder"]), says_folder=True) for one in found["entries"]]
+        kept = {"name": wanted}
+    else:
+        found = await files.entries(
+            visitor.user, path, cursor=cursor, limit=PAGE, sort=sort, order=order, hidden=hidden
+        )
+        rows = [views.Row.of(one, path) for one in found["entries"]]
+        kept = {
+            "sort": sort if sort != "name" else "",
+            "order": order if order != "asc" else "",
+            "hidden": "true" if hidden else "",
+        }
+    return page(
+        request,
+        "files/folder.html",
+        visitor,
+        rows=rows,
+        path=at,
+        crumbs=views.crumbs(path),
+        heads=[] if wanted else views.sorted_by(at, sort, order, hidden=hidden),
+        name=wanted,
+        cut=bool(found.get("cut")),
+        total=found.get("total"),
+        first_page="" if cursor is None else views.folder_address(at, **kept),
+        more=views.folder_address(at, **kept, cursor=found["cursor"]) if found["cursor"] else "",
+        hidden=hidden and not wanted,
+        hidden_address=views.folder_address(at, hidden="" if hidden else "true"),
+        folders=[row for row in rows if row.kind == "folder"] if not wanted else [],
+        **await _frame(request, visitor, present),
+    )
+
+
+@dataclass(frozen=True)
+class Note:
+    """What came of a form, where it leaves a choice: see `file_forms`."""
+
+    text: str
+    status: int
+    values: dict[str, str]
+    field: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.values.get("kind", "")
+
+    def listed(self, name: str) -> list[str]:
+        return self.values.get(name, "").split()
+
+
+def _note(after: AfterForm | None) -> Note | None:
+    if after is None or not after.detail:
+        return None
+    return Note(after.detail, after.status, dict(after.values), next(iter(after.fields.values()), ""))
+
+
+async def _frame(request: Request, visitor: Visitor, present: Presenter, *more_forms: str) -> dict[str, Any]:
+    """What every page of files has."""
+    meter = await present.home_meter(visitor.user)
+    return {
+        "note": _note(after_form(request, visitor, *FORMS, *more_forms)),
+        "meter": replace(meter, label="Used") if meter else None,
+    }
+
+
+@router.get("/item")
+async def item(
+    request: Request, visitor: CurrentUser, files: HomeFiles, present: Present, settings: Configured, path: At
+) -> Response:
+    """One file or folder: what may be shown of it, and what can be done with it."""
+    entry = await files.entry(visitor.user, path)
+    above, _, _ = path.strip("/").rpartition("/")
+    if not path.strip("/"):
+        raise NotFound("This is the home folder itself.")
+    row = views.Row.of(entry, above)
+    preview = await _preview(files, visitor, path, row)
+    response = page(
+        request,
+        "files/item.html",
+        visitor,
+        row=row,
+        mode=f"{entry['mode']:04o}",
+        path=encoded(above),
+        crumbs=views.crumbs(path),
+        preview=preview,
+        blocks=views.blocks,
+        **await _frame(request, visitor, present),
+    )
+    if preview.kind == "pdf":
+        response.headers["Content-Security-Policy"] = page_policy(settings.instances.pattern, frames=True)
+    return response
+
+
+async def _preview(files: FilesService, visitor: Visitor, path: str, row: views.Row) -> views.Preview:
+    if row.kind in ("folder", "other"):
+        return views.Preview("none")
+    kind = views.preview_kind(row.name)
+    if kind in ("image", "pdf"):
+        return views.Preview(kind, views.file_address(row.path, kind))
+    try:
+        told = await files.preview(visitor.user, path, kind)
+        given = {"size_bytes": told["size"], **told}
+        if kind == "csv":
+            return views.Preview(kind, table=TableView.model_validate(given))
+        if kind == "notebook":
+            return views.Preview(kind, notebook=NotebookView.model_validate(given))
+    except (Conflict, Forbidden, NotFound, TooLarge) as refusal:
+        return views.Preview("none", problem=refusal.detail)
+    text = TextView.model_validate(given)
+    if text.encoding == "binary":
+        return views.Preview("none", problem="This file is not text, so there is no preview. Download it to open it.")
+    return views.Preview("text", text=text)
+
+
+@router.get("/space")
+async def space(request: Request, visitor: CurrentUser, files: HomeFiles, present: Present, path: At) -> Response:
+    """The largest folders and files, as areas and as a table, and the caches that can be emptied."""
+    found = await files.space(visitor.user, path, 2)
+    above, _, name = path.strip("/").rpartition("/")
+    node = SpaceNode.of(found | {"name": name}, above)
+    caches = [] if path.strip("/") else await files.caches(visitor.user)
+    return page(
+        request,
+        "files/space.html",
+        visitor,
+        path=encoded(path.strip("/")),
+        crumbs=views.crumbs(path, to=views.space_address),
+        node=node,
+        tiles=tiles(node),
+        told=views.told_name,
+        size=(WIDTH, HEIGHT),
+        space_address=views.space_address,
+        folder_address=views.folder_address,
+        item_address=views.item_address,
+        complete=found["complete"],
+        caches=[CacheView.of(cache, size) for cache, size in caches],
+        **await _frame(request, visitor, present, *(f"/files/caches/{cache.name}/empty" for cache, _ in caches)),
+    )
+
+
+@router.get("/trash")
+async def trash(
+    request: Request, visitor: CurrentUser, files: HomeFiles, present: Present, settings: Configured
+) -> Response:
+    """What was deleted and can be restored."""
+    found = await files.trash(visitor.user, visitor.now)
+    entries = [TrashedView.of(entry) for entry in found["entries"]]
+    folders = [one["path"].rpartition("/")[0] if one["path"] else None for one in found["entries"]]
+    crumbs = [None if folder is None else views.crumbs(folder)[-1] for folder in folders]
+    return page(
+        request,
+        "files/trash.html",
+        visitor,
+        entries=list(zip(entries, crumbs, strict=True)),
+        total=found["total"],
+        days=settings.files.trash_days,
+        told=views.told_name,
+        **await _frame(request, visitor, present),
+    )
