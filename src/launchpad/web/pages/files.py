@@ -102,10 +102,12 @@ def _note(after: AfterForm | None) -> Note | None:
 
 async def _frame(request: Request, visitor: Visitor, present: Presenter, *more_forms: str) -> dict[str, Any]:
     """What every page of files has."""
-    meter = await present.home_meter(visitor.user)
+    home = await present.home_card(visitor.user)
     return {
         "note": _note(after_form(request, visitor, *FORMS, *more_forms)),
-        "meter": replace(meter, label="Used") if meter else None,
+        "meter": replace(home.meter, label="Used") if home else None,
+        "warning": home.warning if home else "",
+        "tone": home.tone if home else "",
     }
 
 
