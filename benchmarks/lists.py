@@ -206,7 +206,7 @@ async def main() -> int:
             secrets["user"] = (await platform.logins.open(db, one, True, HERE, world.clock())).secret
             admin = replace(await platform.users.get(users[7]), role=type(one.role).ADMIN)
             secrets["admin"] = (await platform.logins.open(db, admin, True, HERE, world.clock())).secret
-        world.rows("UPDATE users SET role = 'admin' WHERE id = ?", users[7])
+        await world.change("UPDATE users SET role = 'admin' WHERE id = ?", users[7])
         middle = "SELECT {0}, {1} FROM {2} WHERE {3} ORDER BY 1 LIMIT 1 OFFSET {4}"
         mine = "SELECT id FROM instances WHERE owner_id = ? AND state = 'running' LIMIT 1"
         names = {"user": users[42], "live": world.rows(mine, users[42])[0][0]}
