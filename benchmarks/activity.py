@@ -35,11 +35,13 @@ from launchpad.domain.limits import Limits  # noqa: E402
 from launchpad.domain.usage import ContainerActivity, Usage  # noqa: E402
 from launchpad.runtime.base import ContainerSpec  # noqa: E402
 from launchpad.runtime.engine import EngineRuntime  # noqa: E402
+from launchpad.runtime.oom_order import SETTLES_SECONDS  # noqa: E402
 from launchpad.services.activity import ActivityService  # noqa: E402
 from launchpad.services.catalogue import catalogue_of  # noqa: E402
 from launchpad.services.ide_signals import JupyterSignals  # noqa: E402
 from launchpad.services.launching import Launcher  # noqa: E402
 from launchpad.services.live.usage import UsageSampler  # noqa: E402
+from launchpad.services.memory import LOOK_SECONDS  # noqa: E402
 from launchpad.settings import ActivitySettings, EngineSettings, Settings  # noqa: E402
 from launchpad.store.database import Database  # noqa: E402
 from support.live import remove_network  # noqa: E402
@@ -63,8 +65,8 @@ async def measured(name: str, rounds: int, many: int, ask: Callable[[], Awaitabl
     return each
 
 
-async def with_containers(many: int, rounds: int) -> float:
-    """Milliseconds of processor time that looking into one container takes."""
+async def with_containers(many: int, rounds: int) -> tuple[float, float]:
+    """Milliseconds of processor time that looking into one container takes, and seeing to its memory."""
     image, mark = make_small_image(), secrets.token_hex(4)
     settings = EngineSettings(network=f"launchpad-bench-{mark}", port_range="30000-31999")
     engine = EngineRuntime(settings, mark)
@@ -87,7 +89,11 @@ async def with_containers(many: int, rounds: int) -> float:
             )
         await engine.activity_all()  # what is known of each from now on
         await measured(f"what {many} containers use", rounds, many, engine.usage_all)
-        return await measured(f"what goes on in {many} containers", rounds, many, engine.activity_all)
+        looking = await measured(f"what goes on in {many} containers", rounds, many, engine.activity_all)
+        await engine.tend_memory()
+        await asyncio.sleep(SETTLES_SECONDS + 1)  # young processes are looked at more closely; most are older
+        await engine.tend_memory()
+        return looking, await measured(f"the memory of {many} containers", rounds, many, engine.tend_memory)
     finally:
         for container in await engine.list_containers():
             await engine.remove(container.instance_id)
@@ -218,13 +224,15 @@ async def main() -> None:
     parser.add_argument("--minutes", type=int, default=120)
     given = parser.parse_args()
     print(f"{'milliseconds':44} {'wall':>10} {'cpu':>10} {'cpu of one':>10}")
-    looking = await with_containers(given.containers, given.rounds) if given.containers else 0.0
+    looking, tending = await with_containers(given.containers, given.rounds) if given.containers else (0.0, 0.0)
     asking = await with_kernels(given.instances, given.rounds)
     writing, a_day = await with_rows(given.instances, given.minutes)
     share = (looking + asking + writing) * given.instances / 1000 / SAMPLE_SECONDS
     print(
         f"\n{given.instances} instances, a pass every {SAMPLE_SECONDS:g} s: {100 * share:.2f} % of a core (at most 1 %)"
     )
+    memory = tending * given.instances / 1000 / LOOK_SECONDS
+    print(f"their memory, a pass every {LOOK_SECONDS:g} s: {100 * memory:.2f} % of a core")
     print(f"a day of them in the database: {a_day / MB:.1f} MB (at most 50 MB)")
 
 
