@@ -261,6 +261,8 @@ async def test_an_r_session_goes_and_rstudio_stays(instances: dict[str, Running]
     assert left == set(servers)
     again = await one.person.enter_rstudio(one.id)
     assert "42" in await again.run("cat(6 * 7)"), "a new session works"
+    await one.person.stop(one.id)
+    assert (await relaunch_larger(one))["limits"]["memory"] == "2g"
 
 
 async def test_a_program_of_a_terminal_goes_and_all_else_stays(instances: dict[str, Running]) -> None:
@@ -280,6 +282,8 @@ async def test_a_program_of_a_terminal_goes_and_all_else_stays(instances: dict[s
             while "alive" not in shown:
                 kind, *rest = json.loads(await terminal.recv())
                 shown += str(rest[0]) if kind == "stdout" else ""
+    await one.person.stop(one.id)
+    assert (await relaunch_larger(one))["limits"]["memory"] == "2g"
 
 
 async def test_more_memory_before_the_end_prevents_it(instances: dict[str, Running], mail: MailServer) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -23,13 +22,6 @@ from support.platforms import START, World, launch, sign_in, until
 pytestmark = pytest.mark.usefixtures("every_database")
 MB = 1024**2
 IDLE = ContainerActivity(Usage(100 * MB, 5.0, 7), 300 * MB)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
 
 
 async def running(world: World, platform: Platform) -> Instance:

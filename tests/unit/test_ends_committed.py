@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -20,23 +19,6 @@ from launchpad.services.users import UserChange
 from support.platforms import ACTOR, World, launch, reaches, sign_in
 
 SUSPENDED = UserChange(status=UserStatus.SUSPENDED)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
-
-
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
-@pytest.fixture
-async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(platform: Platform, owner: User, environment: str = "jupyterlab") -> Instance:

@@ -30,16 +30,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.close()
 
 
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
-@pytest.fixture
-async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, "alice@a.org"))[0]
-
-
 async def running(platform: Platform, owner: User, **size: Any) -> Instance:
     return await reaches(platform, (await launch(platform, owner, **size)).id, State.RUNNING)
 

@@ -37,11 +37,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.close()
 
 
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
 def person(name: str, **values: object) -> Person:
     row = OriginalUser(**{"name": name, "email": None, "is_admin": False, "lab": "Lab", "created_at": MAY, **values})  # type: ignore[arg-type]
     (found,) = people_of([row]).found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -27,23 +26,6 @@ from launchpad.store import instance_history, instances
 from launchpad.store.database import Database
 from launchpad.store.revisions import MIGRATIONS
 from support.platforms import ACTOR, World, launch, reaches, sign_in
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
-
-
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
-@pytest.fixture
-async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(platform: Platform, owner: User, environment: str = "jupyterlab") -> Instance:

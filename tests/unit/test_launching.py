@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,23 +29,6 @@ from launchpad.runtime.fake import GB
 from launchpad.services.users import UserChange
 from support.databases import on_every_database
 from support.platforms import ACTOR, World, launch, reaches, sign_in, until
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
-
-
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
-@pytest.fixture
-async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def people(world: World, platform: Platform, number: int) -> list[User]:

@@ -32,11 +32,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.close()
 
 
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
 async def ask(platform: Platform, address: str = ALICE) -> str:
     """Somebody asks for a code, and it is sent or given up; returns the cookie."""
     asked = await platform.sign_in.ask(address, HERE, platform.now())

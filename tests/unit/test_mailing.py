@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import timedelta
 from email.message import EmailMessage
@@ -49,13 +48,6 @@ class Mailer:
 
     async def check(self) -> None:
         return None
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
 
 
 @pytest.fixture

@@ -43,16 +43,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.close()
 
 
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
-@pytest.fixture
-async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, "alice@a.org"))[0]
-
-
 async def running(platform: Platform, owner: User, gigabytes: int = 1, **size: Any) -> Instance:
     launched = await launch(platform, owner, memory_bytes=gigabytes * GB, **size)
     return await reaches(platform, launched.id, State.RUNNING)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,26 +14,9 @@ from launchpad.domain.memory import MemoryDeath, use_in_words
 from launchpad.domain.users import User
 from launchpad.errors import EngineUnavailable
 from launchpad.platform import Platform
-from support.platforms import World, launch, reaches, sign_in, until
+from support.platforms import World, launch, reaches, until
 
 GB = 1024**3
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
-
-
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
-@pytest.fixture
-async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def running(platform: Platform, owner: User) -> Instance:

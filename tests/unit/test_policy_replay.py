@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,13 +26,6 @@ pytestmark = pytest.mark.usefixtures("every_database")
 GB = 1024**3
 RULE = IdleRule(IdleAction.STOP, 240)
 GAP, SETTLE = timedelta(minutes=3), timedelta(minutes=10)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
 
 
 async def replayed(world: World, platform: Platform, days: int = 30, scope: Scope = EVERYONE) -> ReplayReport:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,23 +26,6 @@ STEPS = (
     "before start",
     "after start",
 )
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
-
-
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
-
-
-@pytest.fixture
-async def alice(world: World, platform: Platform) -> User:
-    return (await sign_in(platform, "alice@a.org"))[0]
 
 
 async def launched(platform: Platform, owner: User) -> Instance:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,18 +22,6 @@ from support.platforms import ACTOR, World, launch, sign_in
 
 HERE = Client("192.0.2.1", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0")
 ALICE = "alice@a.org"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
-
-
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
 
 
 async def ask(platform: Platform, world: World, address: str, client: Client = HERE) -> tuple[str, str]:

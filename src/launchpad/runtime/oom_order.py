@@ -19,13 +19,13 @@ from pathlib import Path
 from time import monotonic
 
 from .control_groups import PROC
+from .processes import read_stat, read_text
 from .program_names import is_ide_server, is_init
 from .values import IDE_SCORE, PROGRAM_SCORE
 
 SETTLES_SECONDS = 30.0  # so long a young process is looked at each time: it may become another program yet
 AGAIN_SECONDS = 120.0  # between two looks at an older one
 SYSTEM_UIDS = 1000  # users of a system have lower numbers than people
-_BYTES_READ = 4096
 
 
 @dataclass
@@ -102,8 +102,7 @@ class OomOrder:
     def _read(self, pid: int, now: float) -> _Seen | None:
         """None: it has ended."""
         try:
-            head, _, rest = self._text(pid, "stat").rpartition(")")
-            fields = rest.split()  # from the third of proc_pid_stat(5) on
+            comm, fields = read_stat(str(self.proc), pid)
             words = self._text(pid, "cmdline").rstrip("\0").split("\0")
             lines = self._text(pid, "status").splitlines()
             uids = next(line.split()[1:] for line in lines if line.startswith("Uid:"))
@@ -111,7 +110,6 @@ class OomOrder:
             started, parent = int(fields[19]), int(fields[1])
         except (OSError, ValueError, IndexError, StopIteration):
             return None
-        comm = head.partition("(")[2]
         return _Seen(now, now, started, parent, is_system, is_init(comm, words), is_ide_server(comm, words))
 
     def _move(self, container_id: str, pid: int, started: int, score: int) -> bool | None:
@@ -143,17 +141,13 @@ class OomOrder:
 
     def _is_still(self, container_id: str, pid: int, started: int) -> bool:
         try:
-            now = int(self._text(pid, "stat").rpartition(")")[2].split()[19])
-            return now == started and container_id in self._text(pid, "cgroup")
+            _, fields = read_stat(str(self.proc), pid)
+            return int(fields[19]) == started and container_id in self._text(pid, "cgroup")
         except (OSError, ValueError, IndexError):
             return False
 
     def _text(self, pid: int, name: str) -> str:
-        file = os.open(self.proc / str(pid) / name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(file, _BYTES_READ).decode("utf-8", "replace")
-        finally:
-            os.close(file)
+        return read_text(f"{self.proc}/{pid}/{name}")
 
 
 def _ide_of(seen: Mapping[int, _Seen], first: int) -> set[int]:

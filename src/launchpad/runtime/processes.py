@@ -109,10 +109,7 @@ def read_process(proc: Path, pid: int) -> Process | None:
 
 def _read(root: str, pid: int, before: Process | None) -> Process | None:
     try:
-        text = _text(f"{root}/{pid}/stat")
-        head, _, rest = text.rpartition(")")
-        comm = head.partition("(")[2]
-        fields = rest.split()  # from the third of proc_pid_stat(5) on
+        comm, fields = read_stat(root, pid)
         started, parent = int(fields[19]), int(fields[1])
         own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
         memory = int(fields[21]) * PAGE_BYTES
@@ -133,7 +130,7 @@ def _terminal(pid: int, group: int, session: int, terminal: int) -> InTerminal:
 
 def _named(root: str, pid: int, comm: str) -> Named:
     try:
-        words = _text(f"{root}/{pid}/cmdline").rstrip("\0").split("\0")
+        words = read_text(f"{root}/{pid}/cmdline").rstrip("\0").split("\0")
     except OSError:
         words = []
     session = comm == "rsession" or any(word.rpartition("/")[2] == "rsession" for word in words[:2])
@@ -208,7 +205,7 @@ def disk_bytes(pids: Sequence[int], proc: Path) -> tuple[int, int]:
     read = written = 0
     for pid in pids[:LOOKED_AT_MOST]:
         try:
-            lines = _text(f"{proc}/{pid}/io").splitlines()
+            lines = read_text(f"{proc}/{pid}/io").splitlines()
             counts = {name: int(number) for name, _, number in (line.partition(": ") for line in lines)}
         except (OSError, ValueError):
             continue
@@ -221,7 +218,7 @@ def network_bytes(pid: int, proc: Path) -> tuple[int, int]:
     """Bytes that a process' network has received and sent, its own loopback left out; zeros once it is gone."""
     received = sent = 0
     try:
-        lines = _text(f"{proc}/{pid}/net/dev").splitlines()[2:]
+        lines = read_text(f"{proc}/{pid}/net/dev").splitlines()[2:]
     except OSError:
         return 0, 0
     for line in lines:
@@ -233,7 +230,18 @@ def network_bytes(pid: int, proc: Path) -> tuple[int, int]:
     return received, sent
 
 
-def _text(path: str) -> str:
+def read_stat(root: str, pid: int) -> tuple[str, list[str]]:
+    """The kernel's name of a process, which may hold any letter, and the fields of proc_pid_stat(5) from the third on.
+
+    Raises:
+        OSError: it has ended.
+    """
+    head, _, rest = read_text(f"{root}/{pid}/stat").rpartition(")")
+    return head.partition("(")[2], rest.split()
+
+
+def read_text(path: str) -> str:
+    """The beginning of a file of /proc; raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, _BYTES_READ).decode("utf-8", "replace")
