@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,18 +16,6 @@ from support.databases import on_every_database
 from support.platforms import World, launch, sign_in
 
 ADMIN = Actor("admin@example.org", "192.0.2.1", "admin")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.close()
-
-
-@pytest.fixture
-async def platform(world: World) -> Platform:
-    return await world.open()
 
 
 @pytest.fixture
