@@ -272,6 +272,7 @@ def build_platform(
             idle_policy,
             lab_capacity,
             verifier,
+            home_files,
         )
 
     def make_drill() -> DrillService:

@@ -31,6 +31,7 @@ from launchpad.errors import (
     TooLarge,
 )
 from launchpad.settings import Settings, tables
+from launchpad.storage import file_workers
 from launchpad.storage.files import DirectFiles, Files, HelperFiles, Owner
 from support.btrfs import btrfs_in_a_file, run
 from support.files import SECRET, STRANGER, UID, HomeOnDisk, files_door, make_home, swapped, workers
@@ -85,14 +86,44 @@ async def test_h1_a_worker_is_the_homes_owner_shut_in_and_without_any_right(home
         assert int(status[capabilities], 16) == 0, capabilities
     assert status["NoNewPrivs"].split() == ["1"]
     assert os.path.samefile(f"/proc/{pid}/root", home.path)
-    numbers = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]
-    opened = [os.readlink(f"/proc/{pid}/fd/{number}") for number in numbers if number > 2]
-    assert sorted(one.partition(":")[0] for one in opened) == [str(home.path), "socket"]
+    for _ in range(600):  # it answers before it closes what it has listed
+        if (held := held_by(pid)) == [str(home.path), "socket"]:
+            break
+        await asyncio.sleep(0.05)
+    else:
+        raise AssertionError(held)
     limits = Path(f"/proc/{pid}/limits").read_text()
     for name in ("Max cpu time", "Max processes", "Max address space", "Max core file size"):
         assert "unlimited" not in next(line for line in limits.splitlines() if line.startswith(name)), name
     await home.files.aclose()
     await ended(pid)
+
+
+async def test_a_worker_is_tried_without_anybodys_home(
+    home: HomeOnDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the doctor does: it has to begin as every worker does, and leaves nothing behind."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "outside"))
+    before = sorted(os.listdir(home.root)), sorted(os.listdir(tmp_path / "outside"))
+    await home.files.check()
+    assert (sorted(os.listdir(home.root)), sorted(os.listdir(tmp_path / "outside"))) == before
+    for pid in workers():
+        await ended(pid)
+    begun = file_workers.PROGRAM
+    monkeypatch.setattr(file_workers, "PROGRAM", "raise SystemExit('no rights')")
+    with pytest.raises(FilesUnavailable):
+        await home.files.check()
+    monkeypatch.setattr(file_workers, "PROGRAM", begun)
+    await home.files.check()
+
+
+def held_by(pid: int) -> list[str]:
+    """What a process has opened besides its standard streams; files by their paths."""
+    held = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed just now
+            held += [os.readlink(f"/proc/{pid}/fd/{name}").partition(":")[0]] if int(name) > 2 else []
+    return sorted(held)
 
 
 async def ended(pid: int) -> None:

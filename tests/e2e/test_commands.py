@@ -118,7 +118,17 @@ async def test_the_doctor_on_a_whole_platform(shared_platform: LivePlatform) -> 
     listed = json.loads(shared_platform.command("doctor", "--json"))
     assert {tuple(one) for one in listed} == {("level", "subject", "text", "remedy")}
     findings = {one["subject"]: one for one in listed}
-    for subject in ("files", "database", "limits", "network", "connections", "sweep", "mail", "versions"):
+    for subject in (
+        "files",
+        "file-access",
+        "database",
+        "limits",
+        "network",
+        "connections",
+        "sweep",
+        "mail",
+        "versions",
+    ):
         assert findings[subject]["level"] == "ok", findings[subject]
     assert not [one for one in listed if one["level"] == "bad"], listed
     assert "Two ports of one host" in findings["origins"]["text"]
@@ -171,7 +181,7 @@ async def test_the_doctor_of_a_portal_without_rights_asks_the_helper(start_platf
             await pia.stop(instance["id"])
         await live.stop()
     found = {one["subject"]: one for one in listed}
-    for subject in ("rights", "files", "limits", "connections", "network", "sweep"):
+    for subject in ("rights", "files", "file-access", "limits", "connections", "network", "sweep"):
         assert found[subject]["level"] == "ok", found[subject]
     assert "privileged helper" in found["rights"]["text"]
     assert "for 1 of 1 running instances" in found["limits"]["text"]

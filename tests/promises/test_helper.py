@@ -419,6 +419,8 @@ HOSTILE_HOMES: dict[str, bytes] = {
     "two homes": _home(["anna", "bert"]),
     "a root of one's own": _home(root="/"),
     "a verb at once": _home(verb="list"),
+    "a check that is none": _frame(b'{"check":1}'),
+    "a check of a home": _home(check=True),
     "a command": _frame(b'{"username":"anna","uid":200001,"command":"id"}'),
     "no object": _frame(b"[]"),
     "no JSON": _frame(b"{"),

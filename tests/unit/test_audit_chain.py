@@ -195,8 +195,11 @@ class Chain:
             self.clock.now += timedelta(minutes=1)
             await service.record(self.clock(), CLI, "a.b", f"s{n}", text="ü\n")
 
-    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        return databases.rows(self.url, statement, *values)
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        return databases.rows(self.url, statement)
+
+    async def change(self, statement: str, *values: object) -> None:
+        await databases.change(self.url, statement, *values)
 
 
 @pytest.fixture
@@ -261,22 +264,22 @@ async def test_what_is_done_past_the_platform_shows(chain: Chain) -> None:
     rows = chain.sql("SELECT id, at, actor, client, action, subject, details, owner_id, mac FROM audit ORDER BY id")
     put = "INSERT INTO audit (id, at, actor, client, action, subject, details, owner_id, mac)"
     for what, (statement, said) in TAMPERING.items():
-        chain.sql(statement)
+        await chain.change(statement)
         verdict = await chain.verifier.verify()
         newest = await chain.verifier.verify_newest(most=20)
         assert not verdict.holds, what
         assert verdict.first_break is not None
         assert verdict.first_break.text.startswith(said), f"{what}: {verdict.first_break.text}"
         assert newest.holds == (what == "one more before"), what
-        chain.sql("DELETE FROM audit")
+        await chain.change("DELETE FROM audit")
         for row in rows:
-            chain.sql(f"{put} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+            await chain.change(f"{put} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
         assert (await chain.verifier.verify()).holds, what
 
 
 async def test_what_cannot_even_be_read_is_a_broken_place(chain: Chain) -> None:
     await chain.add(3)
-    chain.sql("UPDATE audit SET at = 'yesterday' WHERE id = 2")
+    await chain.change("UPDATE audit SET at = 'yesterday' WHERE id = 2")
     verdict = await chain.verifier.verify()
     assert verdict.first_break is not None
     assert "cannot be read" in verdict.first_break.text
@@ -318,7 +321,7 @@ async def test_nobody_else_can_say_that_entries_were_forgotten(chain: Chain) -> 
         honest = await kv.get(db, audit.PRUNED)
     assert (await chain.verifier.verify()).holds
     (mac,) = chain.sql("SELECT mac FROM audit WHERE id = 5")[0]
-    chain.sql("DELETE FROM audit WHERE id <= 5")
+    await chain.change("DELETE FROM audit WHERE id <= 5")
     forged: list[Any] = [{**honest, "id": 5, "mac": mac}, {"id": 5, "mac": mac}, [], honest]
     for wrong in forged:
         async with chain.database.transaction() as db:
@@ -349,7 +352,7 @@ async def all_of(chain: Chain) -> list[ChainedEntry]:
 
 async def test_an_end_that_is_cut_off_shows_also_after_as_many_new_entries(chain: Chain) -> None:
     await chain.add(9)
-    chain.sql("DELETE FROM audit WHERE id > 6")
+    await chain.change("DELETE FROM audit WHERE id > 6")
     await chain.add(2)
     assert not (await chain.verifier.verify()).holds
     await chain.add(5)
@@ -362,7 +365,7 @@ async def test_only_what_is_missing_after_a_restore_is_accepted_and_stands_in_th
     await chain.add(9)
     with pytest.raises(Conflict):
         await chain.verifier.accept("pg_restore of Monday", chain.clock())
-    chain.sql("DELETE FROM audit WHERE id > 6")
+    await chain.change("DELETE FROM audit WHERE id > 6")
     assert await chain.verifier.accept("pg_restore of Monday", chain.clock()) == 3
     await chain.add(5)
     verdict = await chain.verifier.verify()
@@ -373,7 +376,7 @@ async def test_only_what_is_missing_after_a_restore_is_accepted_and_stands_in_th
 
 async def test_doctors_look_at_the_newest_part_believes_the_entry_before_it(chain: Chain) -> None:
     await chain.add(9)
-    chain.sql("UPDATE audit SET actor = 'eve' WHERE id = 2")
+    await chain.change("UPDATE audit SET actor = 'eve' WHERE id = 2")
     assert (await chain.verifier.verify_newest(most=5)).holds
     assert not (await chain.verifier.verify_newest(most=8)).holds
 
@@ -428,7 +431,7 @@ async def test_entries_of_before_are_chained_once_when_the_tables_are_brought_up
     monkeypatch.setattr("launchpad.store.audit.BATCH", 10)
     migrate_to_before(empty_url)
     for n in (*range(1, 30), 40, 41):  # with a gap, as a transaction that was rolled back leaves one
-        databases.rows(
+        await databases.change(
             empty_url,
             "INSERT INTO audit (id, at, actor, client, action, subject, details) "
             f"VALUES ({n}, '2026-01-01 10:00:00.5', 'a', 'c', 'x.y', 's', '{{}}')",
@@ -442,7 +445,7 @@ async def test_entries_of_before_are_chained_once_when_the_tables_are_brought_up
     assert (verdict.holds, verdict.entries) == (True, 31)
     await chain.add(2)
     assert (await chain.verifier.verify()).entries == 33
-    chain.sql("UPDATE audit SET actor = 'eve' WHERE id = 40")
+    await chain.change("UPDATE audit SET actor = 'eve' WHERE id = 40")
     await database.migrate()  # as every start does
     assert not (await chain.verifier.verify()).holds
     await database.aclose()

@@ -17,11 +17,15 @@ import pytest
 
 from launchpad.errors import HelperRefused
 from launchpad.ops.doctor import Doctor, Level
+from launchpad.ops.doctor.file_access import file_access
 from launchpad.ops.nginx.site import SITE
 from launchpad.parts import cutter_of
 from launchpad.platform import Platform
 from launchpad.runtime.base import Engine, Freezer, HostFacts, NetworkFacts
 from launchpad.runtime.fake import FakeRuntime
+from launchpad.services.files import FilesService
+from launchpad.settings import tables
+from launchpad.storage.files import HelperFiles
 from support.platforms import World, sign_in
 
 NAMES = {"public_url": "https://lab.example.org", "instances_url": "https://run.example.org"}
@@ -45,6 +49,7 @@ def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
         platform.idle_policy,
         platform.lab_capacity,
         platform.audit_verifier,
+        platform.files,
     )
 
 
@@ -98,6 +103,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "rights",
             "files",
             "database",
+            "audit",
             "clock",
             "engine",
             "cgroups",
@@ -117,6 +123,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "nginx",
             "images",
             "homes",
+            "file-access",
             "uids",
             "disk",
             "storage",
@@ -305,6 +312,27 @@ exec {sys.executable} -m launchpad doctor --json --config {settings}
     assert found["nginx"] == "No answer within 15 seconds."
     assert "Launchpad" in found["versions"]
     assert done.returncode == 1
+
+
+async def test_files_that_the_helper_does_not_hand_out_are_told(world: World, platform: Platform) -> None:
+    """Nobody listens, or something else does; with workers of the portal's own, which start, all is well."""
+
+    async def seen(path: Path) -> tuple[Level, str]:
+        asked = tables({**world.settings, "helper": {"socket": str(path.with_name("helper.sock"))}})
+        files = FilesService(HelperFiles(path, asked.files), platform.homes, platform.offers, asked)
+        [finding] = await file_access("file-access", asked, files)
+        return finding.level, f"{finding.text} {finding.remedy}"
+
+    path = world.folder / "helper-files.sock"
+    level, said = await seen(path)
+    assert (level, f"does not answer at {path}" in said) == (Level.BAD, True), said
+    assert "systemctl status launchpad-helper.socket" in said
+    other = await asyncio.start_unix_server(lambda _reader, writer: writer.close(), path)
+    async with other:
+        level, said = await seen(path)
+    assert (level, f"does not answer at {path}" in said) == (Level.BAD, True), said
+    [well] = await file_access("file-access", platform.settings, platform.files)
+    assert (well.level, well.remedy) == (Level.OK, "")
 
 
 async def test_a_helper_of_an_older_version_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ..errors import HelperRefused, LaunchpadError
 from ..settings import Settings
 from ..storage import directories
 from ..storage.file_workers import FileWorkers
+from ..storage.files import CHECK
 from ..storage.fileworker.line import HEAD, JSON, packed
 from .server import PEER
 
@@ -66,8 +67,8 @@ class FilesDoor:
                 log.error("helper.stranger", uid=uid)
                 raise HelperRefused("The server's helper listens to the portal only.")
             async with asyncio.timeout(REQUEST_SECONDS):
-                username, owner = self._asked(await _request(connection))
-            await self._workers.start(username, owner, connection)
+                body = await _request(connection)
+            await self._start(body, connection)
         except LaunchpadError as error:
             if isinstance(error, HelperRefused):
                 log.error("helper.refused", verb="files", detail=error.detail)
@@ -77,12 +78,18 @@ class FilesDoor:
         finally:
             connection.close()
 
-    def _asked(self, body: bytes) -> tuple[str, int]:
-        """Raises HelperRefused for what is not exactly a home's name and a user's uid."""
+    async def _start(self, body: bytes, connection: socket.socket) -> None:
         try:
             asked = json.loads(body)
         except (ValueError, RecursionError):
             raise HelperRefused("The server's helper refused: that is no request.") from None
+        if asked == CHECK and asked["check"] is True:
+            await self._workers.try_one(connection)
+        else:
+            await self._workers.start(*self._whose(asked), connection)
+
+    def _whose(self, asked: object) -> tuple[str, int]:
+        """Raises HelperRefused for what is not exactly a home's name and a user's uid."""
         if not isinstance(asked, dict) or set(asked) != {"username", "uid"}:
             raise HelperRefused("The server's helper refused: that is no request.")
         username, uid = asked["username"], asked["uid"]

@@ -251,6 +251,10 @@ class FilesService:
         """Where instances see the home, the place first that is written down."""
         return {"home": f"/home/{user.username}", "homes": self._homes_inside}
 
+    async def check(self) -> None:
+        """Raises FilesUnavailable where nobody can reach their files."""
+        await self._files.check()
+
     # -- the way there -----------------------------------------------------------------------------------------------
 
     async def aclose(self) -> None:

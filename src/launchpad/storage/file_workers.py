@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import structlog
 from ..errors import FilesBusy, HomeUnavailable
 from ..settings import FilesSettings
 from . import directories
+from .porter.jail import NOBODY
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +54,18 @@ class FileWorkers:
             HomeUnavailable: there is no such home yet, or it is not this user's.
             FilesBusy: there are as many as may be.
         """
+        await self._begin(uid, lambda: self._open(username, uid), connection)
+
+    async def try_one(self, connection: socket.socket) -> None:
+        """A worker of an empty folder of its own: whether any can do here what each has to do first.
+
+        Raises:
+            FilesBusy: there are as many as may be.
+        """
+        uid = os.geteuid() or NOBODY
+        await self._begin(uid, lambda: _empty_folder(uid), connection)
+
+    async def _begin(self, uid: int, opening: Callable[[], int], connection: socket.socket) -> None:
         if self._of_user[uid] >= self._settings.workers_per_user:
             raise FilesBusy(BUSY_YOURSELF, retry_after_seconds=RETRY_SECONDS)
         if self._of_user.total() >= self._settings.workers:
@@ -59,7 +74,7 @@ class FileWorkers:
         self._of_user[uid] += 1
         started = False
         try:
-            home = await asyncio.to_thread(self._open, username, uid)
+            home = await asyncio.to_thread(opening)
             try:
                 process = await _spawn(home, connection.fileno(), uid)
             finally:
@@ -106,6 +121,17 @@ class FileWorkers:
         self._of_user[uid] -= 1
         if self._of_user[uid] <= 0:
             del self._of_user[uid]
+
+
+def _empty_folder(uid: int) -> int:
+    """A descriptor of one of the user's that nobody else can reach, and that goes when it is closed."""
+    folder = tempfile.mkdtemp(prefix="launchpad-files-")
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, uid, uid)
+        return os.open(folder, directories.DIRECTORY | os.O_NOFOLLOW)
+    finally:
+        os.rmdir(folder)
 
 
 async def _spawn(home: int, connection: int, uid: int) -> asyncio.subprocess.Process:

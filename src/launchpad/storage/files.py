@@ -31,6 +31,7 @@ KEPT_SECONDS = 20.0  # less than a worker's own patience without a request
 READY_SECONDS = 30.0
 PART = 256 * 1024  # of content that is handed on at once
 LONGEST_ANSWER = 16 * LONGEST
+CHECK = {"check": True}  # to the helper, in place of an owner: for a worker of nobody's home
 AWAY = "Files cannot be reached right now. Please try again in a moment."
 _KNOWN: dict[str, type[LaunchpadError]] = {
     each.code: each
@@ -90,6 +91,10 @@ class Files(Protocol):
 
     async def release(self, owner: Owner) -> None:
         """Nothing more is to be done there for now: no worker is kept for it."""
+        ...
+
+    async def check(self) -> None:
+        """Starts a worker that has nobody's home, and ends it. Raises FilesUnavailable where that does not work."""
         ...
 
     async def aclose(self) -> None: ...
@@ -339,20 +344,27 @@ class DirectFiles(WorkerFiles):
         super().__init__(self._begun, settings)
         self._workers = FileWorkers(root, settings)
 
+    async def check(self) -> None:
+        await (await _started(self._workers.try_one)).aclose()
+
     async def _begun(self, owner: Owner) -> _Connection:
-        ours, theirs = socket.socketpair()
-        try:
-            await self._workers.start(owner.username, owner.uid, theirs)
-        except LaunchpadError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return await _Connection.over(ours)
+        return await _started(lambda connection: self._workers.start(owner.username, owner.uid, connection))
 
     async def aclose(self) -> None:
         await super().aclose()
         await self._workers.aclose()
+
+
+async def _started(start: Callable[[socket.socket], Awaitable[None]]) -> _Connection:
+    ours, theirs = socket.socketpair()
+    try:
+        await start(theirs)
+    except (LaunchpadError, OSError):
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return await _Connection.over(ours)
 
 
 class HelperFiles(WorkerFiles):
@@ -362,7 +374,13 @@ class HelperFiles(WorkerFiles):
         super().__init__(self._begun, settings)
         self._path = path
 
+    async def check(self) -> None:
+        await (await self._reached(CHECK)).aclose()
+
     async def _begun(self, owner: Owner) -> _Connection:
+        return await self._reached({"username": owner.username, "uid": owner.uid})
+
+    async def _reached(self, first: dict[str, Any]) -> _Connection:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         made.setblocking(False)
         try:
@@ -371,4 +389,4 @@ class HelperFiles(WorkerFiles):
             made.close()
             log.error("files.helper_away", error=repr(error))
             raise FilesUnavailable(AWAY) from error
-        return await _Connection.over(made, {"username": owner.username, "uid": owner.uid})
+        return await _Connection.over(made, first)

@@ -27,7 +27,7 @@ class HomeUseView(BaseModel):
 
 
 class HomeView(HomeUseView):
-    """One's own home. `snapshots` is what can be restored."""
+    """One's own home. `snapshots` is what can be restored; nothing makes snapshots yet, so it is empty."""
 
     is_floor: bool = Field(False, description="It takes up at least `used_bytes`: not all of it could be counted.")
     grown_7_days_bytes: int | None = Field(None, description=GROWN)

@@ -24,6 +24,7 @@ from ...mail.messages import probe_mail
 from ...runtime.base import ConnectionCutter, HostFacts, Runtime
 from ...services.audit_verification import AuditVerifier
 from ...services.bounces import BounceService
+from ...services.files import FilesService
 from ...services.idle_policy import IdlePolicyService
 from ...services.images import ImageService
 from ...services.lab_capacity import LabCapacityService
@@ -33,7 +34,7 @@ from ...settings import Settings
 from ...storage.base import Homes
 from ...store.database import Database
 from ..nginx.site import SITE
-from . import engine, idle, labs, layers, listening, loops, machine, mail, safety, storage, tls, units
+from . import engine, file_access, idle, labs, layers, listening, loops, machine, mail, safety, storage, tls, units
 from .findings import INSTALL_GUIDE, Finding, Level
 
 PATIENCE_SECONDS = 15.0
@@ -68,6 +69,7 @@ class Doctor:
         idle_policy: IdlePolicyService,
         lab_capacity: LabCapacityService,
         verifier: AuditVerifier,
+        files: FilesService,
         places: Places | None = None,
     ) -> None:
         self._database = database
@@ -84,6 +86,7 @@ class Doctor:
         self._idle_policy = idle_policy
         self._labs = lab_capacity
         self._verifier = verifier
+        self._files = files
         self._places = places or Places()
 
     async def examine(self, now: datetime, settings_file: Path | None = None) -> list[Finding]:
@@ -118,6 +121,7 @@ class Doctor:
             ("nginx", lambda subject: asyncio.to_thread(machine.nginx, subject, settings, places.site)),
             ("images", self._all_images),
             ("homes", self._all_homes),
+            ("file-access", lambda subject: file_access.file_access(subject, settings, self._files)),
             ("uids", lambda subject: machine.uids(subject, self._database, settings.homes.uid_base)),
             ("disk", self._disks),
             ("storage", lambda subject: storage.storage(subject, self._database)),
