@@ -106,6 +106,12 @@ async def test_a_researcher_signs_in_over_tls_and_works(server: Server) -> None:
             pass
     home = server.machine.run("stat -c '%u %a' /home/admin-user; echo kept >/home/admin-user/kept").split()
     assert home == [str(uid), "700"]
+    put = await server.http.put("/api/v1/home/files", params={"path": "notes"}, content=b"mine")
+    assert put.status_code == 200, put.text
+    assert server.machine.run("cd /home/admin-user && stat -c %u notes && cat notes").split() == [str(uid), "mine"]
+    kept = await server.http.get("/api/v1/home/files", params={"path": "kept"})
+    assert (kept.status_code, kept.text) == (200, "kept\n")
+    assert "Users can reach their files" in server.machine.run("launchpad doctor", ok=False)
     dashboard = await server.http.get("/dashboard")
     assert dashboard.status_code == 200
     assert "max-age" in dashboard.headers["strict-transport-security"]

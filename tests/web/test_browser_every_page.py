@@ -134,7 +134,25 @@ BROKEN = r"""() => {
 }"""
 
 
-async def test_nothing_is_wider_than_a_phone_and_no_address_breaks_amid_a_word(
+# Rows of buttons that touch the text above them.
+TOUCHING = """() => [...document.querySelectorAll("main .actions")].filter((it) => {
+  const above = it.previousElementSibling, box = it.getBoundingClientRect();
+  if (!above || !box.height) return false;
+  const walker = document.createTreeWalker(above, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode()); ) {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    if (!node.data.trim() || node.parentElement.closest(".visually-hidden")) continue;
+    for (const line of range.getClientRects()) {
+      const beside = line.right <= box.left || line.left >= box.right;
+      if (!beside && line.top < box.top && line.bottom > box.top - 6) return true;
+    }
+  }
+  return false;
+}).map((it) => it.outerHTML.slice(0, 120))"""
+
+
+async def test_nothing_is_wider_than_a_phone_touches_text_or_breaks_an_address_amid_a_word(
     everything: tuple[Portal, list[Place]], browser: Browser
 ) -> None:
     portal, places = everything
@@ -142,6 +160,7 @@ async def test_nothing_is_wider_than_a_phone_and_no_address_breaks_amid_a_word(
         page = await opened(browser, portal, place, viewport=SIZES["phone"])
         assert await page.evaluate(WIDER) == [], place.name
         assert await page.evaluate(BROKEN) == [], place.name
+        assert await page.evaluate(TOUCHING) == [], place.name
         await page.context.close()
     page = await opened(browser, portal, places[0], viewport=SIZES["phone"])
     await page.evaluate(
@@ -150,8 +169,14 @@ async def test_nothing_is_wider_than_a_phone_and_no_address_breaks_amid_a_word(
           text.textContent = "ada.lovelace@example.org ".repeat(9);
           Object.assign(text.style, { wordBreak: "break-all", width: "130vw" });
           document.querySelector("main").append(text);
+          const buttons = document.createElement("div");
+          buttons.className = "actions";
+          buttons.innerHTML = "<button>Save</button>";
+          text.after(buttons);
+          text.style.margin = buttons.style.margin = 0;
         }"""
     )
+    assert await page.evaluate(TOUCHING), "the look for buttons that touch text sees nothing"
     assert await page.evaluate(WIDER), "the look for what is too wide sees nothing"
     assert await page.evaluate(BROKEN), "the look for broken addresses sees nothing"
     await page.context.close()
@@ -186,10 +211,13 @@ async def test_every_page_uses_plain_words(everything: tuple[Portal, list[Place]
         assert complaints(in_html((await person.get(place.path)).response.text)) == [], place.name
 
 
-async def test_a_view_has_one_filled_button_at_most(everything: tuple[Portal, list[Place]], browser: Browser) -> None:
+async def test_a_view_has_one_filled_button_at_most_and_none_touches_text(
+    everything: tuple[Portal, list[Place]], browser: Browser
+) -> None:
     """Outside of dialogs, which are views of their own."""
     portal, places = everything
     for place in places:
         page = await opened(browser, portal, place, viewport=SIZES["desktop"])
         assert await page.locator(".primary:visible, .danger:visible").count() <= 1, place.name
+        assert await page.evaluate(TOUCHING) == [], place.name
         await page.context.close()
