@@ -177,6 +177,7 @@ BESIDE_THE_OWNER = {
             "audit_commands.verify",
             "announce_command.announce",
             "doctor_command.doctor",
+            "home_commands.usage",
             "import_command._accounts",
             "mail_commands.failures",
         ),
