@@ -29,7 +29,7 @@ class Engine:
         self.pid = PID
         self.inspected = 0
 
-    async def json(self, path: str, params: dict[str, Any] | None = None) -> Any:
+    async def json(self, path: str, params: dict[str, Any] | None = None, *, seconds: float | None = None) -> Any:
         if path == "containers/json":
             return [{"Id": ID, "State": "running"}]
         self.inspected += 1
