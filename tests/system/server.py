@@ -185,7 +185,7 @@ class Server:
 
     async def launch(self, **wish: Any) -> str:
         answer = await self.http.post("/api/v1/instances", json={"environment": "echo", **wish})
-        assert answer.status_code == 202, answer.text
+        assert answer.status_code == 202, f"{answer.text}\n{self.journal()}"
         instance_id: str = answer.json()["id"]
         await self.until(instance_id, "running")
         return instance_id

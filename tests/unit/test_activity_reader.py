@@ -191,6 +191,7 @@ def test_a_shell_that_is_typed_into_is_no_job(proc: Proc) -> None:
     assert looked(proc, 2, before=first, at=10.0).job is None
 
 
+@pytest.mark.slow  # waits for a clock
 def test_the_kernel_tells_a_shell_and_its_jobs_apart(tmp_path: Path) -> None:
     """A real shell in a real terminal, at its prompt and with a program that sleeps and computes."""
     shell, terminal = pty.fork()

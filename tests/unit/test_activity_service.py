@@ -95,6 +95,7 @@ async def test_rates_are_between_two_looks_and_not_over_a_container_that_began_a
     assert not known.work.is_working
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_what_a_person_did_counts_at_once_here_and_is_known_to_the_others(world: World) -> None:
     owner = await world.open()
     instance = await running(world, owner)
@@ -138,6 +139,7 @@ async def test_typing_into_a_terminal_is_a_persons_act_and_its_open_prompt_is_no
     assert [point.was_used for point in points][-1:] == [True]
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_what_another_process_has_seen_of_a_person_is_recorded_although_it_is_known_later(world: World) -> None:
     owner = await world.open()
     other = await world.open(mail=False)
@@ -278,6 +280,7 @@ async def test_another_process_knows_what_the_one_that_samples_has_seen(world: W
     assert known.last_work_at == worked_at
 
 
+@pytest.mark.slow
 async def test_minutes_are_kept_and_become_quarters_and_hours(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)
@@ -303,6 +306,7 @@ async def test_minutes_are_kept_and_become_quarters_and_hours(world: World) -> N
     assert hours[0].was_working
 
 
+@pytest.mark.slow
 async def test_a_process_that_starts_later_makes_the_quarters_that_nobody_made(world: World) -> None:
     first = await world.open()
     instance = await running(world, first)
@@ -340,6 +344,7 @@ async def test_what_is_too_old_goes_and_what_is_finer_goes_first(world: World) -
     assert await kept(START + timedelta(days=430)) == []
 
 
+@pytest.mark.slow
 async def test_one_that_has_ended_is_no_longer_known_and_its_series_stay(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)

@@ -120,6 +120,7 @@ def earliest(there: Room, started: list[Limits], limits: Limits) -> datetime:
 limits = st.builds(Limits, st.integers(1, 6).map(lambda gb: gb * GB), st.integers(1, 4), st.just(GB), st.integers(1, 3))
 
 
+@pytest.mark.slow
 @given(
     st.lists(limits, max_size=12),
     st.integers(0, 16),
@@ -199,6 +200,7 @@ async def people(world: World, platform: Platform, number: int) -> list[User]:
     return [(await sign_in(platform, f"person{n}@a.org", client=f"192.0.2.{n}"))[0] for n in range(number)]
 
 
+@pytest.mark.slow
 async def test_a_class_that_clicks_at_once_starts_a_few_at_a_time_and_all_get_theirs(world: World) -> None:
     platform = await world.open()
     world.runtime.hold("before start")
@@ -216,6 +218,7 @@ async def test_a_class_that_clicks_at_once_starts_a_few_at_a_time_and_all_get_th
     assert found[-1].id in world.runtime.starts[-2:], "two start at a time"
 
 
+@pytest.mark.slow
 async def test_a_start_that_hangs_keeps_the_others_out_for_a_minute_only(world: World) -> None:
     platform = await world.open()
     world.runtime.hold("before start")
@@ -232,6 +235,7 @@ async def test_a_start_that_hangs_keeps_the_others_out_for_a_minute_only(world: 
         await reaches(platform, one.id, State.RUNNING)
 
 
+@pytest.mark.slow
 async def test_what_is_waited_for_is_told_as_it_changes(world: World) -> None:
     """First for other starts; then, as those have taken what there was, for room."""
     world.settings["capacity"] = {"memory": "2g", "cpus": 1000, "starts_at_once": 1}
@@ -253,6 +257,7 @@ async def test_what_is_waited_for_is_told_as_it_changes(world: World) -> None:
     await until(waits_for_room)
 
 
+@pytest.mark.slow
 async def test_a_raised_quota_or_a_gone_instance_in_another_process_lets_somebody_start(world: World) -> None:
     """Nobody here is told but by the feed of changes."""
     world.settings["capacity"] = {"memory": "1g", "cpus": 1000}

@@ -100,6 +100,7 @@ class Work:
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # waits for a clock
 @pytest.mark.parametrize("fault", FAULTS, ids=[type(fault()).__name__ for fault in FAULTS])
 async def test_a_fault_of_any_kind_once_and_for_ever(fault: Callable[[], BaseException]) -> None:
     broken, other = Work(), Work()
@@ -153,6 +154,7 @@ async def test_a_loop_that_goes_on_by_itself_is_begun_anew(fault: Callable[[], B
         assert health(background, "listener").failures == 1
 
 
+@pytest.mark.slow
 async def test_what_a_person_is_told_of_a_fault_is_ours(capfd: pytest.CaptureFixture[str]) -> None:
     """Of a fault of the program its kind; the log has the traceback."""
 
@@ -168,6 +170,7 @@ async def test_what_a_person_is_told_of_a_fault_is_ours(capfd: pytest.CaptureFix
     assert printed.count("loop.fault") < 12, "what fails every moment does not fill the log"
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_a_pass_that_hangs_is_late_given_up_and_begun_anew() -> None:
     passes = 0
 
@@ -211,6 +214,7 @@ async def test_a_pass_that_holds_on_to_life_is_late_and_never_runs_twice_at_once
         assert most == 1
 
 
+@pytest.mark.slow
 async def test_pauses_double_up_to_the_longest_and_begin_anew_after_a_success() -> None:
     paused: list[float] = []
     work = Work()
@@ -265,6 +269,7 @@ async def test_closing_ends_every_pass_and_waits_for_it() -> None:
     assert not [task for task in asyncio.all_tasks() - before if task.get_name().startswith("loop ")]
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_closing_ends_a_pass_that_loses_its_first_cancellation() -> None:
     """As with a library whose `asyncio.wait_for` gets its answer at that very moment."""
     lost = 0
@@ -289,6 +294,7 @@ async def test_closing_ends_a_pass_that_loses_its_first_cancellation() -> None:
 # -- one owner ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_the_owners_loops_run_while_this_process_is_the_owner_and_at_no_other_time() -> None:
     is_owner = False
     owners, everybodys = Work(), Work()
@@ -334,6 +340,7 @@ async def test_the_owners_loops_run_while_this_process_is_the_owner_and_at_no_ot
 # -- what other processes know -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_other_processes_read_how_the_loops_fare(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "background"
     work = Work()

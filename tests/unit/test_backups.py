@@ -85,6 +85,7 @@ def contents(backup: backups.Backup) -> dict[str, bytes]:
     return {name: held.read() for name, held in backup.files.items()}
 
 
+@pytest.mark.slow
 async def test_an_encrypted_backup_holds_everything_and_opens_to_its_key_only(platform: Platform) -> None:
     made = make(platform, str(KEY.to_public()))
     assert made.read_bytes().startswith(b"age-encryption.org/")
@@ -162,6 +163,7 @@ async def test_a_key_that_is_none_is_refused_before_anything_is_written(platform
     assert not folder_of(platform).exists()
 
 
+@pytest.mark.slow
 async def test_f16_a_backup_under_write_load_is_of_one_instant(platform: Platform) -> None:
     """A writer adds rows in pairs; no backup ever has one without the other, and none waits for a pause."""
     stop = Event()
@@ -215,6 +217,7 @@ async def test_a_damaged_file_is_refused_with_words(
         backups.read(broken)
 
 
+@pytest.mark.slow
 async def test_bytes_that_went_bad_anywhere_are_refused_with_words(platform: Platform, tmp_path: Path) -> None:
     """Unless nothing depends on them: some of tar's own say what nobody reads."""
     made, broken = make(platform), tmp_path / "broken.tar.gz"
@@ -418,6 +421,7 @@ async def test_a_report_that_nobody_gets_is_an_error(world: World, platform: Pla
         await platform.reports.send("hello", ["text"], NOW)
 
 
+@pytest.mark.slow
 async def test_the_doctor_says_what_backups_lack(world: World, platform: Platform) -> None:
     async def said(now: datetime) -> list[tuple[str, str]]:
         found = await platform.doctor.examine(now)

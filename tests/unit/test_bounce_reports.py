@@ -148,6 +148,7 @@ def test_a_code_in_our_words(kind: FailureKind, status: str | None, words: str) 
     assert reason_of(kind, status) == words
 
 
+@pytest.mark.slow
 @given(st.sampled_from(FailureKind), st.from_regex(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", fullmatch=True))
 def test_every_code_has_words(kind: FailureKind, status: str) -> None:
     assert find_status(status) == status

@@ -245,6 +245,7 @@ async def test_whoever_has_ended_the_subscription_is_told_nothing_more(database:
 # -- what others change ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_what_another_process_changes_is_noticed(database: Database, database_url: str, told: Told) -> None:
     async with watching(database):
         await in_another_process((database_url, "a", 3))
@@ -266,6 +267,7 @@ async def test_nothing_is_missed_while_several_processes_write(
         await until(lambda: told.of("kv") == expected)
 
 
+@pytest.mark.slow
 async def test_changes_of_others_are_told_by_the_next_own_transaction_at_the_latest(
     database: Database, database_url: str, told: Told
 ) -> None:
@@ -350,6 +352,7 @@ async def test_old_changes_are_removed(database: Database) -> None:
     assert KEPT <= number <= KEPT + PRUNED_EVERY
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_it_is_current_only_while_it_watches(database: Database) -> None:
     assert not database.changes.is_current
     async with watching(database):

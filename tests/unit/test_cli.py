@@ -32,6 +32,7 @@ def test_a_slip_gets_a_suggestion() -> None:
     assert "Did you mean 'sweep'?" in said.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "without"),
     [

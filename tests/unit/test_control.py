@@ -84,6 +84,7 @@ async def test_where_no_portal_lives_nobody_answers(world: World) -> None:
     assert client.ask(folder, "sweep") is None
 
 
+@pytest.mark.slow
 async def test_a_sweep_is_done_by_the_portal(world: World) -> None:
     """What is asked comes back when it is done, and as a command prints it."""
     platform = await world.open()
@@ -98,6 +99,7 @@ async def test_a_sweep_is_done_by_the_portal(world: World) -> None:
     assert await world.runtime.list_containers() == []
 
 
+@pytest.mark.slow
 async def test_every_verb_does_what_its_command_says(world: World) -> None:
     platform = await world.open()
     alice, _ = await sign_in(platform, "alice@a.org")
@@ -122,6 +124,7 @@ async def test_every_verb_does_what_its_command_says(world: World) -> None:
     assert {"instance.extended", "instance.stopped", "user.changed"} <= set(actions)
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_idle_rules_are_set_and_instances_kept_by_commands(world: World) -> None:
     platform = await world.open()
     alice, _ = await sign_in(platform, "alice@a.org")

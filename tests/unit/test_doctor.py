@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import pwd
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -86,6 +85,7 @@ async def test_how_portal_and_instances_are_kept_apart(
     assert words in found["origins"][1]
 
 
+@pytest.mark.slow
 async def test_a_uid_that_somebody_else_has_is_found(tmp_path: Path) -> None:
     """65534 is that of nobody in every distribution; there is no 2000000."""
     nobody = pwd.getpwuid(65534).pw_name
@@ -142,6 +142,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
     assert "outbox" in found["mail"][1]
 
 
+@pytest.mark.slow
 async def test_idle_rules_are_told_and_one_that_cannot_be_kept_is_a_warning(tmp_path: Path) -> None:
     for folder in ("off", "on"):
         (tmp_path / folder).mkdir()
@@ -176,6 +177,7 @@ async def test_labs_that_are_guaranteed_more_than_this_server_has(
     assert (found, words in said) == (level, True), said
 
 
+@pytest.mark.slow
 async def test_what_is_away_is_bad_and_the_rest_is_still_looked_at(tmp_path: Path) -> None:
     world = World(tmp_path, {**NAMES, "egress": {"rules": "off"}, "sign_in": {"allowed_domains": ["a.org"]}})
     platform = await world.open()
@@ -196,11 +198,7 @@ async def test_a_damaged_database_is_bad(tmp_path: Path) -> None:
         platform = await world.open()
         await sign_in(platform, "anna@example.org")
         assert await platform.database.problems() == []
-        database = sqlite3.connect(world.database_file)
-        with database:
-            database.execute("PRAGMA foreign_keys = OFF")
-            database.execute("DELETE FROM users")
-        database.close()
+        await world.change("DELETE FROM users")
         found = {one.subject: one for one in await platform.doctor.examine(world.clock.now)}
     finally:
         await world.close()
@@ -209,6 +207,7 @@ async def test_a_damaged_database_is_bad(tmp_path: Path) -> None:
     assert "launchpad restore" in found["database"].remedy
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_a_database_that_cannot_be_read_at_all_is_called_damaged(tmp_path: Path) -> None:
     """And what does not need it is still looked at."""
     world = World(tmp_path, NAMES)
@@ -230,10 +229,7 @@ async def test_a_database_of_a_newer_version_is_not_called_well(tmp_path: Path) 
     world = World(tmp_path, NAMES)
     try:
         platform = await world.open()
-        database = sqlite3.connect(world.database_file)
-        with database:
-            database.execute("UPDATE alembic_version SET version_num = 'of tomorrow'")
-        database.close()
+        await world.change("UPDATE alembic_version SET version_num = 'of tomorrow'")
         found = {one.subject: one for one in await platform.doctor.examine(world.clock.now)}
     finally:
         await world.close()
@@ -241,6 +237,7 @@ async def test_a_database_of_a_newer_version_is_not_called_well(tmp_path: Path) 
     assert "newer version" in found["database"].text
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_an_engine_that_hangs_does_not_hide_a_full_disk(tmp_path: Path) -> None:
     """A full disk is what makes engines hang."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -107,10 +106,7 @@ async def test_limits_of_running_instances_are_held_against_the_record(world: Wo
     await reaches(platform, instance.id, State.RUNNING)
     (well,) = await asked(platform)
     assert (well.level, "for 1 of 1 running instances" in well.text) == (Level.OK, True)
-    database = sqlite3.connect(world.database_file)
-    with database:
-        database.execute("UPDATE instances SET memory_bytes = ?, cpus = 1", (GB,))
-    database.close()
+    await world.change("UPDATE instances SET memory_bytes = ?, cpus = 1", GB)
     (bad,) = await asked(platform)
     assert bad.level is Level.BAD
     assert (

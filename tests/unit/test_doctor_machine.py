@@ -276,6 +276,7 @@ def installed(folder: Path, **values: Any) -> Settings:
     return tables({**HTTPS, "tls": tls, "web": {"socket": str(folder / "run" / "portal.sock")}, **values})
 
 
+@pytest.mark.slow
 def test_nginx_site_that_is_what_the_settings_make_of_it(tmp_path: Path) -> None:
     settings, site = installed(tmp_path), tmp_path / "launchpad"
     site.write_text(rendered(settings, None, "site").replace("\n", "  \n") + "\n\n")

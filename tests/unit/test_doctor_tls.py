@@ -72,6 +72,7 @@ def said(found: list[Finding]) -> str:
     return " ".join(finding.text for finding in found)
 
 
+@pytest.mark.slow
 async def test_a_certificate_that_demands_stapling_is_told(show: Show) -> None:
     """nginx staples no answers, and browsers that heed such a certificate refuse it then."""
     port = await show(PORTAL, INSTANCES, must_staple=True, ends_at=NOW + timedelta(days=365))
@@ -141,6 +142,7 @@ async def test_a_host_name_for_each_instance_needs_a_wildcard(show: Show, shown:
     assert any(one.level is Level.BAD for one in found) is is_bad
 
 
+@pytest.mark.slow
 async def test_old_versions_of_tls_are_bad(show: Show) -> None:
     """Against a server that still speaks them, and one that does not."""
     assert ssl.HAS_TLSv1_1

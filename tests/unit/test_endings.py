@@ -58,6 +58,7 @@ async def failing(world: World, platform: Platform, owner: User, printed: str, e
     return await reaches(platform, instance.id, State.FAILED)
 
 
+@pytest.mark.slow  # waits for a clock
 @on_every_database
 async def test_a_failed_start_keeps_its_log_and_tells_the_cause(world: World, platform: Platform, alice: User) -> None:
     failed = await failing(world, platform, alice, BROKEN)
@@ -73,6 +74,7 @@ async def test_a_failed_start_keeps_its_log_and_tells_the_cause(world: World, pl
     assert "its owner's home folder" in str(details["reason"])
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_the_kept_log_holds_no_secret_of_ours(world: World, platform: Platform, alice: User) -> None:
     world.runtime.deaf = True
     instance = await launch(platform, alice)
@@ -89,6 +91,7 @@ async def test_the_kept_log_holds_no_secret_of_ours(world: World, platform: Plat
     ) == [(0,)]
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_a_stopped_one_keeps_its_log_until_it_is_removed_from_the_list_or_old(
     world: World, platform: Platform, alice: User
@@ -216,6 +219,7 @@ async def test_who_stopped_it_is_known(world: World, platform: Platform, alice: 
 FAILURE = "rserver[134]: ERROR system error 98 (Address already in use); LOGGED FROM: int main(int, char* const*)\n"
 
 
+@pytest.mark.slow  # waits for a clock
 @on_every_database
 async def test_a_server_that_fails_again_and_again_is_noticed_before_its_time_is_up(
     world: World, platform: Platform, alice: User
@@ -234,6 +238,7 @@ async def test_a_server_that_fails_again_and_again_is_noticed_before_its_time_is
     assert await world.runtime.list_containers() == []
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_safe_mode_passes_over_what_the_user_has_installed_and_set(
     world: World, platform: Platform, alice: User
@@ -283,6 +288,7 @@ async def test_each_environment_says_what_safe_mode_changes_besides(tmp_path: Pa
     await world.close()
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_after_the_server_was_restarted_that_is_the_reason_and_only_once(
     world: World, platform: Platform, alice: User

@@ -43,6 +43,7 @@ def accept_audit(world: World) -> None:
         db.execute("DROP TRIGGER refuse")
 
 
+@pytest.mark.slow
 async def test_a_crash_right_after_a_suspension_leaves_nothing_of_theirs_running(
     world: World, platform: Platform, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ async def test_a_suspension_that_is_not_committed_stops_nothing(world: World, pl
     await reaches(platform, instance.id, State.STOPPED)
 
 
+@pytest.mark.slow
 async def test_what_queues_and_what_starts_ends_with_the_suspension(tmp_path: Path) -> None:
     world = World(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}})
     platform = await world.open()
@@ -115,6 +117,7 @@ async def test_an_end_whose_audit_entry_cannot_be_written_did_not_happen(
     assert world.rows("SELECT actor FROM audit WHERE action = 'instance.stopped'") == [("test",)]
 
 
+@pytest.mark.slow
 async def test_a_sweep_inspects_only_what_differs_from_its_row(
     world: World, platform: Platform, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,7 @@ def test_output_and_error_output_become_one_text() -> None:
     assert log_text(frame(1, b"whole\n") + frame(1, b"cut off")[:-4]) == "whole\ncut"
 
 
+@pytest.mark.slow
 def test_of_a_long_log_the_end_is_kept() -> None:
     text = log_text(b"".join(frame(1, b"%07d\n" % number) for number in range(200_000)))
     assert len(text) == LOG_TAIL_CHARACTERS

@@ -85,6 +85,7 @@ async def _to_the_end(follower: Follower) -> list[tuple[str, Any]]:
     return told
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_a_change_is_put_into_words_once_for_all_who_follow(desk: Desk) -> None:
     readers = [await desk.open() for _ in range(MOST)]
     first = [await reader.read() for reader in readers]
@@ -104,6 +105,7 @@ async def test_a_change_of_another_process_is_pushed_too(desk: Desk) -> None:
     assert told[-1] == ("stage", {"stage": "ended", "state": "stopped", "queue_position": None, "queue_text": None})
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_freezing_thawing_and_keeping_are_pushed(desk: Desk) -> None:
     """None of them changes the state of the row; the card and the API's clients have to see it all the same."""
     reader = await desk.open()
@@ -119,6 +121,7 @@ async def test_freezing_thawing_and_keeping_are_pushed(desk: Desk) -> None:
     await _next(reader, "state", kept_until=kept.kept_until.isoformat().replace("+00:00", "Z"))
 
 
+@pytest.mark.slow
 async def test_a_place_in_the_queue_is_told_when_it_changes(tmp_path: Path) -> None:
     world = World(tmp_path, {"capacity": {"cpus": 1, "memory": "1g"}, "limits": {"memory": ["1g"], "cpus": [1]}})
     platform = await world.open()

@@ -80,6 +80,7 @@ async def full(world: World, platform: Platform, lab: str | None = "Full", **siz
     return [await reaches(platform, one.id, State.RUNNING) for one in found]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_database")
 async def test_the_lab_that_has_less_goes_first_and_everybody_is_told_so(world: World) -> None:
     """The position is the same for the page, the list of administrators, and another process."""
@@ -99,6 +100,7 @@ async def test_the_lab_that_has_less_goes_first_and_everybody_is_told_so(world: 
     assert await positions(platform, rich) == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_database")
 async def test_what_a_lab_had_lately_counts_and_fades(world: World) -> None:
     """Two labs that have nothing now: the one that had the server before waits behind the other, for a while."""
@@ -119,6 +121,7 @@ async def test_what_a_lab_had_lately_counts_and_fades(world: World) -> None:
     assert await positions(platform, rich, poor) == [2, 1]
 
 
+@pytest.mark.slow
 async def test_a_start_after_long_is_told_by_mail_and_one_after_moments_is_not(world: World) -> None:
     platform = await world.open()
     running = await full(world, platform)
@@ -139,6 +142,7 @@ async def test_a_start_after_long_is_told_by_mail_and_one_after_moments_is_not(w
     assert letters_to(world, quick) == []
 
 
+@pytest.mark.slow
 async def test_what_nobody_wants_any_more_is_dropped_with_a_mail_and_a_visit_keeps_it(world: World) -> None:
     platform = await world.open()
     await full(world, platform, days=7)
@@ -163,6 +167,7 @@ async def test_what_nobody_wants_any_more_is_dropped_with_a_mail_and_a_visit_kee
     assert letters_to(world, there) == []
 
 
+@pytest.mark.slow
 async def test_a_launch_that_queues_can_be_cancelled_at_any_time(world: World) -> None:
     platform = await world.open()
     await full(world, platform)
@@ -175,6 +180,7 @@ async def test_a_launch_that_queues_can_be_cancelled_at_any_time(world: World) -
     assert world.rows("SELECT count(*) FROM recent_use") == [(0,)], "what never started was never used"
 
 
+@pytest.mark.slow
 async def test_who_waits_is_told_when_known_ends_let_them_start(world: World) -> None:
     platform = await world.open()
     first, second = await full(world, platform, days=2)
@@ -194,6 +200,7 @@ async def test_who_waits_is_told_when_known_ends_let_them_start(world: World) ->
     assert started.estimated_start_at is None
 
 
+@pytest.mark.slow
 async def test_what_was_let_past_cannot_be_extended_while_others_wait(world: World) -> None:
     """A large launch waits for one that ends in two days; a small one of a day starts meanwhile."""
     platform = await world.open()
@@ -213,6 +220,7 @@ async def test_what_was_let_past_cannot_be_extended_while_others_wait(world: Wor
     assert extended.expires_at > short.passed_until
 
 
+@pytest.mark.slow
 async def test_labs_have_what_they_are_guaranteed_and_no_more_than_they_may(world: World) -> None:
     """As set by an administrator, in force at once, and told to the record."""
     platform = await world.open()
@@ -256,6 +264,7 @@ async def test_labs_have_what_the_settings_say_until_somebody_changes_it(tmp_pat
     await world.close()
 
 
+@pytest.mark.slow
 async def test_somebody_who_changes_labs_counts_for_the_new_one(world: World) -> None:
     platform = await world.open()
     await full(world, platform, "Rich")

@@ -98,6 +98,7 @@ people = st.sampled_from([(f"{lab}{n}", lab) for lab in "ABC" for n in range(3)]
 asked = st.tuples(people, st.integers(0, 72), st.integers(1, 20))
 
 
+@pytest.mark.slow
 @given(st.lists(asked, max_size=25), st.dictionaries(st.sampled_from("ABC"), st.tuples(shares, shares)))
 def test_the_order_has_each_once_and_of_one_person_what_was_asked_for_first(
     found: list[tuple[tuple[str, str | None], int, int]], labs_have: dict[str, tuple[float, float]]
@@ -115,6 +116,7 @@ def test_the_order_has_each_once_and_of_one_person_what_was_asked_for_first(
         assert theirs == sorted(theirs)
 
 
+@pytest.mark.slow
 @given(st.lists(asked, max_size=15), st.dictionaries(st.sampled_from("ABC"), st.tuples(shares, shares)), shares, shares)
 def test_nobody_who_comes_long_after_goes_before_one_who_waits(
     newcomers: list[tuple[tuple[str, str | None], int, int]],
@@ -315,6 +317,7 @@ def test_one_that_its_lab_can_never_have_is_told_so() -> None:
         assert (found.verdict is Verdict.END) is never
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from("ABC"), sizes, st.integers(1, 4)), max_size=14),
     st.dictionaries(st.sampled_from("AB"), st.tuples(st.integers(0, 4), st.integers(4, 8) | st.none()), max_size=2),

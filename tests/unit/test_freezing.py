@@ -220,6 +220,7 @@ async def test_the_next_owner_freezes_what_the_one_before_was_to_freeze(
     assert await stands(world, instance.id) is ContainerState.PAUSED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["the sweep", "the loop"])
 async def test_the_next_owner_thaws_what_the_one_before_was_to_thaw(
     world: World, platform: Platform, alice: User, by: str
@@ -293,6 +294,7 @@ async def test_a_frozen_one_can_be_stopped_and_saves(world: World, platform: Pla
     assert (await platform.live.instances.reserved()).instances == 0
 
 
+@pytest.mark.slow
 async def test_a_frozen_one_expires(world: World, platform: Platform, alice: User) -> None:
     frozen = await froze(world, platform, alice)
     world.clock.now = frozen.expires_at
@@ -300,6 +302,7 @@ async def test_a_frozen_one_expires(world: World, platform: Platform, alice: Use
     assert (await reaches(platform, frozen.id, State.EXPIRED)).reason is not None
 
 
+@pytest.mark.slow
 async def test_one_that_was_frozen_for_as_long_as_is_allowed_ends(
     world: World, platform: Platform, alice: User
 ) -> None:

@@ -99,6 +99,7 @@ async def test_nothing_goes_on_where_no_grace_is_set(world: World) -> None:
     assert (await swept(world, platform, one)).state is State.EXPIRED
 
 
+@pytest.mark.slow
 async def test_what_has_finished_ends_before_its_grace_is_over(world: World) -> None:
     platform, activity, one = await one_that_works(world)
     world.clock.now = START + DAY
@@ -110,6 +111,7 @@ async def test_what_has_finished_ends_before_its_grace_is_over(world: World) -> 
     assert (await swept(world, platform, one)).state is State.EXPIRED
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_extended_it_has_its_whole_share_again(world: World) -> None:
     """Also where the engine is away for a while as it is to be given back."""
     platform, _, one = await one_that_works(world)
@@ -127,6 +129,7 @@ async def test_extended_it_has_its_whole_share_again(world: World) -> None:
     assert (there.grace_until, there.ends_at) == (None, START + 2 * DAY)
 
 
+@pytest.mark.slow
 async def test_the_owner_is_told_that_it_goes_on(world: World) -> None:
     platform, _, one = await one_that_works(world)
     world.clock.now = START + DAY - HOUR
@@ -144,6 +147,7 @@ async def test_the_owner_is_told_that_it_goes_on(world: World) -> None:
 # -- maintenance -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_maintenance_stops_what_runs_and_lets_nothing_start(world: World) -> None:
     platform = await world.open()
     anna, _ = await sign_in(platform, "anna@example.org")

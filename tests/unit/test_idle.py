@@ -90,6 +90,7 @@ async def verdicts(platform: Platform, instance: Instance) -> list[tuple[Verdict
     return [(one.verdict, one.why) for one in reversed(await platform.keeping.decisions_of(instance))]
 
 
+@pytest.mark.slow
 async def test_an_instance_without_a_person_and_without_work_is_stopped_and_both_read_why(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)
@@ -117,6 +118,7 @@ async def test_an_instance_without_a_person_and_without_work_is_stopped_and_both
     assert await platform.idle.tend(world.clock.now) == []
 
 
+@pytest.mark.slow
 async def test_the_portals_own_loops_do_it(world: World) -> None:
     world.settings |= {
         "activity": {"sample_seconds": 0.5},
@@ -137,6 +139,7 @@ async def test_the_portals_own_loops_do_it(world: World) -> None:
     assert (await platform.keeping.decisions_of(instance))[0].verdict is Verdict.STOP
 
 
+@pytest.mark.slow
 async def test_nothing_is_done_and_nothing_is_written_unless_a_rule_says_so(tmp_path: Path) -> None:
     world = World(tmp_path, SETTINGS)
     platform = await world.open()
@@ -149,6 +152,7 @@ async def test_nothing_is_done_and_nothing_is_written_unless_a_rule_says_so(tmp_
     await world.close()
 
 
+@pytest.mark.slow
 async def test_work_keeps_it_however_long_nobody_is_there_and_a_burst_now_and_then_is_enough(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)
@@ -166,6 +170,7 @@ async def test_work_keeps_it_however_long_nobody_is_there_and_a_burst_now_and_th
     assert await look_for(world, SPAN + LATE, platform) != {}
 
 
+@pytest.mark.slow
 async def test_a_persons_act_puts_it_off_also_one_that_only_another_process_has_seen(world: World) -> None:
     owner = await world.open()
     other = await world.open(mail=False)
@@ -179,6 +184,7 @@ async def test_a_persons_act_puts_it_off_also_one_that_only_another_process_has_
     assert world.clock.now > acted + SPAN
 
 
+@pytest.mark.slow  # waits for a clock
 @on_every_database
 async def test_an_act_between_the_last_look_and_the_end_is_seen_before_it_ends(world: World) -> None:
     """What another process has written down since is read in the transaction that would end it."""
@@ -197,6 +203,7 @@ async def test_an_act_between_the_last_look_and_the_end_is_seen_before_it_ends(w
     assert await verdicts(owner, instance) == []
 
 
+@pytest.mark.slow
 async def test_the_most_specific_rule_applies_to_whom_it_names(world: World) -> None:
     platform = await world.open()
     ada = await running(world, platform)
@@ -213,6 +220,7 @@ async def test_the_most_specific_rule_applies_to_whom_it_names(world: World) -> 
     assert decision.rule == "stopped after 15 minutes (bob@example.org)"
 
 
+@pytest.mark.slow
 async def test_a_rule_counts_from_when_it_is_in_force(world: World) -> None:
     """Nothing ends at once when an administrator turns a rule on or makes one stricter."""
     platform = await world.open()
@@ -223,6 +231,7 @@ async def test_a_rule_counts_from_when_it_is_in_force(world: World) -> None:
     assert list(await look_for(world, LATE, platform)) == [instance.id]
 
 
+@pytest.mark.slow
 async def test_a_rule_that_is_turned_off_at_the_last_moment_ends_nothing(world: World) -> None:
     platform = await world.open()
     other = await world.open(mail=False)
@@ -236,6 +245,7 @@ async def test_a_rule_that_is_turned_off_at_the_last_moment_ends_nothing(world: 
     assert await look_for(world, SPAN, platform) == {}
 
 
+@pytest.mark.slow
 async def test_what_is_not_known_is_kept_and_counts_anew_afterwards(world: World) -> None:
     """The engine does not answer, so nobody looks; instances go on."""
     platform = await world.open()
@@ -250,6 +260,7 @@ async def test_what_is_not_known_is_kept_and_counts_anew_afterwards(world: World
     assert list(await look_for(world, LATE, platform)) == [instance.id]
 
 
+@pytest.mark.slow
 async def test_a_portal_that_was_away_for_a_moment_goes_on_counting_and_settles_first(world: World) -> None:
     first = await world.open()
     instance = await running(world, first)
@@ -261,6 +272,7 @@ async def test_a_portal_that_was_away_for_a_moment_goes_on_counting_and_settles_
     assert world.rows("SELECT count(*) FROM idle_decisions WHERE verdict = 'stop'") == [(1,)]
 
 
+@pytest.mark.slow
 async def test_after_an_outage_idle_time_begins_anew(world: World) -> None:
     first = await world.open()
     instance = await running(world, first)
@@ -272,6 +284,7 @@ async def test_after_an_outage_idle_time_begins_anew(world: World) -> None:
     assert list(await look_for(world, LATE, second)) == [instance.id]
 
 
+@pytest.mark.slow
 async def test_a_short_rule_waits_until_an_instance_has_settled(tmp_path: Path) -> None:
     world = World(tmp_path, {**SETTINGS, "idle": {"action": "stop", "idle_minutes": 1}})
     platform = await world.open()
@@ -282,6 +295,7 @@ async def test_a_short_rule_waits_until_an_instance_has_settled(tmp_path: Path) 
     await world.close()
 
 
+@pytest.mark.slow
 async def test_a_clock_that_jumped_ends_nothing_and_idle_time_begins_anew(world: World) -> None:
     elapsed = [0.0]
     world.elapsed = lambda: elapsed[0]
@@ -304,6 +318,7 @@ async def test_a_clock_that_jumped_ends_nothing_and_idle_time_begins_anew(world:
     assert await passes(4) == [instance.id]
 
 
+@pytest.mark.slow
 async def test_the_clock_set_back_ends_nothing_early(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)
@@ -314,6 +329,7 @@ async def test_the_clock_set_back_ends_nothing_early(world: World) -> None:
     assert acted[instance.id] >= set_back + SPAN
 
 
+@pytest.mark.slow
 async def test_its_owner_keeps_it_until_then_and_every_process_knows(world: World) -> None:
     owner = await world.open()
     other = await world.open(mail=False)
@@ -357,6 +373,7 @@ async def owners_acts(platform: Platform, instance: Instance) -> dict[str, Calla
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["extend", "memory", "link"])
 async def test_what_an_owner_does_to_it_elsewhere_puts_the_end_off_at_the_last_moment_too(
     world: World, way: str
@@ -379,6 +396,7 @@ async def test_what_an_owner_does_to_it_elsewhere_puts_the_end_off_at_the_last_m
     assert world.clock.now > acted + SPAN
 
 
+@pytest.mark.slow
 async def test_a_link_says_when_the_instance_has_ended_meanwhile(world: World) -> None:
     """Between the look at the link and its use: nobody is told that it is kept."""
     platform = await world.open()
@@ -391,6 +409,7 @@ async def test_a_link_says_when_the_instance_has_ended_meanwhile(world: World) -
     assert world.rows("SELECT * FROM audit WHERE action = 'instance.kept'") == []
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_keeping_is_taken_back_bounded_by_the_expiry_and_refused_where_it_is_off(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)
@@ -411,6 +430,7 @@ async def test_keeping_is_taken_back_bounded_by_the_expiry_and_refused_where_it_
         await strict.keeping.keep(instance, 1, ACTOR, world.clock.now)
 
 
+@pytest.mark.slow
 async def test_one_is_frozen_and_ends_only_after_it_stood_still_for_as_long_as_it_may(world: World) -> None:
     world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}, "freezing": {"longest_hours": 2}}
     platform = await world.open()
@@ -434,6 +454,7 @@ async def test_one_is_frozen_and_ends_only_after_it_stood_still_for_as_long_as_i
     assert (await reaches(platform, instance.id, State.EXPIRED)).reason is not None
 
 
+@pytest.mark.slow
 async def test_a_thawed_one_has_its_whole_idle_time_again(world: World) -> None:
     world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
     platform = await world.open()
@@ -447,6 +468,7 @@ async def test_a_thawed_one_has_its_whole_idle_time_again(world: World) -> None:
     assert list(await look_for(world, LATE, platform)) == [instance.id]
 
 
+@pytest.mark.slow
 async def test_one_that_is_thawed_before_the_next_look_has_its_whole_idle_time_again_too(world: World) -> None:
     """Its owner freezes it for a moment; or it is frozen for being idle, and its owner thaws it at once."""
     world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
@@ -467,6 +489,7 @@ async def test_one_that_is_thawed_before_the_next_look_has_its_whole_idle_time_a
     assert list(await look_for(world, LATE, platform)) == [instance.id]
 
 
+@pytest.mark.slow
 async def test_one_that_the_engine_does_not_pause_is_tried_again_only_after_its_whole_idle_time(world: World) -> None:
     world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
     platform = await world.open()
@@ -482,6 +505,7 @@ async def test_one_that_the_engine_does_not_pause_is_tried_again_only_after_its_
     assert await verdicts(platform, instance) == [(Verdict.FREEZE, Why.IDLE)]
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_keeping_a_frozen_one_thaws_it(world: World) -> None:
     world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
     platform = await world.open()
@@ -494,6 +518,7 @@ async def test_keeping_a_frozen_one_thaws_it(world: World) -> None:
     assert kept.kept_until == world.clock.now + 8 * HOUR
 
 
+@pytest.mark.slow
 async def test_where_nothing_can_be_frozen_it_goes_on_and_that_is_recorded(world: World) -> None:
     world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
     world.runtime.freezer_facts = Freezer(False, "this kernel has none")
@@ -503,6 +528,7 @@ async def test_where_nothing_can_be_frozen_it_goes_on_and_that_is_recorded(world
     assert await verdicts(platform, instance) == [(Verdict.KEEP, Why.CANNOT)]
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_two_processes_know_the_same_end_and_the_next_owner_keeps_to_it(world: World) -> None:
     first = await world.open()
@@ -519,6 +545,7 @@ async def test_two_processes_know_the_same_end_and_the_next_owner_keeps_to_it(wo
     assert second.idle.idle_ends()[instance.id] == ends[0], "nothing was missed"
 
 
+@pytest.mark.slow
 async def test_what_goes_on_is_recorded_in_one_transaction_however_many_there_are(world: World) -> None:
     """As of all, after the engine was silent for a while."""
     platform = await world.open()
@@ -540,6 +567,7 @@ async def test_what_goes_on_is_recorded_in_one_transaction_however_many_there_ar
         assert await verdicts(platform, instance) == [(Verdict.KEEP, Why.UNKNOWN)]
 
 
+@pytest.mark.slow
 async def test_one_that_fails_stops_no_other(world: World) -> None:
     world.settings |= {"idle": {"action": "freeze", "idle_minutes": 30}}
     platform = await world.open()
@@ -556,6 +584,7 @@ async def test_one_that_fails_stops_no_other(world: World) -> None:
     assert list(await look_for(world, SPAN + LATE, platform)) == [bob.id]
 
 
+@pytest.mark.slow
 async def test_owners_are_warned_before_it_and_a_keep_puts_the_warning_off(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)
@@ -588,6 +617,7 @@ async def test_a_warning_says_that_an_instance_is_frozen_where_it_is(world: Worl
     assert "Is frozen on Mon 2 Mar, 10:03 UTC unless it is used" in body.get_content()
 
 
+@pytest.mark.slow
 async def test_decisions_are_forgotten_after_a_while(world: World) -> None:
     platform = await world.open()
     instance = await running(world, platform)

@@ -66,6 +66,7 @@ async def test_an_end_is_recorded_with_what_it_was_and_whose(world: World, platf
     assert (ended.admitted_at, ended.reason, ended.ended_by) == (instance.created_at, "stopped by you", "test")
 
 
+@pytest.mark.slow
 async def test_each_way_to_end_is_recorded_once(world: World, platform: Platform, alice: User) -> None:
     """In the queue, while it starts, by a failed start, by itself, by time, by suspension, by taking over."""
     await world.observe(platform)
@@ -101,6 +102,7 @@ async def test_each_way_to_end_is_recorded_once(world: World, platform: Platform
     assert ended_rows_without_a_record(world) == []
 
 
+@pytest.mark.slow
 async def test_what_its_owner_takes_off_the_list_stays_in_the_history(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -119,6 +121,7 @@ async def test_what_its_owner_takes_off_the_list_stays_in_the_history(
     assert (await platform.instances.get_any(gone.id)).state is State.STOPPED
 
 
+@pytest.mark.slow
 async def test_old_rows_go_and_lists_names_and_the_history_stay(world: World, platform: Platform, alice: User) -> None:
     old = await stopped(world, platform, alice)
     world.clock.now += timedelta(days=90)
@@ -151,6 +154,7 @@ async def test_a_kept_log_is_there_as_long_as_it_was_promised(world: World, plat
         assert await platform.instance_logs.of(await platform.instances.get(ended.id, alice)) == text
 
 
+@pytest.mark.slow
 async def test_a_container_left_behind_by_a_pruned_instance_is_removed(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -169,6 +173,7 @@ async def test_a_container_left_behind_by_a_pruned_instance_is_removed(
     assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "removed")]
 
 
+@pytest.mark.slow
 async def test_lists_of_ended_ones_go_on_page_by_page(world: World, platform: Platform, alice: User) -> None:
     """Also those of one instant; and two owners do not mix."""
     bob, _ = await sign_in(platform, "bob@a.org")
@@ -214,6 +219,7 @@ async def test_what_was_sampled_stands_in_the_record(world: World, platform: Pla
     assert (await record_of(platform, ended.id)).used == UsedInAll(4321.5, 7 * 1024**3)
 
 
+@pytest.mark.slow
 async def test_an_end_whose_record_cannot_be_written_did_not_happen(
     world: World, platform: Platform, alice: User
 ) -> None:

@@ -79,6 +79,7 @@ async def test_a_home_is_made_with_the_first_launch(world: World, platform: Plat
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (alice.uid, alice.uid, 0o700)
 
 
+@pytest.mark.slow
 async def test_a_second_instance_does_not_shrink_the_home_of_the_first(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -96,6 +97,7 @@ async def test_a_second_instance_does_not_shrink_the_home_of_the_first(
     assert world.home_limits == {"alice": 16 * GB}, "alone, it is what was chosen"
 
 
+@pytest.mark.slow
 async def test_an_application_that_does_not_start_in_a_full_home_says_so(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -141,6 +143,7 @@ async def test_two_clicks_are_one_instance(world: World, platform: Platform, ali
     assert (await launch(platform, alice, memory_bytes=GB, days=7)).id == first.id, "the same size, said aloud"
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_two_hundred_clicks_of_one_user_are_one_instance(world: World, platform: Platform, alice: User) -> None:
     other = await world.open()
@@ -242,6 +245,7 @@ async def queue(tmp_path: Path, places: int, waiting: int) -> tuple[World, Platf
     return world, platform, users, found
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_who_finds_no_room_waits_in_order_and_starts_when_room_is_made(tmp_path: Path) -> None:
     world, platform, users, found = await queue(tmp_path, places=1, waiting=2)
@@ -267,6 +271,7 @@ async def queue_of_two(world: World, platform: Platform, users: list[User]) -> t
     return large, await launch(platform, users[2])
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_who_gives_up_waiting_lets_those_behind_start(tmp_path: Path) -> None:
     """The first in the queue is too large for the room there is; when it goes, the next one fits."""
@@ -281,6 +286,7 @@ async def test_who_gives_up_waiting_lets_those_behind_start(tmp_path: Path) -> N
     await world.close()
 
 
+@pytest.mark.slow
 async def test_who_waits_for_more_than_there_is_any_longer_does_not_hold_up_the_others(tmp_path: Path) -> None:
     """The administrator has taken memory away since: that one is told, and the next one starts."""
     world = World(tmp_path, {"capacity": {"memory": "4g", "cpus": 1000}})
@@ -424,6 +430,7 @@ async def test_a_home_that_cannot_be_used_fails_the_launch_with_the_reason_and_i
     assert (await platform.offers.use()).reserved.instances == 0
 
 
+@pytest.mark.slow
 async def test_an_application_that_never_answers_fails_in_time_and_leaves_nothing_behind(tmp_path: Path) -> None:
     world = World(tmp_path, {"environments": [{"name": "jupyterlab", "start_timeout_seconds": 5}]})
     platform = await world.open()
@@ -436,6 +443,7 @@ async def test_an_application_that_never_answers_fails_in_time_and_leaves_nothin
     await world.close()
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_an_application_that_ends_while_it_starts_fails_with_the_reason(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -544,6 +552,7 @@ async def test_an_administrators_stop_says_so(world: World, platform: Platform, 
     assert (await reaches(platform, instance.id, State.STOPPED)).reason == "stopped by an administrator"
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_an_engine_that_refuses_a_stop_is_asked_again_by_the_sweep(
     world: World, platform: Platform, alice: User
@@ -579,6 +588,7 @@ async def test_somebody_elses_instance_is_not_there(world: World, platform: Plat
     assert (await services.get(instance.id, alice)).state is State.RUNNING
 
 
+@pytest.mark.slow  # waits for a clock
 @on_every_database
 async def test_an_extension_adds_days_up_to_the_longest_offered_from_now(
     world: World, platform: Platform, alice: User
@@ -657,6 +667,7 @@ async def listening(world: World) -> None:
     await until(somebody)
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_after_the_engine_was_away_rows_and_engine_are_compared(
     world: World, platform: Platform, alice: User

@@ -98,6 +98,7 @@ async def test_of_many_that_want_it_at_once_one_has_it(state: StateDir) -> None:
         leases.remove(owner)
 
 
+@pytest.mark.slow
 async def test_it_is_held_until_its_process_is_killed(state: StateDir, other_process: subprocess.Popen[str]) -> None:
     """However it dies, there is no time to wait out."""
     lease = OwnerLease(state)
@@ -109,6 +110,7 @@ async def test_it_is_held_until_its_process_is_killed(state: StateDir, other_pro
     await lease.aclose()
 
 
+@pytest.mark.slow
 async def test_programs_that_a_process_starts_do_not_keep_it(state: StateDir) -> None:
     """The lock is not inherited: nginx outlives a killed portal."""
     starts_another = "import subprocess; subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\nprint("
@@ -135,6 +137,7 @@ async def test_a_directory_that_was_replaced_has_another_lease(state: StateDir, 
     await there.aclose()
 
 
+@pytest.mark.slow
 async def test_a_state_directory_is_in_use_while_any_process_works_with_it(
     state: StateDir, other_process: subprocess.Popen[str]
 ) -> None:

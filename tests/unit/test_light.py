@@ -112,6 +112,7 @@ print("loaded", light, *seen)
 """
 
 
+@pytest.mark.slow
 def test_what_is_left_out_takes_nothing_from_what_is_asked() -> None:
     """Answers, good and bad, the lifespan, work after an answer and the API's description are the same."""
     leave = "from launchpad.cli.light import leave_out_what_is_not_used as leave; leave()"

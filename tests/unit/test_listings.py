@@ -70,6 +70,7 @@ def expected(people: dict[str, User], made: list[Instance], wanted: InstanceFilt
     return [one.id for one in [*live, *ended]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [0, 5, 500])
 async def test_every_filter_finds_what_a_look_at_all_rows_finds(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch, few: int
@@ -110,6 +111,7 @@ async def test_a_page_that_nobody_wrote_is_refused() -> None:
             ListStart.parse(text)
 
 
+@pytest.mark.slow
 async def test_users_come_with_their_live_instances_and_delivery_problems(database: Database, clock: Clock) -> None:
     people, made = await populate(database, clock())
     async with database.transaction() as db:

@@ -93,11 +93,13 @@ async def _counts_as_ended(platform: Platform, number: int) -> bool:
     return (await platform.live.instances.count_by_state()).get(State.STOPPED) == number
 
 
+@pytest.mark.slow
 async def test_what_is_known_is_what_the_store_says_whichever_process_changes_it(world: World, here: Platform) -> None:
     await keep_current(world, here)
     await _life(world, here, await world.open())
 
 
+@pytest.mark.slow
 async def test_ends_are_counted_as_they_come_without_counting_all_again(
     world: World, here: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ async def test_ends_are_counted_as_they_come_without_counting_all_again(
     assert await here.live.instances.count_by_state() == {State.STOPPED: 2}
 
 
+@pytest.mark.slow
 async def test_without_a_watcher_the_store_answers(world: World, here: Platform) -> None:
     await _life(world, here, await world.open())
 
@@ -174,6 +177,7 @@ async def test_what_could_not_be_read_is_read_the_next_time(world: World, here: 
     assert [one.id for one in await known.of_owner(user.id)] == [instance.id]
 
 
+@pytest.mark.slow
 async def test_the_pages_of_a_long_list_are_those_of_the_store(world: World, here: Platform) -> None:
     await keep_current(world, here)
     for number in range(5):

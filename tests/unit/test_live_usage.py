@@ -130,6 +130,7 @@ async def test_old_numbers_are_not_given_for_new_ones(engine: Engine, time: Time
     assert sampler.latest("one") is not None
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_nobody_waits_long_for_an_engine_that_hangs(engine: Engine, sampler: UsageSampler) -> None:
     engine.may_answer.clear()
     assert await asyncio.wait_for(sampler.of(RUNS), 20) is None

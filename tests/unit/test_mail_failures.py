@@ -109,6 +109,7 @@ async def test_reports_about_people_who_were_mailed_are_taken(world: World, plat
     assert await platform.bounces.problem() is None
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_forged_reports_fill_nothing(world: World, platform: Platform) -> None:
     """Not about who was never mailed, also not when they were asked for and refused, or mailed long ago."""
@@ -203,6 +204,7 @@ async def test_one_report_can_be_handed_in(world: World, platform: Platform) -> 
 # -- how it ends -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_a_code_that_arrived_takes_the_address_off_the_list(world: World, platform: Platform) -> None:
     """A mail that the server took proves nothing; its code does, at the sign-in and when somebody confirms."""

@@ -155,6 +155,7 @@ async def test_a_backup_brings_no_mail_back(world: World, platform: Platform) ->
 # -- trying again ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_mail_is_tried_again_after_growing_pauses_and_given_up_when_its_code_is_of_no_use(
     world: World, platform: Platform
 ) -> None:
@@ -219,6 +220,7 @@ async def test_what_is_refused_for_good_is_told_once_and_what_arrives_in_the_end
     assert len(await failures(platform)) == 1
 
 
+@pytest.mark.slow
 async def test_mails_that_wait_for_another_try_hold_up_nobody_elses(world: World, platform: Platform) -> None:
     """As in a class where one domain greylists: with four senders, four such mails stopped all others for minutes."""
     mailer = Mailer()
@@ -247,6 +249,7 @@ async def test_mails_that_wait_for_another_try_hold_up_nobody_elses(world: World
     assert max(mailer.tried.values()) == 2
 
 
+@pytest.mark.slow
 async def test_senders_that_hang_hold_up_no_sender_that_does_not(world: World, platform: Platform) -> None:
     """And a mail that is under way is nobody else's, however long it takes."""
     mailer, hanging = Mailer(), asyncio.Event()
@@ -346,6 +349,7 @@ async def test_a_mail_whose_sender_dies_in_the_middle_is_sent_by_the_next_proces
     assert code_of(world.letters.sent[0]) == code
 
 
+@pytest.mark.slow
 async def test_a_fault_of_the_program_makes_one_mail_wait_and_no_other(world: World, platform: Platform) -> None:
     mailer = Mailer()
 
@@ -407,6 +411,7 @@ async def test_what_was_sent_while_the_database_was_locked_is_not_sent_twice(wor
 # -- health ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_every_process_knows_whether_mail_fails(world: World) -> None:
     """Pages of a process that sends nothing show it, too, from the next code on that somebody asks for there."""
     sends, shows = await world.open(), await world.open(mail=False)

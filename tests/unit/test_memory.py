@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from fastapi.routing import APIRoute
 
 from launchpad.web import api
@@ -25,6 +26,7 @@ print(json.dumps({"works": works, "frozen": gc.get_freeze_count()}))
 """
 
 
+@pytest.mark.slow
 def test_what_a_start_has_loaded_is_left_out_of_collections_and_works_on() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
@@ -40,6 +42,7 @@ def test_no_route_builds_validators_of_what_it_may_refuse() -> None:
     assert [route.path for route in routes if route.response_fields] == []
 
 
+@pytest.mark.slow
 def test_the_pages_templates_are_compiled_before_the_start_is_over() -> None:
     load_templates()
     known = environment()

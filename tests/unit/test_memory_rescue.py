@@ -139,6 +139,7 @@ async def test_what_the_server_does_not_have_is_refused_with_what_it_has(
     assert (await given(world, platform, instance, 4, alice)).limits.memory_bytes == 4 * GB
 
 
+@pytest.mark.slow
 async def test_nobody_is_passed_in_the_queue_by_it(world: World, platform: Platform, alice: User) -> None:
     """Who waits for 6 GB can start in a day, and would have to wait for two; when they give up, it is given."""
     instance = await running(platform, alice, 2, days=2)

@@ -244,6 +244,7 @@ def test_a_line_break_in_the_senders_name_cannot_begin_a_header(line_break: str)
         mail(from_name=f"Lab{line_break}Bcc: eve@example.org")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_whatever_the_names_hold_there_is_one_recipient_and_one_code(client: str, name: str) -> None:
     """A name either makes a mail to one person with the true code, or no mail."""

@@ -109,6 +109,7 @@ async def test_what_was_told_before_is_no_news_to_the_next_process(
     assert (await later.instances.get_any(instance.id)).oom_count == 1
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_who_runs_out_again_and_again_costs_few_looks(world: World, platform: Platform, alice: User) -> None:
     """A look is at all instances of the server; each kill is an event."""
     instance = await running(platform, alice)
@@ -120,6 +121,7 @@ async def test_who_runs_out_again_and_again_costs_few_looks(world: World, platfo
     assert (await platform.instances.get_any(instance.id)).oom_program == "R session"
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_who_waits_for_a_look_that_fails_looks_themselves(world: World, platform: Platform, alice: User) -> None:
     instance = await running(platform, alice)
     world.runtime.deaths[instance.id] = (death(world),)

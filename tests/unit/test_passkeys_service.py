@@ -63,6 +63,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     await world.close()
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_a_passkey_signs_its_owner_in_and_tells_them_that_it_was_added(desk: Desk) -> None:
     device = Device(ORIGIN)
@@ -86,6 +87,7 @@ async def test_a_passkey_signs_its_owner_in_and_tells_them_that_it_was_added(des
     ]
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_fifty_with_one_answer_are_one_login(desk: Desk) -> None:
     device = Device(ORIGIN)
@@ -162,6 +164,7 @@ async def test_removed_and_suspended_ones_open_nothing_and_the_answer_is_the_sam
     assert len(set(texts)) == 1
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_nobody_removes_somebody_elses(desk: Desk) -> None:
     passkey = await desk.add(Device(ORIGIN))
@@ -171,6 +174,7 @@ async def test_nobody_removes_somebody_elses(desk: Desk) -> None:
     assert await desk.platform.passkeys.of_user(desk.user)
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_there_are_ten_at_most_and_none_twice(desk: Desk) -> None:
     devices = [Device(ORIGIN) for _ in range(10)]
@@ -205,6 +209,7 @@ async def test_nonsense_is_refused_in_plain_words(desk: Desk, answer: dict[str, 
         await desk.sign_in(asked.cookie, answer)
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_tries_of_a_client_are_bounded(desk: Desk) -> None:
     for _ in range(100):

@@ -75,6 +75,7 @@ async def record(platform: Platform, step: Step, points: Mapping[str, Sequence[P
         await activity.add(db, step, points)
 
 
+@pytest.mark.slow
 async def test_the_finest_that_is_kept_of_each_time_is_read(world: World) -> None:
     """Hours of what is older than five weeks, quarters of what is older than two days, then minutes."""
     platform = await world.open()
@@ -101,6 +102,7 @@ async def test_the_finest_that_is_kept_of_each_time_is_read(world: World) -> Non
     assert [one.step for one in (await replayed(world, platform, days=1)).resolutions] == [Step.MINUTE]
 
 
+@pytest.mark.slow
 async def test_a_series_of_steps_goes_on_over_its_chunks_and_resolutions(world: World) -> None:
     """Idle from three days ago to now: the quarters become minutes in between, and that is no gap."""
     platform = await world.open()
@@ -114,6 +116,7 @@ async def test_a_series_of_steps_goes_on_over_its_chunks_and_resolutions(world: 
     assert end.at == begin + timedelta(days=2, minutes=15)
 
 
+@pytest.mark.slow
 async def test_the_rule_is_about_an_environment_a_lab_or_a_user(world: World) -> None:
     platform = await world.open()
     begin = world.clock.now - timedelta(hours=30)
@@ -130,6 +133,7 @@ async def test_the_rule_is_about_an_environment_a_lab_or_a_user(world: World) ->
     assert await of(environment="rstudio") == await of(lab="physics") == []
 
 
+@pytest.mark.slow
 async def test_what_runs_is_replayed_up_to_now_and_its_owner_told(world: World) -> None:
     platform = await world.open()
     user, _ = await sign_in(platform, "ada@example.org")
@@ -182,6 +186,7 @@ async def lived(world: World) -> tuple[Platform, dict[str, str]]:
     return platform, owners
 
 
+@pytest.mark.slow
 async def test_of_what_it_recorded_itself_the_portal_would_have_ended_the_same(tmp_path: Path) -> None:
     """The same lives twice: with the rule on, and with it off and replayed afterwards."""
     settings = {"idle": {"action": "stop", "idle_minutes": LIVE_RULE.idle_minutes}}

@@ -82,6 +82,7 @@ def scans(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(plan, sql) for sql, plan in found if whole.fullmatch(plan) and not allowed.fullmatch(plan)]
 
 
+@pytest.mark.slow
 async def test_lists_and_lookups_take_an_index(large: Database, clock: Clock) -> None:
     service, records = ListingService(large), AuditService(large)
     with plans(large) as found:

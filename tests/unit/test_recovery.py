@@ -73,6 +73,7 @@ async def test_a_launch_that_dies_before_anything_was_done_is_finished_too(
     await one_container(world, instance.id)
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_a_launch_that_cannot_be_finished_fails_and_a_retry_works(
     world: World, platform: Platform, alice: User
@@ -114,6 +115,7 @@ async def test_a_stop_whose_process_dies_at_any_step_is_finished_by_the_next_one
     assert await world.runtime.list_containers() == []
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_what_another_living_process_carries_out_is_left_to_it(
     world: World, platform: Platform, alice: User
@@ -171,6 +173,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_the_kernel_tells_that_a_process_was_killed(tmp_path: Path) -> None:
     """SIGKILL gives no time for farewells; its lease is free at that instant."""
@@ -211,6 +214,7 @@ async def test_a_container_that_no_record_names_is_left_alone_and_reported(
     await one_container(world, "unknown000000000")
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_the_container_of_an_instance_that_has_ended_is_removed(
     world: World, platform: Platform, alice: User
@@ -244,6 +248,7 @@ async def test_an_instance_that_began_to_run_after_the_engine_was_asked_is_not_t
 # -- the sweep ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_what_has_expired_is_ended_with_the_reason_and_nothing_else(
     world: World, platform: Platform, alice: User
@@ -263,6 +268,7 @@ async def test_what_has_expired_is_ended_with_the_reason_and_nothing_else(
     await one_container(world, long.id)
 
 
+@pytest.mark.slow  # waits for a clock
 @on_every_database
 async def test_what_was_extended_since_it_was_looked_at_does_not_expire(
     world: World, platform: Platform, alice: User
@@ -294,6 +300,7 @@ async def test_what_began_to_end_meanwhile_is_not_extended(world: World, platfor
     assert stopped.expires_at == instance.expires_at
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_f14_two_sweeps_at_once_end_everything_once(world: World, platform: Platform) -> None:
     other = await world.open()
@@ -309,6 +316,7 @@ async def test_f14_two_sweeps_at_once_end_everything_once(world: World, platform
     assert await world.runtime.list_containers() == []
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_one_that_fails_does_not_stop_the_rest(world: World, platform: Platform) -> None:
     """Neither among what ends nor among what is compared with the engine."""
@@ -326,6 +334,7 @@ async def test_one_that_fails_does_not_stop_the_rest(world: World, platform: Pla
     await reaches(platform, found[0].id, State.EXPIRED)
 
 
+@pytest.mark.slow
 async def test_a_stray_that_cannot_be_removed_does_not_keep_the_sweep_from_its_work(
     world: World, platform: Platform, alice: User
 ) -> None:
@@ -340,6 +349,7 @@ async def test_a_stray_that_cannot_be_removed_does_not_keep_the_sweep_from_its_w
     assert [(one.instance_id, one.action) for one in outcomes] == [(instance.id, "unchanged"), (due.id, "expired")]
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_f14_a_sweep_that_dies_midway_is_finished_by_the_next(
     world: World, platform: Platform, alice: User
@@ -367,6 +377,7 @@ async def test_a_container_that_is_gone_is_recorded_as_failed(world: World, plat
     assert failed.reason == "its container was removed from outside the platform"
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_the_sweep_lets_those_start_that_wait(tmp_path: Path) -> None:
     """As after a crash between an end and the start of the next."""
@@ -454,6 +465,7 @@ def kernel(world: World) -> Kernel:
     return kernel
 
 
+@pytest.mark.slow
 async def test_f8_a_clock_that_is_set_forward_ends_nobodys_work(
     world: World, kernel: Kernel, platform: Platform, alice: User
 ) -> None:
@@ -481,6 +493,7 @@ async def test_f8_a_clock_that_is_set_forward_ends_nobodys_work(
     await reaches(platform, instance.id, State.EXPIRED)
 
 
+@pytest.mark.slow
 async def test_f8_a_clock_that_stays_forward_is_believed_after_an_hour(
     world: World, kernel: Kernel, platform: Platform, alice: User
 ) -> None:

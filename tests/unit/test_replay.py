@@ -213,6 +213,7 @@ def first(ends: Sequence[ReplayedEnd]) -> datetime | None:
     return min((end.at for end in ends), default=None)
 
 
+@pytest.mark.slow
 @given(LOOKS, st.integers(1, 90), st.integers(0, 20))
 def test_of_the_same_samples_the_replay_decides_as_the_portal_does(
     looks: list[tuple[int, str, int]], minutes: int, settle_minutes: int
@@ -227,6 +228,7 @@ def test_of_the_same_samples_the_replay_decides_as_the_portal_does(
     assert first(replayed(*exact, rule=rule, settle=settle)) == live(rule, samples, what, settle)
 
 
+@pytest.mark.slow
 @given(LOOKS, st.integers(1, 300), st.sampled_from(list(Step)))
 def test_of_the_series_it_decides_no_earlier_and_two_steps_later_unless_it_is_seen_again_soon(
     looks: list[tuple[int, str, int]], minutes: int, step: Step

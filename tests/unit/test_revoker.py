@@ -107,6 +107,7 @@ async def test_a_way_that_opens_and_ends_between_two_looks_is_cut_as_well(house:
     assert await house.check() == [instance.address]
 
 
+@pytest.mark.slow
 async def test_one_of_two_browsers_leaves_and_others_instances_are_let_alone(house: House) -> None:
     user, here = await house.comes()
     _, there = await house.comes()
@@ -161,6 +162,7 @@ async def test_an_instance_that_moved_to_another_port_is_cut_at_the_old_one(hous
     assert await house.check() == [instance.address]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before the first cut", "before the second cut"])
 async def test_who_has_the_port_next_is_let_alone(house: House, when: str) -> None:
     """The connections to an instance end with its container; those that its port has then are somebody else's."""
@@ -282,6 +284,7 @@ async def test_a_fault_or_a_cancelled_look_forgets_nothing(house: House, error: 
     assert await there.check() == [there.address]
 
 
+@pytest.mark.slow
 async def test_one_that_cannot_be_cut_holds_up_no_other(house: House) -> None:
     """As one outside the range of ports that the helper knows, after that was changed in the settings."""
     there = await suspended(house, "bob@a.org", "carol@a.org")
@@ -303,6 +306,7 @@ async def test_a_clock_that_is_set_back_puts_no_second_cut_off(house: House) -> 
     assert await there.check() == [there.address]
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_the_loop_cuts_the_connection_of_who_was_suspended_although_it_failed_at_first(house: House) -> None:
     """Through the supervisor, with a connection to the instance that is open all the time; health tells meanwhile."""
     world, platform = house.world, house.platform

@@ -40,6 +40,7 @@ def wrong(code: str) -> str:
     return ("1" if code[0] == "0" else "0") + code[1:] if code.isdigit() else code[::-1] + "X"
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_a_user_is_registered_when_the_code_is_verified_not_when_it_is_asked_for(
     world: World, platform: Platform
@@ -69,6 +70,7 @@ async def test_nobody_gets_the_uid_of_files_whose_user_the_database_has_forgotte
     assert home.stat().st_uid == lost.uid
 
 
+@pytest.mark.slow
 async def test_the_first_of_all_is_no_administrator_unless_named_in_the_settings(
     world: World, platform: Platform
 ) -> None:
@@ -92,6 +94,7 @@ async def test_naming_somebody_later_makes_no_administrator_and_taking_back_the_
     assert (await sign_in(second, "later@example.org"))[0].role is later.role is Role.USER
 
 
+@pytest.mark.slow
 async def test_known_unknown_and_suspended_addresses_get_the_same_answer(tmp_path: Path) -> None:
     """The same kind of challenge, expiry and record; only the mail differs, which the one who asks does not see."""
     world = World(tmp_path, {"sign_in": {"allowed_domains": ["a.org"]}})
@@ -176,6 +179,7 @@ async def test_what_is_no_address_is_refused_and_nothing_is_recorded(
     assert world.letters.sent == []
 
 
+@pytest.mark.slow
 async def test_a_code_stands_nowhere_in_the_files_of_the_database(tmp_path: Path) -> None:
     """The store keeps an HMAC, under a key that it does not hold; the record of events has no code either."""
     world = World(tmp_path)
@@ -209,6 +213,7 @@ async def test_a_code_stands_nowhere_in_the_files_of_the_database(tmp_path: Path
     await world.close()
 
 
+@pytest.mark.slow
 @on_every_database
 @pytest.mark.parametrize("registered", [False, True])
 async def test_fifty_correct_verifications_at_once_are_one_login(
@@ -229,6 +234,7 @@ async def test_fifty_correct_verifications_at_once_are_one_login(
     assert len(world.rows("SELECT id FROM users")) == 1
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_of_two_hundred_wrong_codes_at_once_five_are_evaluated_then_the_right_one_fails_too(
     world: World, platform: Platform
@@ -309,6 +315,7 @@ async def test_f8_a_clock_that_jumps_makes_no_used_code_live_again(world: World,
         days = -days
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_an_address_gets_five_codes_an_hour_whoever_asks(world: World, platform: Platform) -> None:
     for number in range(5):
@@ -321,6 +328,7 @@ async def test_an_address_gets_five_codes_an_hour_whoever_asks(world: World, pla
     await ask(platform, world, ALICE)
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_an_address_gets_twenty_codes_a_day(world: World, platform: Platform) -> None:
     for number in range(20):
@@ -334,6 +342,7 @@ async def test_an_address_gets_twenty_codes_a_day(world: World, platform: Platfo
     await ask(platform, world, ALICE)
 
 
+@pytest.mark.slow
 async def test_a_suspended_address_meets_the_same_limits_as_a_known_one(world: World, platform: Platform) -> None:
     """Else the limit would tell who is suspended."""
     user, _ = await sign_in(platform, "x@a.org")
@@ -365,6 +374,7 @@ async def test_a_class_of_three_hundred_behind_one_address_signs_in_twice(world:
     await ask(platform, world, ALICE, Client("198.51.100.1"))
 
 
+@pytest.mark.slow
 async def test_a_client_may_ask_for_so_many_codes_an_hour(tmp_path: Path) -> None:
     world = World(tmp_path, {"sign_in": {"sends_per_hour_per_client": 20}})
     platform = await world.open()
@@ -376,6 +386,7 @@ async def test_a_client_may_ask_for_so_many_codes_an_hour(tmp_path: Path) -> Non
     await world.close()
 
 
+@pytest.mark.slow
 async def test_a_trusted_network_may_do_ten_times_as_much(tmp_path: Path) -> None:
     rules = {
         "sends_per_hour_per_client": 3,
@@ -465,6 +476,7 @@ async def test_a_browser_that_tried_too_often_is_told_so_and_no_other_is(world: 
         assert "Too many" not in refused.value.detail
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_limits_hold_when_many_ask_at_once(world: World, platform: Platform) -> None:
     other = await world.open()
@@ -476,6 +488,7 @@ async def test_limits_hold_when_many_ask_at_once(world: World, platform: Platfor
     assert world.rows("SELECT count(*) FROM challenges") == [(5,)]
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_a_client_may_fail_a_hundred_and_twenty_times_an_hour(world: World, platform: Platform) -> None:
     for number in range(24):
@@ -496,6 +509,7 @@ async def test_a_client_may_fail_a_hundred_and_twenty_times_an_hour(world: World
     assert (await verify(platform, world, *mine, Client("203.0.113.1"))).user.email == ALICE
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_tries_at_no_code_count_for_their_client_and_make_no_codes_long(world: World, platform: Platform) -> None:
     """Who sends nonsense uses up their own tries; for the whole server only guesses at somebody's code count."""
@@ -510,6 +524,7 @@ async def test_tries_at_no_code_count_for_their_client_and_make_no_codes_long(wo
     assert len((await ask(platform, world, ALICE))[1]) == 6
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_after_twenty_failures_in_a_row_an_address_gets_long_codes_and_is_not_locked_out(
     world: World, platform: Platform
@@ -531,6 +546,7 @@ async def test_after_twenty_failures_in_a_row_an_address_gets_long_codes_and_is_
     assert len((await ask(platform, world, ALICE))[1]) == 6, "a success ends the row"
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_past_the_limit_of_the_whole_server_new_codes_are_long_for_an_hour(tmp_path: Path) -> None:
     world = World(tmp_path, {"sign_in": {"failures_per_hour_total": 10}})
@@ -667,6 +683,7 @@ async def test_two_people_with_one_local_part_get_two_usernames_uids_and_homes(
         assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (user.uid, user.uid, 0o700)
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_people_who_register_at_once_get_different_names_and_uids(world: World, platform: Platform) -> None:
     other = await world.open()
@@ -695,6 +712,7 @@ async def test_what_lies_in_the_homes_already_is_not_taken(world: World, platfor
     assert there.lstat().st_uid == (12345 if kind == "directory" else 0)
 
 
+@pytest.mark.slow
 @on_every_database
 async def test_a_known_browser_has_codes_of_its_own_and_none_is_known_by_its_word(
     world: World, platform: Platform

@@ -77,6 +77,7 @@ def test_what_no_code_can_be_sent_to_is_refused_in_words(text: str) -> None:
         normalise_address(text)
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(max_size=40), near_addresses, st.emails()))
 @example("a@xn--bcher-kva.de")
 @example("A@XN--BCHER-KVA.DE")
@@ -94,6 +95,7 @@ def test_whatever_is_taken_is_in_its_one_spelling_on_one_line(text: str) -> None
     assert len(address) <= ADDRESS_MAX
 
 
+@pytest.mark.slow
 @given(st.emails())
 def test_usual_addresses_of_public_domains_are_taken(text: str) -> None:
     local = text.rpartition("@")[0]

@@ -31,6 +31,7 @@ def test_limits_come_back(limits: Limits) -> None:
     assert limits_of(json.loads(json.dumps(limits_table(limits)))) == limits
 
 
+@pytest.mark.slow
 @given(st.builds(OfferedLimits, OFFERS, st.integers(0, 10_000)))
 def test_offers_come_back(offered: OfferedLimits) -> None:
     assert offered_of(json.loads(json.dumps(offered_table(offered)))) == offered

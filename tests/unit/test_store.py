@@ -203,6 +203,7 @@ async def test_being_cancelled_inside_takes_everything_back_and_frees_the_lock(
         assert await kv.get(db, "a") is None
 
 
+@pytest.mark.slow
 async def test_what_a_transaction_reads_stays_true_while_it_writes(
     database: Database, database_url: str, clock: Clock
 ) -> None:

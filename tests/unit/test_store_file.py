@@ -72,6 +72,7 @@ async def test_a_transaction_that_is_cancelled_during_a_query_lets_go_of_the_loc
         other.execute("ROLLBACK")
 
 
+@pytest.mark.slow
 async def test_a_database_is_closed_whatever_others_do_with_it_meanwhile(tmp_path: Path) -> None:
     """Those that read, that are cancelled while they connect, and that find no database in the file."""
     for round_ in range(20):

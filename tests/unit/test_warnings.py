@@ -122,6 +122,7 @@ def text_of(letter: EmailMessage) -> str:
     return str(body.get_content())
 
 
+@pytest.mark.slow
 async def test_an_owner_is_warned_in_one_mail_in_their_own_time(world: World) -> None:
     """Two instances and a maintenance that fall together: one mail, with times of the owner's zone, and once."""
     platform = await world.open()
@@ -159,6 +160,7 @@ async def test_an_owner_is_warned_in_one_mail_in_their_own_time(world: World) ->
     assert "Stops on Wed 4 Mar, 08:30 UTC for maintenance" in of["bert@example.org"]
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_an_extension_is_another_end_and_an_idle_end_is_told_with_its_since(world: World) -> None:
     platform = await world.open()
     anna, _ = await sign_in(platform, "anna@example.org")

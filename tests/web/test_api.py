@@ -223,6 +223,7 @@ async def test_opening_what_does_not_run_says_why_and_what_to_do(portal: Portal)
     portal.world.runtime.release()
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_an_instances_life(portal: Portal) -> None:
     alice = await portal.signed_in(ALICE)
     portal.world.runtime.hold("before start")
@@ -322,6 +323,7 @@ async def test_a_code_of_strange_signs_is_refused_like_any_other(portal: Portal,
     assert answer.status_code in (401, 422), answer.text
 
 
+@pytest.mark.slow
 async def test_quota_image_and_engine_are_told_apart(portal: Portal) -> None:
     admin, alice = await portal.signed_in(ADMIN), await portal.signed_in(ALICE)
     wish = {"environment": "rstudio", "memory": "2g"}
@@ -338,6 +340,7 @@ async def test_quota_image_and_engine_are_told_apart(portal: Portal) -> None:
     problem(await alice.call("POST", "/instances", {**wish, "memory": "4g"}), 409, "conflict")
 
 
+@pytest.mark.slow
 async def test_a_queued_instance_has_its_position(tmp_path: Path) -> None:
     async with open_api(tmp_path, {"capacity": {"memory": "1g", "cpus": 100}}) as portal:
         await (await portal.signed_in(ALICE)).launch()
@@ -348,6 +351,7 @@ async def test_a_queued_instance_has_its_position(tmp_path: Path) -> None:
         assert (capacity["queued"], capacity["promised"]["instances"]) == (1, 1)
 
 
+@pytest.mark.slow
 async def test_lists_go_on_page_by_page(portal: Portal) -> None:
     alice, admin = await portal.signed_in(ALICE), await portal.signed_in(ADMIN)
     made = []
@@ -434,6 +438,7 @@ async def test_events_tell_state_and_stage_first_then_changes_and_use_and_end_wi
     assert {kind for kind, _ in seen} == {"state", "stage", "usage"}
 
 
+@pytest.mark.slow
 async def test_the_events_of_an_ended_instance_are_its_end(portal: Portal) -> None:
     alice = await portal.signed_in(ALICE)
     instance = await alice.stopped()
@@ -554,6 +559,7 @@ async def test_suspension_ends_logins_and_instances(portal: Portal) -> None:
     assert "suspended" in str(ended.reason)
 
 
+@pytest.mark.slow
 async def test_freeze_and_thaw(portal: Portal) -> None:
     """The state says so once it stands still, its address stays; where nothing can be frozen, 409 has the reason."""
     alice = await portal.signed_in("alice@a.org")
@@ -579,6 +585,7 @@ async def test_freeze_and_thaw(portal: Portal) -> None:
     assert "the kernel has no freezer" in refused.json()["detail"]
 
 
+@pytest.mark.slow
 async def test_an_administrator_sees_stops_and_extends_everyones(portal: Portal) -> None:
     admin, alice = await portal.signed_in(ADMIN), await portal.signed_in(ALICE)
     instance = await alice.launch()
@@ -638,6 +645,7 @@ async def test_limits_that_cannot_be_offered_are_422_with_the_field(quiet: Quiet
 # -- refusals that every call shares -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_somebody_elses_instance_is_404_whatever_is_asked(portal: Portal) -> None:
     alice, bob, admin = [await portal.signed_in(address) for address in (ALICE, BOB, ADMIN)]
     running, ended = await alice.launch(), await alice.stopped("rstudio")
@@ -663,6 +671,7 @@ async def test_somebody_elses_instance_is_404_whatever_is_asked(portal: Portal) 
 FROM_THE_START = {"Upload-Offset": "0"}
 
 
+@pytest.mark.slow
 async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing(portal: Portal) -> None:
     admin, alice = await portal.signed_in(ADMIN), await portal.signed_in(ALICE)
     running, ended = await admin.launch(), await admin.stopped("rstudio")
@@ -733,6 +742,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         assert answer.status_code < 300, (method, path)
 
 
+@pytest.mark.slow
 async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
     """But for the note when somebody was last seen, which is made once a minute at most; and for the ticket of Open."""
     admin = await portal.signed_in(ADMIN)
@@ -785,6 +795,7 @@ async def test_every_answer_carries_the_protecting_headers(quiet: Quiet, path: s
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.slow
 async def test_a_fault_of_ours_is_a_500_in_the_right_form_with_the_headers_and_no_inner_text(tmp_path: Path) -> None:
     async with open_api(tmp_path) as portal:
 
@@ -820,6 +831,7 @@ async def test_errors_are_pages_for_people_and_problems_for_programs(portal: Por
     assert wrong_method.headers["Allow"] == "GET"
 
 
+@pytest.mark.slow
 async def test_the_openapi_document_is_whole(portal: Portal) -> None:
     """Every call has an answer that is described, refusals are problems, and every reference leads somewhere."""
     document = (await portal.visitor().call("GET", "/openapi.json")).json()

@@ -95,6 +95,7 @@ async def test_confirming_makes_nobody_an_administrator(portal: Portal) -> None:
     problem(await user.call("GET", "/admin/users"), 403, "forbidden")
 
 
+@pytest.mark.slow
 async def test_a_passkey_confirms_too_and_only_ones_own(portal: Portal) -> None:
     admin, other = await portal.signed_in(ADMIN), await portal.signed_in("other@example.org")
     mine, theirs = Device("http://localhost:8080"), Device("http://localhost:8080")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -256,6 +257,7 @@ async def test_a_guessed_cookie_is_no_cookie(open_door: OpenDoor, cookie: str) -
     assert refused(await door.asks(instance.id, cookie), 401)
 
 
+@pytest.mark.slow
 async def test_a_cookie_opens_its_own_instance_and_nobody_elses(door: Door) -> None:
     alice, alices_login = await door.comes("alice@a.org")
     bob, bobs_login = await door.comes("bob@a.org")
@@ -282,6 +284,7 @@ async def test_even_an_administrator_opens_only_their_own(door: Door) -> None:
     assert (await door.asks(own.id, await door.cookie(own, login))).status_code == 204
 
 
+@pytest.mark.slow
 async def test_sign_out_suspension_and_expiry_close_the_way_in_at_once(door: Door) -> None:
     async def inside(address: str) -> tuple[User, Login, Instance, str]:
         user, login = await door.comes(address)
@@ -328,8 +331,7 @@ async def test_its_owner_is_told_why_it_ended_and_nobody_else(door: Door) -> Non
     cookie = await door.cookie(instance, login)
     await door.platform.instances.stop(instance.id, user, ACTOR, door.world.clock())
     await reaches(door.platform, instance.id, State.STOPPED)
-    with sqlite3.connect(door.world.database_file) as database:
-        database.execute("UPDATE instances SET reason = ?", ("<b>stopped</b> by “you”\r\nX: y",))
+    await door.world.change("UPDATE instances SET reason = ?", "<b>stopped</b> by “you”\r\nX: y")
     answer = await door.asks(instance.id, cookie, **PAGE_LOAD)
     assert refused_as_missing(answer)
     assert answer.headers["X-Gate-Title"] == "JupyterLab"
@@ -371,6 +373,7 @@ async def test_an_open_page_is_told_what_its_application_understands(door: Door,
 # -- cookies that are in the way ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_stale_cookie_hides_no_good_one(door: Door) -> None:
     """A page of the instance can set cookies of the name at longer paths; browsers send those first."""
     user, login = await door.comes("alice@a.org")
@@ -518,9 +521,9 @@ async def test_g7_a_database_that_is_locked_for_writing_lets_nobody_wait(door: D
     instance = await door.runs(user)
     cookie = await door.cookie(instance, login)
     door.world.clock.now += timedelta(minutes=5)
-    writer = sqlite3.connect(door.world.database_file, isolation_level=None)
+    writer = sqlite3.connect(door.world.database_file, isolation_level=None, check_same_thread=False)
     try:
-        writer.execute("BEGIN IMMEDIATE")
+        await asyncio.to_thread(writer.execute, "BEGIN IMMEDIATE")  # which may have to wait for the platform
         begun = monotonic()
         assert (await door.asks(instance.id, cookie)).status_code == 204
         assert monotonic() - begun < 2

@@ -60,6 +60,7 @@ async def frost(tmp_path: Path) -> AsyncIterator[Frost]:
     await world.close()
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_a_page_load_thaws_and_goes_on(frost: Frost) -> None:
     answer = await frost.asks("/lab/tree/a.ipynb", **PAGE_LOAD)
     assert answer.status_code == 204
@@ -84,6 +85,7 @@ async def test_what_an_open_page_does_by_itself_is_told_to_come_later_and_thaws_
         assert await frost.stands_still()
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_what_somebody_does_in_an_open_page_thaws(frost: Frost) -> None:
     origin = {"Origin": "http://localhost:8081", **CALL}
     for path, method in (
@@ -96,6 +98,7 @@ async def test_what_somebody_does_in_an_open_page_thaws(frost: Frost) -> None:
         await frost.freeze()
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_after_a_visit_all_that_its_page_asks_for_goes_on(frost: Frost) -> None:
     """Also while this process does not know yet that the instance is awake; and if it was frozen again just then."""
     assert (await frost.asks("/lab", **PAGE_LOAD)).status_code == 204
@@ -104,6 +107,7 @@ async def test_after_a_visit_all_that_its_page_asks_for_goes_on(frost: Frost) ->
     assert not await frost.stands_still()
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_one_that_is_about_to_stand_still_is_kept_free_of_what_pages_do(frost: Frost) -> None:
     """So that nothing is on its way when it does, and nothing waits inside it unread."""
     await frost.door.platform.freezing.thaw(frost.instance.id, frost.door.world.clock())
@@ -127,6 +131,7 @@ async def test_nobody_else_thaws_it(frost: Frost) -> None:
     assert await frost.stands_still()
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_an_engine_that_is_away_makes_the_visit_wait_and_the_next_one_thaw(frost: Frost) -> None:
     frost.door.world.runtime.go_down()
     answer = await frost.asks("/lab", **PAGE_LOAD)

@@ -47,6 +47,7 @@ async def page(visitor: Visitor, path: str) -> str:
     return answer.text
 
 
+@pytest.mark.slow
 async def test_the_log_of_a_live_instance_is_its_current_tail(portal: Portal) -> None:
     alice = await portal.signed_in(ALICE)
     instance = await alice.launch()
@@ -67,6 +68,7 @@ async def test_the_log_of_what_waits_is_empty_and_of_an_engine_that_is_away_unav
     portal.world.runtime.come_back()
 
 
+@pytest.mark.slow
 async def test_a_failed_start_is_explained_on_every_page_and_offers_safe_mode(portal: Portal) -> None:
     alice = await portal.signed_in(ALICE)
     instance_id = await failed(portal, alice)
@@ -83,6 +85,7 @@ async def test_a_failed_start_is_explained_on_every_page_and_offers_safe_mode(po
     assert html.escape("ImportError: <b>on purpose</b>") in await page(alice, f"/instances/{instance_id}/log")
 
 
+@pytest.mark.slow
 async def test_the_form_of_safe_mode_launches_the_same_size_in_safe_mode(portal: Portal) -> None:
     alice = await portal.signed_in(ALICE)
     failing = await failed(portal, alice)
@@ -113,6 +116,7 @@ async def test_the_api_launches_in_safe_mode(portal: Portal) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_administrators_read_everybodys_log_and_who_ended_what(portal: Portal) -> None:
     alice, admin = await portal.signed_in(ALICE), await portal.signed_in("admin@example.org")
     instance = await alice.stopped()

@@ -87,6 +87,7 @@ async def _inside(portal: Portal) -> Inside:
     return inside
 
 
+@pytest.mark.slow  # waits for a clock
 @EVERY_END
 async def test_s3_what_ends_a_login_in_another_process_is_in_force_within_a_second(portal: Portal, end: Ends) -> None:
     await keep_current(portal.world, portal.platform)
@@ -123,6 +124,7 @@ async def test_what_ends_a_login_here_is_in_force_at_once(portal: Portal, end: E
     assert await inside.statuses() == (401, 401)
 
 
+@pytest.mark.slow
 async def test_g9_an_instance_that_another_process_stops_is_closed_within_a_second(portal: Portal) -> None:
     await keep_current(portal.world, portal.platform)
     inside = await _inside(portal)
@@ -145,6 +147,7 @@ async def test_time_alone_ends_a_login_at_the_moment_of_the_answer(portal: Porta
     assert await inside.statuses() == (401, 401)
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_a_new_login_and_a_new_way_in_work_at_once(portal: Portal) -> None:
     """Although the same cookies were refused a moment ago, by this portal, and another one let them in."""
     await keep_current(portal.world, portal.platform)

@@ -44,6 +44,7 @@ async def note(platform: Platform, address: str, status: str | None, *, hours_ag
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_the_console_tells_whom_mail_does_not_reach_and_why(portal: Portal, admin: Person) -> None:
     await portal.signed_in("ada@example.org")
     await note(portal.platform, "ada@example.org", "5.1.1", hours_ago=2, times=3)
@@ -170,6 +171,7 @@ async def ask_and_try(visitor: Visitor, address: str) -> list[str]:
     return [bytes_of(answer, address) for answer in (asked, page, wrong, wrong_page, told, again)]
 
 
+@pytest.mark.slow
 async def test_s10_an_address_that_mail_does_not_reach_gets_the_same_bytes(api: ApiPortal) -> None:
     """Of users and of nobody, refused by our mail server or come back: who signs in sees nothing of it."""
     names = ("user-fine", "user-back", "none-fine", "none-back", "none-refd")

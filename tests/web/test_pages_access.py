@@ -43,6 +43,7 @@ async def test_a_user_sees_no_way_into_administration(portal: Portal) -> None:
     assert 'href="/admin"' in (await admin.get("/dashboard")).response.text
 
 
+@pytest.mark.slow
 async def test_g2_every_form_that_changes_something_is_refused_without_its_csrf_token(portal: Portal) -> None:
     admin = await portal.signed_in(ADMIN)
     instance = await admin.running()
@@ -76,6 +77,7 @@ async def test_the_forms_before_sign_in_are_refused_from_other_sites(portal: Por
     assert allowed.status_code == 200
 
 
+@pytest.mark.slow
 async def test_somebody_elses_instance_is_not_found(portal: Portal) -> None:
     owner, other = await portal.signed_in("owner@example.org"), await portal.signed_in(ADMIN)
     instance = await owner.running()
@@ -87,6 +89,7 @@ async def test_somebody_elses_instance_is_not_found(portal: Portal) -> None:
     assert (await owner.instances())[0].is_live
 
 
+@pytest.mark.slow
 async def test_no_page_holds_inline_scripts_or_styles_or_asks_another_server(portal: Portal) -> None:
     admin = await portal.signed_in(ADMIN)
     instance = await admin.running()
@@ -111,6 +114,7 @@ async def test_no_page_holds_inline_scripts_or_styles_or_asks_another_server(por
                     assert not re.match(r"(?i)\s*(https?:|//|data:|javascript:)", value or ""), value
 
 
+@pytest.mark.slow
 async def test_every_field_of_every_page_has_a_name_for_screen_readers(portal: Portal) -> None:
     admin = await portal.signed_in(ADMIN)
     instance = await admin.running()

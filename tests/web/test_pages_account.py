@@ -16,12 +16,14 @@ async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
         yield portal
 
 
+@pytest.mark.slow
 async def test_one_sees_who_one_is(portal: Portal) -> None:
     page = await (await portal.signed_in("ada.lovelace@example.org")).get("/account")
     for fact in ("ada.lovelace@example.org", "ada-lovelace", "/home/ada-lovelace", "Firefox on Linux", "192.0.2.7"):
         assert fact in page.words
 
 
+@pytest.mark.slow
 async def test_another_browser_can_be_signed_out_and_this_one_cannot_by_mistake(portal: Portal) -> None:
     here, there = await portal.signed_in("ada@example.org"), await portal.signed_in("ada@example.org")
     page = await here.get("/account")
@@ -32,6 +34,7 @@ async def test_another_browser_can_be_signed_out_and_this_one_cannot_by_mistake(
     assert (await here.get("/account")).status == 200
 
 
+@pytest.mark.slow
 async def test_nobody_signs_out_somebody_else(portal: Portal) -> None:
     ada, bob = await portal.signed_in("ada@example.org"), await portal.signed_in("bob@example.org")
     user = await portal.platform.users.by_email("ada@example.org")
@@ -42,6 +45,7 @@ async def test_nobody_signs_out_somebody_else(portal: Portal) -> None:
     assert (await ada.get("/account")).status == 200
 
 
+@pytest.mark.slow
 async def test_a_token_is_shown_once_works_and_can_be_revoked(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     page = await person.send((await person.get("/account")).form("/account/tokens"), name="nightly report")
@@ -66,6 +70,7 @@ async def test_a_token_without_a_usable_name_is_refused_at_the_field(portal: Por
     assert "1 to 60 characters" in page.text_of("token-name-problem")
 
 
+@pytest.mark.slow
 async def test_signing_out_everywhere_and_everywhere_else(portal: Portal) -> None:
     here, there, third = [await portal.signed_in("ada@example.org") for _ in range(3)]
     others = (await here.get("/account")).form("/account/logins/end-all")

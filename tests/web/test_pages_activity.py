@@ -51,6 +51,7 @@ async def look(portal: Portal, clock: SetClock, instance: Instance, seconds: flo
     await portal.platform.activity.sample(clock.now)
 
 
+@pytest.mark.slow
 async def test_a_card_says_what_its_instance_does(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)
@@ -65,6 +66,7 @@ async def test_a_card_says_what_its_instance_does(portal: Portal, clock: SetCloc
     assert "Idle for 3 h" in (await person.get("/dashboard")).text_of("instances")
 
 
+@pytest.mark.slow
 async def test_its_curves_stand_there_as_a_table_too(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)
@@ -79,6 +81,7 @@ async def test_its_curves_stand_there_as_a_table_too(portal: Portal, clock: SetC
     assert "style=" not in page.response.text.partition(f'id="activity-{instance.id}"')[2].partition("</article>")[0]
 
 
+@pytest.mark.slow
 async def test_the_api_tells_points_programs_and_evidence(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)
@@ -106,6 +109,7 @@ async def metrics(person: Person) -> str:
     return answer.text
 
 
+@pytest.mark.slow
 async def test_metrics_tell_how_old_the_newest_look_is(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)

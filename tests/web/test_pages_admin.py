@@ -26,6 +26,7 @@ async def admin(portal: Portal) -> Person:
     return await portal.signed_in(ADMIN)
 
 
+@pytest.mark.slow
 async def test_the_overview_shows_what_is_promised_and_that_all_is_well(portal: Portal, admin: Person) -> None:
     await (await portal.signed_in("ada@example.org")).running()
     page = await admin.get("/admin")
@@ -35,6 +36,7 @@ async def test_the_overview_shows_what_is_promised_and_that_all_is_well(portal: 
     assert "2 users" in page.words
 
 
+@pytest.mark.slow
 async def test_the_overview_names_what_needs_attention(portal: Portal) -> None:
     portal.runtime.missing_images.add(portal.platform.catalogue["rstudio"].image)
     admin, stranger = await portal.signed_in(ADMIN), portal.person("ada@example.org")
@@ -53,6 +55,7 @@ async def test_the_overview_names_what_needs_attention(portal: Portal) -> None:
     portal.runtime.come_back()
 
 
+@pytest.mark.slow
 async def test_one_origin_for_all_is_called_semi_trusted(tmp_path: Path) -> None:
     async with open_portal(tmp_path, {"public_url": INSTANCES_URL, "instances_url": INSTANCES_URL}) as portal:
         platform = portal.platform
@@ -76,6 +79,7 @@ async def test_users_are_found_by_address_username_or_lab(portal: Portal, admin:
     assert "No matches" in (await admin.get("/admin/users?q=zoe")).words
 
 
+@pytest.mark.slow
 async def test_a_long_list_of_users_goes_on(portal: Portal, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launchpad.web.pages.admin_users.PAGE", 1)
     await portal.signed_in("zoe@example.org")
@@ -85,6 +89,7 @@ async def test_a_long_list_of_users_goes_on(portal: Portal, admin: Person, monke
     assert "zoe@example.org" in (await admin.get(onwards)).words
 
 
+@pytest.mark.slow
 async def test_role_lab_and_quota_are_saved_and_emptied_caps_are_taken_back(portal: Portal, admin: Person) -> None:
     await portal.signed_in("ada@example.org")
     user = await portal.platform.users.by_email("ada@example.org")
@@ -124,6 +129,7 @@ async def test_what_cannot_be_read_is_said_at_its_field_and_nothing_is_saved(
     assert (await portal.platform.users.get(before.id)).lab is None
 
 
+@pytest.mark.slow
 async def test_suspending_signs_out_at_once_and_stops_what_runs(portal: Portal, admin: Person) -> None:
     ada = await portal.signed_in("ada@example.org")
     instance = await ada.running()
@@ -146,6 +152,7 @@ async def test_suspending_signs_out_at_once_and_stops_what_runs(portal: Portal, 
     assert (await portal.platform.users.get(instance.owner_id)).is_active
 
 
+@pytest.mark.slow
 async def test_saving_a_users_form_suspends_nobody(portal: Portal, admin: Person) -> None:
     """Not even one from before suspending had a button of its own."""
     await portal.signed_in("ada@example.org")
@@ -156,6 +163,7 @@ async def test_saving_a_users_form_suspends_nobody(portal: Portal, admin: Person
     assert (user.is_active, user.lab) == (True, "genomics")
 
 
+@pytest.mark.slow
 async def test_ended_instances_are_listed_by_their_end_behind_the_active_ones(
     portal: Portal, admin: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +196,7 @@ async def test_ended_instances_are_listed_by_their_end_behind_the_active_ones(
     assert (await admin.get("/admin/instances?before=yesterday")).status == 422
 
 
+@pytest.mark.slow
 async def test_the_last_administrator_cannot_lock_everybody_out(portal: Portal, admin: Person) -> None:
     user = await portal.platform.users.by_email(ADMIN)
     path = f"/admin/users/{user.id}"
@@ -199,6 +208,7 @@ async def test_the_last_administrator_cannot_lock_everybody_out(portal: Portal, 
     assert (await admin.get("/admin")).status == 200
 
 
+@pytest.mark.slow
 async def test_everyones_instances_can_be_found_extended_and_stopped(portal: Portal, admin: Person) -> None:
     ada, bob = await portal.signed_in("ada@example.org"), await portal.signed_in("bob@example.org")
     instance, other = await ada.running("jupyterlab"), await bob.running("rstudio")
@@ -216,6 +226,7 @@ async def test_everyones_instances_can_be_found_extended_and_stopped(portal: Por
     assert "ada@example.org" in (await admin.get("/admin/instances?state=all")).words
 
 
+@pytest.mark.slow
 async def test_a_filter_reaches_beyond_the_first_page_of_instances(
     portal: Portal, admin: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +295,7 @@ async def test_limits_that_cannot_be_offered_are_said_at_their_field_and_nothing
     assert await portal.platform.offers.limits() == before
 
 
+@pytest.mark.slow
 async def test_the_audit_tells_who_did_what_and_can_be_searched(portal: Portal, admin: Person) -> None:
     ada = await portal.signed_in("ada@example.org")
     await ada.running()
@@ -296,6 +308,7 @@ async def test_the_audit_tells_who_did_what_and_can_be_searched(portal: Portal, 
     assert "No matches" in (await admin.get("/admin/audit?q=zzz")).words
 
 
+@pytest.mark.slow
 async def test_markup_in_a_users_words_stays_words(portal: Portal, admin: Person) -> None:
     await portal.signed_in("ada@example.org")
     user = await portal.platform.users.by_email("ada@example.org")

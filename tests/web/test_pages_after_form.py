@@ -55,6 +55,7 @@ async def test_a_form_from_before_the_newest_sign_in_comes_back_with_what_was_ty
     assert again.by_id("memory").attributes["value"] == "3g, 5g"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["launch", "user", "token", "sign-out", "stop"])
 async def test_every_kind_of_form_of_an_earlier_sign_in_says_so_and_works_at_the_second_try(
     portal: Portal, what: str
@@ -91,6 +92,7 @@ async def test_a_refused_form_is_told_once_and_a_reload_is_an_ordinary_page(port
     assert again.words != page.words
 
 
+@pytest.mark.slow
 async def test_what_no_page_has_a_place_for_stands_above_it(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     token = (await person.get("/dashboard")).form("/sign-out").fields["csrf_token"]
@@ -126,6 +128,7 @@ async def test_who_is_signed_out_meanwhile_is_led_to_the_sign_in_and_back_to_the
     assert page.form("/sign-in").fields["next"] == "/account"
 
 
+@pytest.mark.slow
 async def test_who_has_to_confirm_first_finds_the_form_as_it_was_typed(portal: Portal, clock: SetClock) -> None:
     admin = await portal.signed_in(ADMIN)
     form = (await admin.get("/admin/limits")).form("/admin/limits")
@@ -174,6 +177,7 @@ async def _page(person: Person, location: str, sealed: str) -> str:
     return answer.text
 
 
+@pytest.mark.slow
 async def test_nothing_is_shown_but_what_the_portal_signed_for_this_page_login_and_time(
     portal: Portal, clock: SetClock
 ) -> None:

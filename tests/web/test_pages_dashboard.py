@@ -36,6 +36,7 @@ async def test_an_empty_dashboard_teaches_and_offers_every_environment_with_its_
     assert "0 of 2" in page.words
 
 
+@pytest.mark.slow
 async def test_a_launch_shows_its_stages_and_then_the_way_in(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     portal.runtime.hold_starts()
@@ -69,6 +70,7 @@ async def test_opening_a_running_instance_leads_over_a_ticket_to_the_address_ins
     assert address.endswith("next=%2Flab%2Ftree%2Fa.ipynb%3Fx%3D1%26y%3D2")
 
 
+@pytest.mark.slow
 async def test_clicking_launch_twice_is_one_instance_and_its_card_leads_to_it(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     form = (await person.get("/dashboard")).form("/instances", environment="jupyterlab")
@@ -110,6 +112,7 @@ async def test_a_refused_form_keeps_what_was_chosen(portal: Portal) -> None:
     assert (fields["memory"], fields["cpus"], fields["days"]) == ("4g", "2", "1")
 
 
+@pytest.mark.slow
 async def test_choices_beyond_ones_quota_cannot_be_chosen_and_the_default_gives_way(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     user = await portal.platform.users.by_email(person.address)
@@ -125,6 +128,7 @@ async def test_choices_beyond_ones_quota_cannot_be_chosen_and_the_default_gives_
     assert "your quota is 1 GB" in refused.text_of("launch-rstudio-memory-problem").replace("Your", "your")
 
 
+@pytest.mark.slow
 async def test_the_dashboard_stays_usable_while_the_engine_does_not_answer(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await person.running()
@@ -158,6 +162,7 @@ async def test_an_image_that_is_missing_is_said_instead_of_the_launch_button(por
     assert "Launch JupyterLab" in page.text_of("launch-jupyterlab")
 
 
+@pytest.mark.slow
 async def test_stop_extend_and_forget_work_as_plain_forms(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await person.running()
@@ -175,6 +180,7 @@ async def test_stop_extend_and_forget_work_as_plain_forms(portal: Portal) -> Non
     assert await person.instances(with_ended=True) == []
 
 
+@pytest.mark.slow
 async def test_a_duration_that_is_not_offered_is_refused_in_words(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await person.running()
@@ -185,6 +191,7 @@ async def test_a_duration_that_is_not_offered_is_refused_in_words(portal: Portal
     assert (await person.instances())[0].expires_at == instance.expires_at
 
 
+@pytest.mark.slow
 async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await person.running()
@@ -199,6 +206,7 @@ async def test_an_ended_instance_tells_why_and_leads_to_another_launch(portal: P
     assert "Failed" in (await person.get("/dashboard")).text_of("ended")
 
 
+@pytest.mark.slow
 async def test_launch_again_launches_with_the_same_choices_and_leads_to_where_one_was(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await person.stopped(memory="4g", cpus="2", days="2")
@@ -216,6 +224,7 @@ async def test_launch_again_launches_with_the_same_choices_and_leads_to_where_on
     assert str(again.response.url).startswith(INSTANCES_URL)
 
 
+@pytest.mark.slow
 async def test_launch_again_on_the_dashboard_stays_there_and_says_why_it_is_refused_at_its_row(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     small, large = await person.stopped(memory="1g"), await person.stopped("rstudio", memory="4g")
@@ -235,6 +244,7 @@ async def test_launch_again_on_the_dashboard_stays_there_and_says_why_it_is_refu
     assert not any(form.action == f"/instances/{small.id}/launch-again" for form in launched.forms)
 
 
+@pytest.mark.slow
 async def test_what_ended_last_comes_first(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     first, second = await person.running("jupyterlab"), await person.running("rstudio")
@@ -246,6 +256,7 @@ async def test_what_ended_last_comes_first(portal: Portal) -> None:
     assert [row for row in rows if row.startswith("instance-")] == [f"instance-{first.id}", f"instance-{second.id}"]
 
 
+@pytest.mark.slow
 async def test_a_size_of_the_home_is_a_choice_only_where_the_server_can_hold_people_to_it(
     portal: Portal, tmp_path: Path
 ) -> None:
@@ -266,6 +277,7 @@ async def test_a_size_of_the_home_is_a_choice_only_where_the_server_can_hold_peo
         assert "Not offered" not in (await admin.get("/admin/limits")).text_of("storage-hint")
 
 
+@pytest.mark.slow
 async def test_the_tabs_title_says_what_is_live(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
 
@@ -307,6 +319,7 @@ async def test_the_home_says_when_it_is_nearly_full_and_when_full(portal: Portal
         assert [one.attributes["data-tone"] for one in notes] == ([tone] if tone else [])
 
 
+@pytest.mark.slow
 async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
     capacity = {"capacity": {"memory": "2g", "max_instances": 1}}
     async with open_portal(tmp_path, capacity) as small:
@@ -325,6 +338,7 @@ async def test_who_waits_for_room_is_told_their_place(tmp_path: Path) -> None:
         assert await second.instances() == []
 
 
+@pytest.mark.slow
 async def test_who_waits_behind_others_is_told_how_many(tmp_path: Path) -> None:
     """On the dashboard, on the page that opens when it is ready, and as a number in the API."""
     capacity = {"capacity": {"memory": "2g", "max_instances": 1}}
@@ -343,6 +357,7 @@ async def test_who_waits_behind_others_is_told_how_many(tmp_path: Path) -> None:
         assert "2 before you; it starts automatically" in (await last.get("/dashboard")).text_of("instances")
 
 
+@pytest.mark.slow
 async def test_a_running_instance_is_frozen_and_thawed_from_its_card(portal: Portal) -> None:
     """The card says since when and why, what that means, and when it ends of it; the administrators' list, too."""
     person = await portal.signed_in("ada@example.org")

@@ -25,6 +25,7 @@ async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
         yield opened
 
 
+@pytest.mark.slow
 async def test_a_bookmark_opens_the_instance_that_runs_now_at_its_path(portal: Portal) -> None:
     """Also another one later: the address names the environment, not the instance. The path comes as it was sent."""
     person = await portal.signed_in("ada@example.org")
@@ -41,6 +42,7 @@ async def test_a_bookmark_opens_the_instance_that_runs_now_at_its_path(portal: P
         await portal.platform.runner.wait()
 
 
+@pytest.mark.slow
 async def test_addresses_of_notebook_are_those_of_jupyterlab(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     running = await person.running("jupyterlab")
@@ -54,6 +56,7 @@ async def test_addresses_of_notebook_are_those_of_jupyterlab(portal: Portal) -> 
         assert answer.headers["Location"] == f"/instances/{running.id}/open?next={quote(within, safe='')}"
 
 
+@pytest.mark.slow
 async def test_without_one_it_offers_the_launch_with_the_choices_of_the_last_time(portal: Portal) -> None:
     """And arrives at the same deep link."""
     person = await portal.signed_in("ada@example.org")
@@ -84,6 +87,7 @@ async def test_whoever_never_launched_it_gets_the_default_choices(portal: Portal
     assert new.limits == (await portal.platform.offers.for_environment("rstudio")).defaults
 
 
+@pytest.mark.slow
 async def test_a_launch_that_is_refused_says_why_and_can_be_tried_again(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     await person.stopped(memory="4g")
@@ -96,6 +100,7 @@ async def test_a_launch_that_is_refused_says_why_and_can_be_tried_again(portal: 
     assert refused.form("/go/jupyterlab").fields["next"] == "/lab/tree/a.ipynb"
 
 
+@pytest.mark.slow
 async def test_an_environment_that_is_not_there_is_said_and_a_path_cannot_lead_elsewhere(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     assert (await person.get("/go/nothing/x")).status == 404
@@ -113,6 +118,7 @@ async def test_who_is_not_signed_in_comes_back_to_the_bookmark_after_signing_in(
     assert page.path.startswith("/sign-in?next=%2Fgo%2Fjupyterlab%2Flab%2Ftree")
 
 
+@pytest.mark.slow
 async def test_the_address_of_a_stopped_instance_leads_to_the_one_that_is_active_now(portal: Portal) -> None:
     """At the same deep link; it offers no second launch, which would only find that one."""
     person = await portal.signed_in("ada@example.org")

@@ -84,6 +84,7 @@ async def took(person: Person, path: str, **headers: str) -> tuple[float, httpx.
     return monotonic() - began, answer
 
 
+@pytest.mark.slow
 async def test_nobody_waits_for_a_helper_that_never_answers(short_folder: Path) -> None:
     async with portal_with_helper(short_folder) as (portal, helper):
         admin = await portal.signed_in(ADMIN)
@@ -104,6 +105,7 @@ async def test_nobody_waits_for_a_helper_that_never_answers(short_folder: Path) 
         assert helper.asked, "the helper was asked, and nobody waited for it"
 
 
+@pytest.mark.slow
 async def test_once_it_hangs_pages_do_not_wait_again_and_again(short_folder: Path) -> None:
     async with portal_with_helper(short_folder) as (portal, helper):
         admin = await portal.signed_in(ADMIN)

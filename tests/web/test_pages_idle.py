@@ -61,6 +61,7 @@ async def look_for(
         await portal.platform.idle.tend(clock.now)
 
 
+@pytest.mark.slow
 async def test_a_card_says_when_an_idle_instance_stops_and_its_owner_keeps_it(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)
@@ -93,6 +94,7 @@ async def test_a_card_says_when_an_idle_instance_stops_and_its_owner_keeps_it(po
     assert "To be kept running until" in log.text_of("decisions")
 
 
+@pytest.mark.slow
 async def test_the_page_behind_a_link_says_what_becomes_of_it(portal: Portal, clock: SetClock) -> None:
     """A kept one is not said to run to its expiry, and a frozen one not to have been extended."""
     await portal.platform.idle_policy.set_rule(EVERYONE, IdleRule(IdleAction.FREEZE, 90), Actor("test"), clock.now)
@@ -124,6 +126,7 @@ async def test_the_page_behind_a_link_says_what_becomes_of_it(portal: Portal, cl
     assert "is frozen" in page.words
 
 
+@pytest.mark.slow
 async def test_an_end_is_explained_to_owner_and_administrator_and_to_nobody_else(
     portal: Portal, clock: SetClock
 ) -> None:
@@ -147,6 +150,7 @@ async def test_an_end_is_explained_to_owner_and_administrator_and_to_nobody_else
     assert as_admin == {**decision, "owner_id": instance.owner_id, "owner": "ada@example.org"}
 
 
+@pytest.mark.slow
 async def test_a_card_says_what_keeps_an_instance_in_which_nobody_is(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)
@@ -160,6 +164,7 @@ async def test_a_card_says_what_keeps_an_instance_in_which_nobody_is(portal: Por
     assert "stops" not in page.text_of(f"activity-{instance.id}")
 
 
+@pytest.mark.slow
 async def test_where_no_rule_applies_nothing_is_said_of_one(portal: Portal, clock: SetClock) -> None:
     person = await portal.signed_in("ada@example.org")
     instance = await running(portal, person)
@@ -171,6 +176,7 @@ async def test_where_no_rule_applies_nothing_is_said_of_one(portal: Portal, cloc
     assert f"/instances/{instance.id}/keep" not in page.response.text
 
 
+@pytest.mark.slow
 async def test_rules_are_set_changed_and_removed_in_the_console_and_by_the_api(portal: Portal) -> None:
     admin = await portal.signed_in(ADMIN)
     policies = portal.platform.idle_policy
@@ -214,6 +220,7 @@ async def test_rules_are_set_changed_and_removed_in_the_console_and_by_the_api(p
     assert "environment" in refused_call.text
 
 
+@pytest.mark.slow
 async def test_a_rule_of_an_environment_that_is_gone_says_what_is_wrong_and_can_be_removed(portal: Portal) -> None:
     admin = await portal.signed_in(ADMIN)
     gone = Scope(environment="gone")

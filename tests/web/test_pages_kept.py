@@ -235,6 +235,7 @@ async def scene_in(folder: Path, portal: Portal, clock: SetClock) -> Scene:
     return Scene(portal, await portal.signed_in(ADDRESS), clock, folder)
 
 
+@pytest.mark.slow
 async def test_every_change_of_what_the_dashboard_shows_is_shown(tmp_path: Path) -> None:
     random.seed(1)
     clock = SetClock()
@@ -252,6 +253,7 @@ async def test_every_change_of_what_the_dashboard_shows_is_shown(tmp_path: Path)
             before = after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_happens_in_whatever_order_no_old_page_is_shown(tmp_path: Path, seed: int) -> None:
     random.seed(seed)
@@ -267,6 +269,7 @@ async def test_whatever_happens_in_whatever_order_no_old_page_is_shown(tmp_path:
             await scene.check(what)
 
 
+@pytest.mark.slow
 async def test_everybody_sees_their_own_page(tmp_path: Path) -> None:
     async with open_portal(tmp_path) as portal:
         ada, ben = await portal.signed_in(ADDRESS), await portal.signed_in("ben@example.org")
@@ -277,6 +280,7 @@ async def test_everybody_sees_their_own_page(tmp_path: Path) -> None:
             assert ["ben@example.org" in page for page in pages] == [False, True, False]
 
 
+@pytest.mark.slow
 async def test_what_happened_is_told_once(tmp_path: Path) -> None:
     async with open_portal(tmp_path) as portal:
         ada = await portal.signed_in(ADDRESS)

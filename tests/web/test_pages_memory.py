@@ -49,6 +49,7 @@ async def die(portal: Portal, person: Person, instance: Instance) -> None:
     await platform.runner.wait()
 
 
+@pytest.mark.slow
 async def test_a_running_instance_can_be_given_more_from_its_card(portal: Portal, ada: Person) -> None:
     """The next larger size is chosen; what was given is said, and the size of the next launch."""
     instance = await ada.running()
@@ -62,6 +63,7 @@ async def test_a_running_instance_can_be_given_more_from_its_card(portal: Portal
     assert await size(portal, instance) == 4 * GB
 
 
+@pytest.mark.slow
 async def test_what_is_refused_is_said_with_its_reason(portal: Portal, ada: Person) -> None:
     instance = await ada.running()
     form = (await ada.get("/dashboard")).form(f"/instances/{instance.id}/memory")
@@ -73,6 +75,7 @@ async def test_what_is_refused_is_said_with_its_reason(portal: Portal, ada: Pers
     assert await size(portal, instance) == GB
 
 
+@pytest.mark.slow
 async def test_sizes_beyond_the_quota_cannot_be_chosen(portal: Portal, ada: Person) -> None:
     instance = await ada.running()
     quota = UserChange(quota=Quota(memory_bytes=2 * GB))
@@ -86,6 +89,7 @@ async def test_sizes_beyond_the_quota_cannot_be_chosen(portal: Portal, ada: Pers
     assert not (await ada.get("/dashboard")).has(f"memory-button-{instance.id}"), "there is nothing to choose"
 
 
+@pytest.mark.slow
 async def test_what_ran_out_of_memory_is_launched_with_more_by_one_click(portal: Portal, ada: Person) -> None:
     instance = await ada.running()
     await die(portal, ada, instance)
@@ -101,6 +105,7 @@ async def test_what_ran_out_of_memory_is_launched_with_more_by_one_click(portal:
     assert again.limits.memory_bytes == 2 * GB
 
 
+@pytest.mark.slow
 async def test_what_was_given_more_is_launched_again_with_its_own_size(portal: Portal, ada: Person) -> None:
     """And after it ran out of that, too, with more than it had at last."""
     instance = await ada.running()
@@ -117,6 +122,7 @@ async def test_what_was_given_more_is_launched_again_with_its_own_size(portal: P
     assert again.limits.memory_bytes == GB
 
 
+@pytest.mark.slow
 async def test_no_larger_launch_is_offered_where_memory_was_no_reason(portal: Portal, ada: Person) -> None:
     instance = await ada.running()
     user = (await portal.platform.users.by_ids({instance.owner_id}))[instance.owner_id]
@@ -125,6 +131,7 @@ async def test_no_larger_launch_is_offered_where_memory_was_no_reason(portal: Po
     assert "Launch with" not in (await ada.get("/dashboard")).words
 
 
+@pytest.mark.slow
 async def test_a_card_says_that_memory_is_nearly_full(portal: Portal, ada: Person) -> None:
     instance = await ada.running()
     portal.runtime.memory_used[instance.id] = int(0.95 * GB)

@@ -24,6 +24,7 @@ async def _ask(person: Person, path: str = "/sign-in") -> Page:
     return await person.send((await person.get(path)).form("/sign-in"), email=person.address)
 
 
+@pytest.mark.slow
 async def test_the_start_page_names_who_may_come_in_and_leads_those_who_are_in_to_the_dashboard(
     portal: Portal,
 ) -> None:
@@ -35,6 +36,7 @@ async def test_the_start_page_names_who_may_come_in_and_leads_those_who_are_in_t
     assert (await person.get("/sign-in")).path == "/dashboard"
 
 
+@pytest.mark.slow
 async def test_signing_in_leads_back_to_where_one_wanted_to_go(portal: Portal) -> None:
     person = portal.person("ada@example.org")
     code_page = await _ask(person, (await person.get("/account")).path)
@@ -66,6 +68,7 @@ async def test_what_is_no_address_is_said_at_the_field_which_keeps_what_was_type
     assert page.by_id("email").attributes["aria-invalid"] == "true"
 
 
+@pytest.mark.slow
 async def test_a_suspended_address_gets_the_same_pages_as_an_unknown_one(portal: Portal) -> None:
     eve = await portal.signed_in("eve@example.org")
     user = await portal.platform.users.by_email(eve.address)
@@ -89,6 +92,7 @@ async def test_an_address_outside_the_allowed_domains_is_refused_at_once_at_its_
     assert portal.letters.sent == []
 
 
+@pytest.mark.slow
 async def test_a_wrong_code_is_said_at_the_field_and_the_right_one_still_works(portal: Portal) -> None:
     person = portal.person("ada@example.org")
     code_page = await _ask(person)
@@ -102,6 +106,7 @@ async def test_a_wrong_code_is_said_at_the_field_and_the_right_one_still_works(p
     assert (await person.send(wrong.form("/sign-in/code"), code=code)).path == "/dashboard"
 
 
+@pytest.mark.slow
 async def test_too_many_wrong_codes_are_said_and_a_new_one_is_a_click_away(portal: Portal) -> None:
     """Only in the browser where they were typed; the address is still known there."""
     person, elsewhere = portal.person("ada@example.org"), portal.person("ada@example.org")
@@ -121,6 +126,7 @@ async def test_too_many_wrong_codes_are_said_and_a_new_one_is_a_click_away(porta
     assert "Too many" not in (await elsewhere.send(other.form("/sign-in/code"), code=wrong)).words
 
 
+@pytest.mark.slow
 async def test_an_expired_code_is_said_and_the_address_is_kept(tmp_path: Path) -> None:
     clock = SetClock()
     async with open_portal(tmp_path, now=clock) as portal:
@@ -138,6 +144,7 @@ async def test_an_expired_code_is_said_and_the_address_is_kept(tmp_path: Path) -
         assert (await person.send(page.form("/sign-in/code"), code=code)).path == "/account", "and where to go, too"
 
 
+@pytest.mark.slow
 async def test_digits_of_another_width_cost_no_try(portal: Portal) -> None:
     person = portal.person("ada@example.org")
     page = await _ask(person)
@@ -149,6 +156,7 @@ async def test_digits_of_another_width_cost_no_try(portal: Portal) -> None:
     assert (await person.send(page.form("/sign-in/code"), code=f"{wide[:3]}\u3000{wide[3:]}")).path == "/dashboard"
 
 
+@pytest.mark.slow
 async def test_remembering_keeps_the_cookie_beyond_the_browser_and_is_off_unless_chosen(portal: Portal) -> None:
     for stays in (False, True):
         person = portal.person("ada@example.org")
@@ -169,6 +177,7 @@ async def test_without_a_challenge_the_code_page_leads_back_and_says_why(portal:
     assert page.form("/sign-in").fields["next"] == "/account"
 
 
+@pytest.mark.slow
 async def test_another_code_can_be_sent_and_only_the_newest_works(portal: Portal) -> None:
     person = portal.person("ada@example.org")
     first = await _ask(person)
@@ -183,6 +192,7 @@ async def test_another_code_can_be_sent_and_only_the_newest_works(portal: Portal
     assert (await person.send(second.form("/sign-in/code"), code=new)).path == "/dashboard"
 
 
+@pytest.mark.slow
 async def test_asking_too_often_is_said_where_one_asked(portal: Portal) -> None:
     person = portal.person("ada@example.org")
     page = await _ask(person)
@@ -196,6 +206,7 @@ async def test_asking_too_often_is_said_where_one_asked(portal: Portal) -> None:
     assert "newest" not in said, "who asked first may be somebody else, who has it"
 
 
+@pytest.mark.slow
 async def test_a_mail_server_that_does_not_answer_is_said_on_the_code_page(portal: Portal) -> None:
     person = portal.person("ada@example.org")
     code_page = await _ask(person)

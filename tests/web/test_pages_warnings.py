@@ -30,6 +30,7 @@ async def csrf(person: Person) -> dict[str, str]:
     return {"X-CSRF-Token": me["csrf_token"]}
 
 
+@pytest.mark.slow
 async def test_the_browsers_zone_is_taken_once_and_the_owners_choice_stays(portal: Portal) -> None:
     ada = await portal.signed_in("ada@example.org")
     page = await ada.get("/dashboard")
@@ -50,6 +51,7 @@ async def test_the_browsers_zone_is_taken_once_and_the_owners_choice_stays(porta
     assert "This server knows no such time zone" in wrong.words
 
 
+@pytest.mark.slow
 async def test_pages_tell_ends_and_reasons_in_the_readers_zone(portal: Portal, own_clock: SetClock) -> None:
     ada, bob = await portal.signed_in("ada@example.org"), await portal.signed_in("bob@example.org")
     await ada.send((await ada.get("/account")).form("/account/time-zone"), time_zone="Asia/Singapore")
@@ -66,6 +68,7 @@ async def test_pages_tell_ends_and_reasons_in_the_readers_zone(portal: Portal, o
         assert reason in (await person.get("/dashboard")).words
 
 
+@pytest.mark.slow  # waits for a clock
 async def test_the_last_hour_is_told_on_the_page_and_in_the_tab(portal: Portal, own_clock: SetClock) -> None:
     ada = await portal.signed_in("ada@example.org")
     instance = await ada.running()
@@ -82,6 +85,7 @@ async def test_the_last_hour_is_told_on_the_page_and_in_the_tab(portal: Portal, 
     assert title in page.response.text
 
 
+@pytest.mark.slow
 async def test_an_announcement_is_on_every_page_until_it_is_over(portal: Portal, own_clock: SetClock) -> None:
     admin, ada = await portal.signed_in(ADMIN), await portal.signed_in("ada@example.org")
     nobody = portal.person("x@y.org")

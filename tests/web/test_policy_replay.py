@@ -74,6 +74,7 @@ def points(begin: datetime, steps: str) -> Sequence[Point]:
     ]
 
 
+@pytest.mark.slow
 async def test_the_page_offers_a_replay_and_shows_nothing_before_it_is_asked(admin: Person) -> None:
     page = await admin.get(PATH)
     assert page.status == 200
@@ -81,6 +82,7 @@ async def test_the_page_offers_a_replay_and_shows_nothing_before_it_is_asked(adm
     assert "GB-hours" not in page.words
 
 
+@pytest.mark.slow
 async def test_the_page_says_what_would_have_ended_and_which_of_it_was_missed(admin: Person) -> None:
     page = await admin.get(f"{PATH}?idle=4h&days=30&action=stop")
     assert "Stopped after 4 hours, everyone" in page.words
@@ -94,6 +96,7 @@ async def test_the_page_says_what_would_have_ended_and_which_of_it_was_missed(ad
     assert "recorded only since" in page.words
 
 
+@pytest.mark.slow
 async def test_the_page_replays_freezing_of_an_environment(admin: Person) -> None:
     page = await admin.get(f"{PATH}?idle=90m&days=3&action=freeze&environment=rstudio&lab=genomics")
     assert "Frozen after 90 minutes, RStudio of the lab genomics" in page.words
@@ -101,6 +104,7 @@ async def test_the_page_replays_freezing_of_an_environment(admin: Person) -> Non
     assert "bob@example.org" not in page.words
 
 
+@pytest.mark.slow
 async def test_coarse_records_are_told(portal: Portal, admin: Person) -> None:
     page = await admin.get(f"{PATH}?idle=4h&days=30")
     assert "is known in steps" not in page.words
@@ -112,11 +116,13 @@ async def test_coarse_records_are_told(portal: Portal, admin: Person) -> None:
     assert "activity is known in steps of 15 min: an end is shown up to 30 min late there" in page.words
 
 
+@pytest.mark.slow
 async def test_a_time_without_records_is_told(admin: Person) -> None:
     page = await admin.get(f"{PATH}?idle=4h&days=30&user=nobody@example.org")
     assert "Nothing was recorded of this time." in page.words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
@@ -133,6 +139,7 @@ async def test_what_cannot_be_replayed_is_told_at_its_field(admin: Person, query
     assert problem[0].upper() + problem[1:] in page.words
 
 
+@pytest.mark.slow
 async def test_everything_is_to_be_had_as_a_table_without_formulas(admin: Person) -> None:
     answer = await admin.http.get(f"{PATH}/ends.csv?idle=4h&days=30")
     rows = list(csv.DictReader(io.StringIO(answer.text)))
@@ -142,6 +149,7 @@ async def test_everything_is_to_be_had_as_a_table_without_formulas(admin: Person
     assert float(rows[2]["gb_hours"]) == pytest.approx(8 * 10, abs=1)
 
 
+@pytest.mark.slow
 async def test_the_api_says_the_same_to_programs(admin: Person) -> None:
     me = (await admin.http.get("/api/v1/me")).json()
     headers = {"X-CSRF-Token": me["csrf_token"]}
@@ -162,6 +170,7 @@ async def test_the_api_says_the_same_to_programs(admin: Person) -> None:
         assert (await admin.http.post(url, json={**body, **wrong}, headers=headers)).status_code == 422, wrong
 
 
+@pytest.mark.slow
 async def test_only_administrators_may_look(portal: Portal) -> None:
     person = await portal.signed_in("ada@example.org")
     for path in (PATH, f"{PATH}/ends.csv?idle=4h"):

@@ -307,6 +307,7 @@ async def check(scene: Scene, line: str) -> None:
         assert answer.status_code == expected, f"{line} by {WHO[n]}: {answer.text[:300]}"
 
 
+@pytest.mark.slow
 async def test_g1_everybody_reads_what_the_table_says(scene: Scene) -> None:
     for line in API | PAGES:
         if line.startswith(("GET", "HEAD")):
@@ -321,6 +322,7 @@ def rank(line: str) -> int:
     return 3 if path.endswith(("/sign-out", "/sign-out-everywhere")) else 2 if path.endswith("/stop") else 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [API, PAGES], ids=["API", "pages"])
 async def test_g1_everybody_changes_what_the_table_says(scene: Scene, table: dict[str, tuple[Answers, Any]]) -> None:
     for line in sorted(table, key=rank):
@@ -328,17 +330,20 @@ async def test_g1_everybody_changes_what_the_table_says(scene: Scene, table: dic
             await check(scene, line)
 
 
+@pytest.mark.slow
 async def test_g1_signing_out_everywhere_is_for_those_who_are_signed_in(scene: Scene) -> None:
     """By itself, since nobody is signed in afterwards."""
     await check(scene, EVERYWHERE)
 
 
+@pytest.mark.slow
 async def test_g1_suspending_and_reactivating_is_for_administrators(scene: Scene) -> None:
     """By itself, since the owner is signed out by it."""
     await check(scene, SUSPEND)
     await check(scene, REACTIVATE)
 
 
+@pytest.mark.slow
 async def test_nobody_ends_somebody_elses_login(scene: Scene) -> None:
     line = "POST /account/logins/{login_id}/end"
     _, other, owner, admin = scene.people
@@ -372,6 +377,7 @@ async def test_every_form_of_a_page_is_answered_with_a_redirect(scene: Scene) ->
                     break  # who is signed out sends nothing more
 
 
+@pytest.mark.slow
 async def test_another_sites_form_and_a_programs_call_get_the_bare_status(scene: Scene) -> None:
     """Only a browser on our own pages is led back to them."""
     owner = scene.people[2]
