@@ -91,6 +91,16 @@ async def test_limits_are_in_force_under_cgroup_v2(server: Server) -> None:
     assert read == [str(64 * MIB), "0", "2048", "100000", "100000"]
 
 
+async def test_the_helper_may_push_out_memory_of_containers_and_changes_no_other_group(server: Server) -> None:
+    """As it does for what is frozen; the kernel may well find nothing to push out (EAGAIN)."""
+    scope = server.scope(await running(server))
+    inside = "nsenter --mount --target $(systemctl show --property MainPID --value launchpad-helper) sh -c"
+    said = server.machine.run(f"{inside} 'echo 1M >{scope}/memory.reclaim'", ok=False)
+    assert "Read-only" not in said, said
+    said = server.machine.run(f"{inside} 'echo 1000 >/sys/fs/cgroup/user.slice/pids.max'", ok=False)
+    assert "Read-only file system" in said, said
+
+
 async def running(server: Server) -> str:
     (instance,) = [each for each in (await server.http.get("/api/v1/instances")).json() if each["state"] == "running"]
     instance_id: str = instance["id"]
