@@ -141,7 +141,8 @@ async def test_files_of_any_size_stream_both_ways(here: Stage) -> None:
     for target in ("/api/v1/home/files?path=x", "/api/v1/home/uploads/0123"):
         assert (await here.page(target, method="PUT", body=bytes(3 * MEGABYTE))).status == 200
     assert [len(each.body) for each in here.portal.requests] == [3 * MEGABYTE] * 2
-    assert (await here.page("/api/v1/home/moves", method="POST", body=bytes(MEGABYTE + 1))).status == 413
+    for target in ("/api/v1/home/moves", "/api/v1/home/uploads", "/api/v1/home/uploads/", "/api/v1/home/files/x"):
+        assert (await here.page(target, method="POST", body=bytes(MEGABYTE + 1))).status == 413, target
     more = asyncio.Event()
 
     async def tell(exchange: Exchange) -> None:
