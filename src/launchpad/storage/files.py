@@ -192,7 +192,8 @@ class _Connection:
         if "error" in said:
             kind = _KNOWN.get(str(said["error"]), FilesUnavailable)
             self.finished()
-            raise kind(str(said.get("detail", AWAY)), retry_after_seconds=said.get("retry_after_seconds"))
+            detail = str(said.get("detail", AWAY)).encode("utf-8", "replace").decode()  # names may be of any bytes
+            raise kind(detail, retry_after_seconds=said.get("retry_after_seconds"))
         return said
 
     async def _head(self) -> tuple[bytes, int]:

@@ -46,7 +46,11 @@ def names_of(path: object) -> list[str]:
         raise NotFound("Nothing outside of your home folder can be reached here.")
     if len(names) > MOST_NAMES:
         raise InvalidInput("This path is too long.")
-    if any(len(os.fsencode(name)) > NAME_BYTES for name in names):
+    try:
+        longest = max((len(os.fsencode(name)) for name in names), default=0)
+    except UnicodeEncodeError:  # half a character, which stands for no byte
+        raise InvalidInput("This is not a path.") from None
+    if longest > NAME_BYTES:
         raise InvalidInput("A name can have 255 bytes at most.")
     return names
 

@@ -13,7 +13,7 @@ from ...errors import Conflict
 from .beneath import names_of
 from .content import keep
 from .copying import Copier
-from .home import TAKEN, UPLOADS, Home, entry_of, exists, flag, refusal_of, rename
+from .home import TAKEN, UPLOADS, Home, entry_of, exists, flag, refusal_of, rename, told_path
 from .line import is_full
 from .tree import Walk, ident_of
 
@@ -154,7 +154,7 @@ def remove_inside(home: Home, top: int, *, quietly: bool = False) -> list[str]:
 
 
 def _why(path: str, error: OSError) -> str:
-    return f"{path}: {refusal_of(error).detail}"
+    return f"{told_path(path)}: {refusal_of(error).detail}"
 
 
 def _open_up(folder: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import Conflict
 from .beneath import FOLDER
-from .home import MADE, SPECIAL, Home, refusal_of
+from .home import MADE, SPECIAL, Home, refusal_of, told_path
 from .line import is_full
 from .tree import Ident, Walk
 
@@ -81,7 +81,7 @@ class Copier:
     def _entry(self, source: int, name: str, target: int, names: Any) -> None:
         try:
             if not self._one(source, name, target, name):
-                self._left.append("/".join([*names, name]) + ": a pipe, a socket or a device")
+                self._left.append(f"{told_path(*names, name)}: a pipe, a socket or a device")
         except FileNotFoundError:
             return  # gone meanwhile
         except OSError as error:
@@ -90,8 +90,7 @@ class Copier:
             self._leave(names, name, error)
 
     def _leave(self, names: Any, name: str, error: OSError | None) -> None:
-        path = "/".join([*names, *([name] if name else [])])
-        self._left.append(f"{path}: {refusal_of(error or OSError(errno.EIO, '')).detail}")
+        self._left.append(f"{told_path(*names, name)}: {refusal_of(error or OSError(errno.EIO, '')).detail}")
 
     def _one(self, source: int, name: str, target: int, new_name: str) -> bool:
         """False for what has no content that could be copied."""

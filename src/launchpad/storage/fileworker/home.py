@@ -24,6 +24,7 @@ from .beneath import FOLDER, PLACE, Beneath, names_of
 from .line import Line
 
 RENAME_NOREPLACE = 1  # renameat2(2)
+TOLD_CHARACTERS = 500
 DATA_FOLDER = (".local", "share")
 UPLOADS = (*DATA_FOLDER, "launchpad-uploads")  # what is not whole yet: uploads, copies
 MADE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -141,6 +142,12 @@ class Home:
                 os.close(at)
             at = inner
         return at
+
+
+def told_path(*names: str) -> str:
+    """A path for people to read, who get no bytes that are no UTF-8, and of a very long one its end."""
+    path = os.fsencode("/".join(name for name in names if name)).decode("utf-8", "replace")
+    return path if len(path) <= TOLD_CHARACTERS else f"…{path[-TOLD_CHARACTERS:]}"
 
 
 def kind_of(mode: int) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ...errors import Conflict, FilesBusy, InvalidInput, NotFound
+from ...errors import Conflict, FilesBusy, InvalidInput, LaunchpadError, NotFound
 from .beneath import FOLDER, names_of
 from .changes import remove_tree
 from .content import NEW_FILE, check_place, keep, settle, write_all
@@ -24,6 +24,7 @@ from .home import MADE, UPLOADS, Home, entry_of, flag, number, rename
 ID = re.compile(r"[0-9a-f]{32}")
 ABANDONED_SECONDS = 7 * 86400
 SPEC_BYTES = 128 * 1024
+MOST_LISTED = 1000  # the newest
 KNOWN = (".part", ".json", ".new", ".copy")
 
 
@@ -100,7 +101,7 @@ def list_all(home: Home, request: dict[str, Any]) -> None:
                     upload_id, spec = _spec(staging, {"id": upload_id})
                     told.append(_told(staging, upload_id, spec))
     told.sort(key=lambda one: int(one["touched_ns"]))
-    home.line.say(uploads=told)
+    home.line.say(uploads=told[-MOST_LISTED:])
 
 
 def drop(home: Home, request: dict[str, Any]) -> None:
@@ -160,8 +161,13 @@ def _spec(staging: int, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         raise NotFound("There is no such upload.") from None
     finally:
         os.close(file)
-    if not isinstance(spec, dict) or not isinstance(spec.get("size"), int):
+    if not isinstance(spec, dict):
         raise NotFound("There is no such upload.")
+    try:  # its owner may have written it, or half of it
+        number(spec, "size", -1)
+        names_of(spec.get("path"))
+    except LaunchpadError:
+        raise NotFound("There is no such upload.") from None
     return upload_id, spec
 
 
@@ -199,7 +205,7 @@ def _told(staging: int, upload_id: str, spec: dict[str, Any]) -> dict[str, Any]:
         status = os.stat(f"{upload_id}.part", dir_fd=staging, follow_symlinks=False)
     except FileNotFoundError:
         raise NotFound("There is no such upload.") from None
-    size, path = spec["size"], str(spec.get("path", ""))
+    size, path = spec["size"], spec["path"]
     return {
         "id": upload_id,
         "path": path,
