@@ -6,17 +6,20 @@ import base64
 import binascii
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import Conflict
 
 CELLS, OUTPUTS = 500, 50
 SOURCE_CHARACTERS, OUTPUT_CHARACTERS = 100_000, 50_000
+TEXT_CHARACTERS = 2_000_000  # in all: the portal has to read it, and to put it into a page
 IMAGES_BYTES = 16 * 1024**2  # in all
 IMAGES = ("image/png", "image/jpeg")
 MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 TEXTS = ("text/plain", "text/markdown", "text/latex", "text/html", "application/json")  # the first of them is shown
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+HALVES = re.compile("[\ud800-\udfff]")  # of characters: JSON can have one alone, and no answer can
 NONE = "This is not a notebook that can be shown here."
 
 
@@ -33,18 +36,38 @@ def cells_of(content: bytes) -> dict[str, Any]:
         cells = [cell for sheet in read["worksheets"] if isinstance(sheet, dict) for cell in _list(sheet.get("cells"))]
     if not isinstance(cells, list):
         raise Conflict(NONE)
-    budget = [IMAGES_BYTES]
-    told = [_cell(cell, budget) for cell in cells[:CELLS] if isinstance(cell, dict)]
-    return {"language": _language(read), "cells": told, "cut": len(cells) > CELLS}
+    budget = _Budget()
+    told = []
+    for cell in cells[:CELLS]:
+        if budget.text <= 0:
+            break
+        if isinstance(cell, dict):
+            told.append(_cell(cell, budget))
+    return {"language": _language(read), "cells": told, "cut": len(cells) > CELLS or budget.text <= 0}
 
 
-def _cell(cell: dict[str, Any], budget: list[int]) -> dict[str, Any]:
+@dataclass
+class _Budget:
+    """What may still be shown."""
+
+    text: int = TEXT_CHARACTERS
+    images: int = IMAGES_BYTES
+
+    def some_of(self, text: str, most: int) -> str:
+        """As much of a text as may be, without what no answer can hold."""
+        some = HALVES.sub("\ufffd", text[: max(0, min(most, self.text))])
+        self.text -= len(some)
+        return some
+
+
+def _cell(cell: dict[str, Any], budget: _Budget) -> dict[str, Any]:
     kind = cell.get("cell_type")
-    source = _joined(cell.get("source", cell.get("input", "")))
+    whole = _joined(cell.get("source", cell.get("input", "")))
+    source = budget.some_of(whole, SOURCE_CHARACTERS)
     told: dict[str, Any] = {
         "kind": kind if kind in ("code", "markdown", "raw") else "markdown" if kind == "heading" else "raw",
-        "source": source[:SOURCE_CHARACTERS],
-        "cut": len(source) > SOURCE_CHARACTERS,
+        "source": source,
+        "cut": len(source) < len(whole),
         "outputs": [],
     }
     if kind == "code":
@@ -56,14 +79,15 @@ def _cell(cell: dict[str, Any], budget: list[int]) -> dict[str, Any]:
     return told
 
 
-def _output(output: dict[str, Any], budget: list[int]) -> dict[str, Any]:
+def _output(output: dict[str, Any], budget: _Budget) -> dict[str, Any]:
     kind = output.get("output_type")
     if kind == "stream":
-        return _as_text("text/plain", _joined(output.get("text", "")), is_error=output.get("name") == "stderr")
+        is_error = output.get("name") == "stderr"
+        return _as_text("text/plain", _joined(output.get("text", "")), budget, is_error=is_error)
     if kind in ("error", "pyerr"):
         lines = "\n".join(str(line) for line in _list(output.get("traceback")))
         said = lines or f"{output.get('ename', '')}: {output.get('evalue', '')}"
-        return _as_text("text/plain", said, is_error=True)
+        return _as_text("text/plain", said, budget, is_error=True)
     given = output.get("data")
     data: dict[str, Any] = given if isinstance(given, dict) else _old_data(output)
     for media_type in IMAGES:
@@ -74,21 +98,22 @@ def _output(output: dict[str, Any], budget: list[int]) -> dict[str, Any]:
         if media_type in data:
             value = data[media_type]
             text = _joined(value) if isinstance(value, str | list) else json.dumps(value)[:OUTPUT_CHARACTERS]
-            return _as_text(media_type, text)
-    return _as_text("text/plain", "(This output cannot be shown here.)")
+            return _as_text(media_type, text, budget)
+    return _as_text("text/plain", "(This output cannot be shown here.)", budget)
 
 
-def _as_text(media_type: str, text: str, *, is_error: bool = False) -> dict[str, Any]:
+def _as_text(media_type: str, text: str, budget: _Budget, *, is_error: bool = False) -> dict[str, Any]:
     clean = ESCAPES.sub("", text[: 2 * OUTPUT_CHARACTERS])
+    shown = budget.some_of(clean, OUTPUT_CHARACTERS)
     return {
         "kind": "error" if is_error else "text",
         "media_type": media_type,
-        "text": clean[:OUTPUT_CHARACTERS],
-        "cut": len(text) > 2 * OUTPUT_CHARACTERS or len(clean) > OUTPUT_CHARACTERS,
+        "text": shown,
+        "cut": len(text) > 2 * OUTPUT_CHARACTERS or len(shown) < len(clean),
     }
 
 
-def _image(media_type: str, value: Any, budget: list[int]) -> str | None:
+def _image(media_type: str, value: Any, budget: _Budget) -> str | None:
     """In base64, when it is what it says, and there is room for it."""
     if not isinstance(value, str | list):
         return None
@@ -96,9 +121,9 @@ def _image(media_type: str, value: Any, budget: list[int]) -> str | None:
         image = base64.b64decode("".join(_joined(value).split()), validate=True)
     except (binascii.Error, ValueError):
         return None
-    if not image.startswith(MAGIC[media_type]) or len(image) > budget[0]:
+    if not image.startswith(MAGIC[media_type]) or len(image) > budget.images:
         return None
-    budget[0] -= len(image)
+    budget.images -= len(image)
     return base64.b64encode(image).decode("ascii")
 
 
@@ -115,7 +140,7 @@ def _language(read: dict[str, Any]) -> str:
         if isinstance(one, dict):
             found = one.get("name" if name == "language_info" else "language")
             if isinstance(found, str):
-                return found[:40]
+                return HALVES.sub("\ufffd", found[:40])
     return ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import time
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from .tree import Walk
 BLOCK = 512  # of st_blocks, whatever the file system's
 SECONDS = 20
 SHOWN = 60  # of each folder, the largest; the rest is one sum
+MOST_SHOWN = 1500  # in all
 DEEPEST = 3
 
 
@@ -26,11 +29,24 @@ class _Node:
     inside: dict[str, _Node] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
-        largest = sorted(self.inside.values(), key=lambda node: (-node.bytes, node.name))
-        said: dict[str, Any] = {"name": self.name, "kind": self.kind, "bytes": self.bytes, "files": self.files}
-        if largest:
-            said["inside"] = [node.told() for node in largest[:SHOWN]]
+        """With what lies in it, and in the largest folders first: in all no more than a page could show."""
+        said = self._alone()
+        room = MOST_SHOWN
+        coming = [(-self.bytes, 0, self, said)]
+        turn = itertools.count(1)  # of two of the same size the earlier one
+        while coming and room > 0:
+            _, _, node, told = heapq.heappop(coming)
+            largest = heapq.nsmallest(min(SHOWN, room), node.inside.values(), key=lambda one: (-one.bytes, one.name))
+            if not largest:
+                continue
+            room -= len(largest)
+            told["inside"] = [one._alone() for one in largest]
+            for one, its in zip(largest, told["inside"], strict=True):
+                heapq.heappush(coming, (-one.bytes, next(turn), one, its))
         return said
+
+    def _alone(self) -> dict[str, Any]:
+        return {"name": self.name, "kind": self.kind, "bytes": self.bytes, "files": self.files}
 
 
 def tell(home: Home, request: dict[str, Any]) -> None:

@@ -194,7 +194,7 @@ async def trash(
     found = await files.trash(visitor.user, visitor.now)
     entries = [TrashedView.of(entry) for entry in found["entries"]]
     folders = [one["path"].rpartition("/")[0] if one["path"] else None for one in found["entries"]]
-    crumbs = [None if folder is None else views.crumbs(folder)[-1] for folder in folders]
+    crumbs = [None if folder is None else views.crumb(folder) for folder in folders]
     return page(
         request,
         "files/trash.html",

@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from ...domain.file_paths import decoded, encoded, is_text, joined, shown
+from ...domain.file_paths import decoded, encoded, is_text, shown
 from ...domain.sizes import describe_bytes
 from ..files_schemas import CellView, EntryView, NotebookView, TableView, TextView
 
 HOME = "Home folder"
 NAMES_SAID = 3
+MOST_CRUMBS = 40
+MOST_HEADINGS = 200  # of a cell
 _BY_SUFFIX = {
     "image": ("png", "jpg", "jpeg", "gif", "webp"),
     "csv": ("csv", "tsv", "tab"),
@@ -111,12 +113,22 @@ def typed(path: str) -> str:
 
 
 def crumbs(path: str, *, to: Any = folder_address) -> list[Crumb]:
-    """The way from the home folder to `path`, itself included."""
-    found, at = [Crumb(HOME, to(""), "")], ""
-    for name in path.strip("/").split("/") if path.strip("/") else ():
-        at = joined(at, name)
-        found.append(Crumb(told_name(shown(name)), to(encoded(at)), encoded(at)))
+    """The way from the home folder to `path`, itself included; of a very long one the end."""
+    found = [Crumb(HOME, to(""), "")]
+    names = [name for name in path.split("/") if name]
+    ends = [encoded(name) for name in names]
+    for number in range(max(0, len(names) - MOST_CRUMBS), len(names)):
+        at = "/".join(ends[: number + 1])
+        found.append(Crumb(told_name(shown(names[number])), to(at), at))
     return found
+
+
+def crumb(path: str) -> Crumb:
+    """The last of them alone."""
+    if not path.strip("/"):
+        return Crumb(HOME, folder_address(""), "")
+    at = encoded(path.strip("/"))
+    return Crumb(told_name(shown(path.strip("/").rpartition("/")[2])), folder_address(at), at)
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,7 @@ class Row:
             modified_at=view.modified_at,
             href=folder_address(view.path) if is_folder else item_address(view.path),
             link_to=told_name(view.link_to or ""),
-            folder=crumbs(folder)[-1] if says_folder else None,
+            folder=crumb(folder) if says_folder else None,
         )
 
 
@@ -197,14 +209,21 @@ class Block:
 
 def blocks(cell: CellView) -> list[Block]:
     found: list[Block] = []
+    words: list[str] = []  # of the block that is being read
+
+    def ended() -> None:
+        if words:
+            found.append(Block(False, "\n".join(words)))
+            words.clear()
+
     for line in cell.source.splitlines():
-        heading = re.match(r"#{1,6}\s+(.*)", line)
+        heading = re.match(r"#{1,6}\s+(.*)", line) if len(found) < 2 * MOST_HEADINGS else None
         if heading:
+            ended()
             found.append(Block(True, heading[1]))
-        elif found and not found[-1].heading:
-            found[-1] = Block(False, f"{found[-1].text}\n{line}")
-        elif line.strip():
-            found.append(Block(False, line))
+        elif words or line.strip():
+            words.append(line)
+    ended()
     return found
 
 
