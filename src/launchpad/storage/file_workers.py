@@ -92,7 +92,8 @@ class FileWorkers:
         if self._watching:
             await asyncio.wait(self._watching, timeout=END_SECONDS)
         for process in self._running:
-            with suppress(ProcessLookupError):
+            # The helper has no right to end what is another user's (CAP_KILL); systemd does, when the helper has ended.
+            with suppress(ProcessLookupError, PermissionError):
                 process.kill()
         if self._watching:
             await asyncio.wait(self._watching, timeout=END_SECONDS)

@@ -86,25 +86,34 @@ async def count(home: int, *, seconds: float = WALK_SECONDS, most: int = MOST_EN
     own = os.geteuid()
     if uid == 0 or own not in (0, uid):
         raise HomeUnavailable("Your home folder cannot be measured: it belongs to somebody else.")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-I", "-S", "-c", PROGRAM, str(Path(__file__).parent)),
-        *map(str, (home, uid, seconds, most)),
-        pass_fds=[home],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"LC_ALL": "C.UTF-8"},
-        start_new_session=True,  # Ctrl-C reaches us, and we end it
-    )
+    waited_for, waiting = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", "-c", PROGRAM, str(Path(__file__).parent)),
+            *map(str, (home, uid, seconds, most)),
+            pass_fds=[home],
+            stdin=waited_for,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"LC_ALL": "C.UTF-8"},
+            start_new_session=True,  # Ctrl-C reaches us, and we end it
+        )
+    except BaseException:
+        os.close(waiting)
+        raise
+    finally:
+        os.close(waited_for)
     try:
         async with asyncio.timeout(seconds + MARGIN_SECONDS):
             out, err = await process.communicate()
     except TimeoutError as error:
         raise HomeUnavailable("Your home folder could not be measured: its disk does not answer.") from error
     finally:
+        # The helper has no right to end what is another user's (CAP_KILL), so that it ends by itself.
+        os.close(waiting)
         if process.returncode is None:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 process.kill()
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), MARGIN_SECONDS)
