@@ -274,6 +274,36 @@ async def test_what_nobody_counts_is_walked_one_at_a_time_and_not_again_too_soon
     assert await platform.home_use.walk(world.clock) is not None
 
 
+async def test_among_many_homes_those_in_use_and_those_that_can_be_walked_have_their_turn(
+    world: HomesWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else is older: more idle homes than are considered at once, and more that nobody can walk."""
+    monkeypatch.setattr("launchpad.services.home_use.WALKS_CONSIDERED", 2)
+    platform = await world.with_homes()
+    broken = [f"b{number}" for number in range(3)]
+    names = [*broken, *(f"i{number}" for number in range(3)), "used"]
+    people = {name: (await sign_in(platform, f"{name}@example.org"))[0] for name in names}
+    world.homes.walkable = dict.fromkeys(names, GB)
+    world.clock.now = START
+    for name in names:  # idle ones were walked hours ago, the one in use somewhat later; of the broken ones none ever
+        seen = HomeUse(None if name in broken else GB, None, GB)
+        at = START - timedelta(hours=2 if name == "used" else 20)
+        await platform.home_use.keep({people[name].id: seen}, at, walked_seconds=None if name in broken else 1.0)
+    platform.home_use._in_use = {people["used"].id}
+    platform.home_use._walk_failed = {people[name].id: START for name in broken}
+    walked = [await platform.home_use.walk(world.clock) for _ in range(2)]
+    assert [one and one.username for one in walked] == ["used", None]
+    world.clock.now += timedelta(minutes=50)
+    platform.home_use._in_use = set()
+    platform.home_use._walk_failed = {people[name].id: world.clock.now for name in broken}
+    assert await platform.home_use.walk(world.clock) is None
+    world.clock.now += timedelta(hours=5)
+    platform.home_use._walk_failed = {people[name].id: world.clock.now for name in broken}
+    found = await platform.home_use.walk(world.clock)
+    assert found is not None
+    assert found.username.startswith("i"), "one that nobody can walk is before none"
+
+
 async def test_what_cannot_be_told_changes_nothing_and_the_loop_says_so(world: HomesWorld) -> None:
     platform = await world.with_homes()
     people = [(await sign_in(platform, f"{name}@example.org"))[0] for name in ("anna", "bert", "carl", "dora")]

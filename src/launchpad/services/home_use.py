@@ -149,14 +149,23 @@ class HomeUseService:
         return user
 
     async def _next_to_walk(self, now: datetime) -> User | None:
-        """Of somebody who uses theirs first."""
+        """Of somebody who uses theirs first, of all of these; and then the one that has waited longest."""
         self._walk_failed = {one: at for one, at in self._walk_failed.items() if now - at < self._walk_live}
+        considered = WALKS_CONSIDERED + len(self._walk_failed)  # so that those that fail keep no other from its turn
+        in_use = sorted(self._in_use)
         async with self._database.reading() as db:
-            soon = await home_use.to_walk(db, now - self._walk_live, WALKS_CONSIDERED)
-            known = await home_use.of_all(db, soon)
-            due = [one for one in soon if self._is_to_walk(one, known[one], now)]
-            due.sort(key=lambda one: one not in self._in_use)
-            return await users.by_id(db, due[0]) if due else None
+            for at in range(0, len(in_use), home_use.IDS_A_QUERY):
+                among = in_use[at : at + home_use.IDS_A_QUERY]
+                soon = await home_use.to_walk(db, now - self._walk_live, len(among), among=among)
+                if found := await self._first_due(db, soon, now):
+                    return found
+            soon = await home_use.to_walk(db, now - self._walk_others, considered)
+            return await self._first_due(db, soon, now)
+
+    async def _first_due(self, db: AsyncConnection, ids: Sequence[str], now: datetime) -> User | None:
+        known = await home_use.of_all(db, ids)
+        due = next((one for one in ids if self._is_to_walk(one, known[one], now)), None)
+        return await users.by_id(db, due) if due is not None else None
 
     def _is_to_walk(self, user_id: str, use: MeasuredUse, now: datetime) -> bool:
         if user_id in self._walk_failed:

@@ -105,14 +105,22 @@ def _columns(use: MeasuredUse) -> dict[str, Any]:
     }
 
 
-async def to_walk(db: AsyncConnection, before: datetime, limit: int) -> list[str]:
-    """The ids of users whose homes are there, and were not walked since then: those that never were come first."""
+async def to_walk(
+    db: AsyncConnection, before: datetime, limit: int, *, among: Sequence[str] | None = None
+) -> list[str]:
+    """The ids of users whose homes are there, and were not walked since then: those that never were come first.
+
+    Args:
+        among: of these users only, IDS_A_QUERY at most.
+    """
     columns = table.c
     query = select(columns.user_id).where(
         columns.free_bytes.is_not(None),
         columns.user_id != DISK,
         or_(columns.used_bytes.is_(None), and_(columns.walked_seconds.is_not(None), columns.measured_at < before)),
     )
+    if among is not None:
+        query = query.where(columns.user_id.in_(among))
     query = query.order_by(columns.used_bytes.is_not(None), columns.measured_at, columns.user_id).limit(limit)
     return list(await db.scalars(query))
 
