@@ -113,6 +113,10 @@ class Copier:
                 os.fchmod(made, status.st_mode & 0o777)
                 os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
                 self._bytes += os.fstat(made).st_blocks * 512
+            except OSError:  # half a file is none
+                with suppress(OSError):
+                    os.unlink(new_name, dir_fd=target)
+                raise
             finally:
                 os.close(made)
         finally:

@@ -21,6 +21,7 @@ from .changes import MOST_TOLD, remove_tree
 from .content import write_all
 from .home import DATA_FOLDER, MADE, Home, entry_of, number, refusal_of, rename
 from .line import is_full
+from .uploads import remove_all_abandoned
 
 TRASH = (*DATA_FOLDER, "Trash")
 FILES, INFO = (*TRASH, "files"), (*TRASH, "info")
@@ -139,8 +140,10 @@ def _restore(home: Home, files: int, info: int, kept: str, request: dict[str, An
 
 
 def empty(home: Home, request: dict[str, Any]) -> None:
-    """Of everything, or of `ids` only; with `oldest`, of what is older."""
+    """Of everything, or of `ids` only; with `oldest`, of what is older, and what uploads and copies left goes too."""
     left: list[str] = []
+    if request.get("oldest") is not None:
+        remove_all_abandoned(home)
     try:
         with _opened(home) as (files, info):
             if request.get("oldest") is not None:

@@ -112,9 +112,9 @@ class Walk:
             if level.ident == self._skipped:
                 os.close(inside)
                 continue
-            yield Step("down", here.descriptor, name, self._names, inside)
             after = self._after[len(self._way) :] if self._is_on_the_way(name) else []
-            self._way.append(level)
+            self._way.append(level)  # before anybody is told, who may stop here
+            yield Step("down", here.descriptor, name, self._names, inside)
             self._names.append(name)
             try:
                 self._list(level, after)

@@ -26,6 +26,8 @@ ABANDONED_SECONDS = 7 * 86400
 SPEC_BYTES = 128 * 1024
 MOST_LISTED = 1000  # the newest
 KNOWN = (".part", ".json", ".new", ".copy")
+AT_ONCE = (".new", ".copy")  # of one request, which nobody can go on with
+AT_ONCE_SECONDS = 86400  # longer than any request lasts
 
 
 def begin(home: Home, request: dict[str, Any]) -> None:
@@ -111,15 +113,26 @@ def drop(home: Home, request: dict[str, Any]) -> None:
     home.line.say(done=True)
 
 
+def remove_all_abandoned(home: Home) -> None:
+    """As `remove_abandoned`, where there is anything."""
+    with suppress(NotFound, OSError), _staging(home) as staging:
+        remove_abandoned(home, staging)
+
+
 def remove_abandoned(home: Home, staging: int) -> None:
-    """What nobody has gone on with for a week; also what a copy or a whole upload has left behind at a crash."""
-    limit = time.time() - ABANDONED_SECONDS
+    """What nobody has gone on with for a week; also what a copy or a whole upload has left behind at a crash, which is
+    as old as the system says: a time of change is given to it before it has its name."""
+    now = time.time()
     for name in os.listdir(staging):
         stem, kind = os.path.splitext(name)
         if kind not in KNOWN or not ID.fullmatch(stem):
             continue
         with suppress(OSError):
-            if _touched(staging, stem, name) < limit:
+            if kind in AT_ONCE:
+                is_over = os.stat(name, dir_fd=staging, follow_symlinks=False).st_ctime < now - AT_ONCE_SECONDS
+            else:
+                is_over = _touched(staging, stem, name) < now - ABANDONED_SECONDS
+            if is_over:
                 remove_tree(home, staging, name)
 
 
