@@ -12,6 +12,7 @@ from launchpad.domain.instances import Instance
 from launchpad.domain.users import User
 from launchpad.platform import Platform
 from launchpad.services.audit import CLI, SWEEP, SYSTEM, Actor
+from launchpad.store import audit
 from support.databases import on_every_database
 from support.platforms import World, launch, sign_in
 
@@ -163,3 +164,22 @@ async def test_it_outlives_whoever_acted_and_what_it_was_done_to(
     assert entry.record.details["environment"] == instance.environment
     assert entry.record.details["owner"] == ada.email
     assert entry.record.owner_id == ada.id != EVERYONE
+
+
+async def test_what_the_platform_did_with_somebodys_instance_is_no_less_a_look_at_the_record(
+    platform: Platform, ada: User, instance: Instance
+) -> None:
+    """Searching for the rules' own acts shows whose instances they were."""
+    now = platform.now()
+    async with platform.database.transaction() as db:
+        details = {"environment": instance.environment, "owner": ada.email}
+        await audit.add(
+            db, at=now, actor=SWEEP.name, client="", action="instance.expired", subject=instance.id, details=details
+        )
+    found, _ = await platform.audit.look(limit=10, before_id=None, search="instance.expired")
+    assert [one.actor for one in found] == [SWEEP.name]
+    before = await told(platform, ada, everyone=True)
+    await platform.ledger.looked_at_audit(Actor(ada.email, user_id=ada.id), found, now)
+    assert await told(platform, ada, everyone=True) == before, "only herself is in it"
+    await platform.ledger.looked_at_audit(ADMIN, found, now)
+    assert await told(platform, ada, everyone=True) == [(ADMIN.name, "audit.read", 1), *before]

@@ -86,8 +86,10 @@ class LedgerService:
         await self.looked_at_list(actor, {one.id for one in owners.values()}, action, now)
 
     async def looked_at_audit(self, actor: Actor, records: Collection[AuditRecord], now: datetime) -> None:
-        """Before the record of who did what is shown, unless only the actor is in it. Raises StoreUnavailable."""
-        if any("@" in one.actor and one.actor != actor.name for one in records):
+        """Before the record of who did what is shown, unless nobody but the actor is in it: as who did it, whom it was
+        done to, or whose instance the platform did something with. Raises StoreUnavailable."""
+        named = {str(name) for one in records for name in (one.actor, one.subject, one.details.get("owner", ""))}
+        if any("@" in name and name != actor.name for name in named):
             await self.looked_at_list(actor, {EVERYONE}, "audit.read", now)
 
     async def _look(
