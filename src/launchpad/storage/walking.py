@@ -87,24 +87,12 @@ async def count(home: int, *, seconds: float = WALK_SECONDS, most: int = MOST_EN
     if uid == 0 or own not in (0, uid):
         raise HomeUnavailable("Your home folder cannot be measured: it belongs to somebody else.")
     waited_for, waiting = os.pipe()
+    process = None
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", "-c", PROGRAM, str(Path(__file__).parent)),
-            *map(str, (home, uid, seconds, most)),
-            pass_fds=[home],
-            stdin=waited_for,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"LC_ALL": "C.UTF-8"},
-            start_new_session=True,  # Ctrl-C reaches us, and we end it
-        )
-    except BaseException:
-        os.close(waiting)
-        raise
-    finally:
-        os.close(waited_for)
-    try:
+        try:
+            process = await _begun(home, uid, seconds, most, waited_for)
+        finally:
+            os.close(waited_for)
         async with asyncio.timeout(seconds + MARGIN_SECONDS):
             out, err = await process.communicate()
     except TimeoutError as error:
@@ -112,7 +100,7 @@ async def count(home: int, *, seconds: float = WALK_SECONDS, most: int = MOST_EN
     finally:
         # The helper has no right to end what is another user's (CAP_KILL), so that it ends by itself.
         os.close(waiting)
-        if process.returncode is None:
+        if process is not None and process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 process.kill()
             with suppress(TimeoutError):
@@ -123,3 +111,18 @@ async def count(home: int, *, seconds: float = WALK_SECONDS, most: int = MOST_EN
     except (ValueError, KeyError, TypeError) as error:
         log.error("home.not_measured", words=err.decode(errors="replace")[-LAST_WORDS:])
         raise HomeUnavailable("Your home folder could not be measured.") from error
+
+
+async def _begun(home: int, uid: int, seconds: float, most: int, waited_for: int) -> asyncio.subprocess.Process:
+    """Args: waited_for: a pipe; it goes on as long as somebody has its other end."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-I", "-S", "-c", PROGRAM, str(Path(__file__).parent)),
+        *map(str, (home, uid, seconds, most)),
+        pass_fds=[home],
+        stdin=waited_for,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"LC_ALL": "C.UTF-8"},
+        start_new_session=True,  # Ctrl-C reaches us, and we end it
+    )

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from ..domain.file_paths import in_query
+from ..errors import InvalidInput
 from .files_schemas import PATH_MAX
 
 FileLimit = Annotated[int, Query(ge=1, le=1000)]
@@ -18,9 +19,21 @@ PATH = Query(
 )
 
 
+def paths_in(request: Request) -> list[str]:
+    """The paths that a request names in its address.
+
+    Raises:
+        InvalidInput: the address has more parts than any of ours.
+    """
+    try:
+        return in_query(request.scope["query_string"], "path")
+    except ValueError:
+        raise InvalidInput("This address has too many parts.") from None
+
+
 async def path_of(request: Request, path: Annotated[str, PATH] = "") -> str:
     """As its bytes are: the framework's own reading of a query knows UTF-8 only."""
-    found = in_query(request.scope["query_string"], "path")
+    found = paths_in(request)
     return found[-1] if found else path
 
 

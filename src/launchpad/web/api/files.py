@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel
 from starlette.requests import ClientDisconnect
 
-from ...domain.file_paths import download_header, encoded, in_query
+from ...domain.file_paths import download_header, encoded
 from ...errors import Conflict, InvalidInput, NoSuchRange
 from ...services.files import modified_at
 from ..deps import CurrentUser, HomeFiles
-from ..file_query import PATH, At, FileCursor, FileLimit
+from ..file_query import PATH, At, FileCursor, FileLimit, paths_in
 from ..files_schemas import (
     CopiedView,
     CopyBody,
@@ -42,7 +42,7 @@ async def paths_of(request: Request, path: Annotated[list[str], PATH]) -> list[s
     if len(path) > MOST_PATHS:
         text = f"name {MOST_PATHS} at most; their folder holds them all"
         raise InvalidInput(f"These are too many paths: {text}.", fields={"path": text})
-    found = in_query(request.scope["query_string"], "path")
+    found = paths_in(request)
     if not found:
         raise InvalidInput("Say what the archive should hold.", fields={"path": "name one or more"})
     return found
