@@ -159,7 +159,7 @@ async def _fill_home(portal: Portal, person: Person) -> None:
         "two\nlines \u202etxt.gpj": b"x",
         "deleted.txt": b"x",
         ".cache/pip/wheel": b"x" * 300_000,
-        ".cache/huggingface/model": b"x" * 200_000,
+        ".cache/huggingface/hub/model": b"x" * 200_000,
     }
     for name, content in contents.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)

@@ -188,3 +188,17 @@ def test_blocks_of_markdown_are_headings_and_lines() -> None:
     assert told("a\n" * 5) == [(False, "a\na\na\na\na")]
     assert len(told("# a\nb\n" * 5000)) <= 2 * MOST_HEADINGS + 2
     assert told("") == []
+
+
+async def test_emptying_a_cache_signs_nobody_out(portal: Portal, anna: Visitor, home: str) -> None:
+    """Beside the models of Hugging Face lies the token that people have there."""
+    top = on_disk(portal, anna, ".cache/huggingface/hub")
+    top.mkdir(parents=True, exist_ok=True)
+    owner = on_disk(portal, anna, "").stat()
+    for folder in (top, top.parent, top.parent.parent):
+        os.chown(folder, owner.st_uid, owner.st_gid)
+    model = put(portal, anna, ".cache/huggingface/hub/model", b"x" * 100_000)
+    token = put(portal, anna, ".cache/huggingface/token", b"hf_secret")
+    for name in ("huggingface", "other"):
+        assert (await raw(anna, "POST", f"/caches/{name}/empty")).status_code == 204
+    assert (model.exists(), token.read_bytes()) == (False, b"hf_secret")

@@ -40,7 +40,8 @@ CACHES = (
     Cache(
         "huggingface",
         "Hugging Face",
-        (".cache/huggingface",),
+        # Beside them lies the token that signs people in there.
+        (".cache/huggingface/hub", ".cache/huggingface/datasets", ".cache/huggingface/xet"),
         "Models and data are downloaded again when they are used.",
     ),
     Cache("torch", "PyTorch", (".cache/torch",), "Models are downloaded again when they are used."),
