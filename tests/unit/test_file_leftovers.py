@@ -106,3 +106,20 @@ def test_a_search_that_ends_at_a_folder_leaves_nothing_open(home: Home, tmp_path
         listing.search(home, {"name": "folder", "limit": limit})
         assert len(said(home)["entries"]) == limit
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_search_that_finds_very_long_paths_is_told_in_parts(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        (tmp_path / f"folder{number}").mkdir()
+        (tmp_path / f"folder{number}/wanted").write_bytes(b"")
+    monkeypatch.setattr(listing, "MOST_CHARACTERS", 2 * len("folder0") - 1)
+    found, after = [], None
+    for _ in range(3):
+        listing.search(home, {"name": "wanted", "after": after})
+        page = said(home)
+        assert (len(page["entries"]), page["cut"]) == (2, True)
+        found += [one["folder"] for one in page["entries"]]
+        after = page["after"]
+    assert found == [f"folder{number}" for number in range(6)]

@@ -16,6 +16,7 @@ from .tree import Walk
 
 MOST_AT_ONCE = 1000
 SEARCH_SECONDS = 3.0
+MOST_CHARACTERS = 2_000_000  # of the folders of what a search found, which can lie very deep
 SETTLED_NS = 2 * 10**9  # a folder that was changed later may be changed again without another time
 
 Key = tuple[int, Any, str, str]  # group, what is sorted by, the name in small letters, the name
@@ -131,6 +132,7 @@ def search(home: Home, request: dict[str, Any]) -> None:
     after = request.get("after")
     deadline = time.monotonic() + seconds
     found: list[dict[str, Any]] = []
+    characters = 0
     last: list[str] | None = None
     with home.folder(request.get("path", "")) as top:
         walk = Walk(home.beneath, top, ordered=True, after=names_of(after) if after else ())
@@ -144,7 +146,8 @@ def search(home: Home, request: dict[str, Any]) -> None:
                     found.append(entry_of(step.folder, step.name) | {"folder": "/".join(step.names)})
                 except FileNotFoundError:
                     continue
-            if len(found) >= limit or time.monotonic() > deadline:
+                characters += len(found[-1]["folder"])
+            if len(found) >= limit or characters > MOST_CHARACTERS or time.monotonic() > deadline:
                 last = [*step.names, step.name]
                 break
             home.line.look()
