@@ -214,6 +214,21 @@ def test_a_table_without_its_hook_is_told_and_comes_back(networks: Networks, tmp
     assert networks.refused_at_once(PRIVATE)
 
 
+def test_iptables_holds_while_the_engine_makes_a_network(networks: Networks) -> None:
+    """It takes the rule away that leads to its chain, and puts it back."""
+    for command in ("-N DOCKER-USER", "-I FORWARD -j DOCKER-USER"):
+        networks.by_hand("iptables", *command.split())
+    assert networks.rules("ensure", firewall="iptables")["gaps"] == []
+    assert f"-A DOCKER-USER -i {BRIDGE}" in networks.by_hand("iptables", "-S")
+    networks.by_hand("iptables", *["-D", "FORWARD", "-j", "DOCKER-USER"])
+    assert networks.refused_at_once(PRIVATE)
+    assert not networks.reaches(networks.outside, INSTANCE)
+    networks.by_hand("iptables", *["-I", "FORWARD", "-j", "DOCKER-USER"])
+    assert networks.rules("remove", firewall="iptables")["shields"] is False
+    assert "LP-" not in networks.by_hand("iptables", "-S")
+    assert networks.reaches(networks.outside, INSTANCE), "without the rules"
+
+
 def test_the_rules_move_to_the_other_firewall_without_a_gap_between(networks: Networks) -> None:
     """Such as after an upgrade, or once nftables is installed: never are there none, and never two sets that differ."""
     for firewall in ("iptables", "nftables", "iptables"):

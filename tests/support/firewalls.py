@@ -49,5 +49,7 @@ def remove_shield(firewall: Firewall, deployment_id: str) -> None:
         (handle,) = re.findall(r'oifname "[^"]+" ct state .* drop .*# handle (\d+)', listed)
         _run("nft", "delete", "rule", "inet", table, "forward", "handle", handle)
     else:
-        (rule,) = [each for each in _run("iptables", "-S").splitlines() if f"LP-{deployment_id[:16]}-OUT" in each]
-        _run("iptables", "-w", *rule.replace("-A", "-D", 1).split())
+        rules = [each for each in _run("iptables", "-S").splitlines() if f"LP-{deployment_id[:16]}-OUT" in each]
+        assert rules
+        for rule in rules:
+            _run("iptables", "-w", *rule.replace("-A", "-D", 1).split())

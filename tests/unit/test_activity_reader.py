@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import subprocess
 import time
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -67,6 +68,33 @@ def test_what_has_no_command_line_is_called_as_the_kernel_does() -> None:
 )
 def test_the_ides_own_servers_are_known(comm: str, command: str, is_server: bool) -> None:
     assert is_ide_server(comm, command.split(" ")) is is_server
+
+
+def test_a_script_that_becomes_the_program_of_its_name_is_called_like_that(tmp_path: Path) -> None:
+    """As R does; its name for the kernel, its number and its age stay."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tool").symlink_to("/bin/cat")
+    script = tmp_path / "tool"
+    script.write_text(f"#!/bin/sh\nread line; exec {tmp_path}/bin/tool\n")
+    script.chmod(0o755)
+
+    def until_it_is(program: str, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 60
+        while Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")[0] != program:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with subprocess.Popen([script], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        until_it_is("/bin/sh", process)
+        before = look_at([process.pid], None, 1.0, Path("/proc"))
+        process.stdin.write(b"go on\n")
+        process.stdin.flush()
+        until_it_is(f"{tmp_path}/bin/tool", process)
+        after = look_at([process.pid], before, 2.0, Path("/proc"))
+        process.stdin.close()
+    assert before.processes[process.pid].named.name == "Shell: tool"
+    assert after.processes[process.pid].named.name == "tool"
 
 
 def test_kernels_are_known_by_their_file() -> None:

@@ -18,6 +18,7 @@ from ..settings import EgressSettings
 from .firewall import PRIVATE_RANGES, call, resolvers, run
 
 log = structlog.get_logger(__name__)
+_OF_ENGINE = "DOCKER-USER"  # the chain that engines leave to others
 
 WAIT_FOR_LOCK = ("-w", "10")  # iptables' own lock, which the engine takes as well
 ANSWERS = "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"
@@ -40,9 +41,9 @@ class IptablesRules:
     async def ensure(self, bridge: str) -> None:
         for wanted in await self._wanted(bridge):
             await self._put(bridge, wanted)
-        outer, shield = await _outer_chain(), self._shield(bridge)
-        if not await _works("iptables", "-C", outer, *shield):
-            await _run("iptables", "-I", outer, "1", *shield)
+        for chain in _and_forward(await _outer_chain()):
+            if not await _works("iptables", "-C", chain, *self._shield(bridge)):
+                await _run("iptables", "-I", chain, "1", *self._shield(bridge))
 
     async def gaps(self, bridge: str) -> list[str]:
         found = []
@@ -82,9 +83,10 @@ class IptablesRules:
         if not all(_is_whole(listed, wanted.text, wanted.mark, chain) for chain in (self._forward, self._input)):
             await _run(f"{command}-restore", "--noflush", feed=wanted.text)
             log.info("egress.rules_in_place", command=command, bridge=bridge)
-        for chain, hook in self._hooks(wanted, bridge):
-            if not await _works(command, "-C", chain, *hook):
-                await _run(command, "-I", chain, "1", *hook)
+        for outer, hook in self._hooks(wanted, bridge):
+            for chain in _and_forward(outer):
+                if not await _works(command, "-C", chain, *hook):
+                    await _run(command, "-I", chain, "1", *hook)
 
     async def remove(self) -> None:
         for command in ("iptables", "ip6tables"):
@@ -166,9 +168,14 @@ def _lets(rule: str, bridge: str) -> bool:
     return True
 
 
+def _and_forward(outer: str) -> tuple[str, ...]:
+    """Where a rule is put: the engine takes what leads to its chain away for a moment, each time it makes a network."""
+    return (outer, "FORWARD") if outer == _OF_ENGINE else (outer,)
+
+
 async def _outer_chain() -> str:
     """The engine's chain for rules like ours, unless a firewall has left it there with nothing that leads to it."""
-    return "DOCKER-USER" if await _works("iptables", "-C", "FORWARD", "-j", "DOCKER-USER") else "FORWARD"
+    return _OF_ENGINE if await _works("iptables", "-C", "FORWARD", "-j", _OF_ENGINE) else "FORWARD"
 
 
 def rules(settings: EgressSettings, forward: str, inward: str, name_servers: Sequence[str]) -> str:

@@ -44,7 +44,12 @@ class InTerminal(IntEnum):
 
 @dataclass(slots=True)
 class Process:
-    """One process at one look. Times are in the kernel's ticks."""
+    """One process at one look. Times are in the kernel's ticks.
+
+    Attributes:
+        image: where its program lies in memory (proc(5): startcode, endcode, startstack), which changes when it becomes
+            another (execve); the same for all where the kernel does not tell.
+    """
 
     pid: int
     started: int
@@ -53,6 +58,7 @@ class Process:
     children: int
     memory_bytes: int
     comm: str
+    image: str
     named: Named
     terminal: InTerminal
 
@@ -114,11 +120,13 @@ def _read(root: str, pid: int, before: Process | None) -> Process | None:
         own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
         memory = int(fields[21]) * PAGE_BYTES
         terminal = _terminal(pid, *map(int, fields[2:5]))
+        image = " ".join(fields[23:26])
     except (OSError, ValueError, IndexError):
         return None
-    same = before is not None and before.started == started and before.comm == comm
+    # The name alone does not tell: R is a script of this name, which then becomes the program of this name.
+    same = before is not None and (before.started, before.comm, before.image) == (started, comm, image)
     named = before.named if before is not None and same else _named(root, pid, comm)
-    return Process(pid, started, parent, own, children, memory, comm, named, terminal)
+    return Process(pid, started, parent, own, children, memory, comm, image, named, terminal)
 
 
 def _terminal(pid: int, group: int, session: int, terminal: int) -> InTerminal:
