@@ -46,12 +46,14 @@ VERBS: dict[str, Verb] = {
 MEMORY_BYTES = 1024**3
 CPU_SECONDS = 2 * 3600
 OPEN_FILES = 8192
+NICE = 5  # instances and pages go before a large archive
 
 
 def main(home: int, connection: int, uid: int) -> None:
     """Args: descriptors of the home and of the connection; the home's owner."""
     line = Line(socket.socket(fileno=connection))
     _limit()
+    os.nice(NICE)
     if os.geteuid() == 0:
         shut_in(home)
         become(uid)
