@@ -107,22 +107,26 @@ async def runs_in_jupyter(person: Person, instance_id: str, code: str) -> str:
             open_timeout=PATIENCE_SECONDS,
         ) as channel,
     ):
+        asked = uuid.uuid4().hex
         message = {
-            "header": {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "session": "s", "version": "5.3"},
+            "header": {"msg_id": asked, "msg_type": "execute_request", "session": "s", "version": "5.3"},
             "parent_header": {},
             "metadata": {},
             "channel": "shell",
             "content": {"code": code, "silent": False, "store_history": True, "stop_on_error": True},
         }
         await channel.send(json.dumps(message))
-        replied = idle = False
-        while not (replied and idle):
+        missing = {"reply", "output"}  # they come on two ways, and none waits for the other
+        while missing:
             got = json.loads(await channel.recv())
+            if got["parent_header"].get("msg_id") != asked:
+                continue
             text += got["content"]["text"] if got["msg_type"] == "stream" else ""
             assert got["msg_type"] != "error", got["content"]
-            replied = replied or got["msg_type"] == "execute_reply"
-            idle = idle or (got["msg_type"] == "status" and got["content"]["execution_state"] == "idle" and replied)
-            idle = idle or replied
+            if got["msg_type"] == "execute_reply":
+                missing.discard("reply")
+            if got["content"].get("execution_state") == "idle":
+                missing.discard("output")
     return text
 
 

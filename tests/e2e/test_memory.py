@@ -142,6 +142,7 @@ async def execute(socket: ClientConnection, code: str) -> str:
 async def printed(socket: ClientConnection, code: str) -> str:
     """What the kernel prints for code; an assertion where it is dead or the code fails."""
     asked, text = await execute(socket, code), ""
+    missing = {"reply", "output"}  # they come on two ways, and none waits for the other
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             message = json.loads(await socket.recv())
@@ -153,6 +154,10 @@ async def printed(socket: ClientConnection, code: str) -> str:
             if kind == "stream":
                 text += content["text"]
             if kind == "execute_reply":
+                missing.discard("reply")
+            if content.get("execution_state") == "idle":
+                missing.discard("output")
+            if not missing:
                 return text
 
 

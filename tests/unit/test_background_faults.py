@@ -205,7 +205,7 @@ async def test_without_the_engine_everything_else_goes_on_and_all_is_well_once_i
     background = world.run(platform, *loops_of(platform))
     alice, _ = await sign_in(platform, "alice@a.org")
     instance = await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
-    of_the_engine = ("freezing", "activity", "memory")  # nothing can be seen or done without it
+    of_the_engine = ("freezing", "activity", "memory", "layers")  # nothing can be seen or done without it
     await become(background, LoopState.OK, "engine-events")
     if how == "gone":
         runtime.go_down()

@@ -39,7 +39,7 @@ def test_no_route_builds_validators_of_what_it_may_refuse() -> None:
     routes = [route for router in api.ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     assert len(routes) > 40
     assert {401, 404} <= set(routes[0].responses)
-    assert [route.path for route in routes if route.response_fields] == []
+    assert [route.path for route in routes if any(int(status) >= 400 for status in route.response_fields)] == []
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ _PORTS_USED_UP = ("all ports are allocated",)
 _NO_GPU = ("select device driver", "nvidia")
 _EVENTS = {"start": "started", "kill": "signalled", "die": "ended", "oom": "out-of-memory"}
 # Of storage drivers that cannot limit a container's layer, or not on this file system.
-_NO_LAYER_LIMIT = ("storage-opt", "storage opt", "pquota", "unknown option size")
+_NO_LAYER_LIMIT = ("storage-opt", "storage opt", "quota", "unknown option size")
 _ENDING_SIGNALS = {"2", "3", "9", "15", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"}
 _NO_COMMAND = ("executable file not found", "no such file or directory", "permission denied")
 
