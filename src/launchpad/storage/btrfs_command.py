@@ -1,0 +1,117 @@
+"""The program of btrfs-progs, and what the kernel tells of btrfs without it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from . import directories
+
+log = structlog.get_logger(__name__)
+
+COMMAND_SECONDS = 30.0
+KILLED_SECONDS = 2.0  # a command that waits for the disk cannot be killed at once
+TOP_INODE = 256  # of every subvolume: BTRFS_FIRST_FREE_OBJECTID in linux/btrfs_tree.h
+FS_INFO = 0x8400941F  # BTRFS_IOC_FS_INFO of linux/btrfs.h, which fills 1024 bytes
+FS_INFO_BYTES, FS_ID = 1024, slice(16, 32)
+SAID = {  # by btrfs-progs 5 and 6
+    "quotas not enabled": "has its btrfs quotas turned off; “btrfs quota enable” turns them on",
+    "quota not enabled": "has its btrfs quotas turned off; “btrfs quota enable” turns them on",
+    "not a btrfs filesystem": "is not on a btrfs file system",
+}
+
+
+class BtrfsCommand:
+    """Runs it on directories that were opened before.
+
+    Args:
+        root: of the homes, for what is said.
+        command: None: looked up.
+        seconds: how long one call may take.
+    """
+
+    def __init__(self, root: Path, command: str | None = None, seconds: float = COMMAND_SECONDS) -> None:
+        self._root = root
+        self._command = command or find_command() or "btrfs"
+        self._command_seconds = seconds
+
+    async def run(self, *arguments: str, opened: int) -> str:
+        """Runs the command, which finds `opened` under the same number.
+
+        Returns:
+            What it wrote.
+
+        Raises:
+            HomeUnavailable: it is missing, did not work or took too long.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self._command,
+                *arguments,
+                pass_fds=(opened,),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={"LC_ALL": "C"},
+            )
+        except OSError as error:
+            log.error("home.btrfs_not_started", command=self._command, error=str(error))
+            raise directories.unusable(self._root, "needs the program btrfs, which does not start") from error
+        try:
+            async with asyncio.timeout(self._command_seconds):
+                out, err = await process.communicate()
+        except TimeoutError as error:
+            log.error("home.btrfs_slow", arguments=arguments, seconds=self._command_seconds)
+            raise directories.unusable(self._root, "does not answer in time") from error
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), KILLED_SECONDS)
+        if process.returncode != 0:
+            said = err.decode(errors="replace").strip()
+            log.error("home.btrfs_failed", arguments=arguments, code=process.returncode, said=said)
+            raise directories.unusable(self._root, reason_of(said))
+        return out.decode(errors="replace")
+
+
+def find_command() -> str | None:
+    """The program btrfs; services are often started without the folders of system programs in their PATH."""
+    return shutil.which("btrfs", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def filesystem_id(descriptor: int) -> str | None:
+    """The btrfs file system that an opened directory is on; None: it is another one."""
+    info = bytearray(FS_INFO_BYTES)
+    try:
+        fcntl.ioctl(descriptor, FS_INFO, info)
+    except OSError:  # ENOTTY of others; some say EINVAL
+        return None
+    return str(uuid.UUID(bytes=bytes(info[FS_ID])))
+
+
+def reason_of(said: str) -> str:
+    """Our words for what the command said: it puts the system's word for an error at the end."""
+    for words, why in SAID.items():
+        if words in said:
+            return why
+    return next((why for number, why in directories.WHY.items() if os.strerror(number) in said), "cannot be used")
+
+
+def is_subvolume(home: int) -> bool:
+    """Whether it is the top of one; the inode alone might be any directory's of another file system mounted there."""
+    return os.fstat(home).st_ino == TOP_INODE and filesystem_id(home) is not None
+
+
+def opened_path(descriptor: int) -> str:
+    """How a program that inherits the descriptor reaches exactly what we opened, whatever its name is by now."""
+    return f"/proc/self/fd/{descriptor}"
