@@ -29,6 +29,7 @@ from launchpad.runtime.base import BindMount, ContainerSpec, LaunchOrder
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
 from launchpad.settings import Settings, tables
+from launchpad.storage.choose import choose_snapshots
 from launchpad.storage.files import HelperFiles, Owner
 from launchpad.storage.fileworker.line import HEAD
 from launchpad.storage.plain import PlainHomes
@@ -253,7 +254,9 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
     settings = tables({"homes": {"root": str(homes), "driver": "plain"}, "helper": helper, "state_dir": str(portals)})
     runtime, store = FakeRuntime("none"), PlainHomes(homes)
     composer = composer_of(settings, runtime, images_of(settings, runtime), store)
-    guard = Guard(settings, catalogue_of(settings), runtime, composer, runtime, store)
+    guard = Guard(
+        settings, catalogue_of(settings), runtime, composer, runtime, store, choose_snapshots(settings, store)
+    )
     await guard.launch(
         LaunchOrder(
             instance_id=ID,

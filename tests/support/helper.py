@@ -22,6 +22,7 @@ from launchpad.services.composer import Composer
 from launchpad.services.kit import Kit
 from launchpad.settings import Settings
 from launchpad.storage.base import Homes
+from launchpad.storage.choose import choose_snapshots
 
 
 class SpecifiedLaunches:
@@ -78,7 +79,7 @@ def guard_of(settings: Settings, engine: Engine, homes: Homes, kit: Kit | None =
     """As the helper's own, but for the kit and the certificates."""
     catalogue = catalogue_of(settings)
     composer = Composer(settings, catalogue, images_of(settings, engine), engine, homes, None, kit)
-    return Guard(settings, catalogue, engine, composer, cutter_of(engine), homes)
+    return Guard(settings, catalogue, engine, composer, cutter_of(engine), homes, choose_snapshots(settings, homes))
 
 
 @contextmanager

@@ -43,8 +43,11 @@ class BtrfsCommand:
         self._command = command or find_command() or "btrfs"
         self._command_seconds = seconds
 
-    async def run(self, *arguments: str, opened: int) -> str:
-        """Runs the command, which finds `opened` under the same number.
+    async def run(self, *arguments: str, opened: int, beside: int | None = None, despite: str = "") -> str:
+        """Runs the command, which finds `opened` and `beside` under the same numbers.
+
+        Args:
+            despite: a failure that says this is none.
 
         Returns:
             What it wrote.
@@ -56,7 +59,7 @@ class BtrfsCommand:
             process = await asyncio.create_subprocess_exec(
                 self._command,
                 *arguments,
-                pass_fds=(opened,),
+                pass_fds=(opened,) if beside is None else (opened, beside),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -79,6 +82,8 @@ class BtrfsCommand:
                     await asyncio.wait_for(process.wait(), KILLED_SECONDS)
         if process.returncode != 0:
             said = err.decode(errors="replace").strip()
+            if despite and despite in said:
+                return ""
             log.error("home.btrfs_failed", arguments=arguments, code=process.returncode, said=said)
             raise directories.unusable(self._root, reason_of(said))
         return out.decode(errors="replace")
