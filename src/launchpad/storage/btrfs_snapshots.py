@@ -128,7 +128,7 @@ class BtrfsSnapshots:
                 wanted = Snapshot.named(name)
                 if wanted is None or wanted not in await asyncio.to_thread(snapshots.listed, folder):
                     raise NotFound(NO_SUCH)
-                await self._remove(folder, wanted)
+                await self._remove(folder, [wanted])
             finally:
                 os.close(folder)
 
@@ -206,27 +206,47 @@ class BtrfsSnapshots:
             log.error("snapshots.foreign_owner", home=path.name, expected=uid)
             raise HomeUnavailable("These snapshots belong to another user on the server.")
         staying = sorted(kept(there, self._settings.keeping, self._now()))
-        removed = 0
-        for one in there:
-            if one not in staying:
-                await self._remove(folder, one)
-                removed += 1
+        old = [one for one in there if one not in staying]
+        removed = len(old)
         taken_up, is_floor = await self._bytes(root, folder, path, uid, staying)
-        while taken_up > self._settings.quota and len(staying) > 1:
+        settled = await self._remove(folder, old, wait=taken_up > self._settings.quota)
+        if old and settled:
+            taken_up, is_floor = await self._bytes(root, folder, path, uid, staying)
+        while settled and taken_up > self._settings.quota and len(staying) > 1:
             oldest = staying.pop(0)
-            tree = await asyncio.to_thread(_tree_of, folder, oldest)
-            await self._remove(folder, oldest)
             removed += 1
             log.info("snapshot.beyond_quota", home=path.name, snapshot=oldest.name, bytes=taken_up)
-            try:  # what it took up is free when the kernel has cleaned up
-                await self._btrfs.run("subvolume", "sync", opened_path(folder), str(tree), opened=folder)
-            except HomeUnavailable:
-                break  # it goes on; the next round sees
-            taken_up, is_floor = await self._bytes(root, folder, path, uid, staying, "--sync")
+            settled = await self._remove(folder, [oldest], wait=True)
+            taken_up, is_floor = await self._bytes(root, folder, path, uid, staying)
         return SnapshotUse(len(staying), removed, taken_up, is_floor)
 
+    async def _remove(self, folder: int, old: Sequence[Snapshot], *, wait: bool = False) -> bool:
+        """What they took up is free when the kernel has cleaned up, a while later.
+
+        Args:
+            wait: until then. It costs everybody on this file system a commit or two.
+
+        Returns:
+            Whether it is; a longer cleaning goes on, and the next round sees.
+        """
+        if not old:
+            return True
+        trees = [await asyncio.to_thread(_tree_of, folder, one) for one in old]
+        for one in old:
+            await self._btrfs.run("subvolume", "delete", f"{opened_path(folder)}/{one.name}", opened=folder)
+        if not wait:
+            return False
+        at = opened_path(folder)
+        try:
+            await self._btrfs.run("filesystem", "sync", at, opened=folder)  # wakes the cleaner, which else sleeps on
+            await self._btrfs.run("subvolume", "sync", at, *map(str, trees), opened=folder)
+            await self._btrfs.run("filesystem", "sync", at, opened=folder)  # and now it is counted
+        except HomeUnavailable:
+            return False
+        return True
+
     async def _bytes(
-        self, root: int, folder: int, path: Path, uid: int, staying: Sequence[Snapshot], *options: str
+        self, root: int, folder: int, path: Path, uid: int, staying: Sequence[Snapshot]
     ) -> tuple[int, bool]:
         """What they take up beside the home as of the last commit, and whether that is only a part of it."""
         if not staying:
@@ -234,7 +254,7 @@ class BtrfsSnapshots:
         own, group = 0, f"1/{uid}"
         newest = await asyncio.to_thread(_open, folder, staying[-1])
         try:
-            rows = await self._rows(newest, "-F", *options)
+            rows = await self._rows(newest)
             if group in rows:
                 home = await asyncio.to_thread(directories.open_home, root, path, None)
                 if home is not None:
@@ -249,14 +269,11 @@ class BtrfsSnapshots:
         trees = [await asyncio.to_thread(_tree_of, folder, one) for one in staying]
         return sum(everything.get(f"0/{tree}", (0, 0))[1] for tree in trees), True
 
-    async def _rows(self, opened: int, which: str = "-F", *options: str) -> Mapping[str, tuple[int, int]]:
+    async def _rows(self, opened: int, which: str = "-F") -> Mapping[str, tuple[int, int]]:
         """By group, what it refers to and what it has alone: those above an opened subvolume, and its own."""
-        chosen = (which, *options) if which else options
+        chosen = (which,) if which else ()
         table = await self._btrfs.run("qgroup", "show", "--raw", *chosen, opened_path(opened), opened=opened)
         return {group: (int(referenced), int(exclusive)) for group, referenced, exclusive in ROW.findall(table)}
-
-    async def _remove(self, folder: int, one: Snapshot) -> None:
-        await self._btrfs.run("subvolume", "delete", f"{opened_path(folder)}/{one.name}", opened=folder)
 
 
 def _is_among(home: int, folder: int, there: Sequence[Snapshot]) -> bool:

@@ -149,7 +149,7 @@ class NoSnapshots:
         raise NotFound(NO_SUCH)
 
 
-# -- where they lie; all of it blocks, and is called in a thread --------------------------------------------------------
+# -- where they lie; all of it blocks, and is called in a thread ---------------------------------------------------
 
 
 def open_folder(root: int, username: str, *, make: bool = False) -> int | None:

@@ -51,9 +51,7 @@ def restore(home: Home, snapshot: Home, request: dict[str, Any]) -> None:
         else:
             copier.copy_folder(snapshot.root, staging, part)
         if in_place and copier.closed:
-            raise Conflict(
-                "Not all of it can be read, so nothing was replaced. Restore it beside what is there instead."
-            )
+            raise Conflict(f"Not all of it can be read, so nothing was replaced. {BESIDE}")
         _onto_the_disk(staging)
         home.line.say(staged=True, **copier.told())
         if home.line.hear().get("go") is not True:
