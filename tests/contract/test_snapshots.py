@@ -30,7 +30,7 @@ from launchpad.storage.files import DirectFiles, Files, HelperFiles, Owner
 from launchpad.storage.helper import HelperHomes, HelperSnapshots
 from launchpad.storage.plain import PlainHomes
 from launchpad.storage.projectquota import ProjectQuotaHomes
-from launchpad.storage.snapshots import FOLDER, Snapshots
+from launchpad.storage.snapshots import FOLDER, Snapshots, SnapshotSummary
 from support.btrfs import btrfs_in_a_file, run
 from support.files import STRANGER, UID, files_door, workers
 from support.helper import guard_of, helper_thread
@@ -178,6 +178,7 @@ async def _kept(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> As
 async def test_one_is_taken_of_a_home_that_has_changed_and_of_no_other(kept: Kept) -> None:
     assert list(await kept.snapshots.taken("anna")) == []
     assert await kept.snapshots.obstacle() is None
+    assert await kept.snapshots.summary() == SnapshotSummary()
     kept.put("work/data.csv", b"1")
     first = await kept.snapshots.take("anna", UID, Cause.TIME)
     assert first == Snapshot(START)
@@ -193,6 +194,7 @@ async def test_one_is_taken_of_a_home_that_has_changed_and_of_no_other(kept: Kep
     third = await kept.snapshots.take("anna", UID, Cause.BEFORE)
     assert third == Snapshot(kept.clock.now, Cause.BEFORE), "but one before each change"
     assert list(await kept.snapshots.taken("anna")) == [first, second, third]
+    assert await kept.snapshots.summary() == SnapshotSummary(1, 3, third.taken_at)
     assert [(kept.on_disk(one) / "work/data.csv").read_bytes() for one in (first, second, third)] == [b"1", b"2", b"3"]
 
 

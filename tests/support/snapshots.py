@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from launchpad.domain.snapshots import Cause, Snapshot, is_due, kept
 from launchpad.errors import HomeUnavailable, NotFound
 from launchpad.settings import SnapshotSettings
-from launchpad.storage.snapshots import FOLDER, NO_SUCH, Obstacle, SnapshotUse
+from launchpad.storage.snapshots import FOLDER, NO_SUCH, Obstacle, SnapshotSummary, SnapshotUse
 from support.btrfs import run
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)  # a Tuesday
@@ -32,7 +32,7 @@ class Clock:
 class CopiedSnapshots:
     """Implements `Snapshots` for tests, on any file system: each is a copy. What it takes up, it does not know."""
 
-    def __init__(self, root: Path, settings: SnapshotSettings, now: Clock) -> None:
+    def __init__(self, root: Path, settings: SnapshotSettings, now: Callable[[], datetime]) -> None:
         self._root = root
         self._settings = settings
         self._now = now
@@ -46,6 +46,12 @@ class CopiedSnapshots:
         folder = self._folder(username)
         names = os.listdir(folder) if folder.exists() else []
         return sorted(one for one in map(Snapshot.named, names) if one is not None)
+
+    async def summary(self) -> SnapshotSummary:
+        folder = self._root / FOLDER
+        found = [await self.taken(name) for name in (os.listdir(folder) if folder.exists() else ())]
+        newest = max((one[-1].taken_at for one in found if one), default=None)
+        return SnapshotSummary(sum(1 for one in found if one), sum(map(len, found)), newest)
 
     async def take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
         self.asked.append(username)
@@ -62,7 +68,7 @@ class CopiedSnapshots:
             return None
         if there and looks(self._folder(username) / there[-1].name) == looks(home):
             return None
-        made = Snapshot(now, cause)
+        made = Snapshot(now.replace(microsecond=0), cause)
         self._folder(username).mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._root / FOLDER).chmod(0o700)
         run("cp", "-a", home, self._folder(username) / made.name)

@@ -115,7 +115,7 @@ def test_homes_are_asked_for_by_verbs_that_homes_have() -> None:
 def test_snapshots_are_asked_for_by_verbs_that_snapshots_have_but_none_is_removed_by_its_name() -> None:
     assert public(HelperSnapshots) >= public(Snapshots)
     names = {"snapshots_obstacle": "obstacle", "snapshots_taken": "taken"}
-    names |= {"snapshot_take": "take", "snapshots_thin": "thin"}
+    names |= {"snapshot_take": "take", "snapshots_thin": "thin", "snapshots_summary": "summary"}
     assert set(names) == public(SnapshotVerbs)
     assert {*names.values(), "forget"} == public(Snapshots)
 

@@ -49,6 +49,7 @@ def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
         platform.lab_capacity,
         platform.audit_verifier,
         platform.files,
+        platform.snapshots,
     )
 
 

@@ -20,7 +20,7 @@ from ..runtime.engine_spec import is_published
 from ..settings import Settings
 from ..storage import directories
 from ..storage.base import DiskSpace, Homes, HomeUse
-from ..storage.snapshots import Obstacle, Snapshots, SnapshotUse
+from ..storage.snapshots import Obstacle, Snapshots, SnapshotSummary, SnapshotUse
 
 MEMORY_FLOOR_BYTES = 16 * 1024**2
 CPUS_FLOOR = 0.01  # the engine's own; what it rounds to none has no limit at all
@@ -148,6 +148,9 @@ class Guard:
 
     async def snapshots_taken(self, username: str) -> list[Snapshot]:
         return list(await self._snapshots.taken(self._username(username)))
+
+    async def snapshots_summary(self) -> SnapshotSummary:
+        return await self._snapshots.summary()
 
     async def snapshot_take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
         return await self._snapshots.take(self._username(username), self._uid(uid), cause)

@@ -29,7 +29,7 @@ from ..errors import HomeUnavailable, NotFound
 from ..settings import SnapshotSettings
 from . import directories, snapshots
 from .btrfs_command import COMMAND_SECONDS, BtrfsCommand, is_subvolume, opened_path
-from .snapshots import NO_SUCH, Obstacle, SnapshotUse
+from .snapshots import NO_SUCH, Obstacle, SnapshotSummary, SnapshotUse
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +92,10 @@ class BtrfsSnapshots:
 
     async def taken(self, username: str) -> Sequence[Snapshot]:
         return await asyncio.to_thread(self._taken, directories.home_path(self._root, username).name)
+
+    async def summary(self) -> SnapshotSummary:
+        async with self._opened() as root:
+            return await asyncio.to_thread(snapshots.summed_up, root)
 
     async def take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
         path = directories.home_path(self._root, username)

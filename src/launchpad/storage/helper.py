@@ -11,7 +11,7 @@ from ..errors import EngineRefused, EngineUnavailable, HomeUnavailable
 from ..helper_client import HelperClient, asking
 from . import directories
 from .base import DiskSpace, HomeUse, HomeVerbs
-from .snapshots import Obstacle, SnapshotUse, SnapshotVerbs
+from .snapshots import Obstacle, SnapshotSummary, SnapshotUse, SnapshotVerbs
 
 T = TypeVar("T")
 
@@ -70,6 +70,9 @@ class HelperSnapshots:
 
     async def taken(self, username: str) -> Sequence[Snapshot]:
         return await _asked(self._verbs.snapshots_taken(username))
+
+    async def summary(self) -> SnapshotSummary:
+        return await _asked(self._verbs.snapshots_summary())
 
     async def take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
         return await _asked(self._verbs.snapshot_take(username, uid, cause))

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +58,15 @@ class SnapshotUse:
     is_floor: bool = False
 
 
+@dataclass(frozen=True)
+class SnapshotSummary:
+    """Everybody's: of how many homes, how many in all, and from when the newest is."""
+
+    homes: int = 0
+    number: int = 0
+    newest_at: datetime | None = None
+
+
 class Snapshots(Protocol):
     """What keeps snapshots of homes. Each is read-only, the whole home at one moment, and changed by nobody.
 
@@ -70,6 +80,14 @@ class Snapshots(Protocol):
 
     async def taken(self, username: str) -> Sequence[Snapshot]:
         """Those there are, the oldest first; none of a home that does not exist.
+
+        Raises:
+            HomeUnavailable: it cannot be told just now.
+        """
+        ...
+
+    async def summary(self) -> SnapshotSummary:
+        """How many there are.
 
         Raises:
             HomeUnavailable: it cannot be told just now.
@@ -117,6 +135,9 @@ class SnapshotVerbs(Protocol):
     async def snapshots_taken(self, username: HomeName) -> list[Snapshot]: ...
 
     @verb()
+    async def snapshots_summary(self) -> SnapshotSummary: ...
+
+    @verb()
     async def snapshot_take(self, username: HomeName, uid: int, cause: Cause) -> Snapshot | None: ...
 
     @verb(seconds=THIN_SECONDS)
@@ -138,6 +159,9 @@ class NoSnapshots:
 
     async def taken(self, username: str) -> Sequence[Snapshot]:
         return ()
+
+    async def summary(self) -> SnapshotSummary:
+        return SnapshotSummary()
 
     async def take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
         return None
@@ -201,6 +225,26 @@ def listed(folder: int | None) -> list[Snapshot]:
         return []
     found = (Snapshot.named(name) for name in os.listdir(folder))
     return sorted(one for one in found if one is not None)
+
+
+def summed_up(root: int) -> SnapshotSummary:
+    """Of an opened root of homes."""
+    top = _entered(root, FOLDER, make=False)
+    if top is None:
+        return SnapshotSummary()
+    try:
+        found = []
+        for username in os.listdir(top):
+            folder = _entered(top, username, make=False)
+            if folder is not None:
+                try:
+                    found.append(listed(folder))
+                finally:
+                    os.close(folder)
+    finally:
+        os.close(top)
+    newest = max((one[-1].taken_at for one in found if one), default=None)
+    return SnapshotSummary(sum(1 for one in found if one), sum(map(len, found)), newest)
 
 
 def open_snapshot(root: Path, username: str, uid: int, name: str) -> int:
