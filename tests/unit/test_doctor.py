@@ -125,6 +125,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "images",
             "homes",
             "file-access",
+            "snapshots",
             "uids",
             "disk",
             "storage",

@@ -22,13 +22,14 @@ from launchpad.ops.importing import Account, Standing, parse_assignments, withou
 from launchpad.ops.importing_files import Brought, FileImport
 from launchpad.platform import Platform
 from launchpad.services.users import UserChange
-from launchpad.settings import tables
+from launchpad.settings import SnapshotSettings, tables
 from launchpad.storage.base import HomeUse
 from launchpad.storage.choose import choose_snapshots
 from launchpad.storage.plain import PlainHomes
 from launchpad.storage.snapshots import FOLDER, Snapshots
 from support.originals import original_database
 from support.platforms import ACTOR, START, World, sign_in
+from support.snapshots import CopiedSnapshots
 
 MAY = datetime(2025, 5, 20, tzinfo=UTC)
 UID_BASE = 200_000

@@ -31,7 +31,7 @@ FIRST_AFTER_SECONDS = 120.0  # not while a server starts
 AT_ONCE = 25  # homes a pass, so that a thousand take ten minutes
 PAUSE_SECONDS = 0.5  # behind each one that was taken: it makes everybody on the file system wait for a moment
 THINNED_AT_HOUR = 3  # UTC; also those of homes that do not change any more
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 5.0
 TRIES = 50
 TURNED_OFF = Obstacle("Snapshots are turned off on this server.", "Set snapshots.enabled to true.")
 
