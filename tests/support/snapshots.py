@@ -37,12 +37,15 @@ class CopiedSnapshots:
         self._settings = settings
         self._now = now
         self.fails: set[str] = set()  # usernames
+        self.is_away = False
         self.asked: list[str] = []  # the usernames, of each `take`
 
     async def obstacle(self) -> Obstacle | None:
         return None
 
     async def taken(self, username: str) -> Sequence[Snapshot]:
+        if self.is_away:
+            raise HomeUnavailable("Nobody answers.")
         folder = self._folder(username)
         names = os.listdir(folder) if folder.exists() else []
         return sorted(one for one in map(Snapshot.named, names) if one is not None)
