@@ -153,10 +153,26 @@ class Guard:
         return await self._snapshots.summary()
 
     async def snapshot_take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
-        return await self._snapshots.take(self._username(username), self._uid(uid), cause)
+        """As promised.
+
+        Raises:
+            HelperRefused: the home is not this user's.
+            HomeUnavailable: it is no directory, or it did not work.
+        """
+        return await self._snapshots.take(await self._own(username, uid), uid, cause)
 
     async def snapshots_thin(self, username: str, uid: int) -> SnapshotUse:
-        return await self._snapshots.thin(self._username(username), self._uid(uid))
+        """As promised; refused as `snapshot_take`."""
+        return await self._snapshots.thin(await self._own(username, uid), uid)
+
+    async def _own(self, username: str, uid: int) -> str:
+        """The name of a home that is this user's, or of none."""
+        name, uid = self._username(username), self._uid(uid)
+        if await self._homes.exists(name):
+            owner = await asyncio.to_thread(self._owner_of, self._homes.path_of(name))
+            if owner != uid:
+                raise _no("username", "is a home folder that does not belong to this user")
+        return name
 
     def _username(self, name: str) -> str:
         """Raises HelperRefused for what cannot be a home's name."""
