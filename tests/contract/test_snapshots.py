@@ -351,7 +351,7 @@ print(refused)
 """
 
 
-async def test_users_reach_snapshots_neither_by_their_path_nor_out_of_their_home(kept: Kept) -> None:
+async def test_h1_users_reach_snapshots_neither_by_their_path_nor_out_of_their_home(kept: Kept) -> None:
     """As their uid on the server; and by links and `..`, from a worker of their home."""
     kept.put("secret", b"mine")
     one = await kept.take()
@@ -367,7 +367,7 @@ async def test_users_reach_snapshots_neither_by_their_path_nor_out_of_their_home
     assert (await kept.ask(one, "list", path=""))["total"] == 1, "the control: a worker of the snapshot"
 
 
-async def test_a_worker_of_a_snapshot_reads_and_nothing_else(kept: Kept) -> None:
+async def test_h1_a_worker_of_a_snapshot_reads_and_nothing_else(kept: Kept) -> None:
     kept.put("a/b", b"then")
     (kept.home / "out").symlink_to("../bert")
     (kept.home / "up").symlink_to("a/../..")
@@ -407,7 +407,7 @@ async def test_a_worker_of_a_snapshot_reads_and_nothing_else(kept: Kept) -> None
     assert looks(kept.on_disk(one))["a/b"][2] == b"then"
 
 
-async def test_another_users_snapshots_and_names_that_are_none_have_no_worker(kept: Kept) -> None:
+async def test_h2_another_users_snapshots_and_names_that_are_none_have_no_worker(kept: Kept) -> None:
     kept.put("a", b"1")
     one = await kept.take()
     await kept.homes.prepare("bert", STRANGER, LIMIT)

@@ -34,7 +34,7 @@ async def anna(portal: Portal) -> Visitor:
 
 
 def put(portal: Portal, visitor: Visitor, path: str, content: bytes) -> Path:
-    home = portal.world.homes_root / visitor.me["username"]
+    home: Path = portal.world.homes_root / visitor.me["username"]
     file, uid = home / path, home.stat().st_uid
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)

@@ -43,7 +43,7 @@ class HomeView(HomeUseView):
     )
 
     @classmethod
-    def of(cls, use: MeasuredUse | None, snapshots: Sequence[Snapshot]) -> HomeView:
+    def of(cls, use: MeasuredUse | None, snapshots: Sequence[Snapshot] = ()) -> HomeView:
         return cls(**use_fields(use), snapshots=[SnapshotView.of(one) for one in snapshots])
 
 
