@@ -268,7 +268,7 @@ class RestoreBody(_Paths):
 
 class RestoredCopyView(BaseModel):
     entry: EntryView
-    trashed: str | None = Field(description="The id in the Trash of what was there before; null: nothing was there.")
+    trashed: str | None = Field(description="The id in the Trash of what it replaced; null: it replaced nothing.")
     files: int
     left: list[str] = Field(description="Some of what could not be restored, such as pipes, with the reason.")
     left_count: int
