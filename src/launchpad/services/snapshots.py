@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -24,6 +24,8 @@ from ..store.database import Database
 from .background import Loop, periodic
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 EVERY_SECONDS = 15.0
 LATE_AFTER_SECONDS = 3 * 3600.0
@@ -133,7 +135,7 @@ class SnapshotService:
         Raises:
             HomeUnavailable: it cannot be told just now.
         """
-        return TURNED_OFF if not self._settings.enabled else await self._snapshots.obstacle()
+        return TURNED_OFF if not self._settings.enabled else await _soon(self._snapshots.obstacle())
 
     async def of(self, user: User) -> Sequence[Snapshot]:
         """Those there are, the newest first.
@@ -141,11 +143,7 @@ class SnapshotService:
         Raises:
             HomeUnavailable: it cannot be told just now.
         """
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                return list(reversed(await self._snapshots.taken(user.username)))
-        except TimeoutError as error:
-            raise HomeUnavailable("Snapshots cannot be listed right now. Please try again in a moment.") from error
+        return list(reversed(await _soon(self._snapshots.taken(user.username))))
 
     async def summary(self) -> SnapshotSummary:
         """Everybody's.
@@ -153,7 +151,7 @@ class SnapshotService:
         Raises:
             HomeUnavailable: it cannot be told just now.
         """
-        return await self._snapshots.summary()
+        return await _soon(self._snapshots.summary())
 
     # -- restoring ---------------------------------------------------------------------------------------------------
 
@@ -202,6 +200,15 @@ class SnapshotService:
             over = use.used_bytes is not None and use.limit_bytes is not None and use.used_bytes > use.limit_bytes
             await received.choose(go=not over)
             return await received.last_word()
+
+
+async def _soon(look: Awaitable[T]) -> T:
+    """Pages and metrics do not wait for a helper that hangs."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await look
+    except TimeoutError as error:
+        raise HomeUnavailable("Snapshots cannot be listed right now. Please try again in a moment.") from error
 
 
 def beside(path: str, at: datetime, number: int = 1) -> str:
