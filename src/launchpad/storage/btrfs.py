@@ -29,9 +29,12 @@ from .btrfs_command import (
     BtrfsCommand,
     filesystem_id,
     find_command,
+    group_of,
     is_subvolume,
+    limit_of,
     opened_path,
     reason_of,
+    subvolume_of,
 )
 from .walking import Walks
 
@@ -186,6 +189,11 @@ class BtrfsHomes:
 
     async def _show(self, home: int) -> tuple[str, HomeUse]:
         """A subvolume's quota group and what it says, as of the last commit (by default, one every 30 s)."""
+        tree = subvolume_of(home).tree
+        counted = group_of(home, tree)
+        if counted is not None:
+            return f"0/{tree}", HomeUse(used_bytes=counted.referenced, limit_bytes=limit_of(home, tree))
+        # The program has words for what is wrong.
         table = await self._btrfs.run("qgroup", "show", "-re", "--raw", "-f", opened_path(home), opened=home)
         row = ROW.search(table)
         if row is None:

@@ -10,14 +10,11 @@ each has for itself alone is told, which is less than what they all have togethe
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import platform
 import re
-import struct
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -28,32 +25,21 @@ from ..domain.snapshots import Cause, Snapshot, is_due, kept
 from ..errors import HomeUnavailable, NotFound
 from ..settings import SnapshotSettings
 from . import directories, snapshots
-from .btrfs_command import COMMAND_SECONDS, BtrfsCommand, is_subvolume, opened_path
+from .btrfs_command import (
+    COMMAND_SECONDS,
+    BtrfsCommand,
+    group_of,
+    is_member,
+    is_subvolume,
+    opened_path,
+    subvolume_of,
+)
 from .snapshots import NO_SUCH, Obstacle, SnapshotSummary, SnapshotUse
 
 log = structlog.get_logger(__name__)
 
-GET_SUBVOL_INFO = 0x81F8943C  # BTRFS_IOC_GET_SUBVOL_INFO of linux/btrfs.h (4.18), which fills 504 bytes
-INFO_BYTES = 504
-# Of struct btrfs_ioctl_get_subvol_info_args: treeid; uuid, parent_uuid; ctransid.
-TREE, UUIDS, CHANGED = struct.Struct("=Q"), slice(296, 328), (struct.Struct("=Q"), 344)
-ROW = re.compile(r"^(\d+/\d+)\s+(\d+)\s+(\d+)\s", re.MULTILINE)  # group, referenced, exclusive
+LEVEL = 1 << 48  # of a quota group's number: those of level 1
 QUICK_SINCE = (6, 9)
-
-
-@dataclass(frozen=True)
-class Subvolume:
-    """What the kernel says of one: its number, its own identity and that of what it is a snapshot of, and in which
-    transaction something in it was changed last."""
-
-    tree: int
-    uuid: bytes
-    parent_uuid: bytes
-    changed_in: int
-
-    @property
-    def group(self) -> str:
-        return f"0/{self.tree}"
 
 
 def _now() -> datetime:
@@ -194,15 +180,16 @@ class BtrfsSnapshots:
         """The group that the home belongs to, made and joined where that costs no recount."""
         if not self._joins:
             return None
-        group, rows = f"1/{uid}", await self._rows(home)
-        if group in rows:
-            return group
-        referenced, exclusive = rows.get(_subvolume(home).group, (0, -1))
-        if referenced != exclusive:  # shares something already; the file system would have to be counted again
-            return None
-        await self._btrfs.run("qgroup", "create", group, opened_path(root), opened=root, despite="File exists")
-        await self._btrfs.run("qgroup", "assign", _subvolume(home).group, group, opened_path(root), opened=root)
-        return group
+        tree, group = subvolume_of(home).tree, LEVEL + uid
+        if is_member(home, tree, group):
+            return f"1/{uid}"
+        alone = group_of(home, tree)
+        if alone is None or alone.referenced != alone.exclusive:
+            return None  # it shares something already; the file system would have to be counted again
+        at = opened_path(root)
+        await self._btrfs.run("qgroup", "create", f"1/{uid}", at, opened=root, despite="File exists")
+        await self._btrfs.run("qgroup", "assign", f"0/{tree}", f"1/{uid}", at, opened=root)
+        return f"1/{uid}"
 
     async def _thin(self, root: int, folder: int, path: Path, uid: int) -> SnapshotUse:
         there = await asyncio.to_thread(snapshots.listed, folder)
@@ -212,16 +199,16 @@ class BtrfsSnapshots:
         staying = sorted(kept(there, self._settings.keeping, self._now()))
         old = [one for one in there if one not in staying]
         removed = len(old)
-        taken_up, is_floor = await self._bytes(root, folder, path, uid, staying)
+        taken_up, is_floor = await asyncio.to_thread(self._bytes, root, folder, path, uid, staying)
         settled = await self._remove(folder, old, wait=taken_up > self._settings.quota)
         if old and settled:
-            taken_up, is_floor = await self._bytes(root, folder, path, uid, staying)
+            taken_up, is_floor = await asyncio.to_thread(self._bytes, root, folder, path, uid, staying)
         while settled and taken_up > self._settings.quota and len(staying) > 1:
             oldest = staying.pop(0)
             removed += 1
             log.info("snapshot.beyond_quota", home=path.name, snapshot=oldest.name, bytes=taken_up)
             settled = await self._remove(folder, [oldest], wait=True)
-            taken_up, is_floor = await self._bytes(root, folder, path, uid, staying)
+            taken_up, is_floor = await asyncio.to_thread(self._bytes, root, folder, path, uid, staying)
         return SnapshotUse(len(staying), removed, taken_up, is_floor)
 
     async def _remove(self, folder: int, old: Sequence[Snapshot], *, wait: bool = False) -> bool:
@@ -249,44 +236,32 @@ class BtrfsSnapshots:
             return False
         return True
 
-    async def _bytes(
-        self, root: int, folder: int, path: Path, uid: int, staying: Sequence[Snapshot]
-    ) -> tuple[int, bool]:
+    def _bytes(self, root: int, folder: int, path: Path, uid: int, staying: Sequence[Snapshot]) -> tuple[int, bool]:
         """What they take up beside the home as of the last commit, and whether that is only a part of it."""
         if not staying:
             return 0, False
-        own, group = 0, f"1/{uid}"
-        newest = await asyncio.to_thread(_open, folder, staying[-1])
-        try:
-            rows = await self._rows(newest)
-            if group in rows:
-                home = await asyncio.to_thread(directories.open_home, root, path, None)
-                if home is not None:
-                    try:
-                        own = (await self._rows(home)).get(_subvolume(home).group, (0, 0))[0]
-                    finally:
-                        os.close(home)
-                return max(0, rows[group][0] - own), False
-        finally:
-            os.close(newest)
-        everything = await self._rows(root, "")
-        trees = [await asyncio.to_thread(_tree_of, folder, one) for one in staying]
-        return sum(everything.get(f"0/{tree}", (0, 0))[1] for tree in trees), True
-
-    async def _rows(self, opened: int, which: str = "-F") -> Mapping[str, tuple[int, int]]:
-        """By group, what it refers to and what it has alone: those above an opened subvolume, and its own."""
-        chosen = (which,) if which else ()
-        table = await self._btrfs.run("qgroup", "show", "--raw", *chosen, opened_path(opened), opened=opened)
-        return {group: (int(referenced), int(exclusive)) for group, referenced, exclusive in ROW.findall(table)}
+        trees = [_tree_of(folder, one) for one in staying]
+        group = LEVEL + uid
+        all_of_it = group_of(root, group)
+        if all_of_it is None or not all(is_member(root, tree, group) for tree in trees):
+            return sum(found.exclusive for tree in trees if (found := group_of(root, tree)) is not None), True
+        home = directories.open_home(root, path, None)
+        own = None
+        if home is not None:
+            try:
+                own = group_of(root, subvolume_of(home).tree) if is_subvolume(home) else None
+            finally:
+                os.close(home)
+        return max(0, all_of_it.referenced - (own.referenced if own is not None else 0)), False
 
 
 def _is_among(home: int, folder: int, there: Sequence[Snapshot]) -> bool:
     """Whether the home is still what it was when one of them was taken."""
-    now = _subvolume(home)
+    now = subvolume_of(home)
     for one in reversed(there):
         snapshot = _open(folder, one)
         try:
-            then = _subvolume(snapshot)
+            then = subvolume_of(snapshot)
         finally:
             os.close(snapshot)
         if now.uuid == then.parent_uuid and now.changed_in == then.changed_in:
@@ -304,7 +279,7 @@ def _open(folder: int, one: Snapshot) -> int:
 def _tree_of(folder: int, one: Snapshot) -> int:
     opened = _open(folder, one)
     try:
-        return _subvolume(opened).tree
+        return subvolume_of(opened).tree
     finally:
         os.close(opened)
 
@@ -315,16 +290,6 @@ def _owner_of(folder: int, one: Snapshot) -> int:
         return os.fstat(opened).st_uid
     finally:
         os.close(opened)
-
-
-def _subvolume(opened: int) -> Subvolume:
-    info = bytearray(INFO_BYTES)
-    try:
-        fcntl.ioctl(opened, GET_SUBVOL_INFO, info)
-    except OSError as error:
-        raise HomeUnavailable("The file system does not tell about a subvolume.") from error
-    both = bytes(info[UUIDS])
-    return Subvolume(TREE.unpack_from(info)[0], both[:16], both[16:], CHANGED[0].unpack_from(info, CHANGED[1])[0])
 
 
 def _kernel() -> tuple[int, int]:
