@@ -27,7 +27,7 @@ from .services.images import ImageService
 from .services.kit import Kit
 from .settings import Settings
 from .storage.base import Homes
-from .storage.choose import choose_driver
+from .storage.choose import choose_driver, choose_snapshots
 from .store.statedir import HelperState, StateDir
 
 
@@ -132,5 +132,7 @@ def build_helper(settings: Settings) -> Verbs:
     engine, homes = engine_of(settings), choose_driver(settings.homes)
     composer = composer_of(settings, engine, images_of(settings, engine), homes)
     composer.write_kit()
-    guard = Guard(settings, catalogue_of(settings), engine, composer, KernelCutter(), homes)
+    guard = Guard(
+        settings, catalogue_of(settings), engine, composer, KernelCutter(), homes, choose_snapshots(settings, homes)
+    )
     return helper_verbs(engine, guard)

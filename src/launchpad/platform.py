@@ -49,6 +49,7 @@ from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner
 from .services.signin import SignInService
+from .services.snapshots import SnapshotService
 from .services.sweep import SweepService
 from .services.tokens import TokenService
 from .services.users import UserService
@@ -120,6 +121,7 @@ class Platform:
     policy_replay: PolicyReplayService
     reports: ReportService
     sign_in: SignInService
+    snapshots: SnapshotService
     sweep: SweepService
     tokens: TokenService
     users: UserService

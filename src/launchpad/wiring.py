@@ -68,6 +68,7 @@ from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner, utc_now
 from .services.signals import Signal
 from .services.signin import SignInService
+from .services.snapshots import SnapshotService
 from .services.starting import StartProcedure
 from .services.stopping import StopProcedure
 from .services.sweep import SweepService
@@ -78,9 +79,10 @@ from .services.visits import Visits
 from .services.warnings import WarningService
 from .settings import Settings
 from .storage.base import Homes
-from .storage.choose import choose_driver
+from .storage.choose import choose_driver, choose_snapshots
 from .storage.files import DirectFiles, Files, HelperFiles
-from .storage.helper import HelperHomes
+from .storage.helper import HelperHomes, HelperSnapshots
+from .storage.snapshots import Snapshots
 from .store.audit_chain import ANCHORS, AUDIT_CHAIN, AnchorFile, ChainKeeper
 from .store.database import Database
 from .store.lease import OwnerLease
@@ -122,6 +124,7 @@ def build_platform(
     helper: HelperClient | None = None,
     homes: Homes | None = None,
     files: Files | None = None,
+    snapshots: Snapshots | None = None,
     mailer: Mailer | None = None,
     mailbox: Mailbox | None = None,
 ) -> Platform:
@@ -141,6 +144,7 @@ def build_platform(
     helper = helper or helper_client_of(settings)
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
     files = files or files_of(settings, helper)
+    snapshots = snapshots or (HelperSnapshots(helper) if helper else choose_snapshots(settings, homes))
     mail = MailQueue(
         database,
         mailer or mailer_of(settings, state),
@@ -224,6 +228,7 @@ def build_platform(
     layers = LayerWatch(database, settings, reach.runtime, live.instances, mail, catalogue, runner)
     outbox = Outbox(state.outbox)
     home_files = FilesService(files, homes, offers, settings)
+    home_snapshots = SnapshotService(database, settings, snapshots, homes, files)
     background = Background(
         (
             ownership(lease, runner),
@@ -245,6 +250,7 @@ def build_platform(
             *home_use.loops(now),
             layers.loop(now),
             TrashSweep(database, home_files).loop(now),
+            home_snapshots.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -273,6 +279,7 @@ def build_platform(
             lab_capacity,
             verifier,
             home_files,
+            home_snapshots,
         )
 
     def make_drill() -> DrillService:
@@ -353,10 +360,11 @@ def build_platform(
             frees_memory=settings.freezing.memory == "held",
         ),
         reports=reports,
+        snapshots=home_snapshots,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
         tokens=TokenService(database, live.signed_in, last_seen),
-        users=UserService(database, runner),
+        users=UserService(database, runner, home_snapshots),
     )
 
 

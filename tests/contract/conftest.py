@@ -14,6 +14,7 @@ from launchpad.runtime.base import LABEL_DEPLOYMENT, ConnectionCutter, Container
 from launchpad.runtime.engine import EngineRuntime
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.settings import EgressSettings, EngineSettings, Settings
+from launchpad.storage.choose import choose_snapshots
 from launchpad.storage.plain import PlainHomes
 from support.helper import HelpedEngine, SpecifiedLaunches, TrustingGuard, helper_thread
 from support.live import docker, remove_network
@@ -78,7 +79,8 @@ async def helper(make_engine: MakeEngine, tmp_path: Path) -> AsyncIterator[Helpe
     """The engine as a process without rights reaches it."""
     engine = make_engine()
     settings, launches = Settings(engine=engine._settings), SpecifiedLaunches(engine)
-    guard = TrustingGuard(settings, (), engine, launches, cutter_of(engine), PlainHomes(tmp_path))
+    homes = PlainHomes(tmp_path)
+    guard = TrustingGuard(settings, (), engine, launches, cutter_of(engine), homes, choose_snapshots(settings, homes))
     with helper_thread(tmp_path, engine, guard) as path:
         helped = HelpedEngine(HelperClient(path), launches)
         runtime = helped.runtime

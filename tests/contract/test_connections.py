@@ -19,6 +19,7 @@ from launchpad.runtime.cutting import KernelCutter
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.runtime.helper import helper_cutter
 from launchpad.settings import tables
+from launchpad.storage.choose import choose_snapshots
 from launchpad.storage.plain import PlainHomes
 from support.helper import SpecifiedLaunches, helper_thread
 
@@ -126,7 +127,9 @@ async def not_cut_by_the_helper(folder: Path, address: Address, words: str) -> N
     settings = tables({"state_dir": folder / "state", "engine": {"port_range": f"{address.port}-{address.port}"}})
     engine = FakeRuntime("test")
     homes = PlainHomes(folder)
-    guard = Guard(settings, (), engine, SpecifiedLaunches(engine), KernelCutter(), homes)
+    guard = Guard(
+        settings, (), engine, SpecifiedLaunches(engine), KernelCutter(), homes, choose_snapshots(settings, homes)
+    )
     with helper_thread(folder, engine, guard) as path:
         client = HelperClient(path)
         try:

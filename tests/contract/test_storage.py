@@ -24,7 +24,8 @@ from launchpad.runtime.fake import FakeRuntime
 from launchpad.settings import HomesSettings, Settings
 from launchpad.storage import directories
 from launchpad.storage.base import Homes, HomeUse
-from launchpad.storage.btrfs import BtrfsHomes, find_command
+from launchpad.storage.btrfs import BtrfsHomes
+from launchpad.storage.btrfs_command import find_command
 from launchpad.storage.choose import choose_driver
 from launchpad.storage.helper import HelperHomes
 from launchpad.storage.plain import PlainHomes

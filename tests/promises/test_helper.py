@@ -29,9 +29,11 @@ from launchpad.runtime.base import BindMount, ContainerSpec, LaunchOrder
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
 from launchpad.settings import Settings, tables
+from launchpad.storage.choose import choose_snapshots
 from launchpad.storage.files import HelperFiles, Owner
 from launchpad.storage.fileworker.line import HEAD
 from launchpad.storage.plain import PlainHomes
+from launchpad.storage.snapshots import FOLDER
 from support.files import files_door, pieces, workers
 from support.helper import guard_of, helper_thread
 from support.live import LivePlatform, StartPlatform
@@ -253,7 +255,9 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
     settings = tables({"homes": {"root": str(homes), "driver": "plain"}, "helper": helper, "state_dir": str(portals)})
     runtime, store = FakeRuntime("none"), PlainHomes(homes)
     composer = composer_of(settings, runtime, images_of(settings, runtime), store)
-    guard = Guard(settings, catalogue_of(settings), runtime, composer, runtime, store)
+    guard = Guard(
+        settings, catalogue_of(settings), runtime, composer, runtime, store, choose_snapshots(settings, store)
+    )
     await guard.launch(
         LaunchOrder(
             instance_id=ID,
@@ -328,6 +332,22 @@ async def test_c6_what_instances_run_from_is_the_helpers_own(tmp_path: Path) -> 
         ("home-measure", {"username": "anna", "uid": 0}),
         ("homes-disk", {"root": "/etc"}),
         ("homes-owners", {"root": "/etc"}),
+        ("snapshots-taken", {"username": "../homes/anna"}),
+        ("snapshots-taken", {"username": ".launchpad-snapshots"}),
+        ("snapshots-taken", {"username": "anna", "root": "/"}),
+        ("snapshot-take", {"username": "../etc", "uid": UID, "cause": "time"}),
+        ("snapshot-take", {"username": "anna", "uid": 0, "cause": "time"}),
+        ("snapshot-take", {"username": "anna", "uid": 1000, "cause": "time"}),
+        ("snapshot-take", {"username": "bert", "uid": UID, "cause": "before"}),
+        ("snapshot-take", {"username": "linked", "uid": UID, "cause": "before"}),
+        ("snapshot-take", {"username": "anna", "uid": UID, "cause": "../../x"}),
+        ("snapshot-take", {"username": "anna", "uid": UID, "cause": "time", "name": "20261127T140000Z"}),
+        ("snapshot-take", {"username": "anna", "uid": UID, "cause": "time", "now": "2030-01-01T00:00:00Z"}),
+        ("snapshots-thin", {"username": "anna", "uid": OTHER_UID, "keep": 0}),
+        ("snapshots-thin", {"username": "anna", "uid": 0}),
+        ("snapshots-thin", {"username": "anna", "uid": OTHER_UID}),
+        ("snapshots-thin", {"username": "anna/../bert", "uid": UID}),
+        ("snapshot-forget", {"username": "anna", "name": "20261127T140000Z"}),
         ("events", {"since": "now"}),
         ("events", {"since": 0, "follow": True}),
     ],
@@ -365,6 +385,11 @@ async def test_c6_each_verb_does_what_it_is_for(helped: Helped) -> None:
     (helped.settings.homes.root / "carl" / "some").write_bytes(b"x" * 2**20)
     assert (await line.ask("home-measure", {"username": "carl"}))["used_bytes"] >= 2**20
     assert (await line.ask("homes-disk", {}))["free_bytes"] > 0
+    assert "btrfs" in (await line.ask("snapshots-obstacle", {}))["needed"]
+    assert await line.ask("snapshots-taken", {"username": "anna"}) == []
+    assert (await line.ask("snapshots-summary", {}))["number"] == 0
+    assert await line.ask("snapshot-take", {"username": "anna", "uid": UID, "cause": "time"}) is None
+    assert (await line.ask("snapshots-thin", {"username": "anna", "uid": UID}))["removed"] == 0
     assert 200_003 in await line.ask("homes-owners", {})
     await line.ask("stop", {"instance_id": ID, "grace_seconds": 1})
     assert (await line.ask("find", {"instance_id": ID}))["state"] == "exited"
@@ -394,6 +419,7 @@ def _home(username: object = "anna", uid: object = UID, **more: object) -> bytes
     return _frame(json.dumps({"username": username, "uid": uid, **more}).encode())
 
 
+SNAPSHOT = "20261127T140000Z"
 HOSTILE_HOMES: dict[str, bytes] = {
     "somebody else's home": _home("bert"),
     "somebody else's uid": _home(uid=OTHER_UID),
@@ -419,6 +445,18 @@ HOSTILE_HOMES: dict[str, bytes] = {
     "two homes": _home(["anna", "bert"]),
     "a root of one's own": _home(root="/"),
     "a verb at once": _home(verb="list"),
+    "a snapshot on a way round": _home(snapshot="../anna"),
+    "a snapshot of somebody else's": _home(snapshot=f"../bert/{SNAPSHOT}"),
+    "a snapshot that is the home": _home(snapshot="."),
+    "a snapshot without a name": _home(snapshot=""),
+    "a snapshot that is none": _home(snapshot=None),
+    "two snapshots": _home(snapshot=[SNAPSHOT, SNAPSHOT]),
+    "a snapshot with an end of its own": _home(snapshot=f"{SNAPSHOT}\0"),
+    "a snapshot in a folder": _home(snapshot=f"{SNAPSHOT}/x"),
+    "somebody else's with one's own snapshot": _home("bert", snapshot=SNAPSHOT),
+    "one's own with somebody else's uid and a snapshot": _home(uid=OTHER_UID, snapshot=SNAPSHOT),
+    "a snapshot of the administrator's": _home(snapshot="20261127T150000Z"),
+    "a snapshot that is a link": _home(snapshot="20261127T160000Z"),
     "a check that is none": _frame(b'{"check":1}'),
     "a check of a home": _home(check=True),
     "a command": _frame(b'{"username":"anna","uid":200001,"command":"id"}'),
@@ -436,11 +474,25 @@ HOSTILE_HOMES: dict[str, bytes] = {
 async def test_h2_hostile_requests_for_files_have_no_worker(helped: Helped, tmp_path: Path, wish: str) -> None:
     (helped.settings.homes.root / "filed").write_bytes(b"")
     os.chown(helped.settings.homes.root / "filed", UID, UID)
+    _snapshots(helped.settings.homes.root)
     with files_door(tmp_path, helped.settings) as path:
         answer = await asyncio.to_thread(_knock, path, HOSTILE_HOMES[wish])
-        assert answer["error"] in ("helper-refused", "home-unavailable"), answer
+        assert answer["error"] in ("helper-refused", "home-unavailable", "not-found"), answer
+        assert answer["error"] != "not-found" or "snapshot" in wish, "a snapshot alone is looked for first"
         assert workers() == []
         assert await asyncio.to_thread(_knock, path, _home()) == {"ready": True}, "the control"
+        assert await asyncio.to_thread(_knock, path, _home(snapshot=SNAPSHOT)) == {"ready": True}, "of a snapshot, too"
+
+
+def _snapshots(homes: Path) -> None:
+    """One of anna's, one of bert's, one that root made in anna's name, and a link to bert's."""
+    for name, one, uid in (("anna", SNAPSHOT, UID), ("bert", SNAPSHOT, OTHER_UID), ("anna", "20261127T150000Z", 0)):
+        folder = homes / FOLDER / name / one
+        folder.mkdir(parents=True)
+        for above in (folder.parent, folder.parent.parent):
+            above.chmod(0o700)
+        os.chown(folder, uid, uid)
+    (homes / FOLDER / "anna" / "20261127T160000Z").symlink_to(f"../bert/{SNAPSHOT}")
 
 
 def _knock(path: Path, request: bytes) -> Plain:

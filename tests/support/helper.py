@@ -22,6 +22,8 @@ from launchpad.services.composer import Composer
 from launchpad.services.kit import Kit
 from launchpad.settings import Settings
 from launchpad.storage.base import Homes
+from launchpad.storage.choose import choose_snapshots
+from launchpad.storage.snapshots import Snapshots
 
 
 class SpecifiedLaunches:
@@ -74,11 +76,18 @@ class HelpedEngine:
         )
 
 
-def guard_of(settings: Settings, engine: Engine, homes: Homes, kit: Kit | None = None) -> Guard:
+def guard_of(
+    settings: Settings,
+    engine: Engine,
+    homes: Homes,
+    kit: Kit | None = None,
+    snapshots: Snapshots | None = None,
+) -> Guard:
     """As the helper's own, but for the kit and the certificates."""
     catalogue = catalogue_of(settings)
     composer = Composer(settings, catalogue, images_of(settings, engine), engine, homes, None, kit)
-    return Guard(settings, catalogue, engine, composer, cutter_of(engine), homes)
+    snapshots = snapshots or choose_snapshots(settings, homes)
+    return Guard(settings, catalogue, engine, composer, cutter_of(engine), homes, snapshots)
 
 
 @contextmanager

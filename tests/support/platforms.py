@@ -30,6 +30,7 @@ from launchpad.settings import tables
 from launchpad.storage.base import HomeUse
 from launchpad.storage.files import DirectFiles, Owner
 from launchpad.storage.plain import PlainHomes
+from launchpad.storage.snapshots import Snapshots
 from launchpad.store import users
 from launchpad.wiring import build_platform
 
@@ -216,6 +217,7 @@ class World:
         self.elapsed: Callable[[], float] | None = None  # what the clock is compared with; None: it is believed
         self.letters = Letters()
         self.mailbox = FakeMailbox()
+        self.snapshots: Snapshots | None = None  # none are kept of plain homes, unless a test gives some
         self.runtime = SteppedRuntime(**engine)
         self.opened: list[Platform] = []
         self.background: dict[int, list[Background]] = defaultdict(list)
@@ -257,6 +259,7 @@ class World:
             runtime=runtime or self.runtime,
             homes=SteppedHomes(self.homes_root, self.runtime, self.home_limits, self.home_use),
             files=None if os.geteuid() == 0 else OwnFiles(self.homes_root, tables(self.settings).files),
+            snapshots=self.snapshots,
             mailer=self.letters,
             mailbox=self.mailbox,
         )

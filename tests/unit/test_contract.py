@@ -40,15 +40,18 @@ from launchpad.services.catalogue import catalogue_of
 from launchpad.services.composer import Composer
 from launchpad.settings import tables
 from launchpad.storage.base import Homes, HomeVerbs
-from launchpad.storage.helper import HelperHomes
+from launchpad.storage.choose import choose_snapshots
+from launchpad.storage.helper import HelperHomes, HelperSnapshots
 from launchpad.storage.plain import PlainHomes
+from launchpad.storage.snapshots import Snapshots, SnapshotVerbs
 
-CONTRACTS = (Containers, Network, Images, Launches, ConnectionCutter, HomeVerbs)
+CONTRACTS = (Containers, Network, Images, Launches, ConnectionCutter, HomeVerbs, SnapshotVerbs)
 IMPLEMENTATIONS = [
     *((contract, kind) for contract in (Containers, Network, Images) for kind in (EngineRuntime, FakeRuntime)),
     *((ConnectionCutter, kind) for kind in (KernelCutter, FakeRuntime, Guard)),
     *((Launches, kind) for kind in (Composer, Guard)),
     (HomeVerbs, Guard),
+    (SnapshotVerbs, Guard),
 ]
 
 
@@ -78,7 +81,15 @@ def test_the_helper_answers_to_what_is_declared_and_to_nothing_else(tmp_path: Pa
     settings = tables({"state_dir": str(tmp_path), "homes": {"root": str(tmp_path), "driver": "plain"}})
     runtime, homes = FakeRuntime("none"), PlainHomes(tmp_path)
     composer = composer_of(settings, runtime, images_of(settings, runtime), homes)
-    guard = Guard(settings, catalogue_of(settings), runtime, composer, cutter_of(runtime), homes)
+    guard = Guard(
+        settings,
+        catalogue_of(settings),
+        runtime,
+        composer,
+        cutter_of(runtime),
+        homes,
+        choose_snapshots(settings, homes),
+    )
     served = helper_verbs(runtime, guard)
     every = [each for contract in CONTRACTS for each in verbs_of(contract)]
     allowed = [each for each in every if each.refusal is None]
@@ -99,6 +110,14 @@ def test_homes_are_asked_for_by_verbs_that_homes_have() -> None:
     names |= {"homes_disk": "disk", "home_measure": "measure"}
     assert set(names) == public(HomeVerbs)
     assert {*names.values(), "path_of"} == public(Homes) | {"enforces_limits"}
+
+
+def test_snapshots_are_asked_for_by_verbs_that_snapshots_have_but_none_is_removed_by_its_name() -> None:
+    assert public(HelperSnapshots) >= public(Snapshots)
+    names = {"snapshots_obstacle": "obstacle", "snapshots_taken": "taken"}
+    names |= {"snapshot_take": "take", "snapshots_thin": "thin", "snapshots_summary": "summary"}
+    assert set(names) == public(SnapshotVerbs)
+    assert {*names.values(), "forget"} == public(Snapshots)
 
 
 class Odd(Protocol):

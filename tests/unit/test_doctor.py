@@ -49,6 +49,7 @@ def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
         platform.lab_capacity,
         platform.audit_verifier,
         platform.files,
+        platform.snapshots,
     )
 
 
@@ -124,6 +125,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "images",
             "homes",
             "file-access",
+            "snapshots",
             "uids",
             "disk",
             "storage",

@@ -15,16 +15,21 @@ import pytest
 
 from launchpad.domain.limits import Quota
 from launchpad.domain.original import OriginalUser, Person, people_of
+from launchpad.domain.snapshots import Cause
 from launchpad.domain.users import Role
 from launchpad.errors import InvalidInput
 from launchpad.ops.importing import Account, Standing, parse_assignments, without_gaps
 from launchpad.ops.importing_files import Brought, FileImport
 from launchpad.platform import Platform
 from launchpad.services.users import UserChange
+from launchpad.settings import SnapshotSettings, tables
 from launchpad.storage.base import HomeUse
+from launchpad.storage.choose import choose_snapshots
 from launchpad.storage.plain import PlainHomes
+from launchpad.storage.snapshots import FOLDER, Snapshots
 from support.originals import original_database
 from support.platforms import ACTOR, START, World, sign_in
+from support.snapshots import CopiedSnapshots
 
 MAY = datetime(2025, 5, 20, tzinfo=UTC)
 UID_BASE = 200_000
@@ -51,10 +56,14 @@ def folder_of(world: World, name: str, *files: str) -> Path:
     return folder
 
 
-def files_of(world: World, *, homes: PlainHomes | None = None, **how: bool) -> FileImport:
+def files_of(
+    world: World, *, homes: PlainHomes | None = None, snapshots: Snapshots | None = None, **how: bool
+) -> FileImport:
     (world.folder / "user_data").mkdir(exist_ok=True)
     root = world.homes_root
-    return FileImport(homes or PlainHomes(root), root, UID_BASE, world.folder / "user_data", **how)
+    homes = homes or PlainHomes(root)
+    snapshots = snapshots or choose_snapshots(tables(world.settings), homes)
+    return FileImport(homes, snapshots, root, UID_BASE, world.folder / "user_data", **how)
 
 
 async def bring(files: FileImport, one: Person, account: Account) -> Brought:
@@ -172,6 +181,18 @@ async def test_files_come_into_the_home_and_again_only_what_is_missing(world: Wo
     second = await bring(files_of(world), people[0], account)
     assert (second.files, second.kept, second.done) == (1, 2, True)
     assert (home / "a.R").read_text() == "newer"
+    snapshots = CopiedSnapshots(world.homes_root, SnapshotSettings(), world.clock)
+    snapshots.fails.add("ann")
+    (folder / "d.R").write_text("later")
+    third = await bring(files_of(world, snapshots=snapshots), people[0], account)
+    assert (third.files, third.done) == (0, False)
+    assert "No snapshot could be taken first" in third.notes[-1]
+    snapshots.fails.clear()
+    fourth = await bring(files_of(world, snapshots=snapshots), people[0], account)
+    assert (fourth.files, fourth.done) == (1, True)
+    (before,) = await snapshots.taken("ann")
+    assert before.cause is Cause.BEFORE
+    assert not (world.homes_root / FOLDER / "ann" / before.name / "d.R").exists(), "as it was before"
     await platform.importing.record({"ann@x.edu": {"files": 1, "bytes": 4}}, START)
     (record,) = await platform.audit.page(search="home.imported")
     assert (record.actor, record.subject, record.details) == ("cli", "ann@x.edu", {"files": 1, "bytes": 4})
@@ -293,8 +314,10 @@ async def test_folders_that_nobody_has_are_named(world: World) -> None:
     folder_of(world, "ann")
     folder_of(world, "zoe")
     assert files_of(world).unclaimed([person("ann@x.edu")]) == ["zoe"]
+    homes = PlainHomes(world.homes_root)
+    snapshots = choose_snapshots(tables(world.settings), homes)
     with pytest.raises(InvalidInput, match="There is no folder"):
-        FileImport(PlainHomes(world.homes_root), world.homes_root, UID_BASE, world.folder / "none")
+        FileImport(homes, snapshots, world.homes_root, UID_BASE, world.folder / "none")
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

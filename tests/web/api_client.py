@@ -12,10 +12,12 @@ import httpx
 
 from launchpad.domain.instances import State
 from launchpad.platform import Platform
+from launchpad.settings import SnapshotSettings
 from launchpad.web.app import create_app
 from launchpad.web.cookies import CookieNames
 from support.events import events_in
 from support.platforms import START, World, reaches, sign_in
+from support.snapshots import CopiedSnapshots
 
 PUBLIC_URL, INSTANCES_URL = "http://localhost:8080", "http://localhost:8081"
 API = "/api/v1"
@@ -108,8 +110,13 @@ class Portal:
 
 
 @asynccontextmanager
-async def open_api(folder: Path, settings: Mapping[str, Any] | None = None, **engine: int) -> AsyncIterator[Portal]:
+async def open_api(
+    folder: Path, settings: Mapping[str, Any] | None = None, *, copied: bool = False, **engine: int
+) -> AsyncIterator[Portal]:
+    """Args: copied: snapshots of homes are kept, as copies."""
     world = World(folder, settings, **engine)
+    if copied:
+        world.snapshots = CopiedSnapshots(world.homes_root, SnapshotSettings(), world.clock)
     world.clock.now = START.replace(year=2126)  # httpx drops cookies that expire before its own clock
     portal = Portal(world, await world.open())
     try:

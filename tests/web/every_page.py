@@ -69,7 +69,7 @@ async def fill(portal: Portal) -> list[Place]:
     await _grow(portal, user, 12 * 1024**3)
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
-    await _fill_home(portal, ada)
+    then = await _fill_home(portal, ada)
     return [
         Place("start page", "/", None),
         Place("sign-in", "/sign-in", None),
@@ -90,6 +90,9 @@ async def fill(portal: Portal) -> list[Place]:
         Place("rows", "/files/item?path=measurements-of-march.csv", ada),
         Place("notebook", "/files/item?path=analysis.ipynb", ada),
         Place("folder", "/files/item?path=projects", ada),
+        Place("files of the past", f"/files?path=projects&snapshot={then}", ada),
+        Place("a folder that did not exist then", f"/files?path=later&snapshot={then}", ada),
+        Place("file of the past", f"/files/item?path=measurements-of-march.csv&snapshot={then}", ada),
         Place("what takes the space", "/files/space", ada),
         Place("trash", "/files/trash", ada),
         Place("not found", "/nowhere", ada),
@@ -143,8 +146,8 @@ CELLS = [
 ]
 
 
-async def _fill_home(portal: Portal, person: Person) -> None:
-    """Files of many kinds, hostile names among them, and something in the Trash."""
+async def _fill_home(portal: Portal, person: Person) -> str:
+    """Files of many kinds, hostile names among them, and something in the Trash; the name of a snapshot of it."""
     await person.get("/files")
     user = await portal.platform.users.by_email(person.address)
     home = portal.homes.path_of(user.username)
@@ -169,6 +172,9 @@ async def _fill_home(portal: Portal, person: Person) -> None:
     for path in (home, *home.rglob("*")):
         os.chown(path, user.uid, user.uid, follow_symlinks=False)
     await portal.platform.files.put_into_trash(user, "deleted.txt", portal.platform.now())
+    taken = await portal.platform.snapshots.before_change(user)
+    assert taken is not None
+    return taken.name
 
 
 async def _starting(portal: Portal, person: Person) -> Instance:

@@ -24,6 +24,7 @@ from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.runner import utc_now
 from launchpad.settings import tables
 from launchpad.storage.base import DiskSpace, HomeUse
+from launchpad.storage.snapshots import Snapshots
 from launchpad.web.app import create_app
 from launchpad.web.cookies import CookieNames
 from launchpad.wiring import build_platform
@@ -321,6 +322,7 @@ async def open_portal(
     *,
     now: Callable[[], datetime] | None = None,
     letters: Letters | None = None,
+    snapshots: Snapshots | None = None,
 ) -> AsyncIterator[Portal]:
     """The portal over a new database in `folder`; `settings` are put over those of the tests, `now` is its clock."""
     runtime, letters, homes = FakeRuntime("test"), letters or Letters(), DirectoryHomes(folder / "homes")
@@ -333,7 +335,12 @@ async def open_portal(
         "limits": {"memory": ["1g", "2g", "4g"], "cpus": [1, 2], "default_memory": "2g", "default_cpus": 1},
     }
     platform = build_platform(
-        tables({**given, **(settings or {})}), now=now or utc_now, runtime=runtime, homes=homes, mailer=letters
+        tables({**given, **(settings or {})}),
+        now=now or utc_now,
+        runtime=runtime,
+        homes=homes,
+        snapshots=snapshots,
+        mailer=letters,
     )
     app = create_app(platform)
     portal = Portal(platform, app, runtime, letters, homes)

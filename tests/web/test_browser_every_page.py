@@ -10,6 +10,9 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.async_api import Browser, Page
 
+from launchpad.services.runner import utc_now
+from launchpad.settings import SnapshotSettings
+from support.snapshots import CopiedSnapshots
 from support.words import complaints, in_html
 
 from .every_page import Place, fill
@@ -31,7 +34,9 @@ CLOSE = "(id) => { const it = document.getElementById(id); it.close ? it.close()
 
 @pytest.fixture(scope="module")
 async def everything(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Portal, list[Place]]]:
-    async with serve_portal(tmp_path_factory.mktemp("every-page"), SETTINGS) as portal:
+    folder = tmp_path_factory.mktemp("every-page")
+    snapshots = CopiedSnapshots(folder / "homes", SnapshotSettings(), utc_now)
+    async with serve_portal(folder, SETTINGS, snapshots=snapshots) as portal:
         yield portal, await fill(portal)
 
 

@@ -60,6 +60,8 @@ HOME: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/home/space": (SIGNED_IN, None),
     "POST /api/v1/home/caches/{cache}/empty": (each(SIGNED_IN, 204), None),
     "GET /api/v1/home/trash": (SIGNED_IN, None),
+    "GET /api/v1/home/snapshots": (SIGNED_IN, None),
+    "POST /api/v1/home/restores": (each(SIGNED_IN, 404), {"snapshot": "20200101T000000Z", "path": "a"}),
     "POST /api/v1/home/trash/restore": (each(SIGNED_IN, 404), {"ids": ["none"]}),
     "POST /api/v1/home/trash/empty": (each(SIGNED_IN, 204), {}),
 }
@@ -169,6 +171,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /files/space": (SIGNED_IN, None),
     "GET /files/trash": (SIGNED_IN, None),
     "POST /files/act": (each(SIGNED_IN, 422), {"do": "trash"}),  # nothing
+    "POST /files/restore": (each(SIGNED_IN, 422), {"do": "beside"}),  # nothing
     "POST /files/folders": (each(SIGNED_IN, 303), {"name": "by-form"}),
     "POST /files/upload": (each(SIGNED_IN, 422), None),  # no file
     "POST /files/trash": (each(SIGNED_IN, 303), {"do": "empty"}),

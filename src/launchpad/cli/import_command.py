@@ -22,7 +22,7 @@ from ..ops.importing import Account, Standing, parse_assignments, without_gaps
 from ..ops.importing_files import Brought, FileImport
 from ..platform import Platform
 from ..settings import Settings
-from ..storage.choose import choose_driver
+from ..storage.choose import choose_driver, choose_snapshots
 from ..storage.moving import Carried
 from ..store import original
 from .context import ConfigOption, JsonOption, as_portal, ask_owner, on_platform, settings_or_exit
@@ -90,9 +90,10 @@ def import_original(
 
 
 def _file_import(settings: Settings, user_data: Path, dry_run: bool, despite_running: bool) -> FileImport:
-    homes = settings.homes
+    homes, driver = settings.homes, choose_driver(settings.homes)
     return FileImport(
-        choose_driver(homes),
+        driver,
+        choose_snapshots(settings, driver),
         homes.root,
         homes.uid_base,
         user_data,

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import structlog
 
+from ..domain.snapshots import Snapshot
 from ..errors import HelperRefused, LaunchpadError
 from ..settings import Settings
 from ..storage import directories
@@ -86,18 +87,22 @@ class FilesDoor:
         if asked == CHECK and asked["check"] is True:
             await self._workers.try_one(connection)
         else:
-            await self._workers.start(*self._whose(asked), connection)
+            username, uid, snapshot = self._whose(asked)
+            await self._workers.start(username, uid, connection, snapshot)
 
-    def _whose(self, asked: object) -> tuple[str, int]:
-        """Raises HelperRefused for what is not exactly a home's name and a user's uid."""
-        if not isinstance(asked, dict) or set(asked) != {"username", "uid"}:
+    def _whose(self, asked: object) -> tuple[str, int, str]:
+        """Raises HelperRefused for what is not exactly a home's name and a user's uid, and at most a snapshot's."""
+        if not isinstance(asked, dict) or set(asked) | {"snapshot"} != {"username", "uid", "snapshot"}:
             raise HelperRefused("The server's helper refused: that is no request.")
         username, uid = asked["username"], asked["uid"]
+        snapshot = asked.get("snapshot", "")
+        if "snapshot" in asked and (not isinstance(snapshot, str) or Snapshot.named(snapshot) is None):
+            raise HelperRefused("The server's helper refused: “snapshot” cannot be the name of a snapshot.")
         if not isinstance(username, str) or not directories.USERNAME.fullmatch(username):
             raise HelperRefused("The server's helper refused: “username” cannot be the name of a home folder.")
         if not isinstance(uid, int) or isinstance(uid, bool) or not self._uid_base <= uid < 2**31:
             raise HelperRefused("The server's helper refused: “uid” is outside the range of this platform's users.")
-        return username, uid
+        return username, uid, snapshot
 
 
 async def _request(connection: socket.socket) -> bytes:

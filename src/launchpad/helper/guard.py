@@ -13,19 +13,21 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..domain.instances import Address
+from ..domain.snapshots import Cause, Snapshot
 from ..errors import HelperRefused, HomeUnavailable
 from ..runtime.base import ConnectionCutter, Container, Containers, HostFacts, Launches, LaunchOrder
 from ..runtime.engine_spec import is_published
 from ..settings import Settings
 from ..storage import directories
 from ..storage.base import DiskSpace, Homes, HomeUse
+from ..storage.snapshots import Obstacle, Snapshots, SnapshotSummary, SnapshotUse
 
 MEMORY_FLOOR_BYTES = 16 * 1024**2
 CPUS_FLOOR = 0.01  # the engine's own; what it rounds to none has no limit at all
 
 
 class Guard:
-    """Implements `Launches`, `ConnectionCutter` and `HomeVerbs`: what is fit to be done is handed on.
+    """Implements `Launches`, `ConnectionCutter`, `HomeVerbs` and `SnapshotVerbs`: what is fit to be done is handed on.
 
     Args:
         settings: as the helper reads them itself.
@@ -41,6 +43,7 @@ class Guard:
         launches: Launches,
         cutter: ConnectionCutter,
         homes: Homes,
+        snapshots: Snapshots,
     ) -> None:
         self._settings = settings
         self._environments = environments
@@ -48,6 +51,7 @@ class Guard:
         self._launches = launches
         self._cutter = cutter
         self._homes = homes
+        self._snapshots = snapshots
         self._root = settings.homes.root
 
     # -- launches ----------------------------------------------------------------------------------------------------
@@ -136,6 +140,39 @@ class Guard:
         if await self._homes.exists(name):
             self._uid(await asyncio.to_thread(self._owner_of, self._homes.path_of(name)))
         return await self._homes.measure(name)
+
+    # -- snapshots ---------------------------------------------------------------------------------------------------
+
+    async def snapshots_obstacle(self) -> Obstacle | None:
+        return await self._snapshots.obstacle()
+
+    async def snapshots_taken(self, username: str) -> list[Snapshot]:
+        return list(await self._snapshots.taken(self._username(username)))
+
+    async def snapshots_summary(self) -> SnapshotSummary:
+        return await self._snapshots.summary()
+
+    async def snapshot_take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
+        """As promised.
+
+        Raises:
+            HelperRefused: the home is not this user's.
+            HomeUnavailable: it is no directory, or it did not work.
+        """
+        return await self._snapshots.take(await self._own(username, uid), uid, cause)
+
+    async def snapshots_thin(self, username: str, uid: int) -> SnapshotUse:
+        """As promised; refused as `snapshot_take`."""
+        return await self._snapshots.thin(await self._own(username, uid), uid)
+
+    async def _own(self, username: str, uid: int) -> str:
+        """The name of a home that is this user's, or of none."""
+        name, uid = self._username(username), self._uid(uid)
+        if await self._homes.exists(name):
+            owner = await asyncio.to_thread(self._owner_of, self._homes.path_of(name))
+            if owner != uid:
+                raise _no("username", "is a home folder that does not belong to this user")
+        return name
 
     def _username(self, name: str) -> str:
         """Raises HelperRefused for what cannot be a home's name."""

@@ -12,6 +12,7 @@ from ..contract import Verb, verbs_of
 from ..errors import HelperRefused
 from ..runtime.base import ConnectionCutter, Containers, Images, Launches, Network, Runtime
 from ..storage.base import HomeVerbs
+from ..storage.snapshots import SnapshotVerbs
 from .guard import Guard
 
 
@@ -24,6 +25,7 @@ def helper_verbs(runtime: Runtime, guard: Guard) -> Verbs:
         (Launches, guard),
         (ConnectionCutter, guard),
         (HomeVerbs, guard),
+        (SnapshotVerbs, guard),
     )
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from ..domain.original import Person
 from ..domain.sizes import describe_bytes
+from ..domain.snapshots import Cause
 from ..errors import HomeUnavailable, InvalidInput, LaunchpadError
 from ..storage import moving
 from ..storage.base import Homes
 from ..storage.moving import Carried
+from ..storage.snapshots import Snapshots
 from .importing import Account, Standing
 
 LEFT_WORDS = {
@@ -55,6 +57,7 @@ class FileImport:
 
     Args:
         homes: as root reaches them.
+        snapshots: likewise; one is taken before anything is brought.
         root: `homes.root`.
         uid_base: the first uid that this platform gives.
         user_data: the folder that holds the folders.
@@ -68,6 +71,7 @@ class FileImport:
     def __init__(
         self,
         homes: Homes,
+        snapshots: Snapshots,
         root: Path,
         uid_base: int,
         user_data: Path,
@@ -78,6 +82,7 @@ class FileImport:
         if not user_data.is_dir():
             raise InvalidInput(f"There is no folder {user_data}.")
         self._homes = homes
+        self._snapshots = snapshots
         self._root = root
         self._uid_base = uid_base
         self._user_data = user_data
@@ -148,6 +153,12 @@ class FileImport:
                 home = await self._make_home(account)
             if shortage := await self._shortage(account, home, wanted):
                 return brought.with_trouble(shortage)
+            if account.username is not None and wanted.files:
+                try:
+                    await self._snapshots.take(account.username, uid, Cause.BEFORE)
+                except HomeUnavailable as error:
+                    text = f"No snapshot could be taken first, so nothing was imported: {error.detail}"
+                    return brought.with_trouble(text)
             carried = await moving.carry(
                 source, home, uid, only_count=False, progress=lambda so_far: progress(so_far, wanted.bytes)
             )

@@ -27,7 +27,7 @@ SHOWN_LEFT = 3
 
 
 class FilesService:
-    """Every path is a text as of `domain.file_paths`, below the user's home.
+    """Every path is a text as of `domain.file_paths`, below the user's home; with the name of a `snapshot`, in that.
 
     Every method raises NotFound for what is not there or not below it, Forbidden where permissions do not allow it,
     Conflict where something is in the way, NoRoom, FilesBusy, FilesUnavailable and HomeUnavailable.
@@ -44,23 +44,32 @@ class FilesService:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     async def entries(
-        self, user: User, path: str, *, cursor: str | None, limit: int, sort: Sort, order: Order, hidden: bool
+        self,
+        user: User,
+        path: str,
+        *,
+        cursor: str | None,
+        limit: int,
+        sort: Sort,
+        order: Order,
+        hidden: bool,
+        snapshot: str = "",
     ) -> Json:
         """A page of a folder: `entries`, `total`, and the `cursor` of the next page."""
-        after = _place_of(cursor)
-        answer = await self._ask(
-            user, "list", path=path, after=after, limit=limit, sort=sort, order=order, hidden=hidden
-        )
+        asked = {"after": _place_of(cursor), "limit": limit, "sort": sort, "order": order, "hidden": hidden}
+        answer = await self._ask(user, "list", snapshot, path=path, **asked)
         return {"entries": answer["entries"], "total": answer["total"], "cursor": _cursor_of(answer["after"])}
 
-    async def entry(self, user: User, path: str) -> Json:
+    async def entry(self, user: User, path: str, snapshot: str = "") -> Json:
         """One thing, itself: of a link not what it leads to."""
-        entry: Json = (await self._ask(user, "stat", path=path))["entry"]
+        entry: Json = (await self._ask(user, "stat", snapshot, path=path))["entry"]
         return entry
 
-    async def search(self, user: User, path: str, name: str, *, cursor: str | None, limit: int) -> Json:
+    async def search(
+        self, user: User, path: str, name: str, *, cursor: str | None, limit: int, snapshot: str = ""
+    ) -> Json:
         after = _place_of(cursor)
-        answer = await self._ask(user, "search", path=path, name=name, after=after, limit=limit)
+        answer = await self._ask(user, "search", snapshot, path=path, name=name, after=after, limit=limit)
         return {"entries": answer["entries"], "cut": answer["cut"], "cursor": _cursor_of(answer["after"])}
 
     async def space(self, user: User, path: str, depth: int) -> Json:
@@ -81,25 +90,25 @@ class FilesService:
     # -- content -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def opened(self, user: User, path: str) -> AsyncIterator[Received]:
+    async def opened(self, user: User, path: str, snapshot: str = "") -> AsyncIterator[Received]:
         """A file: its `header` says `size`, `etag`, `mtime_ns`, `name`; then a part of it is chosen."""
-        async with self._received(user, "read", path=path) as received:
+        async with self._received(user, "read", snapshot, path=path) as received:
             yield received
 
     @asynccontextmanager
-    async def archive(self, user: User, paths: Sequence[str]) -> AsyncIterator[Received]:
+    async def archive(self, user: User, paths: Sequence[str], snapshot: str = "") -> AsyncIterator[Received]:
         """A zip of all of them, made while it is read."""
-        async with self._received(user, "archive", paths=list(paths)) as received:
+        async with self._received(user, "archive", snapshot, paths=list(paths)) as received:
             yield received
 
-    async def preview(self, user: User, path: str, kind: str) -> Json:
+    async def preview(self, user: User, path: str, kind: str, snapshot: str = "") -> Json:
         """Text, rows or cells."""
-        return await self._ask(user, "preview", path=path, kind=kind)
+        return await self._ask(user, "preview", snapshot, path=path, kind=kind)
 
     @asynccontextmanager
-    async def drawn(self, user: User, path: str, kind: str) -> AsyncIterator[Received]:
+    async def drawn(self, user: User, path: str, kind: str, snapshot: str = "") -> AsyncIterator[Received]:
         """An image or a PDF, which is what its first bytes say: `media_type` in the header."""
-        async with self._received(user, "preview", path=path, kind=kind) as received:
+        async with self._received(user, "preview", snapshot, path=path, kind=kind) as received:
             yield received
 
     async def write(
@@ -262,18 +271,18 @@ class FilesService:
             sending.cancel()
         await self._files.aclose()
 
-    async def _ask(self, user: User, verb: str, **arguments: Any) -> Json:
+    async def _ask(self, user: User, verb: str, snapshot: str = "", **arguments: Any) -> Json:
         try:
-            return await self._files.ask(_owner(user), verb, **arguments)
+            return await self._files.ask(_owner(user, snapshot), verb, **arguments)
         except HomeUnavailable:
             if not await self._made(user):
                 raise
-        return await self._files.ask(_owner(user), verb, **arguments)
+        return await self._files.ask(_owner(user, snapshot), verb, **arguments)
 
     @asynccontextmanager
-    async def _received(self, user: User, verb: str, **arguments: Any) -> AsyncIterator[Received]:
+    async def _received(self, user: User, verb: str, snapshot: str = "", **arguments: Any) -> AsyncIterator[Received]:
         await self._ready(user)
-        async with self._files.receive(_owner(user), verb, **arguments) as received:
+        async with self._files.receive(_owner(user, snapshot), verb, **arguments) as received:
             yield received
 
     async def _ready(self, user: User) -> None:
@@ -294,8 +303,8 @@ class FilesService:
             raise TooLarge("The file is larger than this server takes.")
 
 
-def _owner(user: User) -> Owner:
-    return Owner(user.username, user.uid)
+def _owner(user: User, snapshot: str = "") -> Owner:
+    return Owner(user.username, user.uid, snapshot)
 
 
 def _bytes(told: Json | None) -> int:

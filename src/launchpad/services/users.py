@@ -15,6 +15,7 @@ from ..store import audit, logins, users
 from ..store.database import Database
 from .audit import Actor
 from .runner import InstanceRunner
+from .snapshots import SnapshotService
 
 
 class Unchanged:
@@ -35,9 +36,10 @@ class UserChange:
 
 
 class UserService:
-    def __init__(self, database: Database, runner: InstanceRunner) -> None:
+    def __init__(self, database: Database, runner: InstanceRunner, snapshots: SnapshotService) -> None:
         self._database = database
         self._runner = runner
+        self._snapshots = snapshots
 
     async def page(self, *, search: str = "", limit: int = 50, after: str | None = None) -> list[User]:
         """Users by e-mail address; `after` is the last address of the page before."""
@@ -91,13 +93,15 @@ class UserService:
     async def change(self, user_id: str, change: UserChange, actor: Actor, now: datetime) -> User:
         """Applies a change; suspending somebody ends their logins at once and stops their instances.
 
-        Both are committed together with the suspension: whatever dies afterwards, nothing of theirs runs on.
+        Both are committed together with the suspension: whatever dies afterwards, nothing of theirs runs on. Before
+        another limit of the home a snapshot of it is taken.
 
         Raises:
             NotFound: no such user.
             Conflict: it would leave the platform without an active administrator.
         """
         ending: list[str] = []
+        await self._keep_home(user_id, change)
         async with self._database.transaction() as db:
             before = await users.by_id(db, user_id)
             if before is None:
@@ -130,6 +134,13 @@ class UserService:
             )
         self._runner.ends_committed(ending)
         return after
+
+    async def _keep_home(self, user_id: str, change: UserChange) -> None:
+        if isinstance(change.quota, Unchanged):
+            return
+        user = await self.get(user_id)
+        if user.quota.storage_bytes != change.quota.storage_bytes:
+            await self._snapshots.before_change(user)
 
 
 def _differences(before: User, after: User) -> dict[str, str]:

@@ -12,6 +12,7 @@ from .images import ImageSettings
 from .mail import BounceSettings, MailSettings
 from .model import EgressSettings, EngineSettings, HomesSettings, MountSettings, Settings
 from .sign_in import SignInSettings
+from .snapshots import SnapshotSettings
 
 __all__ = [
     "ActivitySettings",
@@ -36,6 +37,7 @@ __all__ = [
     "SafeModeSettings",
     "Settings",
     "SignInSettings",
+    "SnapshotSettings",
     "load_settings",
     "tables",
 ]

@@ -26,6 +26,7 @@ from .images import ImageSettings
 from .mail import MailSettings
 from .mounts import check_mounts
 from .sign_in import SignInSettings
+from .snapshots import SnapshotSettings
 from .values import (
     AbsolutePath,
     Address,
@@ -257,6 +258,7 @@ class Settings(BaseModel):
     mail: MailSettings = Field(default_factory=MailSettings)
     homes: HomesSettings = Field(default_factory=HomesSettings)
     files: FilesSettings = Field(default_factory=FilesSettings)
+    snapshots: SnapshotSettings = Field(default_factory=SnapshotSettings)
     mounts: tuple[MountSettings, ...] = Field((), description="Shared data.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
     helper: HelperSettings = Field(default_factory=HelperSettings)

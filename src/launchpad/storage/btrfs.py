@@ -10,14 +10,10 @@ Containers have to refuse the calls that make them; here, a home that holds some
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import re
-import shutil
 import subprocess
-import uuid
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,23 +24,25 @@ import structlog
 from ..errors import HomeUnavailable
 from . import directories
 from .base import DiskSpace, HomeUse
+from .btrfs_command import (
+    COMMAND_SECONDS,
+    BtrfsCommand,
+    filesystem_id,
+    find_command,
+    group_of,
+    is_subvolume,
+    limit_of,
+    opened_path,
+    reason_of,
+    subvolume_of,
+)
 from .walking import Walks
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-COMMAND_SECONDS = 30.0
-KILLED_SECONDS = 2.0  # a command that waits for the disk cannot be killed at once
-TOP_INODE = 256  # of every subvolume: BTRFS_FIRST_FREE_OBJECTID in linux/btrfs_tree.h
-FS_INFO = 0x8400941F  # BTRFS_IOC_FS_INFO of linux/btrfs.h, which fills 1024 bytes
-FS_INFO_BYTES, FS_ID = 1024, slice(16, 32)
 # A row of `btrfs qgroup show -re --raw`: group, referenced, exclusive, most referenced, …
 ROW = re.compile(r"^(0/\d+)\s+(\d+)\s+\d+\s+(none|\d+)", re.MULTILINE)
-SAID = {  # by btrfs-progs 5 and 6
-    "quotas not enabled": "has its btrfs quotas turned off; “btrfs quota enable” turns them on",
-    "quota not enabled": "has its btrfs quotas turned off; “btrfs quota enable” turns them on",
-    "not a btrfs filesystem": "is not on a btrfs file system",
-}
 
 
 class BtrfsHomes:
@@ -64,8 +62,7 @@ class BtrfsHomes:
     def __init__(self, root: Path, command: str | None = None, command_seconds: float = COMMAND_SECONDS) -> None:
         self.root = root
         self._walks = Walks(root)
-        self._command = command or find_command() or "btrfs"
-        self._command_seconds = command_seconds
+        self._btrfs = BtrfsCommand(root, command, command_seconds)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._working: set[asyncio.Task[Any]] = set()
 
@@ -141,7 +138,7 @@ class BtrfsHomes:
         beside = directories.name_beside(path.name)
         placed = False
         try:
-            await self._btrfs("subvolume", "create", f"{_path(root)}/{beside}", opened=root)
+            await self._btrfs.run("subvolume", "create", f"{opened_path(root)}/{beside}", opened=root)
             home = await asyncio.to_thread(directories.open_new, root, beside)
             try:
                 await asyncio.to_thread(directories.give_to, home, uid)
@@ -157,11 +154,11 @@ class BtrfsHomes:
         return placed
 
     async def _keep_limit(self, root: int, home: int, path: Path, limit_bytes: int | None) -> None:
-        if not _is_subvolume(home):
+        if not is_subvolume(home):
             log.warning("home.without_limit", home=str(path), reason="it is a directory and no subvolume")
             return
         await self._limit(root, home, limit_bytes)
-        inside = await self._btrfs("subvolume", "list", "-o", _path(home), opened=home)
+        inside = await self._btrfs.run("subvolume", "list", "-o", opened_path(home), opened=home)
         if inside.strip():
             log.error("home.beyond_limit", home=str(path), reason="subvolumes in it count apart", inside=inside[:500])
 
@@ -172,7 +169,7 @@ class BtrfsHomes:
             # Through the root: the kernel charges the subvolume it is asked through, and would refuse to raise the
             # limit of a home that is full.
             limit = "none" if limit_bytes is None else str(limit_bytes)
-            await self._btrfs("qgroup", "limit", limit, group, _path(root), opened=root)
+            await self._btrfs.run("qgroup", "limit", limit, group, opened_path(root), opened=root)
 
     async def _use(self, path: Path) -> HomeUse:
         root = await asyncio.to_thread(directories.open_root, self.root)
@@ -181,7 +178,7 @@ class BtrfsHomes:
             if home is None:
                 return HomeUse(None, None)
             try:
-                use = (await self._show(home))[1] if _is_subvolume(home) else HomeUse(None, None)
+                use = (await self._show(home))[1] if is_subvolume(home) else HomeUse(None, None)
                 return replace(use, free_bytes=directories.free_bytes(home))
             except OSError as error:
                 raise directories.unusable_for(self.root, error) from error
@@ -192,7 +189,12 @@ class BtrfsHomes:
 
     async def _show(self, home: int) -> tuple[str, HomeUse]:
         """A subvolume's quota group and what it says, as of the last commit (by default, one every 30 s)."""
-        table = await self._btrfs("qgroup", "show", "-re", "--raw", "-f", _path(home), opened=home)
+        tree = subvolume_of(home).tree
+        counted = group_of(home, tree)
+        if counted is not None:
+            return f"0/{tree}", HomeUse(used_bytes=counted.referenced, limit_bytes=limit_of(home, tree))
+        # The program has words for what is wrong.
+        table = await self._btrfs.run("qgroup", "show", "-re", "--raw", "-f", opened_path(home), opened=home)
         row = ROW.search(table)
         if row is None:
             log.error("home.without_quota_group", table=table[:500])
@@ -204,52 +206,12 @@ class BtrfsHomes:
         try:
             if filesystem_id(root) is None:
                 raise directories.unusable(self.root, "is not on a btrfs file system")
-            await self._btrfs("qgroup", "show", "-f", _path(root), opened=root)
+            await self._btrfs.run("qgroup", "show", "-f", opened_path(root), opened=root)
             if await asyncio.to_thread(_is_inconsistent, root):
                 # No obstacle: it is so for a while after quotas were turned on, until everything is counted.
                 log.warning("homes.miscounted", root=str(self.root), help="“btrfs quota rescan” counts again")
         finally:
             os.close(root)
-
-    async def _btrfs(self, *arguments: str, opened: int) -> str:
-        """Runs the command, which finds `opened` under the same number.
-
-        Returns:
-            What it wrote.
-
-        Raises:
-            HomeUnavailable: it is missing, did not work or took too long.
-        """
-        try:
-            process = await asyncio.create_subprocess_exec(
-                self._command,
-                *arguments,
-                pass_fds=(opened,),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={"LC_ALL": "C"},
-            )
-        except OSError as error:
-            log.error("home.btrfs_not_started", command=self._command, error=str(error))
-            raise directories.unusable(self.root, "needs the program btrfs, which does not start") from error
-        try:
-            async with asyncio.timeout(self._command_seconds):
-                out, err = await process.communicate()
-        except TimeoutError as error:
-            log.error("home.btrfs_slow", arguments=arguments, seconds=self._command_seconds)
-            raise directories.unusable(self.root, "does not answer in time") from error
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), KILLED_SECONDS)
-        if process.returncode != 0:
-            said = err.decode(errors="replace").strip()
-            log.error("home.btrfs_failed", arguments=arguments, code=process.returncode, said=said)
-            raise directories.unusable(self.root, _why(said))
-        return out.decode(errors="replace")
 
 
 def why_not(root: Path, command: str | None = None) -> str | None:
@@ -271,25 +233,10 @@ def why_not(root: Path, command: str | None = None) -> str | None:
         os.close(descriptor)
 
 
-def find_command() -> str | None:
-    """The program btrfs; services are often started without the folders of system programs in their PATH."""
-    return shutil.which("btrfs", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-
-
-def filesystem_id(descriptor: int) -> str | None:
-    """The btrfs file system that an opened directory is on; None: it is another one."""
-    info = bytearray(FS_INFO_BYTES)
-    try:
-        fcntl.ioctl(descriptor, FS_INFO, info)
-    except OSError:  # ENOTTY of others; some say EINVAL
-        return None
-    return str(uuid.UUID(bytes=bytes(info[FS_ID])))
-
-
 def _why_no_quotas(root: Path, descriptor: int, command: str) -> str | None:
     try:
         shown = subprocess.run(  # noqa: S603 - no shell, and nothing a user wrote
-            [command, "qgroup", "show", "-f", _path(descriptor)],
+            [command, "qgroup", "show", "-f", opened_path(descriptor)],
             pass_fds=(descriptor,),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -300,20 +247,7 @@ def _why_no_quotas(root: Path, descriptor: int, command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         log.error("home.btrfs_not_started", command=command, error=str(error))
         return "the program btrfs does not start or does not finish"
-    return f"{root} {_why(shown.stderr.decode(errors='replace'))}" if shown.returncode != 0 else None
-
-
-def _why(said: str) -> str:
-    """Our words for what the command said: it puts the system's word for an error at the end."""
-    for words, why in SAID.items():
-        if words in said:
-            return why
-    return next((why for number, why in directories.WHY.items() if os.strerror(number) in said), "cannot be used")
-
-
-def _is_subvolume(home: int) -> bool:
-    """Whether it is the top of one; the inode alone might be any directory's of another file system mounted there."""
-    return os.fstat(home).st_ino == TOP_INODE and filesystem_id(home) is not None
+    return f"{root} {reason_of(shown.stderr.decode(errors='replace'))}" if shown.returncode != 0 else None
 
 
 def _is_inconsistent(root: int) -> bool:
@@ -323,8 +257,3 @@ def _is_inconsistent(root: int) -> bool:
         return path.read_text(encoding="ascii").strip() == "1"
     except OSError:
         return False
-
-
-def _path(descriptor: int) -> str:
-    """How a program that inherits the descriptor reaches exactly what we opened, whatever its name is by now."""
-    return f"/proc/self/fd/{descriptor}"

@@ -7,12 +7,18 @@ from pathlib import Path
 import structlog
 
 from ..errors import SettingsError
-from ..settings import HomesSettings
+from ..settings import HomesSettings, Settings
 from . import btrfs, projectquota
 from .base import Homes
 from .btrfs import BtrfsHomes
+from .btrfs_snapshots import BtrfsSnapshots
 from .plain import PlainHomes
 from .projectquota import ProjectQuotaHomes
+from .snapshots import NoSnapshots, Obstacle, Snapshots
+
+NEEDED = (
+    "Snapshots need home folders on btrfs with its quotas on (homes.driver is then “btrfs”). ZFS is not supported yet."
+)
 
 log = structlog.get_logger(__name__)
 
@@ -46,3 +52,12 @@ def _fit(settings: HomesSettings, obstacle: str | None) -> Path:
     if obstacle is not None:
         raise SettingsError(f"homes.driver: “{settings.driver}” cannot be used: {obstacle}.")
     return settings.root
+
+
+def choose_snapshots(settings: Settings, homes: Homes) -> Snapshots:
+    """What keeps snapshots of these homes; where they lie on anything but btrfs, what says that nothing can."""
+    if isinstance(homes, BtrfsHomes):
+        return BtrfsSnapshots(homes.root, settings.snapshots)
+    kind = "limited by project quotas" if isinstance(homes, ProjectQuotaHomes) else "plain directories"
+    why = f"Home folders are {kind} on this server, of which it cannot take snapshots."
+    return NoSnapshots(Obstacle(why, NEEDED))

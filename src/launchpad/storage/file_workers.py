@@ -14,9 +14,9 @@ from pathlib import Path
 
 import structlog
 
-from ..errors import FilesBusy, HomeUnavailable
+from ..errors import FilesBusy, HomeUnavailable, LaunchpadError
 from ..settings import FilesSettings
-from . import directories
+from . import directories, snapshots
 from .porter.jail import NOBODY
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ PROGRAM = """
 import sys
 sys.path.append(sys.argv[1])
 from launchpad.storage.fileworker.run import main
-main(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+main(*map(int, sys.argv[2:]))
 """
 BUSY = "Too many files are being worked with on this server right now. Please try again in a moment."
 BUSY_YOURSELF = "You have too many uploads and downloads at the same time. Wait until one of them is finished."
@@ -47,14 +47,18 @@ class FileWorkers:
         self._watching: set[asyncio.Task[None]] = set()
         self._running: set[asyncio.subprocess.Process] = set()
 
-    async def start(self, username: str, uid: int, connection: socket.socket) -> None:
+    async def start(self, username: str, uid: int, connection: socket.socket, snapshot: str = "") -> None:
         """A worker of this home, as its owner, on the connection; it ends when the other end is closed.
+
+        Args:
+            snapshot: the name of one of the home, which is what the worker reads and restores from, then.
 
         Raises:
             HomeUnavailable: there is no such home yet, or it is not this user's.
+            NotFound: there is no such snapshot.
             FilesBusy: there are as many as may be.
         """
-        await self._begin(uid, lambda: self._open(username, uid), connection)
+        await self._begin(uid, lambda: self._open(username, uid, snapshot), connection)
 
     async def try_one(self, connection: socket.socket) -> None:
         """A worker of an empty folder of its own: whether any can do here what each has to do first.
@@ -63,9 +67,9 @@ class FileWorkers:
             FilesBusy: there are as many as may be.
         """
         uid = os.geteuid() or NOBODY
-        await self._begin(uid, lambda: _empty_folder(uid), connection)
+        await self._begin(uid, lambda: [_empty_folder(uid)], connection)
 
-    async def _begin(self, uid: int, opening: Callable[[], int], connection: socket.socket) -> None:
+    async def _begin(self, uid: int, opening: Callable[[], list[int]], connection: socket.socket) -> None:
         if self._of_user[uid] >= self._settings.workers_per_user:
             raise FilesBusy(BUSY_YOURSELF, retry_after_seconds=RETRY_SECONDS)
         if self._of_user.total() >= self._settings.workers:
@@ -74,11 +78,12 @@ class FileWorkers:
         self._of_user[uid] += 1
         started = False
         try:
-            home = await asyncio.to_thread(opening)
+            opened = await asyncio.to_thread(opening)
             try:
-                process = await _spawn(home, connection.fileno(), uid)
+                process = await _spawn(opened, connection.fileno(), uid)
             finally:
-                os.close(home)
+                for descriptor in opened:
+                    os.close(descriptor)
             started = True
         finally:
             if not started:
@@ -98,7 +103,7 @@ class FileWorkers:
         if self._watching:
             await asyncio.wait(self._watching, timeout=END_SECONDS)
 
-    def _open(self, username: str, uid: int) -> int:
+    def _open(self, username: str, uid: int, snapshot: str) -> list[int]:
         root = directories.open_root(self._root)
         try:
             home = directories.open_home(root, directories.home_path(self._root, username), uid)
@@ -106,7 +111,13 @@ class FileWorkers:
             os.close(root)
         if home is None:
             raise HomeUnavailable("Your home folder does not exist yet.")
-        return home
+        if not snapshot:
+            return [home]
+        try:
+            return [home, snapshots.open_snapshot(self._root, username, uid, snapshot)]
+        except LaunchpadError:
+            os.close(home)
+            raise
 
     async def _watch(self, process: asyncio.subprocess.Process, uid: int) -> None:
         self._running.add(process)
@@ -135,7 +146,8 @@ def _empty_folder(uid: int) -> int:
         os.rmdir(folder)
 
 
-async def _spawn(home: int, connection: int, uid: int) -> asyncio.subprocess.Process:
+async def _spawn(opened: list[int], connection: int, uid: int) -> asyncio.subprocess.Process:
+    """Args: opened: the home, and the snapshot where it is about one."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
@@ -143,10 +155,8 @@ async def _spawn(home: int, connection: int, uid: int) -> asyncio.subprocess.Pro
         "-c",
         PROGRAM,
         str(Path(__file__).parents[2]),
-        str(home),
-        str(connection),
-        str(uid),
-        pass_fds=[home, connection],
+        *map(str, (connection, uid, *opened)),
+        pass_fds=[connection, *opened],
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=None,  # into our log

@@ -12,7 +12,6 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -24,8 +23,11 @@ from ..errors import FilesBusy, FilesUnavailable, LaunchpadError
 from ..settings import FilesSettings
 from .file_workers import BUSY_YOURSELF, RETRY_SECONDS, FileWorkers
 from .fileworker.line import DATA, HEAD, JSON, LONGEST, PIECE, packed
+from .owner import Owner
 
 log = structlog.get_logger(__name__)
+
+__all__ = ["CHECK", "DirectFiles", "Files", "HelperFiles", "Owner", "Received", "WorkerFiles"]
 
 KEPT_SECONDS = 20.0  # less than a worker's own patience without a request
 READY_SECONDS = 30.0
@@ -51,14 +53,6 @@ _KNOWN: dict[str, type[LaunchpadError]] = {
 }
 
 
-@dataclass(frozen=True)
-class Owner:
-    """Whose home it is; both have to be what the disk says."""
-
-    username: str
-    uid: int
-
-
 class Received(Protocol):
     """What a verb answers that sends content: `header` first."""
 
@@ -70,6 +64,10 @@ class Received(Protocol):
 
     def pieces(self) -> AsyncIterator[bytes]:
         """The content. Raises FilesUnavailable where it ends before its end."""
+        ...
+
+    async def last_word(self) -> dict[str, Any]:
+        """The answer, of a verb that asks something amid its work."""
         ...
 
 
@@ -155,6 +153,11 @@ class _Connection:
     async def choose(self, **wanted: Any) -> None:
         await self._write(packed(wanted))
 
+    async def last_word(self) -> dict[str, Any]:
+        said = await self.answer()
+        self.finished()
+        return said
+
     async def pieces(self) -> AsyncIterator[bytes]:
         """As they arrive, and not only when a frame is whole."""
         while True:
@@ -233,7 +236,7 @@ class WorkerFiles:
         self._most = settings.workers_per_user
         self._patience_seconds = settings.patience_seconds
         self._idle: dict[Owner, list[_Connection]] = {}
-        self._at_work: Counter[Owner] = Counter()
+        self._at_work: Counter[int] = Counter()
         self._freed = asyncio.Condition()
 
     async def ask(self, owner: Owner, verb: str, **arguments: Any) -> dict[str, Any]:
@@ -301,16 +304,16 @@ class WorkerFiles:
         """One user's requests wait for each other for a moment, as a page makes several at once."""
         try:
             async with asyncio.timeout(self._patience_seconds), self._freed:
-                await self._freed.wait_for(lambda: self._at_work[owner] < self._most)
-                self._at_work[owner] += 1
+                await self._freed.wait_for(lambda: self._at_work[owner.uid] < self._most)
+                self._at_work[owner.uid] += 1
         except TimeoutError:
             raise FilesBusy(BUSY_YOURSELF, retry_after_seconds=RETRY_SECONDS) from None
         try:
             yield
         finally:
-            self._at_work[owner] -= 1
-            if not self._at_work[owner]:
-                del self._at_work[owner]
+            self._at_work[owner.uid] -= 1
+            if not self._at_work[owner.uid]:
+                del self._at_work[owner.uid]
             async with self._freed:
                 self._freed.notify_all()
 
@@ -349,7 +352,10 @@ class DirectFiles(WorkerFiles):
         await (await _started(self._workers.try_one)).aclose()
 
     async def _begun(self, owner: Owner) -> _Connection:
-        return await _started(lambda connection: self._workers.start(owner.username, owner.uid, connection))
+        return await _started(lambda connection: self._start(owner, connection))
+
+    async def _start(self, owner: Owner, connection: socket.socket) -> None:
+        await self._workers.start(owner.username, owner.uid, connection, owner.snapshot)
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -379,7 +385,7 @@ class HelperFiles(WorkerFiles):
         await (await self._reached(CHECK)).aclose()
 
     async def _begun(self, owner: Owner) -> _Connection:
-        return await self._reached({"username": owner.username, "uid": owner.uid})
+        return await self._reached(owner.asked)
 
     async def _reached(self, first: dict[str, Any]) -> _Connection:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ..domain.snapshots import Cause, Snapshot
 from ..errors import EngineRefused, EngineUnavailable, HomeUnavailable
 from ..helper_client import HelperClient, asking
 from . import directories
 from .base import DiskSpace, HomeUse, HomeVerbs
+from .snapshots import Obstacle, SnapshotSummary, SnapshotUse, SnapshotVerbs
 
 T = TypeVar("T")
 
@@ -55,6 +57,32 @@ class HelperHomes:
 
     async def check(self) -> None:
         await _asked(self._verbs.homes_check())
+
+
+class HelperSnapshots:
+    """See `snapshots.Snapshots`. When one is taken and which are removed is the helper's to decide."""
+
+    def __init__(self, line: HelperClient) -> None:
+        self._verbs: SnapshotVerbs = asking(line, SnapshotVerbs)
+
+    async def obstacle(self) -> Obstacle | None:
+        return await _asked(self._verbs.snapshots_obstacle())
+
+    async def taken(self, username: str) -> Sequence[Snapshot]:
+        return await _asked(self._verbs.snapshots_taken(username))
+
+    async def summary(self) -> SnapshotSummary:
+        return await _asked(self._verbs.snapshots_summary())
+
+    async def take(self, username: str, uid: int, cause: Cause) -> Snapshot | None:
+        return await _asked(self._verbs.snapshot_take(username, uid, cause))
+
+    async def thin(self, username: str, uid: int) -> SnapshotUse:
+        return await _asked(self._verbs.snapshots_thin(username, uid))
+
+    async def forget(self, username: str, name: str) -> None:
+        """Raises HomeUnavailable: only root may."""
+        raise HomeUnavailable("Snapshots are removed by their age and quota; only root removes one by its name.")
 
 
 async def _asked(answer: Awaitable[T]) -> T:

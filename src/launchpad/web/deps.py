@@ -45,6 +45,7 @@ from ..services.offers import OfferService
 from ..services.passkeys import PasskeyService
 from ..services.policy_replay import PolicyReplayService
 from ..services.signin import SignInService
+from ..services.snapshots import SnapshotService
 from ..services.tokens import TokenService
 from ..services.users import UserService
 from ..settings import Settings
@@ -101,6 +102,7 @@ Rescue = Annotated[MemoryRescue, _part("rescue")]
 Passkeys = Annotated[PasskeyService, _part("passkeys")]
 PolicyReplays = Annotated[PolicyReplayService, _part("policy_replay")]
 SignIn = Annotated[SignInService, _part("sign_in")]
+SnapshotsOfHomes = Annotated[SnapshotService, _part("snapshots")]
 Tokens = Annotated[TokenService, _part("tokens")]
 Users = Annotated[UserService, _part("users")]
 

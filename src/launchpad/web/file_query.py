@@ -37,4 +37,13 @@ async def path_of(request: Request, path: Annotated[str, PATH] = "") -> str:
     return found[-1] if found else path
 
 
+SNAPSHOT = r"^(\d{8}T\d{6}Z(-before)?)?$"
+FromSnapshot = Annotated[
+    str,
+    Query(
+        alias="snapshot",
+        description="`name` of a snapshot: as it was then. Empty: as it is now.",
+        pattern=SNAPSHOT,
+    ),
+]
 At = Annotated[str, Depends(path_of)]

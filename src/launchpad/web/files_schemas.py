@@ -256,6 +256,35 @@ class SomeIdsBody(Body):
     ids: list[str] | None = Field(None, max_length=10_000, description="Only these; else everything.")
 
 
+class RestoreBody(_Paths):
+    snapshot: str = Field(max_length=40, description="Its `name`.")
+    path: str = Field(max_length=PATH_MAX, description="Of a file or folder; empty: all of the home.")
+    to: Literal["beside", "in place"] = Field(
+        "beside",
+        description="`beside`: a copy beside what is there now, with the date in its name. `in place`: where it was, "
+        "and what is there now goes to the Trash.",
+    )
+
+
+class RestoredCopyView(BaseModel):
+    entry: EntryView
+    trashed: str | None = Field(description="The id in the Trash of what it replaced; null: it replaced nothing.")
+    files: int
+    left: list[str] = Field(description="Some of what could not be restored, such as pipes, with the reason.")
+    left_count: int
+
+    @classmethod
+    def of(cls, told: dict[str, Any], entry: EntryView) -> RestoredCopyView:
+        trashed = encoded(told["trashed"]) if told["trashed"] is not None else None
+        return cls(
+            entry=entry,
+            trashed=trashed,
+            files=told["files"],
+            left=[shown(one) for one in told["left"]],
+            left_count=told["left_count"],
+        )
+
+
 class RestoredView(BaseModel):
     id: str
     path: str

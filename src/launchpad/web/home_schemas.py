@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
 from ..domain.home_lists import LabHomes, UserHome
 from ..domain.home_use import MeasuredUse, full_in
+from ..domain.snapshots import Snapshot
+from .snapshot_schemas import SnapshotView
 
 GROWN = "Growth; negative where it shrank, null where nobody knows what it was then."
 
@@ -27,7 +30,7 @@ class HomeUseView(BaseModel):
 
 
 class HomeView(HomeUseView):
-    """One's own home. `snapshots` is what can be restored; nothing makes snapshots yet, so it is empty."""
+    """One's own home."""
 
     is_floor: bool = Field(False, description="It takes up at least `used_bytes`: not all of it could be counted.")
     grown_7_days_bytes: int | None = Field(None, description=GROWN)
@@ -35,11 +38,13 @@ class HomeView(HomeUseView):
     full_in_days: float | None = Field(
         None, description="Until it is full, at the rate of the last 30 days; null where that cannot be told."
     )
-    snapshots: list[dict[str, str]] = Field(default_factory=list)
+    snapshots: list[SnapshotView] = Field(
+        default_factory=list, description="What can be restored from, the newest first."
+    )
 
     @classmethod
-    def of(cls, use: MeasuredUse | None) -> HomeView:
-        return cls(**use_fields(use))
+    def of(cls, use: MeasuredUse | None, snapshots: Sequence[Snapshot] = ()) -> HomeView:
+        return cls(**use_fields(use), snapshots=[SnapshotView.of(one) for one in snapshots])
 
 
 class AdminHomeView(BaseModel):

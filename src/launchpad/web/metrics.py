@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from ..domain.background import LoopHealth, LoopState
 from ..domain.policy import Verdict
 from ..domain.warnings import EndKind
-from ..errors import EngineUnavailable
+from ..errors import EngineUnavailable, LaunchpadError
 from ..platform import Platform
 from ..services.activity import ActivityService
 
@@ -102,12 +102,30 @@ async def _measure_homes(registry: CollectorRegistry, platform: Platform) -> Non
         states.labels(state).set(number)
     used = Gauge("launchpad_homes_bytes", "What all home folders take up", registry=registry)
     used.set(counts.used_bytes)
+    await _measure_snapshots(registry, platform)
     if disk is None:  # not measured yet
         return
     size = Gauge("launchpad_homes_disk_bytes", "Size of the disk with home folders", registry=registry)
     free = Gauge("launchpad_homes_disk_free_bytes", "What is free on the disk with home folders", registry=registry)
     size.set(disk.limit_bytes or 0)
     free.set(disk.free_bytes or 0)
+
+
+async def _measure_snapshots(registry: CollectorRegistry, platform: Platform) -> None:
+    try:
+        found = await platform.snapshots.summary()
+    except LaunchpadError:  # the helper is away, which others tell
+        return
+    number = Gauge("launchpad_snapshots", "Snapshots of home folders", registry=registry)
+    number.set(found.number)
+    of_homes = Gauge("launchpad_snapshots_homes", "Home folders that have snapshots", registry=registry)
+    of_homes.set(found.homes)
+    newest = Gauge(
+        "launchpad_snapshots_newest_timestamp_seconds",
+        "When the newest snapshot of a home folder was taken; 0: there is none",
+        registry=registry,
+    )
+    newest.set(found.newest_at.timestamp() if found.newest_at is not None else 0)
 
 
 def _measure_activity(registry: CollectorRegistry, activity: ActivityService, now: datetime) -> None:

@@ -29,6 +29,7 @@ from ...services.idle_policy import IdlePolicyService
 from ...services.images import ImageService
 from ...services.lab_capacity import LabCapacityService
 from ...services.mailing import MailQueue
+from ...services.snapshots import SnapshotService
 from ...services.sweep import SweepService
 from ...settings import Settings
 from ...storage.base import Homes
@@ -70,6 +71,7 @@ class Doctor:
         lab_capacity: LabCapacityService,
         verifier: AuditVerifier,
         files: FilesService,
+        snapshots: SnapshotService,
         places: Places | None = None,
     ) -> None:
         self._database = database
@@ -87,6 +89,7 @@ class Doctor:
         self._labs = lab_capacity
         self._verifier = verifier
         self._files = files
+        self._snapshots = snapshots
         self._places = places or Places()
 
     async def examine(self, now: datetime, settings_file: Path | None = None) -> list[Finding]:
@@ -122,6 +125,7 @@ class Doctor:
             ("images", self._all_images),
             ("homes", self._all_homes),
             ("file-access", lambda subject: file_access.file_access(subject, settings, self._files)),
+            ("snapshots", lambda subject: storage.snapshots(subject, settings, self._snapshots)),
             ("uids", lambda subject: machine.uids(subject, self._database, settings.homes.uid_base)),
             ("disk", self._disks),
             ("storage", lambda subject: storage.storage(subject, self._database)),

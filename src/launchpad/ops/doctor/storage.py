@@ -6,6 +6,9 @@ from datetime import timedelta
 
 from ...domain.home_use import full_in, trend_in_words
 from ...domain.sizes import describe_bytes
+from ...domain.times import short
+from ...services.snapshots import SnapshotService
+from ...settings import Settings
 from ...store import home_listings, home_use
 from ...store.database import Database
 from .findings import Finding, Level
@@ -28,4 +31,18 @@ async def storage(subject: str, database: Database) -> list[Finding]:
     left = full_in(disk)
     if left is not None and left <= SOON:
         return [Finding(Level.BAD if left <= VERY_SOON else Level.WARN, subject, text, WHO)]
+    return [Finding(Level.OK, subject, text)]
+
+
+async def snapshots(subject: str, settings: Settings, service: SnapshotService) -> list[Finding]:
+    """One line. That none are taken is no fault, but something to know."""
+    obstacle = await service.obstacle()
+    if obstacle is not None:
+        return [Finding(Level.OK, subject, f"None are taken. {obstacle.why} {obstacle.needed}")]
+    kept, found = settings.snapshots, await service.summary()
+    rule = f"kept are {kept.hourly} hourly, {kept.daily} daily and {kept.weekly} weekly ones"
+    if found.newest_at is None:
+        return [Finding(Level.OK, subject, f"There are none yet; {rule}.")]
+    many = "one home folder" if found.homes == 1 else f"{found.homes} home folders"
+    text = f"{found.number} of {many}, the newest from {short(found.newest_at)}; {rule}."
     return [Finding(Level.OK, subject, text)]

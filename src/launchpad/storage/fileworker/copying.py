@@ -33,6 +33,7 @@ class Copier:
         self._skipped = skipped
         self._files = self._bytes = self._several_names = 0
         self._left: list[str] = []
+        self.closed = 0  # of those that were left: what could not be read
 
     def told(self) -> dict[str, Any]:
         """`several_names`: files that had more than one name, of which each is a copy of its own now."""
@@ -90,6 +91,7 @@ class Copier:
             self._leave(names, name, error)
 
     def _leave(self, names: Any, name: str, error: OSError | None) -> None:
+        self.closed += 1
         self._left.append(f"{told_path(*names, name)}: {refusal_of(error or OSError(errno.EIO, '')).detail}")
 
     def _one(self, source: int, name: str, target: int, new_name: str) -> bool:

@@ -23,7 +23,7 @@ from ...errors import (
 from .beneath import FOLDER, PLACE, Beneath, names_of
 from .line import Line
 
-RENAME_NOREPLACE = 1  # renameat2(2)
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # renameat2(2)
 TOLD_CHARACTERS = 500
 DATA_FOLDER = (".local", "share")
 UPLOADS = (*DATA_FOLDER, "launchpad-uploads")  # what is not whole yet: uploads, copies
@@ -197,6 +197,18 @@ def rename(source: int, name: str, target: int, new_name: str, *, replace: bool 
     if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         _rename_plainly(source, name, target, new_name)  # such as NFS
     else:
+        raise OSError(number, os.strerror(number))
+
+
+def swap(source: int, name: str, target: int, new_name: str) -> None:
+    """Each of two things gets the other's place, at once.
+
+    Raises:
+        OSError: as renameat2(2).
+    """
+    given = (source, os.fsencode(name), target, os.fsencode(new_name))
+    if _libc.renameat2(*given, RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import Conflict, FilesUnavailable, InvalidInput, LaunchpadError
 from ..porter.jail import CAPABILITY_VERSION_3, become, shut_in
-from . import archive, changes, content, listing, preview, space, trash, uploads
+from . import archive, changes, content, listing, preview, restoring, space, trash, uploads
 from .home import Home, refusal_of
 from .line import Line
 
@@ -43,14 +43,15 @@ VERBS: dict[str, Verb] = {
     "sizes": space.sizes,
     "preview": preview.send,
 }
+OF_SNAPSHOTS = ("list", "stat", "search", "read", "archive", "preview")  # what a snapshot is asked
 MEMORY_BYTES = 1024**3
 CPU_SECONDS = 2 * 3600
 OPEN_FILES = 8192
 NICE = 5  # instances and pages go before a large archive
 
 
-def main(home: int, connection: int, uid: int) -> None:
-    """Args: descriptors of the home and of the connection; the home's owner."""
+def main(connection: int, uid: int, home: int, snapshot: int | None = None) -> None:
+    """Args: descriptors of the connection, the home and perhaps a snapshot of it; the home's owner."""
     line = Line(socket.socket(fileno=connection))
     _limit()
     os.nice(NICE)
@@ -62,18 +63,19 @@ def main(home: int, connection: int, uid: int) -> None:
     os.umask(0o077)
     with suppress(EOFError):
         line.say(ready=True)
-        serve(Home(home, line))
+        serve(Home(home, line), None if snapshot is None else Home(snapshot, line))
 
 
-def serve(home: Home) -> None:
-    """Until EOFError: the other side is gone, or silent for too long."""
+def serve(home: Home, snapshot: Home | None = None) -> None:
+    """Until EOFError: the other side is gone, or silent for too long.
+
+    Args:
+        snapshot: what is read, and restored from, where it is given; then nothing else is done.
+    """
     while True:
         request = home.line.request()
         try:
-            verb = VERBS.get(str(request.get("verb")))
-            if verb is None:
-                raise InvalidInput("There is no such call.")
-            verb(home, request)
+            _answer(home, snapshot, request)
         except LaunchpadError as error:
             _refuse(home, error)
         except OSError as error:
@@ -82,6 +84,19 @@ def serve(home: Home) -> None:
             _refuse(home, Conflict("That is too much at once for this page. Do it in an instance."))
         except (RecursionError, UnicodeError, ValueError):  # what only odd content can lead to
             _refuse(home, FilesUnavailable("This content cannot be worked with."))
+
+
+def _answer(home: Home, snapshot: Home | None, request: dict[str, Any]) -> None:
+    name = str(request.get("verb"))
+    verb = VERBS.get(name)
+    if snapshot is not None and name == "restore":
+        restoring.restore(home, snapshot, request)
+    elif snapshot is not None and name in OF_SNAPSHOTS:
+        VERBS[name](snapshot, request)
+    elif snapshot is not None or verb is None:
+        raise InvalidInput("There is no such call." if verb is None else "A snapshot can only be read.")
+    else:
+        verb(home, request)
 
 
 def _refuse(home: Home, error: LaunchpadError) -> None:

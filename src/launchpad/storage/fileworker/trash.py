@@ -19,7 +19,7 @@ from ...errors import Conflict, InvalidInput, LaunchpadError, NoRoom, NotFound
 from .beneath import FOLDER, names_of
 from .changes import MOST_TOLD, remove_tree
 from .content import write_all
-from .home import DATA_FOLDER, MADE, Home, entry_of, number, refusal_of, rename
+from .home import DATA_FOLDER, MADE, Home, entry_of, number, refusal_of, rename, swap
 from .line import is_full
 from .uploads import remove_all_abandoned
 
@@ -35,11 +35,9 @@ def put(home: Home, request: dict[str, Any]) -> None:
     names = names_of(request.get("path"))
     if tuple(names[: len(TRASH)]) == TRASH:
         raise Conflict("This is in the Trash already. Empty the Trash to delete it permanently.")
-    now = _time(request.get("now"))
+    content = _content(names, request)
     with home.place(request.get("path")) as (folder, name), _opened(home, make=True) as (files, info):
         os.stat(name, dir_fd=folder, follow_symlinks=False)
-        path = "/".join((str(request.get("home", "")).rstrip("/"), *names))
-        content = f"[Trash Info]\nPath={quote_from_bytes(os.fsencode(path))}\nDeletionDate={now}\n".encode()
         kept = _reserve(info, files, name, content)
         try:
             rename(folder, name, files, kept)
@@ -52,6 +50,36 @@ def put(home: Home, request: dict[str, Any]) -> None:
                 raise Conflict("The Trash is in this folder, so it cannot be moved there.") from error
             raise
     home.line.say(id=kept)
+
+
+def exchange(home: Home, source: int, name: str, folder: int, target: list[str], request: dict[str, Any]) -> str:
+    """Something else takes the place of what has the last of the names in `folder`, which goes to the Trash: at once,
+    so that the place is never empty and nothing is ever without a note.
+
+    Returns:
+        What it is called in the Trash.
+    """
+    with _opened(home, make=True) as (files, info):
+        kept = _reserve(info, files, target[-1], _content(target, request))
+        try:
+            rename(source, name, files, kept)
+            try:
+                swap(files, kept, folder, target[-1])
+            except OSError:
+                rename(files, kept, source, name)
+                raise
+        except OSError:
+            with suppress(OSError):
+                os.unlink(kept + SUFFIX, dir_fd=info)
+            raise
+    return kept
+
+
+def _content(names: list[str], request: dict[str, Any]) -> bytes:
+    """Of a note: where it was, as instances see it, and when it was deleted."""
+    path = "/".join((str(request.get("home", "")).rstrip("/"), *names))
+    now = _time(request.get("now"))
+    return f"[Trash Info]\nPath={quote_from_bytes(os.fsencode(path))}\nDeletionDate={now}\n".encode()
 
 
 def _reserve(info: int, files: int, name: str, content: bytes) -> str:

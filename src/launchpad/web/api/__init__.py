@@ -18,13 +18,26 @@ from . import (
     policies,
     policy_replay,
     sign_in,
+    snapshots,
     tokens,
 )
 
 ROUTERS: tuple[APIRouter, ...] = tuple(
     part.router
     for part in (
-        *(sign_in, environments, instances, events, files, file_uploads, file_space, tokens, ledger, home_use),
+        *(
+            sign_in,
+            environments,
+            instances,
+            events,
+            files,
+            file_uploads,
+            file_space,
+            snapshots,
+            tokens,
+            ledger,
+            home_use,
+        ),
         *(announcements, admin, policies, policy_replay),
     )
 )

@@ -15,7 +15,7 @@ from ...domain.file_paths import download_header, encoded
 from ...errors import Conflict, InvalidInput, NoSuchRange
 from ...services.files import modified_at
 from ..deps import CurrentUser, HomeFiles
-from ..file_query import PATH, At, FileCursor, FileLimit, paths_in
+from ..file_query import PATH, At, FileCursor, FileLimit, FromSnapshot, paths_in
 from ..files_schemas import (
     CopiedView,
     CopyBody,
@@ -78,9 +78,19 @@ async def entries(
     sort: Literal["name", "size", "modified"] = "name",
     order: Literal["asc", "desc"] = "asc",
     hidden: bool = True,
+    snapshot: FromSnapshot = "",
 ) -> FolderView:
     """What lies in a folder, folders first. `hidden=false` leaves out names that begin with a dot."""
-    found = await files.entries(visitor.user, path, cursor=cursor, limit=limit, sort=sort, order=order, hidden=hidden)
+    found = await files.entries(
+        visitor.user,
+        path,
+        cursor=cursor,
+        limit=limit,
+        sort=sort,
+        order=order,
+        hidden=hidden,
+        snapshot=snapshot,
+    )
     return FolderView.of(path, found)
 
 
@@ -92,9 +102,11 @@ async def search(
     name: Annotated[str, Query(min_length=1, max_length=255, description="A part of a name, or one with * and ?.")],
     cursor: FileCursor | None = None,
     limit: FileLimit = 100,
+    snapshot: FromSnapshot = "",
 ) -> FoundView:
     """What has such a name below a folder. It looks for a few seconds, and says when that was not enough."""
-    return FoundView.of(path, await files.search(visitor.user, path, name, cursor=cursor, limit=limit))
+    found = await files.search(visitor.user, path, name, cursor=cursor, limit=limit, snapshot=snapshot)
+    return FoundView.of(path, found)
 
 
 PREVIEWS: dict[int | str, dict[str, Any]] = {
@@ -120,17 +132,18 @@ async def download(
     request: Request,
     path: At,
     preview: Literal["text", "csv", "image", "notebook", "pdf"] | None = None,
+    snapshot: FromSnapshot = "",
 ) -> Response:
     """A file to be saved, in parts on demand (Range, If-Range, ETag). With `preview` what may be shown of it: text,
     rows or cells as JSON, images and PDF as bytes. HTML, SVG and the like are never sent as what they are."""
     if preview in ("image", "pdf"):
-        return await _drawn(visitor, files, path, preview)
+        return await _drawn(visitor, files, path, preview, snapshot)
     if preview is not None:
-        told = await files.preview(visitor.user, path, preview)
+        told = await files.preview(visitor.user, path, preview, snapshot)
         view = VIEWS[preview].model_validate({"size_bytes": told["size"], **told})
         return JSONResponse(view.model_dump(mode="json"), headers=LOCKED)
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(files.opened(visitor.user, path))
+        opened = await stack.enter_async_context(files.opened(visitor.user, path, snapshot))
         about = opened.header
         etag = f'"{about["etag"]}"'
         headers = {
@@ -151,9 +164,9 @@ async def download(
         return Streamed(opened.pieces(), stack.pop_all(), headers | part.headers, status_code=status)
 
 
-async def _drawn(visitor: CurrentUser, files: HomeFiles, path: str, kind: str) -> Response:
+async def _drawn(visitor: CurrentUser, files: HomeFiles, path: str, kind: str, snapshot: str) -> Response:
     async with AsyncExitStack() as stack:
-        drawn = await stack.enter_async_context(files.drawn(visitor.user, path, kind))
+        drawn = await stack.enter_async_context(files.drawn(visitor.user, path, kind, snapshot))
         about = drawn.header
         name = path.rpartition("/")[2]
         headers = {
@@ -203,11 +216,11 @@ ZIP: dict[int | str, dict[str, Any]] = {200: {"description": "A zip.", "content"
 
 
 @router.get("/archives", response_class=Response, responses=ZIP)
-async def archive(visitor: CurrentUser, files: HomeFiles, paths: Several) -> Response:
+async def archive(visitor: CurrentUser, files: HomeFiles, paths: Several, snapshot: FromSnapshot = "") -> Response:
     """Files and folders as a zip, made while it is sent. Links are links in it; its last entry, launchpad-notes.txt,
     says what could not be read or changed meanwhile, where there is such."""
     async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(files.archive(visitor.user, paths))
+        made = await stack.enter_async_context(files.archive(visitor.user, paths, snapshot))
         names = made.header["names"]
         name = (names[0] or visitor.user.username) if len(names) == 1 else "files"
         headers = {**LOCKED, "Content-Disposition": download_header(f"{name}.zip")}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from ...domain.home_lists import Sort
-from ..deps import CurrentAdmin, CurrentUser, HomeUses, Ledger, Present
+from ...errors import HomeUnavailable
+from ..deps import CurrentAdmin, CurrentUser, HomeUses, Ledger, Present, SnapshotsOfHomes
 from ..home_schemas import AdminHomeView, DiskView, HomeView, LabHomesView
 from ..paging import Limit, LongCursor, home_place_of, tell_next
 from .responses import PROBLEMS, ROOT
@@ -14,9 +15,16 @@ router = APIRouter(prefix=ROOT, responses=PROBLEMS)
 
 
 @router.get("/home", tags=["home"])
-async def home(visitor: CurrentUser, present: Present) -> HomeView:
-    """What one's home folder takes up, as measured last. Null: not measured yet, or nobody limits it."""
-    return HomeView.of(await present.home_use(visitor.user))
+async def home(visitor: CurrentUser, present: Present, snapshots: SnapshotsOfHomes) -> HomeView:
+    """What one's home folder takes up, as measured last. Null: not measured yet, or nobody limits it. And what can be
+    restored from; nothing while that cannot be told.
+    """
+    use = await present.home_use(visitor.user)
+    try:
+        found = await snapshots.of(visitor.user)
+    except HomeUnavailable:
+        found = []
+    return HomeView.of(use, found)
 
 
 @router.get("/admin/homes", tags=["admin"])

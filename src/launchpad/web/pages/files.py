@@ -8,14 +8,18 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from ...domain.file_paths import decoded, encoded, joined
-from ...errors import Conflict, Forbidden, NotFound, TooLarge
+from ...domain.times import zone_of
+from ...errors import Conflict, Forbidden, HomeUnavailable, NotFound, TooLarge
 from ...services.files import FilesService
-from ..deps import Configured, CurrentUser, HomeFiles, Present, Visitor
-from ..file_query import At, FileCursor
+from ...services.snapshots import SnapshotService
+from ..deps import Configured, CurrentUser, HomeFiles, Present, SnapshotsOfHomes, Visitor
+from ..file_query import At, FileCursor, FromSnapshot
 from ..files_schemas import PATH_MAX, CacheView, NotebookView, SpaceNode, TableView, TextView, TrashedView
 from ..policy import page_policy
 from ..views import files as views
 from ..views.presenter import Presenter
+from ..views.snapshots import Past
+from ..views.snapshots import past_of as views_of_past
 from ..views.treemap import HEIGHT, WIDTH, tiles
 from .after_form import AfterForm
 from .rendering import after_form, page
@@ -23,7 +27,7 @@ from .rendering import after_form, page
 router = APIRouter(prefix="/files", include_in_schema=False)
 
 PAGE = 200
-FORMS = ("/files/act", "/files/folders", "/files/upload", "/files/trash")
+FORMS = ("/files/act", "/files/folders", "/files/upload", "/files/trash", "/files/restore")
 
 
 @router.get("")
@@ -31,6 +35,7 @@ async def folder(
     request: Request,
     visitor: CurrentUser,
     files: HomeFiles,
+    snapshots: SnapshotsOfHomes,
     present: Present,
     path: At,
     within: Annotated[str, Query(alias="in", max_length=PATH_MAX)] = "",
@@ -39,39 +44,61 @@ async def folder(
     sort: Literal["name", "size", "modified"] = "name",
     order: Literal["asc", "desc"] = "asc",
     hidden: bool = False,
+    snapshot: FromSnapshot = "",
 ) -> Response:
-    """What lies in a folder, or what has such a name below it. A form says the folder percent-encoded, as `in`."""
+    """What lies in a folder, or what has such a name below it; as it is, or was. A form says the folder
+    percent-encoded, as `in`."""
     path = decoded(within) if within else path
     at, wanted = encoded(path.strip("/")), name.strip()
-    if wanted:
-        found = await files.search(visitor.user, path, wanted, cursor=cursor, limit=PAGE)
-        rows = [views.Row.of(one, joined(path, one["folder"]), says_folder=True) for one in found["entries"]]
-        kept = {"name": wanted}
-    else:
-        found = await files.entries(
-            visitor.user, path, cursor=cursor, limit=PAGE, sort=sort, order=order, hidden=hidden
-        )
-        rows = [views.Row.of(one, path) for one in found["entries"]]
-        kept = {
-            "sort": sort if sort != "name" else "",
-            "order": order if order != "asc" else "",
-            "hidden": "true" if hidden else "",
-        }
+    past, gone = await past_of(visitor, snapshots, snapshot), ""
+    found: dict[str, Any] = {"entries": [], "cursor": None, "total": 0}
+    kept = {
+        "sort": sort if sort != "name" else "",
+        "order": order if order != "asc" else "",
+        "hidden": "true" if hidden else "",
+    }
+    try:
+        if wanted:
+            kept = {"name": wanted}
+            found = await files.search(visitor.user, path, wanted, cursor=cursor, limit=PAGE, snapshot=snapshot)
+        else:
+            found = await files.entries(
+                visitor.user,
+                path,
+                cursor=cursor,
+                limit=PAGE,
+                sort=sort,
+                order=order,
+                hidden=hidden,
+                snapshot=snapshot,
+            )
+    except NotFound:
+        if past.chosen is None:
+            raise
+        gone = "This folder did not exist then."
+    kept["snapshot"] = snapshot
+    rows = [
+        views.Row.of(one, joined(path, one.get("folder", "")), says_folder=bool(wanted), snapshot=snapshot)
+        for one in found["entries"]
+    ]
     return page(
         request,
         "files/folder.html",
         visitor,
         rows=rows,
         path=at,
-        crumbs=views.crumbs(path),
-        heads=[] if wanted else views.sorted_by(at, sort, order, hidden=hidden),
+        crumbs=views.crumbs(path, snapshot=snapshot),
+        past=past,
+        gone=gone,
+        now_address=views.folder_address(at),
+        heads=[] if wanted else views.sorted_by(at, sort, order, hidden=hidden, snapshot=snapshot),
         name=wanted,
         cut=bool(found.get("cut")),
         total=found.get("total"),
         first_page="" if cursor is None else views.folder_address(at, **kept),
         more=views.folder_address(at, **kept, cursor=found["cursor"]) if found["cursor"] else "",
         hidden=hidden and not wanted,
-        hidden_address=views.folder_address(at, hidden="" if hidden else "true"),
+        hidden_address=views.folder_address(at, hidden="" if hidden else "true", snapshot=snapshot),
         folders=[row for row in rows if row.kind == "folder"] if not wanted else [],
         **await _frame(request, visitor, present),
     )
@@ -111,17 +138,44 @@ async def _frame(request: Request, visitor: Visitor, present: Presenter, *more_f
     }
 
 
+async def past_of(visitor: Visitor, snapshots: SnapshotService, chosen: str) -> Past:
+    """What can be looked at; while that cannot be told, nothing, and the page is there all the same.
+
+    Raises:
+        NotFound: what was chosen is not there any more.
+    """
+    obstacle, found = "", []
+    try:
+        told = await snapshots.obstacle()
+        obstacle = told.why if told is not None else ""
+        found = list(await snapshots.of(visitor.user))
+    except HomeUnavailable as error:
+        obstacle = error.detail
+    past = views_of_past(found, visitor.now, zone_of(visitor.user.time_zone), chosen=chosen, obstacle=obstacle)
+    if chosen and past.chosen is None:
+        raise NotFound("This snapshot does not exist any more.")
+    return past
+
+
 @router.get("/item")
 async def item(
-    request: Request, visitor: CurrentUser, files: HomeFiles, present: Present, settings: Configured, path: At
+    request: Request,
+    visitor: CurrentUser,
+    files: HomeFiles,
+    snapshots: SnapshotsOfHomes,
+    present: Present,
+    settings: Configured,
+    path: At,
+    snapshot: FromSnapshot = "",
 ) -> Response:
-    """One file or folder: what may be shown of it, and what can be done with it."""
-    entry = await files.entry(visitor.user, path)
+    """One file or folder: what may be shown of it, and what can be done with it; as it is, or was."""
+    past = await past_of(visitor, snapshots, snapshot) if snapshot else Past(())
+    entry = await files.entry(visitor.user, path, snapshot)
     above, _, _ = path.strip("/").rpartition("/")
     if not path.strip("/"):
         raise NotFound("This is the home folder itself.")
-    row = views.Row.of(entry, above)
-    preview = await _preview(files, visitor, path, row)
+    row = views.Row.of(entry, above, snapshot=snapshot)
+    preview = await _preview(files, visitor, path, row, snapshot)
     response = page(
         request,
         "files/item.html",
@@ -129,7 +183,11 @@ async def item(
         row=row,
         mode=f"{entry['mode']:04o}",
         path=encoded(above),
-        crumbs=views.crumbs(path),
+        crumbs=views.crumbs(path, snapshot=snapshot),
+        past=past,
+        folder_then=views.folder_address(row.path, snapshot=snapshot),
+        now_address=views.folder_address(encoded(above)),
+        download=views.file_address(row.path, snapshot=snapshot),
         preview=preview,
         blocks=views.blocks,
         **await _frame(request, visitor, present),
@@ -139,14 +197,14 @@ async def item(
     return response
 
 
-async def _preview(files: FilesService, visitor: Visitor, path: str, row: views.Row) -> views.Preview:
+async def _preview(files: FilesService, visitor: Visitor, path: str, row: views.Row, snapshot: str) -> views.Preview:
     if row.kind in ("folder", "other"):
         return views.Preview("none")
     kind = views.preview_kind(row.name)
     if kind in ("image", "pdf"):
-        return views.Preview(kind, views.file_address(row.path, kind))
+        return views.Preview(kind, views.file_address(row.path, kind, snapshot))
     try:
-        told = await files.preview(visitor.user, path, kind)
+        told = await files.preview(visitor.user, path, kind, snapshot)
         given = {"size_bytes": told["size"], **told}
         if kind == "csv":
             return views.Preview(kind, table=TableView.model_validate(given))

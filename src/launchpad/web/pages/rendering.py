@@ -126,6 +126,7 @@ SAID = {
     "erased": Text("done", "Deleted permanently.", "{about} deleted permanently"),
     "uploaded": Text("done", "Uploaded.", "{about} uploaded"),
     "restored": Text("done", "Restored.", "{about} restored"),
+    "restored-in-place": Text("done", "Restored.", "{about} restored. What was there before is in the Trash."),
     "trash-emptied": Text("done", "Trash emptied."),
     "cache-emptied": Text("done", "Cache emptied.", "{about} emptied"),
     "admin-stopping": Text(

@@ -73,8 +73,8 @@ def folder_address(path: str, **query: str) -> str:
     return _address("/files", path, **query)
 
 
-def item_address(path: str) -> str:
-    return _address("/files/item", path)
+def item_address(path: str, **query: str) -> str:
+    return _address("/files/item", path, **query)
 
 
 def space_address(path: str) -> str:
@@ -87,12 +87,13 @@ def _address(page: str, path: str, **query: str) -> str:
     return f"{page}?{text}" if text else page
 
 
-def file_address(path: str, preview: str = "") -> str:
-    return f"/api/v1/home/files?path={path}" + (f"&preview={preview}" if preview else "")
+def file_address(path: str, preview: str = "", snapshot: str = "") -> str:
+    return _address("/api/v1/home/files", path, preview=preview, snapshot=snapshot)
 
 
-def archive_address(paths: Sequence[str]) -> str:
-    return "/api/v1/home/archives?" + "&".join(f"path={path}" for path in paths)
+def archive_address(paths: Sequence[str], snapshot: str = "") -> str:
+    query = "&".join(f"path={path}" for path in paths)
+    return f"/api/v1/home/archives?{query}" + (f"&snapshot={snapshot}" if snapshot else "")
 
 
 @dataclass(frozen=True)
@@ -112,23 +113,23 @@ def typed(path: str) -> str:
     return text if is_text(text) and told_name(text) == text else ""
 
 
-def crumbs(path: str, *, to: Any = folder_address) -> list[Crumb]:
+def crumbs(path: str, *, to: Any = folder_address, **query: str) -> list[Crumb]:
     """The way from the home folder to `path`, itself included; of a very long one the end."""
-    found = [Crumb(HOME, to(""), "")]
+    found = [Crumb(HOME, to("", **query), "")]
     names = [name for name in path.split("/") if name]
     ends = [encoded(name) for name in names]
     for number in range(max(0, len(names) - MOST_CRUMBS), len(names)):
         at = "/".join(ends[: number + 1])
-        found.append(Crumb(told_name(shown(names[number])), to(at), at))
+        found.append(Crumb(told_name(shown(names[number])), to(at, **query), at))
     return found
 
 
-def crumb(path: str) -> Crumb:
+def crumb(path: str, **query: str) -> Crumb:
     """The last of them alone."""
     if not path.strip("/"):
-        return Crumb(HOME, folder_address(""), "")
+        return Crumb(HOME, folder_address("", **query), "")
     at = encoded(path.strip("/"))
-    return Crumb(told_name(shown(path.strip("/").rpartition("/")[2])), folder_address(at), at)
+    return Crumb(told_name(shown(path.strip("/").rpartition("/")[2])), folder_address(at, **query), at)
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class Row:
     size: str
     modified_at: datetime
     href: str
+    more: str
     link_to: str = ""
     folder: Crumb | None = None
 
@@ -153,7 +155,7 @@ class Row:
         return typed(self.path)
 
     @classmethod
-    def of(cls, entry: dict[str, Any], folder: str, *, says_folder: bool = False) -> Row:
+    def of(cls, entry: dict[str, Any], folder: str, *, says_folder: bool = False, snapshot: str = "") -> Row:
         """Args: folder: as inside."""
         view = EntryView.of(entry, folder)
         is_folder = view.kind == "folder"
@@ -164,9 +166,10 @@ class Row:
             icon=_icon(view),
             size="" if is_folder or view.kind == "other" else describe_bytes(view.size_bytes),
             modified_at=view.modified_at,
-            href=folder_address(view.path) if is_folder else item_address(view.path),
+            href=(folder_address if is_folder else item_address)(view.path, snapshot=snapshot),
+            more=item_address(view.path, snapshot=snapshot),
             link_to=told_name(view.link_to or ""),
-            folder=crumb(folder) if says_folder else None,
+            folder=crumb(folder, snapshot=snapshot) if says_folder else None,
         )
 
 
@@ -187,14 +190,14 @@ class SortedBy:
     now: str
 
 
-def sorted_by(path: str, sort: str, order: str, *, hidden: bool) -> list[SortedBy]:
+def sorted_by(path: str, sort: str, order: str, *, hidden: bool, snapshot: str = "") -> list[SortedBy]:
     """Args: path: percent-encoded."""
     heads = []
     for name, label in (("name", "Name"), ("size", "Size"), ("modified", "Modified")):
         is_now = name == sort
         first = "asc" if name == "name" else "desc"  # the largest and the newest are what people look for
         following = ("desc" if order == "asc" else "asc") if is_now else first
-        href = folder_address(path, sort=name, order=following, hidden="true" if hidden else "")
+        href = folder_address(path, sort=name, order=following, hidden="true" if hidden else "", snapshot=snapshot)
         heads.append(SortedBy(label, href, ("ascending" if order == "asc" else "descending") if is_now else ""))
     return heads
 
