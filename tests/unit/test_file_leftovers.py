@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from launchpad.storage.fileworker import copying, listing, trash
+from launchpad.storage.fileworker import copying, listing, trash, uploads
 from launchpad.storage.fileworker.beneath import FOLDER
 from launchpad.storage.fileworker.changes import copy
 from launchpad.storage.fileworker.home import Home
@@ -72,6 +72,19 @@ def test_what_a_request_left_goes_after_a_day_whatever_time_of_change_it_has(
     assert swept(DAY - 600) == sorted([*of_requests, *of_uploads, "somebody's own"])
     assert swept(DAY + 600) == sorted([*of_uploads, "somebody's own"])
     assert swept(7 * DAY + 600) == ["somebody's own"]
+
+
+def test_who_asks_twice_because_the_answer_was_lost_begins_one_upload(home: Home, tmp_path: Path) -> None:
+    def begun(**other: Any) -> str:
+        uploads.begin(home, {"path": "large", "size": 10, "mtime_ns": 5, "replace": False} | other)
+        assert said(home)["offset"] == 0
+        return str(said(home)["id"])
+
+    first = begun()
+    assert begun() == first
+    assert len({first, begun(size=11), begun(mtime_ns=6), begun(path="larger"), begun(replace=True)}) == 5
+    (tmp_path / STAGING / f"{first}.part").write_bytes(b"some")
+    assert begun() != first, "another one may have sent them"
 
 
 def test_a_copy_has_no_half_files(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

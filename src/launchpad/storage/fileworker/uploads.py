@@ -31,7 +31,8 @@ AT_ONCE_SECONDS = 86400  # longer than any request lasts
 
 
 def begin(home: Home, request: dict[str, Any]) -> None:
-    """A new one; of an empty file, it is whole at once."""
+    """A new one, or the same again of which nothing has come yet: whoever did not get the answer asks twice, and would
+    leave one behind. Of an empty file, it is whole at once."""
     size = number(request, "size", -1, 0)
     spec = {
         "path": "/".join(names_of(request.get("path"))),
@@ -44,13 +45,7 @@ def begin(home: Home, request: dict[str, Any]) -> None:
     staging = home.made_folder(UPLOADS)
     try:
         remove_abandoned(home, staging)
-        upload_id = secrets.token_hex(16)
-        try:
-            _put(staging, f"{upload_id}.json", json.dumps(spec).encode())
-            _put(staging, f"{upload_id}.part", b"")
-        except OSError:
-            _remove(staging, upload_id)
-            raise
+        upload_id = _begun_before(staging, spec) or _made(staging, spec)
         entry = None
         if size == 0:
             with _held(staging, upload_id) as file:
@@ -58,6 +53,28 @@ def begin(home: Home, request: dict[str, Any]) -> None:
         home.line.say(id=upload_id, offset=0, size=size, done=size == 0, entry=entry)
     finally:
         os.close(staging)
+
+
+def _begun_before(staging: int, spec: dict[str, Any]) -> str | None:
+    for name in os.listdir(staging):
+        upload_id, _, kind = name.partition(".")
+        if kind == "json" and ID.fullmatch(upload_id):
+            with suppress(NotFound, OSError):
+                same = _spec(staging, {"id": upload_id})[1] == spec
+                if same and os.stat(f"{upload_id}.part", dir_fd=staging, follow_symlinks=False).st_size == 0:
+                    return upload_id
+    return None
+
+
+def _made(staging: int, spec: dict[str, Any]) -> str:
+    upload_id = secrets.token_hex(16)
+    try:
+        _put(staging, f"{upload_id}.json", json.dumps(spec).encode())
+        _put(staging, f"{upload_id}.part", b"")
+    except OSError:
+        _remove(staging, upload_id)
+        raise
+    return upload_id
 
 
 def write(home: Home, request: dict[str, Any]) -> None:
