@@ -163,7 +163,7 @@ class EngineRuntime(EngineContainers, EngineImages):
                 return None
             if limits_layer and any(words in error.message.lower() for words in _NO_LAYER_LIMIT):
                 # Said at the first start, and kept in mind: doctor says so, and what is written is watched instead.
-                log.warning("engine.layers_not_limited", message=error.message)
+                log.info("engine.layers_not_limited", message=error.message)
                 self._limits_layers = False
                 return await self._create(spec, ports)
             if error.engine_status == 404 and "image" in error.message.lower():
