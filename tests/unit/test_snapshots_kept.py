@@ -58,6 +58,7 @@ def test_those_before_changes_are_counted_apart() -> None:
     assert {one for one in found if one.cause is Cause.BEFORE} == set(sorted(before)[-3:])
 
 
+@pytest.mark.slow
 @given(snapshots, keepings)
 def test_what_is_kept_was_there_and_the_newest_is_among_it(taken: set[Snapshot], keeping: Keeping) -> None:
     found = kept(taken, keeping, NOW)
@@ -68,12 +69,14 @@ def test_what_is_kept_was_there_and_the_newest_is_among_it(taken: set[Snapshot],
     assert len(timed) <= keeping.hourly + keeping.daily + keeping.weekly + 1
 
 
+@pytest.mark.slow
 @given(snapshots, keepings)
 def test_thinning_twice_is_thinning_once(taken: set[Snapshot], keeping: Keeping) -> None:
     once = kept(taken, keeping, NOW)
     assert kept(once, keeping, NOW) == once
 
 
+@pytest.mark.slow
 @given(snapshots, keepings, st.integers(0, 24 * 90))
 def test_thinning_often_keeps_what_thinning_seldom_does(taken: set[Snapshot], keeping: Keeping, hours: int) -> None:
     """What is dropped now would be dropped later anyway; a portal that was away loses nothing by that."""
@@ -81,12 +84,14 @@ def test_thinning_often_keeps_what_thinning_seldom_does(taken: set[Snapshot], ke
     assert kept(kept(taken, keeping, NOW), keeping, later) == kept(taken, keeping, later)
 
 
+@pytest.mark.slow
 @given(snapshots, keepings)
 def test_more_is_kept_where_more_is_set(taken: set[Snapshot], keeping: Keeping) -> None:
     more = Keeping(keeping.hourly + 1, keeping.daily + 1, keeping.weekly + 1, keeping.before + 1)
     assert kept(taken, keeping, NOW) <= kept(taken, more, NOW)
 
 
+@pytest.mark.slow
 @given(st.builds(Snapshot, moments, st.sampled_from(Cause)))
 def test_a_name_says_all_of_it(one: Snapshot) -> None:
     assert Snapshot.named(one.name) == one
