@@ -22,10 +22,15 @@ async def main():
     listed = iptables("-S").splitlines()
     assert "-A DOCKER-USER -i lp-0 -j LP-0123abcd-FWD" in listed, listed
     assert await rules.gaps("lp-0") == []
-    for command in sys.argv[1:]:
+    holds, *commands = sys.argv[1:]
+    for command in commands:
         iptables(*command.split())
     found = await rules.gaps("lp-0")
-    assert any("no rule leads from FORWARD" in each for each in found), found
+    if holds == "holds":
+        assert found == [], found
+        assert await rules.shields("lp-0") is True
+    else:
+        assert any("no rule leads from FORWARD" in each for each in found), found
     await rules.ensure("lp-0")
     listed = iptables("-S").splitlines()
     assert "-A FORWARD -i lp-0 -j LP-0123abcd-FWD" in listed, listed
@@ -39,9 +44,11 @@ asyncio.run(main())
 """
 
 
-def _in_a_network_of_its_own(*commands: str) -> None:
+def _in_a_network_of_its_own(*commands: str, holds: bool = False) -> None:
+    """Args: commands: of iptables, after which the rules still hold, or are told to have a gap and then mended."""
+    given = ["holds" if holds else "gap", *commands]
     done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", SCRIPT, *commands], capture_output=True, text=True, check=False
+        ["unshare", "--net", sys.executable, "-c", SCRIPT, *given], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -52,4 +59,5 @@ def test_rules_hold_where_a_firewall_left_the_engines_chain_but_nothing_that_lea
 
 
 def test_rules_hold_where_only_the_way_to_the_engines_chain_was_taken() -> None:
-    _in_a_network_of_its_own("-D FORWARD -j DOCKER-USER")
+    """As the engine does for a moment, each time it makes a network."""
+    _in_a_network_of_its_own("-D FORWARD -j DOCKER-USER", holds=True)

@@ -714,6 +714,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("POST", "/home/trash/restore", {"ids": ["copied"]}),
         ("POST", "/home/trash/empty", {}),
         ("POST", "/home/caches/pip/empty", None),
+        ("POST", "/home/restores", {"snapshot": "20260302T093000Z", "path": "whole", "to": "beside"}),
         ("PUT", "/admin/lab-capacity", {"lab": "x", "max_memory": "8g"}),
         ("PUT", "/admin/policies", {"everyone": {"action": "stop", "idle_minutes": 60}}),
         ("POST", "/admin/policies/replay", {"idle_hours": 1}),
@@ -739,7 +740,10 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
     everywhere = changes.pop(-2)
     for method, path, body in [*changes[1:], everywhere]:
         answer = await admin.call(method, path, body, headers=FROM_THE_START)
-        assert answer.status_code < 300, (method, path)
+        if path == "/home/restores":
+            problem(answer, 404, "not-found")  # these homes have no snapshots
+        else:
+            assert answer.status_code < 300, (method, path)
 
 
 @pytest.mark.slow
