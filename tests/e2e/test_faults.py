@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from support.echo_environment import echo_environment
-from support.live import LivePlatform, docker
+from support.live import LivePlatform, built_image, docker
 from support.smtp import MailServer
 
 RESTARTED_SECONDS = 60  # what F1 allows, after the restart
@@ -119,7 +119,7 @@ async def test_f9_two_hundred_clicks_of_one_person_are_one_instance(live: LivePl
 
 async def test_f14_sweeps_that_die_or_run_together_end_everything_once(live: LivePlatform) -> None:
     """Without a portal, as the timer runs them: nothing that has not expired and nobody else's container is touched."""
-    image = docker("images", "-q", "--filter", "label=org.launchpad.recipe=jupyterlab").split()[0]
+    image = built_image("jupyterlab")
     stranger = docker("run", "-d", "--entrypoint", "sleep", image, "600")
     try:
         async with live.person("petra@example.org") as petra, live.person("quinn@example.org") as quinn:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.live import LivePlatform, Person, StartPlatform, docker
+from support.live import LivePlatform, Person, StartPlatform, built_image, docker
 from support.rstudio import RStudio
 
 PATIENCE_SECONDS = 300
@@ -51,7 +51,7 @@ def write(home: Path, name: str, text: str) -> None:
 
 
 def image() -> str:
-    return docker("images", "-q", "--filter", "label=org.launchpad.recipe=jupyterlab").split()[0]
+    return built_image("jupyterlab")
 
 
 BROKEN = {
