@@ -73,8 +73,8 @@ async def test_what_cannot_be_deleted_or_copied_is_told_whatever_its_name(
     ],
 )
 async def test_an_upload_whose_note_was_changed_is_none(portal: Portal, anna: Visitor, home: str, spec: str) -> None:
-    body = json.dumps({"path": f"{home}/u", "size_bytes": 9})
-    begun = [(await raw(anna, "POST", "/uploads", body, **JSON)).json()["id"] for _ in range(2)]
+    bodies = [json.dumps({"path": f"{home}/{name}", "size_bytes": 9}) for name in "uv"]
+    begun = [(await raw(anna, "POST", "/uploads", body, **JSON)).json()["id"] for body in bodies]
     changed, other = begun
     on_disk(portal, anna, f"{STAGING}/{changed}.json").write_text(spec)
     listed = await raw(anna, "GET", "/uploads")
