@@ -99,28 +99,15 @@ class BtrfsSnapshots:
 
     async def thin(self, username: str, uid: int) -> SnapshotUse:
         path = directories.home_path(self._root, username)
-        async with self._alone(username), self._opened() as root:
-            folder = await asyncio.to_thread(snapshots.open_folder, root, path.name)
-            if folder is None:
-                return SnapshotUse(0)
-            try:
-                return await self._thin(root, folder, path, uid)
-            finally:
-                os.close(folder)
+        async with self._folder_of(path) as (root, folder):
+            return SnapshotUse(0) if folder is None else await self._thin(root, folder, path, uid)
 
     async def forget(self, username: str, name: str) -> None:
-        path = directories.home_path(self._root, username)
-        async with self._alone(username), self._opened() as root:
-            folder = await asyncio.to_thread(snapshots.open_folder, root, path.name)
-            if folder is None:
+        async with self._folder_of(directories.home_path(self._root, username)) as (_, folder):
+            wanted = Snapshot.named(name)
+            if folder is None or wanted is None or wanted not in await asyncio.to_thread(snapshots.listed, folder):
                 raise NotFound(NO_SUCH)
-            try:
-                wanted = Snapshot.named(name)
-                if wanted is None or wanted not in await asyncio.to_thread(snapshots.listed, folder):
-                    raise NotFound(NO_SUCH)
-                await self._remove(folder, [wanted])
-            finally:
-                os.close(folder)
+            await self._remove(folder, [wanted])
 
     # -- the work ----------------------------------------------------------------------------------------------------
 
@@ -137,6 +124,17 @@ class BtrfsSnapshots:
             yield root
         finally:
             os.close(root)
+
+    @asynccontextmanager
+    async def _folder_of(self, home: Path) -> AsyncIterator[tuple[int, int | None]]:
+        """The opened root, and the opened folder of a home's snapshots, for one at a time; None: there are none."""
+        async with self._alone(home.name), self._opened() as root:
+            folder = await asyncio.to_thread(snapshots.open_folder, root, home.name)
+            try:
+                yield root, folder
+            finally:
+                if folder is not None:
+                    os.close(folder)
 
     def _taken(self, username: str) -> list[Snapshot]:
         try:

@@ -6,7 +6,9 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import Conflict
@@ -49,25 +51,45 @@ def copy(home: Home, request: dict[str, Any]) -> None:
         if names:
             with home.place(request.get("from")) as (source, name):
                 os.stat(name, dir_fd=source, follow_symlinks=False)
-        staging = home.made_folder(UPLOADS)
-        part = f"{secrets.token_hex(16)}.copy"
-        placed = False
-        try:
-            copier = Copier(home, ident_of(staging))
-            if names:
-                with home.place(request.get("from")) as (source, name):
-                    copier.copy(source, name, staging, part)
-            else:
-                copier.copy_folder(home.root, staging, part)
-            rename(staging, part, target, new_name)
-            placed = True
-        finally:
-            if not placed:
-                with suppress(OSError):
-                    remove_tree(home, staging, part, quietly=True)
-            os.close(staging)
+        with staged(home) as staging:
+            copier = Copier(home, ident_of(staging.folder))
+            copy_into(copier, home, request.get("from"), staging)
+            rename(staging.folder, staging.name, target, new_name)
+            staging.placed = True
         keep(target)
         home.line.say(entry=entry_of(target, new_name), **copier.told())
+
+
+@dataclass
+class Staging:
+    """Where something is put together: a name in an opened folder, free at first. `placed`: it has its place by now."""
+
+    folder: int
+    name: str
+    placed: bool = False
+
+
+@contextmanager
+def staged(home: Home) -> Iterator[Staging]:
+    """What has not got its place at the end goes."""
+    folder = home.made_folder(UPLOADS)
+    staging = Staging(folder, f"{secrets.token_hex(16)}.copy")
+    try:
+        yield staging
+    finally:
+        if not staging.placed:
+            with suppress(OSError):
+                remove_tree(home, folder, staging.name, quietly=True)
+        os.close(folder)
+
+
+def copy_into(copier: Copier, source: Home, path: object, staging: Staging) -> None:
+    """Copies a file or folder; all of a home or snapshot where the path is none."""
+    if names_of(path):
+        with source.place(path) as (folder, name):
+            copier.copy(folder, name, staging.folder, staging.name)
+    else:
+        copier.copy_folder(source.root, staging.folder, staging.name)
 
 
 def delete(home: Home, request: dict[str, Any]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 from contextlib import suppress
 from typing import Any
 
 from ...errors import Conflict, InvalidInput, NoRoom, NotFound
 from . import trash
 from .beneath import FOLDER, names_of
-from .changes import remove_tree
+from .changes import copy_into, staged
 from .content import keep
 from .copying import Copier
 from .home import TAKEN, UPLOADS, Home, entry_of, exists, flag, rename
@@ -40,35 +39,23 @@ def restore(home: Home, snapshot: Home, request: dict[str, Any]) -> None:
             os.stat(name, dir_fd=source, follow_symlinks=False)
     if not in_place and _is_taken(home, target):
         raise Conflict(TAKEN)
-    staging = home.made_folder(UPLOADS)
-    part = f"{secrets.token_hex(16)}.copy"
-    placed = False
-    try:
+    with staged(home) as staging:
         copier = Copier(home, _own_of(snapshot))
-        if names:
-            with snapshot.place(request.get("path")) as (source, name):
-                copier.copy(source, name, staging, part)
-        else:
-            copier.copy_folder(snapshot.root, staging, part)
+        copy_into(copier, snapshot, request.get("path"), staging)
         if in_place and copier.closed:
             raise Conflict(f"Not all of it can be read, so nothing was replaced. {BESIDE}")
-        _onto_the_disk(staging)
+        _onto_the_disk(staging.folder)
         home.line.say(staged=True, **copier.told())
         if home.line.hear().get("go") is not True:
             raise NoRoom("There is not enough space in the home folder to restore this. Delete something first.")
         folder = home.made_folder(target[:-1])
         try:
-            kept = _put(home, staging, part, folder, target, request, in_place=in_place)
-            placed = True
+            kept = _put(home, staging.folder, staging.name, folder, target, request, in_place=in_place)
+            staging.placed = True
             keep(folder)
             entry = entry_of(folder, target[-1])
         finally:
             os.close(folder)
-    finally:
-        if not placed:
-            with suppress(OSError):
-                remove_tree(home, staging, part, quietly=True)
-        os.close(staging)
     home.line.say(entry=entry, path="/".join(target), trashed=kept, **copier.told())
 
 
