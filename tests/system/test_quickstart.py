@@ -104,8 +104,7 @@ def test_quickstart_from_first_start_to_sigterm(folder: Path) -> None:
         with httpx.Client(base_url=run.url, timeout=30) as http:
             run.sign_in(http, "newcomer@example.org")
             assert list((run.state / "outbox").glob("*.eml"))
-            instance = http.post("/api/v1/instances", json={"environment": "jupyterlab"}).json()
-            _wait_until(http, instance["id"], "running")
+            _wait_until(http, _launched(http), "running")
 
             again = Quickstart(folder, ports)
             assert again.wait_for_end(180) == 1
@@ -166,6 +165,13 @@ def test_quickstart_refuses_a_taken_port(folder: Path) -> None:
     assert f"Port {ports[1]}" in run.printed
     assert "LAUNCHPAD_INSTANCES_URL" in run.printed
     assert "Starting the portal" not in run.printed
+
+
+def _launched(http: httpx.Client) -> str:
+    """The id of a JupyterLab that was asked for."""
+    answer = http.post("/api/v1/instances", json={"environment": "jupyterlab"})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
 
 
 def _wait_until(http: httpx.Client, instance_id: str, state: str) -> None:

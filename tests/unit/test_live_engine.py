@@ -14,6 +14,7 @@ from launchpad.domain.environments import Environment
 from launchpad.domain.home_use import MeasuredUse
 from launchpad.domain.instances import State
 from launchpad.errors import EngineUnavailable, HomeUnavailable, ImageMissing
+from launchpad.runtime.base import HostFacts
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
 from launchpad.services.images import ResolvedImage
@@ -115,6 +116,44 @@ async def test_the_facts_of_the_host_stay_known_while_the_engine_is_away() -> No
     await host.renew()
     assert (await host.facts()).cpus == 3
     assert not await host.engine_answers()
+
+
+def _slow(runtime: FakeRuntime, *, fails_first: bool) -> None:
+    """Its engine takes longer over its first answers than a page waits, or does not give the first one at all."""
+    answer, failures = runtime.host, [fails_first]
+
+    async def host() -> HostFacts:
+        if failures.pop() if failures else False:
+            raise EngineUnavailable("The container engine does not answer.")
+        await asyncio.sleep(1.5)
+        return await answer()
+
+    runtime.host = host  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails_first", [True, False], ids=["a failure first", "slow"])
+async def test_a_launch_waits_for_the_first_answer_of_a_busy_engine(tmp_path: Path, fails_first: bool) -> None:
+    world = World(tmp_path)
+    _slow(world.runtime, fails_first=fails_first)
+    try:
+        platform = await world.open()
+        alice, _ = await sign_in(platform, "alice@example.org")
+        await reaches(platform, (await launch(platform, alice)).id, State.RUNNING)
+    finally:
+        await world.close()
+
+
+@pytest.mark.slow
+async def test_nobody_waits_longer_than_said_for_an_engine_that_is_deaf() -> None:
+    runtime = FakeRuntime("test", cpus=3)
+    runtime.host = asyncio.Event().wait  # type: ignore[method-assign,assignment]
+    host = LiveHost(runtime)
+    try:
+        with pytest.raises(EngineUnavailable):
+            await host.facts(patience_seconds=SHORT)
+    finally:
+        await host.aclose()
 
 
 class Images:

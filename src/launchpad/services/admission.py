@@ -39,6 +39,7 @@ from .signals import Signal
 LOOK_AGAIN_SECONDS = 5.0
 GATHER_SECONDS = 0.05  # what happens at the same time, as when a class clicks, is looked at once
 LATE_AFTER_SECONDS = 60.0
+ENGINE_PATIENCE_SECONDS = 15.0  # a click just after a start, while a busy engine has not said yet what its host has
 CONCERNED = {"instances", "users", "kv", EVERYTHING.table}  # tables whose changes can let somebody start
 
 
@@ -74,8 +75,9 @@ class AdmissionService:
         self._now = now
 
     async def server(self) -> Server:
-        """Raises EngineUnavailable where the engine has not answered once yet."""
-        return Server(await self._offers.capacity(), await self._offers.starts_at_once())
+        """Raises EngineUnavailable where the engine has not answered once yet, nor does now."""
+        capacity = await self._offers.capacity(patience_seconds=ENGINE_PATIENCE_SECONDS)
+        return Server(capacity, await self._offers.starts_at_once())
 
     async def on_launch(
         self, db: AsyncConnection, owner: User, limits: Limits, server: Server, now: datetime

@@ -59,12 +59,13 @@ class OfferService:
         self._latest: _Latest | None = None
         self._changed: Remembered[str, tuple[dict[str, Any] | None]] = Remembered(database.changes, 1)
 
-    async def host(self) -> HostFacts:
-        """Raises EngineUnavailable when the engine has not answered once yet."""
-        return await self._host.facts()
+    async def host(self, *, patience_seconds: float = 0) -> HostFacts:
+        """Raises EngineUnavailable when the engine has not answered once yet, nor does within what is said."""
+        return await self._host.facts(patience_seconds=patience_seconds)
 
-    async def capacity(self) -> Capacity:
-        return capacity_of(self._settings, await self.host())
+    async def capacity(self, *, patience_seconds: float = 0) -> Capacity:
+        """Raises EngineUnavailable, as `host`."""
+        return capacity_of(self._settings, await self.host(patience_seconds=patience_seconds))
 
     async def starts_at_once(self) -> int:
         """How many instances may start at the same time. Raises EngineUnavailable, as `host`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,10 +42,17 @@ class LiveHost:
         self._facts: HostFacts | None = None
         self._answers = LookedUp(self._ask, late_after_seconds=LATE_AFTER_SECONDS)
 
-    async def facts(self) -> HostFacts:
-        """Raises EngineUnavailable when the engine has not answered once yet."""
+    async def facts(self, *, patience_seconds: float = 0) -> HostFacts:
+        """Where the engine has not answered once yet, it is asked, and waited for as long as said, not as a page does.
+
+        Raises:
+            EngineUnavailable: it has still not answered.
+        """
         if self._facts is None:
             await self.engine_answers()
+        if self._facts is None and patience_seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._answers.renew(), patience_seconds)
         if self._facts is None:
             raise EngineUnavailable("The container engine does not answer.", retry_after_seconds=5)
         return self._facts
