@@ -30,10 +30,7 @@ async def standby_of(live: LivePlatform) -> AsyncIterator[httpx.AsyncClient]:
     short = tempfile.mkdtemp(prefix="lp-")  # a socket's path may have 107 characters
     path = Path(short) / "portal.sock"
     variables = {**live.variables, "LAUNCHPAD_WEB__SOCKET": str(path)}
-    with (live.folder / "standby.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *live.program.command, "serve", env=variables, stdout=log, stderr=log
-        )
+    process = await live.serve(variables, live.folder / "standby.log")
     headers = {"Host": httpx.URL(live.public_url).netloc.decode(), "X-Forwarded-For": "127.0.0.1"}
     transport = httpx.AsyncHTTPTransport(uds=str(path))
     try:

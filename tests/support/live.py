@@ -28,12 +28,14 @@ from launchpad.store.statedir import StateDir
 
 from .certificates import certificate
 from .open_program import OWN, Program
+from .portal_process import PortalProcess, Runs
 from .ports import free_ports
 from .rstudio import RStudio
 from .smtp import MailServer
 
 ENGINE_SECONDS = 300  # patience; an engine that hangs must not hold everything else up
 END_SECONDS = 120
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 0.5
 LABEL_DEPLOYMENT = "org.launchpad.deployment"
 
 
@@ -52,6 +54,13 @@ def built_image(recipe: str) -> str:
 
 
 # How portal and instances can be kept apart: `{0}` and `{1}` are two free ports.
+
+
+def longer(pause_seconds: float) -> float:
+    """The next pause of who looks whether something has come: looks take from what they wait for."""
+    return min(1.25 * pause_seconds, LONGEST_PAUSE_SECONDS)
+
+
 MODES = {
     "two ports": ("http://localhost:{0}", "http://localhost:{1}"),
     "two names": ("http://portal.localhost:{0}", "http://run.localhost:{0}"),
@@ -117,7 +126,7 @@ class LivePlatform:
             before = self.tables.get(name)
             both = isinstance(table, dict) and isinstance(before, dict)
             self.tables[name] = {**before, **table} if both else table  # type: ignore[dict-item]
-        self.portal: asyncio.subprocess.Process | None = None
+        self.portal: Runs | None = None
         self.nginx: asyncio.subprocess.Process | None = None
 
     @property
@@ -147,13 +156,18 @@ class LivePlatform:
         await self.wait_until_ready()
 
     async def start_portal(self, *, wait: bool = True) -> None:
-        log = (self.folder / "portal.log").open("ab")
-        self.portal = await asyncio.create_subprocess_exec(
-            *self.program.command, "serve", env=self.variables, stdout=log, stderr=log
-        )
-        log.close()
+        self.portal = await self.serve(self.variables, self.folder / "portal.log")
         if wait:
             await self.wait_until_ready()
+
+    async def serve(self, variables: Mapping[str, str], log: Path) -> Runs:
+        """A portal's process."""
+        if self.program == OWN:
+            return PortalProcess(variables, log)
+        with log.open("ab") as into:
+            return await asyncio.create_subprocess_exec(
+                *self.program.command, "serve", env=variables, stdout=into, stderr=into
+            )
 
     async def start_helper(self) -> None:
         """As the installer leaves a server: the state is the portal's user's, and the helper has seen it once."""
@@ -190,7 +204,7 @@ class LivePlatform:
         return httpx.AsyncClient(base_url=self.public_url, timeout=60, verify=False)
 
     async def wait_until_ready(self, patience_seconds: float = 120.0) -> None:
-        deadline = monotonic() + patience_seconds
+        deadline, pause_seconds = monotonic() + patience_seconds, FIRST_PAUSE_SECONDS
         async with self.client() as http:
             while True:
                 try:
@@ -201,7 +215,8 @@ class LivePlatform:
                 except httpx.HTTPError as error:
                     what = repr(error)
                 assert monotonic() < deadline, f"not ready: {what}\n{self.log()}"
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = longer(pause_seconds)
 
     def log(self) -> str:
         """What portal and nginx printed, for the message of a failing test."""
@@ -292,14 +307,15 @@ class Person:
 
     async def wait_for(self, instance_id: str, *states: str, patience_seconds: float = 300.0) -> dict[str, Any]:
         """The instance once it is in one of these states."""
-        deadline = monotonic() + patience_seconds
+        deadline, pause_seconds = monotonic() + patience_seconds, FIRST_PAUSE_SECONDS
         while True:
             instance = await self.get(instance_id)
             if instance["state"] in states:
                 return instance
             assert instance["state"] not in ("failed", "stopped", "expired"), f"{instance}\n{self.live.log()}"
             assert monotonic() < deadline, f"still {instance['state']}, {instance['stage']}\n{self.live.log()}"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = longer(pause_seconds)
 
     async def launch_and_wait(self, environment: str, **wish: Any) -> dict[str, Any]:
         instance = await self.launch(environment, **wish)
@@ -340,7 +356,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-async def _ends(process: asyncio.subprocess.Process) -> bool:
+async def _ends(process: Runs) -> bool:
     """Asks it to end, and waits; one that does not is made to print where it stands, and ended."""
     if process.returncode is None:
         process.terminate()

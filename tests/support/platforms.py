@@ -57,6 +57,7 @@ class Letters:
 
     def __init__(self) -> None:
         self.sent: list[EmailMessage] = []
+        self.to: dict[str, list[EmailMessage]] = defaultdict(list)
         self.refusing: MailUnavailable | None = None
 
     async def send(self, message: EmailMessage) -> None:
@@ -64,13 +65,14 @@ class Letters:
         if self.refusing is not None:
             raise self.refusing
         self.sent.append(message)
+        self.to[message["To"]].append(message)
 
     async def check(self) -> None:
         return None
 
     def codes(self, address: str) -> list[str]:
         """The codes sent to an address, oldest first."""
-        return [str(code_of(letter)) for letter in self.sent if letter["To"] == address]
+        return [str(code_of(letter)) for letter in self.to[address]]
 
 
 class SteppedRuntime(FakeRuntime):

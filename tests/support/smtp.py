@@ -57,14 +57,15 @@ class MailServer:
     def mails_to(self, address: str) -> list[Message]:
         return [mail for recipient, mail in self._keeper.mails if recipient == address]
 
-    async def code_for(self, address: str, *, seen: int = 0, patience_seconds: float = 10.0) -> str:
+    async def code_for(self, address: str, *, seen: int = 0, patience_seconds: float = 120.0) -> str:
         """The code in the newest mail to `address`, once there are more than `seen` of them."""
-        deadline = monotonic() + patience_seconds
+        deadline, pause_seconds = monotonic() + patience_seconds, 0.02
         while monotonic() < deadline:
             mails = self.mails_to(address)
             if len(mails) > seen:
                 return code_in(mails[-1])
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(1.25 * pause_seconds, 0.2)
         raise AssertionError(f"no mail came for {address}")
 
 
