@@ -13,7 +13,7 @@ from hypothesis import settings
 from support.compiled import share_compiled_statements
 from support.databases import _databases, database, database_url, empty_url, every_database
 from support.names import names_below_localhost
-from support.parts import browser, mail, open_folder, program, shared_platform, start_platform
+from support.parts import browser, mail, open_folder, program, shared_platform, start_platform, whole_browser
 
 __all__ = [
     "_databases",
@@ -28,6 +28,7 @@ __all__ = [
     "program",
     "shared_platform",
     "start_platform",
+    "whole_browser",
 ]
 
 names_below_localhost()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ expect.set_options(timeout=90_000)  # a slow machine is no fault
 
 # The same browser without what draws windows: half of the processor time that the whole one takes.
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium-headless-shell")
+WHOLE_CHROMIUM = os.environ.get("WHOLE_CHROMIUM", "/usr/bin/chromium")
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -80,11 +82,24 @@ async def shared_platform(tmp_path_factory: pytest.TempPathFactory, mail: MailSe
     await live.stop()
 
 
-@pytest.fixture(scope="session")
-async def browser() -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def _launched(program: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        variables: dict[str, str | float | bool] = {**os.environ, "CHROMIUM": CHROMIUM}
+        variables: dict[str, str | float | bool] = {**os.environ, "CHROMIUM": program}
         alone = Path(__file__).with_name("browser_alone.py")
         browser = await playwright.chromium.launch(executable_path=alone, env=variables, args=CHROMIUM_ARGUMENTS)
         yield browser
         await browser.close()
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with _launched(CHROMIUM) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def whole_browser() -> AsyncIterator[Browser]:
+    """With Chromium's own program for PDF files."""
+    async with _launched(WHOLE_CHROMIUM) as browser:
+        yield browser

@@ -103,9 +103,11 @@ class ContainerMachine(Machine):
 
     Args:
         folder: for the disk of its state directory, which is small so that it can be filled.
+        homes: what lies at /home; None: a folder of the container's own file system.
     """
 
-    def __init__(self, folder: Path, *, state_mib: int = 512) -> None:
+    def __init__(self, folder: Path, *, state_mib: int = 512, homes: Path | None = None) -> None:
+        self._homes = homes
         self.name = f"launchpad-test-server-{secrets.token_hex(4)}"
         self._image = self._imported(disk())
         self._state_disk, self._state = folder / "state.img", folder / "state"
@@ -129,6 +131,7 @@ class ContainerMachine(Machine):
             *("run", "-d", "--name", self.name, "--hostname", "server", "--stop-signal", "SIGRTMIN+3"),
             *("-p", "127.0.0.1::443", "-v", "/var/lib/docker", "-v", f"{self._state}:/var/lib/launchpad"),
             *("--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec", "-e", "container=docker"),
+            *(("-v", f"{self._homes}:/home") if self._homes is not None else ()),
             *(*NEARLY_ALL_RIGHTS, *control_groups_for_systemd()),
             *(self._image, "/lib/systemd/systemd"),
         )

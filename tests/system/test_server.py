@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 
+from support.btrfs import btrfs_in_a_file
 from system.machine import ContainerMachine, Machine
 from system.server import (
     BACKUP_KEY,
@@ -33,8 +34,10 @@ pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 300)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
-    async with server_on(ContainerMachine(tmp_path_factory.mktemp("server"))) as made:
-        yield made
+    """Its homes are on btrfs, so that what the units allow is enough for limits and snapshots."""
+    with btrfs_in_a_file(1024) as homes:
+        async with server_on(ContainerMachine(tmp_path_factory.mktemp("server"), homes=homes)) as made:
+            yield made
 
 
 async def test_answers_that_do_not_fit_are_refused_before_anything_is_done(server: Server) -> None:
@@ -115,6 +118,29 @@ async def test_a_researcher_signs_in_over_tls_and_works(server: Server) -> None:
     dashboard = await server.http.get("/dashboard")
     assert dashboard.status_code == 200
     assert "max-age" in dashboard.headers["strict-transport-security"]
+
+
+async def test_homes_on_btrfs_keep_their_limits_and_come_back_as_they_were(server: Server) -> None:
+    (instance,) = (await server.http.get("/api/v1/instances")).json()
+    assert (await server.open(instance["id"], "/fill/40")).text == "written"
+    assert (await server.open(instance["id"], "/fill/100")).text == "Disk quota exceeded"
+    assert server.machine.code("touch /home/beside && rm /home/beside") == 0
+    me = (await server.http.get("/api/v1/me")).json()
+    more = await server.http.patch(f"/api/v1/admin/users/{me['id']}", json={"quota": {"storage": "1g"}})
+    assert more.status_code == 200, more.text
+    taken = (await server.http.get("/api/v1/home/snapshots")).json()
+    assert taken["obstacle"] is None, taken
+    (before,) = [one["name"] for one in taken["snapshots"] if one["cause"] == "before"]
+    for files in (
+        await server.http.delete("/api/v1/home/files", params={"path": "filling", "forever": True}),
+        await server.http.put("/api/v1/home/files", params={"path": "notes"}, content=b"overwritten"),
+    ):
+        assert files.is_success, files.text
+    wish = {"snapshot": before, "path": "notes", "to": "in place"}
+    restored = await server.http.post("/api/v1/home/restores", json=wish)
+    assert restored.status_code == 201, restored.text
+    assert (await server.http.get("/api/v1/home/files", params={"path": "notes"})).text == "mine"
+    assert "with size limits" in server.machine.run("launchpad doctor", ok=False)
 
 
 async def test_the_timer_ends_what_has_expired(server: Server) -> None:

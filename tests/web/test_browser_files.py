@@ -408,12 +408,13 @@ PDF = (
 )
 
 
-async def test_a_pdf_is_shown_in_its_frame(served: tuple[Portal, Wire], ada: Person, browser: Browser) -> None:
+async def test_a_pdf_is_shown_in_its_frame(served: tuple[Portal, Wire], ada: Person, whole_browser: Browser) -> None:
     portal, _ = served
     put(portal, "pdf/paper.pdf", PDF)
-    page = await page_of(browser, ada, "/files/item?path=pdf/paper.pdf")
-    while not any(frame.url.startswith("chrome-extension://") for frame in page.frames):  # Chromium's own program
-        await asyncio.sleep(0.1)
+    page = await page_of(whole_browser, ada, "/files/item?path=pdf/paper.pdf")
+    async with asyncio.timeout(PATIENCE_MS / 1000):
+        while not any(frame.url.startswith("chrome-extension://") for frame in page.frames):  # Chromium's own program
+            await asyncio.sleep(0.1)
     await page.context.close()
 
 
