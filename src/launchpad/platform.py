@@ -30,6 +30,7 @@ from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
+from .services.labs import LabService
 from .services.last_seen import LastSeen
 from .services.layers import LayerWatch
 from .services.ledger import LedgerService
@@ -110,6 +111,7 @@ class Platform:
     instances: InstanceService
     keeping: KeepService
     lab_capacity: LabCapacityService
+    labs: LabService
     layers: LayerWatch
     instance_logs: InstanceLogs
     last_seen: LastSeen

@@ -42,6 +42,8 @@ from .services.instance_logs import InstanceLogs
 from .services.instances import InstanceService
 from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
+from .services.lab_mails import LabMails
+from .services.labs import LabService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.layers import LayerWatch
@@ -345,6 +347,7 @@ def build_platform(
         instances=instances,
         keeping=KeepService(database, settings.idle, idle, activity, freezing),
         lab_capacity=lab_capacity,
+        labs=LabService(database, LabMails(settings, mail)),
         layers=layers,
         instance_logs=logs,
         last_seen=last_seen,

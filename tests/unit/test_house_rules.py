@@ -34,12 +34,13 @@ BOUNDARIES = {"web/problems.py", "services/sweep.py", "cli/main.py"}
 # What answers late or not at all: no transaction waits for it.
 SLOW = {"runtime", "mail", "mailer", "homes", "images", "launcher", "engine", "http", "docker"}
 SLOW_CALLS = {"sleep", "to_thread", "gather", "wait", "wait_for", "create_subprocess_exec"}
-# Tables that a module reads but does not own: the gate decides with one query, a list is one of several tables, and
-# admission asks what is held for which lab.
+# Tables that a module reads but does not own: the gate decides with one query, a list is one of several tables,
+# admission asks what is held for which lab, and members of labs are users.
 JOINS = {
     "store/gate.py": {"instances", "logins", "users"},
     "store/held.py": {"instances", "users"},
     "store/home_listings.py": {"home_use", "users"},
+    "store/labs.py": {"users"},
     "store/listings.py": {"instance_history", "instances", "users"},
 }
 

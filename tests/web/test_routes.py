@@ -15,7 +15,7 @@ from fastapi.routing import iter_route_contexts
 
 from launchpad.domain.naming import new_id
 from launchpad.domain.passkeys import Passkey
-from launchpad.services.audit import CLI
+from launchpad.services.audit import CLI, Actor
 from launchpad.services.extension_links import Link
 from launchpad.settings import tables
 from launchpad.store import passkeys
@@ -31,6 +31,7 @@ ANYBODY: Answers = (200, 200, 200, 200)
 SIGNED_IN: Answers = (401, 200, 200, 200)
 OWNERS: Answers = (401, 404, 200, 404)
 ADMINS: Answers = (401, 403, 403, 200)
+LABS: Answers = (401, 404, 200, 200)  # of the lab that the owner leads
 
 
 def each(answers: Answers, good: int) -> Answers:
@@ -64,6 +65,19 @@ HOME: dict[str, tuple[Answers, Any]] = {
     "POST /api/v1/home/restores": (each(SIGNED_IN, 404), {"snapshot": "20200101T000000Z", "path": "a"}),
     "POST /api/v1/home/trash/restore": (each(SIGNED_IN, 404), {"ids": ["none"]}),
     "POST /api/v1/home/trash/empty": (each(SIGNED_IN, 204), {}),
+}
+
+# The owner, `{lead}`, leads `{lab}`, and `{member}` is put into it.
+OF_LABS: dict[str, tuple[Answers, Any]] = {
+    "GET /api/v1/labs": (SIGNED_IN, None),
+    "POST /api/v1/labs": ((401, 403, 403, 201), {"name": "physics"}),
+    "POST /api/v1/labs/requests": (each(SIGNED_IN, 202), {"name": "nowhere"}),
+    "GET /api/v1/labs/{lab}": (LABS, None),
+    "PATCH /api/v1/labs/{lab}": (LABS, {"title": "Genomes"}),
+    "PUT /api/v1/labs/{lab}/members/{member}": (LABS, None),
+    "DELETE /api/v1/labs/{lab}/requests/{member}": (each(LABS, 404), None),  # does not ask
+    "DELETE /api/v1/labs/{lab}/members/{lead}": ((401, 404, 403, 204), None),  # administrators remove leads
+    "GET /api/v1/admin/labs": (ADMINS, None),
 }
 
 # All ids are the owner's: `{instance_id}` of a running instance, `{ended}` of an ended one.
@@ -107,6 +121,7 @@ API: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/instances/{instance_id}/idle-decisions": (OWNERS, None),
     "DELETE /api/v1/instances/{ended}": (each(OWNERS, 204), None),
     **HOME,
+    **OF_LABS,
     "GET /api/v1/tokens": (SIGNED_IN, None),
     "POST /api/v1/tokens": (each(SIGNED_IN, 201), {"name": "x"}),
     "DELETE /api/v1/tokens/{token_id}": (each(OWNERS, 204), None),
@@ -204,6 +219,13 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /admin/instances/{instance_id}/log": (ADMINS, None),
     "POST /admin/instances/{instance_id}/stop": (each(ADMINS, 303), None),
     "POST /admin/instances/{instance_id}/extend": (each(ADMINS, 303), {"days": "1"}),
+    "GET /labs": (SIGNED_IN, None),
+    "POST /labs/requests": (each(SIGNED_IN, 303), {"name": "nowhere"}),
+    "GET /labs/{lab}": (LABS, None),
+    "POST /labs/{lab}": (each(LABS, 303), {"title": "Genomes"}),
+    "POST /labs/{lab}/members": (each(LABS, 303), {"do": "add", "email": "other@a.org"}),
+    "GET /admin/labs": (ADMINS, None),
+    "POST /admin/labs": (each(ADMINS, 303), {"name": "statistics"}),
     "GET /admin/storage": (ADMINS, None),
     "GET /admin/limits": (ADMINS, None),
     "POST /admin/limits": (each(ADMINS, 422), None),
@@ -247,6 +269,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         async with portal.platform.database.transaction() as db:
             await passkeys.add(db, passkey)
         announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
+        await a_lab(portal, "owner@a.org", "asker@a.org", "member@a.org")
         upload = await owner.call("POST", "/home/uploads", {"path": "begun", "size_bytes": 3})
         link = Link(running["id"], datetime.fromisoformat(running["expires_at"]))
         names = {
@@ -258,6 +281,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "user_id": owner.me["id"],
             "announcement_id": announced.id,
             "link": portal.platform.extensions._links.token(link),
+            "lab": "genomics",
+            "lead": "owner@a.org",
+            "member": "member@a.org",
             "upload_id": upload.json()["id"],
             "cache": "pip",
             "version": "x",
@@ -268,6 +294,18 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield Scene(portal, (portal.visitor(), other, owner, admin), names)
 
 
+async def a_lab(portal: Portal, lead: str, asker: str, *others: str) -> None:
+    """Genomics, which somebody leads and somebody asks to join; others are there and in no lab."""
+    labs, users, now = portal.platform.labs, portal.platform.users, portal.platform.now()
+    for address in (asker, *others):
+        await portal.signed_in(address)
+    await labs.make("genomics", "Genomics", CLI, now)
+    leading = await users.by_email(lead)
+    await labs.put(await labs.access(leading, "genomics", as_admin=True), lead, CLI, now, is_lead=True)
+    asking = await users.by_email(asker)
+    await labs.ask(asking, "genomics", Actor.of(asking, "192.0.2.1"), now)
+
+
 def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
     settings = {"state_dir": tmp_path, "engine": {"runtime": "fake"}, "homes": {"root": str(tmp_path)}}
     app = create_app(build_platform(tables(settings)))
@@ -276,6 +314,7 @@ def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
         line.replace("{ended}", "{instance_id}").replace("{link}", "{token}").replace("{cache}", "{name}")
         for line in API | PAGES
     }
+    listed = {re.sub(r"\{(lead|member)\}", "{email}", line.replace("{lab}", "{name}")) for line in listed}
     assert routes == listed
 
 

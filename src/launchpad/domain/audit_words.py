@@ -12,7 +12,13 @@ from .limits import Quota
 from .sizes import describe_bytes, describe_cpus
 
 NAMES = ("environment", "owner")  # what an instance is called; said of the subject, not among the details
-_LABELS = {"uid": "user number", "cpus": "cores", "safe_mode": "safe mode", "from": "from files"}
+_LABELS = {
+    "counts_now": "lab that counts now",
+    "uid": "user number",
+    "cpus": "cores",
+    "safe_mode": "safe mode",
+    "from": "from files",
+}
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(\+00:00|Z)")
 
 # As records said it before they were written in words.
@@ -127,6 +133,12 @@ _THEIRS = {
     "user.changed": "Changed your account",
     "user.imported": "Created your account",
     "home.imported": "Copied files into your home folder",
+    "lab.read": "Looked at the members of a lab that you are in",
+    "lab.joined": "Added you to a lab",
+    "lab.left": "Removed you from a lab",
+    "lab.lead_named": "Made you a lead of a lab",
+    "lab.lead_ended": "Made you a member of a lab again, no longer its lead",
+    "lab.declined": "Declined your request to join a lab",
     "passkey.removed": "Removed passkeys of your account",
     "sign-out.everywhere": "Signed you out everywhere",
 }
@@ -137,6 +149,7 @@ _EVERYONES = {
     "idle_policy.replayed": "Replayed an idle rule",
     "user.listed": "Looked at a list of users",
     "home.listed": "Looked at what home folders hold",
+    "lab.read": "Looked at the members of a lab",
     "audit.read": "Looked at the audit",
     "announcement.made": "Announced that instances will be stopped",
 }

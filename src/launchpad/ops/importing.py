@@ -11,6 +11,7 @@ from ..domain.original import People, Person
 from ..domain.signin import domain_allowed, normalise_address
 from ..domain.users import User
 from ..errors import InvalidInput
+from ..services import lab_membership
 from ..services.audit import CLI
 from ..services.offers import OfferService
 from ..services.registration import add_user, on_disk
@@ -115,9 +116,11 @@ class ImportService:
                         person.address,
                         disk,
                         created_at=min(person.created_at or now, now),
-                        lab=person.lab,
                         as_admin=keep_admins and person.was_admin,
                     )
+                    if person.lab is not None:
+                        lab = await lab_membership.lab_called(db, person.lab, CLI, now)
+                        await lab_membership.join(db, lab, user, now)
                     await audit.add(
                         db,
                         at=now,

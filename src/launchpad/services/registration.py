@@ -42,7 +42,6 @@ async def add_user(
     disk: OnDisk,
     *,
     created_at: datetime,
-    lab: str | None = None,
     as_admin: bool = False,
 ) -> User:
     """Adds somebody who is not there yet; administrator where `admin_emails` names them, or `as_admin` says so.
@@ -62,7 +61,7 @@ async def add_user(
         uid=uid,
         role=Role.ADMIN if as_admin or address in settings.admin_emails else Role.USER,
         status=UserStatus.ACTIVE,
-        lab=lab,
+        lab=None,
         created_at=created_at,
     )
     await users.add(db, user)

@@ -13,6 +13,7 @@ from ..domain.users import Role, User, UserStatus
 from ..errors import Conflict, InvalidInput, NotFound
 from ..store import audit, logins, users
 from ..store.database import Database
+from . import lab_membership
 from .audit import Actor
 from .runner import InstanceRunner
 from .snapshots import SnapshotService
@@ -94,7 +95,7 @@ class UserService:
         """Applies a change; suspending somebody ends their logins at once and stops their instances.
 
         Both are committed together with the suspension: whatever dies afterwards, nothing of theirs runs on. Before
-        another limit of the home a snapshot of it is taken.
+        another limit of the home a snapshot of it is taken. Another lab moves them: see `lab_membership.move`.
 
         Raises:
             NotFound: no such user.
@@ -112,7 +113,7 @@ class UserService:
             if not isinstance(change.status, Unchanged):
                 after = replace(after, status=change.status)
             if not isinstance(change.lab, Unchanged):
-                after = replace(after, lab=change.lab or None)
+                after = replace(after, lab=await lab_membership.move(db, before, change.lab, actor, now))
             if not isinstance(change.quota, Unchanged):
                 after = replace(after, quota=change.quota)
             was_admin = before.is_admin and before.is_active

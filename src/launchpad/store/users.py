@@ -158,6 +158,11 @@ async def save(db: AsyncConnection, user: User) -> None:
     await db.execute(update(table).where(table.c.id == user.id).values(**values))
 
 
+async def set_lab(db: AsyncConnection, user_id: str, key: str | None) -> None:
+    """Which of somebody's labs counts; None: they are in none."""
+    await db.execute(update(table).where(table.c.id == user_id).values(lab=key))
+
+
 async def set_time_zone(db: AsyncConnection, user_id: str, time_zone: str, *, only_if_unknown: bool = False) -> bool:
     """False: it was known already, and stays."""
     query = update(table).where(table.c.id == user_id)

@@ -34,6 +34,7 @@ from ..services.idle_policy import IdlePolicyService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
 from ..services.lab_capacity import LabCapacityService
+from ..services.labs import LabService
 from ..services.ledger import LedgerService
 from ..services.listings import ListingService
 from ..services.live.streams import EventStreams
@@ -91,6 +92,7 @@ IdlePolicies = Annotated[IdlePolicyService, _part("idle_policy")]
 Instances = Annotated[InstanceService, _part("instances")]
 Keeping = Annotated[KeepService, _part("keeping")]
 LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
+Labs = Annotated[LabService, _part("labs")]
 Ledger = Annotated[LedgerService, _part("ledger")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]

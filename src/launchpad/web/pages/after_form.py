@@ -43,6 +43,8 @@ _PAGES = tuple(
     for address, page in (
         (r"/sign-in/(?:code|resend)", "/sign-in/code"),
         (r"(/sign-in|/extend/[^/]+|/confirm|/account|/admin/users/[^/]+)", r"\1"),
+        (r"(/labs)/requests", r"\1"),
+        (r"(/labs/[^/]+|/admin/labs)", r"\1"),
         (r"(/admin/instances|/admin/limits|/admin/policies|/admin/mail|/admin/announcements|/admin)", r"\1"),
         (r"(/files/trash|/files/space|/files)", r"\1"),
         (r"", "/dashboard"),

@@ -117,6 +117,16 @@ SAID = {
     "withdrawn": Text("done", "Withdrawn."),
     "time-zone": Text("done", "Time zone saved.", "Times are shown in {about} now"),
     "saved": Text("done", "Saved.", "{about} saved"),
+    "lab-made": Text("done", "Lab created.", "{about} created"),
+    "lab-asked": Text(
+        "done", "If there is such a lab, its leads were asked.", "If there is a lab “{about}”, its leads were asked"
+    ),
+    "lab-added": Text("done", "Added.", "{about} added"),
+    "lab-removed": Text("done", "Removed.", "{about} removed"),
+    "lab-lead": Text("done", "Saved.", "{about} leads this lab"),
+    "lab-unlead": Text("done", "Saved.", "{about} no longer leads this lab"),
+    "lab-declined": Text("done", "Declined.", "Request of {about} declined"),
+    "lab-left": Text("done", "You left the lab.", "You left {about}"),
     "suspended": Text("done", "Suspended.", "{about} suspended"),
     "reactivated": Text("done", "Reactivated.", "{about} reactivated"),
     "folder-made": Text("done", "Folder created.", "Folder “{about}” created"),
