@@ -13,7 +13,7 @@ from launchpad.domain.mail import FailureKind
 from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope
 from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.domain.users import User
-from launchpad.services.audit import CLI
+from launchpad.services.audit import CLI, Actor
 from launchpad.services.extension_links import Link
 from launchpad.services.users import UserChange
 from launchpad.store import home_history, home_use
@@ -67,6 +67,7 @@ async def fill(portal: Portal) -> list[Place]:
         await admin.get(f"/admin/instances/{kept.id}/log")
     await admin.get("/admin/instances")
     await _grow(portal, user, 12 * 1024**3)
+    await _lab(portal, user, other)
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     then = await _fill_home(portal, ada)
@@ -95,6 +96,10 @@ async def fill(portal: Portal) -> list[Place]:
         Place("file of the past", f"/files/item?path=measurements-of-march.csv&snapshot={then}", ada),
         Place("what takes the space", "/files/space", ada),
         Place("trash", "/files/trash", ada),
+        Place("labs", "/labs", ada),
+        Place("no labs", "/labs", admin),
+        Place("lab of a lead", "/labs/biology", ada),
+        Place("lab of a member", "/labs/genomics", ada),
         Place("not found", "/nowhere", ada),
         Place("not allowed", "/admin", ada),
         Place("confirmation", "/confirm", admin),
@@ -102,6 +107,8 @@ async def fill(portal: Portal) -> list[Place]:
         Place("users", "/admin/users", admin),
         Place("user", f"/admin/users/{other.id}", admin),
         Place("instances", "/admin/instances?state=all", admin),
+        Place("all labs", "/admin/labs", admin),
+        Place("lab for an administrator", "/labs/biology", admin),
         Place("storage", "/admin/storage", admin),
         Place("storage, found", "/admin/storage?q=ada&sort=month", admin),
         Place("log of a person", f"/admin/instances/{failed.id}/log", admin),
@@ -113,6 +120,16 @@ async def fill(portal: Portal) -> list[Place]:
         Place("policy replay", "/admin/policies/replay?idle=4h&days=30", admin),
         Place("audit", "/admin/audit", admin),
     ]
+
+
+async def _lab(portal: Portal, lead: User, asking: User) -> None:
+    """Two, one of which somebody leads and somebody with a long address asks to join."""
+    labs, now = portal.platform.labs, portal.platform.now()
+    for name in ("biology", "genomics"):
+        await labs.make(name, f"Lab of computational and experimental {name}", CLI, now)
+        access = await labs.access(lead, name, as_admin=True)
+        await labs.put(access, lead.email, CLI, now, is_lead=name == "biology")
+    await labs.ask(asking, "biology", Actor.of(asking, "192.0.2.1"), now)
 
 
 async def _grow(portal: Portal, user: User, grown_bytes: int) -> None:

@@ -6,6 +6,7 @@ Two tables of all ways: the administrators' routes and the commands of `launchpa
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -31,7 +32,7 @@ from launchpad.services.audit import CLI
 from launchpad.services.ledger import LedgerEntry
 from launchpad.store import activity, instance_history, passkeys
 from web.api_client import PUBLIC_URL, Portal, Visitor, open_api
-from web.test_routes import ADMINS, API, PAGES, Scene
+from web.test_routes import ADMINS, API, PAGES, Scene, a_lab
 
 GB = 1024**3
 
@@ -60,6 +61,18 @@ ROUTES: dict[str, Left | str] = {
     "PUT /api/v1/admin/policies": ("idle_policy.changed", OWN),
     "POST /api/v1/admin/policies/replay": ("idle_policy.replayed", OWN),
     "GET /api/v1/admin/idle-decisions": ("idle_decisions.read", OWN),
+    "POST /api/v1/labs": NOBODYS,
+    "GET /api/v1/admin/labs": ("lab.read", OWN),
+    "GET /admin/labs": ("lab.read", OWN),
+    "POST /admin/labs": NOBODYS,
+    "GET /api/v1/labs/{lab}": ("lab.read", OWN),
+    "PATCH /api/v1/labs/{lab}": NOBODYS,
+    "GET /labs/{lab}": ("lab.read", OWN),
+    "POST /labs/{lab}": NOBODYS,
+    "PUT /api/v1/labs/{lab}/members/{member}": ("lab.lead_ended", OWN),
+    "DELETE /api/v1/labs/{lab}/members/{lead}": ("lab.left", OWN),
+    "POST /labs/{lab}/members": ("lab.joined", OWN),
+    "DELETE /api/v1/labs/{lab}/requests/{member}": "tests/unit/test_labs.py: lab.declined",
     "GET /api/v1/admin/homes": ("home.listed", ALL),
     "GET /api/v1/admin/homes/labs": COUNTS,
     "GET /api/v1/admin/homes/disk": COUNTS,
@@ -96,6 +109,8 @@ ROUTES: dict[str, Left | str] = {
 # Where the table of all routes sends what changes nothing.
 OWNER = "owner@a.org"
 BODIES: dict[str, Any] = {
+    "PUT /api/v1/labs/{lab}/members/{member}": {"is_lead": False},
+    "POST /labs/{lab}/members": {"do": "add", "email": OWNER},
     "PATCH /api/v1/admin/users/{user_id}": {"lab": "Genomics"},
     "PUT /api/v1/admin/policies": {
         "everyone": {"action": "stop", "idle_minutes": 240},
@@ -117,6 +132,12 @@ COMMANDS_LEAVE: dict[str, tuple[list[str], Left] | str] = {
     "user sign-out": (["user", "sign-out", OWNER], ("sign-out.everywhere", OWN)),
     "user passkeys": (["user", "passkeys", OWNER], ("user.read", OWN)),
     "user passkeys --remove": (["user", "passkeys", OWNER, "--remove"], ("passkey.removed", OWN)),
+    "lab list": (["lab", "list"], ("lab.read", OWN)),
+    "lab show": (["lab", "show", "genomics"], ("lab.read", OWN)),
+    "lab create": NOBODYS,
+    "lab lead": (["lab", "lead", "genomics", OWNER, "--end"], ("lab.lead_ended", OWN)),
+    "lab remove": (["lab", "remove", "genomics", OWNER], ("lab.left", OWN)),
+    "lab add": (["lab", "add", "genomics", OWNER], ("lab.joined", OWN)),
     "home usage": (["home", "usage"], ("home.listed", ALL)),
     "instance list": (["instance", "list"], ("instance.listed", OWN)),
     "instance log": (["instance", "log", "{instance_id}"], ("instance.log_read", OWN)),
@@ -170,8 +191,12 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "instance_id": running["id"],
             "user_id": people[1].me["id"],
             "announcement_id": announced.id,
+            "lab": "genomics",
+            "lead": OWNER,
+            "member": OWNER,
         }
         other, owner, admin = people
+        await a_lab(portal, OWNER)
         await something_recorded(portal, running["id"])
         yield Scene(portal, (portal.visitor(), other, owner, admin), names)
 
@@ -219,7 +244,9 @@ async def forget_looks(portal: Portal) -> None:
 
 def administrators(table: dict[str, tuple[Any, Any]]) -> set[str]:
     """What an administrator may and its owner may not; and whatever stands below the administration."""
-    return {line for line, (answers, _) in table.items() if answers[2] == ADMINS[2] or "/admin" in line}
+    return {
+        line for line, (answers, _) in table.items() if answers[2] == ADMINS[2] or re.search("/admin|/labs/{lab}", line)
+    }
 
 
 def test_every_route_of_the_administration_stands_in_the_table() -> None:

@@ -15,7 +15,7 @@ from fastapi.routing import iter_route_contexts
 
 from launchpad.domain.naming import new_id
 from launchpad.domain.passkeys import Passkey
-from launchpad.services.audit import CLI, Actor
+from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
 from launchpad.settings import tables
 from launchpad.store import passkeys
@@ -264,12 +264,13 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         (login_id,) = portal.world.rows(
             "SELECT id FROM logins WHERE user_id = ? AND client = ?", owner.me["id"], "192.0.2.13"
         )[0]
+        await portal.signed_in("member@a.org")
+        await a_lab(portal, "owner@a.org")
         assert elsewhere.me["id"] == owner.me["id"]
         passkey = Passkey(new_id(), owner.me["id"], "eHg", b"x", 0, "laptop", portal.platform.now())
         async with portal.platform.database.transaction() as db:
             await passkeys.add(db, passkey)
         announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
-        await a_lab(portal, "owner@a.org", "asker@a.org", "member@a.org")
         upload = await owner.call("POST", "/home/uploads", {"path": "begun", "size_bytes": 3})
         link = Link(running["id"], datetime.fromisoformat(running["expires_at"]))
         names = {
@@ -294,16 +295,12 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield Scene(portal, (portal.visitor(), other, owner, admin), names)
 
 
-async def a_lab(portal: Portal, lead: str, asker: str, *others: str) -> None:
-    """Genomics, which somebody leads and somebody asks to join; others are there and in no lab."""
+async def a_lab(portal: Portal, lead: str) -> None:
+    """Genomics, which somebody leads."""
     labs, users, now = portal.platform.labs, portal.platform.users, portal.platform.now()
-    for address in (asker, *others):
-        await portal.signed_in(address)
     await labs.make("genomics", "Genomics", CLI, now)
-    leading = await users.by_email(lead)
-    await labs.put(await labs.access(leading, "genomics", as_admin=True), lead, CLI, now, is_lead=True)
-    asking = await users.by_email(asker)
-    await labs.ask(asking, "genomics", Actor.of(asking, "192.0.2.1"), now)
+    access = await labs.access(await users.by_email(lead), "genomics", as_admin=True)
+    await labs.put(access, lead, CLI, now, is_lead=True)
 
 
 def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:

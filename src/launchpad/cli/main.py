@@ -29,6 +29,7 @@ COMMANDS = {
     "user": ("admin_commands", "users"),
     "instance": ("admin_commands", "instances"),
     "home": ("home_commands", "app"),
+    "lab": ("lab_commands", "app"),
     "limits": ("admin_commands", "limits"),
     "policy": ("policy_commands", "app"),
     "announce": ("announce_command", "announce"),

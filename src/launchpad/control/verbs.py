@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..domain.ends import reason_for_others
+from ..domain.labs import LabAccess, LabRight
 from ..domain.original import Person
 from ..domain.policy import IdleAction, IdleRule
 from ..domain.policy_codec import scope_of
@@ -137,6 +138,26 @@ async def set_lab_capacity(platform: Platform, document: dict[str, Any]) -> None
     await platform.lab_capacity.set_lab(body.lab, body.capacity(), CLI, platform.now())
 
 
+async def make_lab(platform: Platform, name: str, title: str) -> str:
+    made = await platform.labs.make(name, title, CLI, platform.now())
+    return f"{made.name}: created"
+
+
+async def put_lab_member(platform: Platform, name: str, email: str, is_lead: bool | None) -> str:
+    access = await _lab(platform, name)
+    member = await platform.labs.put(access, email, CLI, platform.now(), is_lead=is_lead)
+    return f"{member.user.email}: {'leads' if member.is_lead else 'is in'} {name}"
+
+
+async def remove_lab_member(platform: Platform, name: str, email: str) -> str:
+    await platform.labs.remove(await _lab(platform, name), email, CLI, platform.now())
+    return f"{email}: no longer in {name}"
+
+
+async def _lab(platform: Platform, name: str) -> LabAccess:
+    return LabAccess(await platform.labs.get(name), LabRight.ADMIN, is_member=False)
+
+
 async def forget_mail_failure(platform: Platform, address: str) -> None:
     await platform.mail_failures.forget(address, CLI, platform.now())
 
@@ -192,6 +213,9 @@ VERBS: Mapping[str, Callable[..., Awaitable[Any]]] = {
         announce,
         withdraw_announcement,
         set_lab_capacity,
+        make_lab,
+        put_lab_member,
+        remove_lab_member,
         forget_mail_failure,
         take_bounce,
         read_bounces,

@@ -14,8 +14,8 @@ from .audit import Actor
 
 
 async def lab_called(db: AsyncConnection, text: str, actor: Actor, now: datetime) -> Lab:
-    """The lab with that key or name; where there is none, it is made, since whoever names one for a user wants it."""
-    found = await labs.by_key(db, text) or await labs.by_name(db, text)
+    """The lab with that key, or that name in any letters. Where there is none, it is made: somebody is put into it."""
+    found = await labs.by_key(db, text) or await labs.by_name(db, text.lower())
     if found is not None:
         return found
     for name in name_candidates(text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from ...domain.labs import LabAccess, LabRight
-from ..deps import CurrentAdmin, CurrentUser, Labs, Ledger
+from ..deps import CurrentAdmin, CurrentUser, Labs, Ledger, Logins, require_admin
 from ..lab_access import Access
 from ..lab_schemas import (
     LabMemberBody,
@@ -31,8 +31,9 @@ async def own_labs(visitor: CurrentUser, labs: Labs) -> list[OwnLabView]:
 
 
 @router.post("/labs", status_code=201, tags=TAGS)
-async def make_lab(body: NewLabBody, visitor: CurrentAdmin, labs: Labs) -> LabView:
+async def make_lab(body: NewLabBody, visitor: CurrentUser, labs: Labs, logins: Logins) -> LabView:
     """Makes a lab without members. Administrators only."""
+    await require_admin(visitor, logins)
     made = await labs.make(body.name, body.title, visitor.actor, visitor.now)
     return LabView.of(LabAccess(made, LabRight.ADMIN, is_member=False), [], [])
 
