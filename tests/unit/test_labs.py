@@ -195,13 +195,9 @@ async def test_leads_change_members_and_title_and_nobody_else_does(people: Peopl
 
 
 async def test_only_administrators_name_and_remove_leads(people: People) -> None:
-    for change in (
-        {"name": "bob", "is_lead": True},
-        {"name": "cat", "is_lead": True},
-        {"name": "ada", "is_lead": False},
-    ):
+    for name, is_lead in (("bob", True), ("cat", True), ("ada", False)):
         with pytest.raises(Forbidden):
-            await people.puts("ada", "genomics", **change)
+            await people.puts("ada", "genomics", name, is_lead=is_lead)
     with pytest.raises(Forbidden):
         await people.removes("ada", "genomics", "ada")
     assert await people.of("cat") == []

@@ -14,7 +14,7 @@ from .deps import SAFE_METHODS, CurrentUser, Labs, Ledger, Logins, Visitor, requ
 async def lab_access(
     name: str, request: Request, visitor: CurrentUser, labs: Labs, logins: Logins, ledger: Ledger
 ) -> LabAccess:
-    """Administrators act as such where they change something, and look as such at labs that they are not in.
+    """Administrators act as such where they change something, and look as such at labs that they do not lead.
 
     Such a look stands in the ledgers of the members before anything is shown.
 
@@ -23,7 +23,8 @@ async def lab_access(
         ConfirmAgain: an administrator has to show anew who they are.
     """
     access = await _own(name, visitor, labs)
-    if not visitor.user.is_admin or (access is not None and request.method in SAFE_METHODS):
+    leads = access is not None and access.may_change
+    if not visitor.user.is_admin or (leads and request.method in SAFE_METHODS):
         if access is None:
             raise NotFound("There is no such lab, or you are not in it.")
         return access

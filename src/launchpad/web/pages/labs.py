@@ -64,7 +64,7 @@ async def lab(request: Request, access: Access, visitor: CurrentUser, labs: Labs
         access=access,
         is_admin=visitor.user.is_admin,
         members=await labs.members(access.lab),
-        requests=await labs.requests(access.lab) if access.may_change or visitor.user.is_admin else (),
+        requests=await labs.requests(access.lab) if access.may_change else (),
         title_max=TITLE_MAX,
         title=renaming.values.get("title", "") if renaming else access.lab.title,
         email=in_field.values.get("email", "") if in_field else "",

@@ -59,7 +59,8 @@ def _bring_over(labs: sa.Table, members: sa.Table) -> None:
     query = sa.select(users).where(users.c.lab != "").order_by(users.c.created_at, users.c.id)
     people = bind.execute(query).all()
     keys = list(dict.fromkeys(one.lab for one in people))
-    names, ids = set(), {}
+    names: set[str] = set()
+    ids: dict[str, str] = {}
     for key in keys:
         # A name is no other lab's key: whoever is put into a lab by its name gets that one.
         name = next(one for one in name_candidates(key) if one not in names and (one == key or one not in keys))
