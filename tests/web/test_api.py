@@ -679,6 +679,8 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
     limits = await admin.get("/admin/limits")
     announced = (await admin.call("POST", "/admin/announcements", {"text": "New disks"})).json()
     begun = [(await admin.call("POST", "/home/uploads", {"path": name, "size_bytes": 5})).json()["id"] for name in "ab"]
+    await admin.call("POST", "/labs", {"name": "genomics"})
+    await alice.call("POST", "/labs/requests", {"name": "genomics"})
     await portal.signed_in(ADMIN)
     [login] = [one for one in await admin.get("/logins") if not one["current"]]
     changes: list[tuple[str, str, object]] = [
@@ -715,6 +717,12 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("POST", "/home/trash/empty", {}),
         ("POST", "/home/caches/pip/empty", None),
         ("POST", "/home/restores", {"snapshot": "20260302T093000Z", "path": "whole", "to": "beside"}),
+        ("POST", "/labs", {"name": "biology"}),
+        ("POST", "/labs/requests", {"name": "genomics"}),
+        ("PATCH", "/labs/genomics", {"title": "Genomics Group"}),
+        ("DELETE", f"/labs/genomics/requests/{ALICE}", None),
+        ("PUT", f"/labs/genomics/members/{ALICE}", None),
+        ("DELETE", f"/labs/genomics/members/{ALICE}", None),
         ("PUT", "/admin/lab-capacity", {"lab": "x", "max_memory": "8g"}),
         ("PUT", "/admin/policies", {"everyone": {"action": "stop", "idle_minutes": 60}}),
         ("POST", "/admin/policies/replay", {"idle_hours": 1}),
@@ -753,6 +761,7 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
     running, ended = await admin.launch(), await admin.stopped("rstudio")
     upload = (await admin.call("POST", "/home/uploads", {"path": "later", "size_bytes": 5})).json()["id"]
     await admin.call("PUT", "/home/files?path=file", "content")
+    await admin.call("POST", "/labs", {"name": "genomics"})
     queries: dict[str, dict[str, Any]] = {
         "search": {"name": "x"},
         "files": {"path": "file"},
@@ -768,6 +777,7 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
             if path.endswith("/events") and instance_id == running["id"]:
                 continue  # it does not end
             address = path.replace("{instance_id}", instance_id).replace("{upload_id}", upload)
+            address = address.replace("{name}", "genomics")
             answer = await admin.call("GET", address, **queries.get(path.rpartition("/home/")[2], {}))
             assert answer.status_code == 200, path
             asked += 1

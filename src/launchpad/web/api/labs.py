@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from fastapi import APIRouter, Response
 
 from ...domain.labs import LabAccess, LabRight
@@ -21,7 +23,7 @@ from ..paging import Cursor, Limit, tell_next
 from .responses import PROBLEMS, ROOT
 
 router = APIRouter(prefix=ROOT, responses=PROBLEMS)
-TAGS = ["labs"]
+TAGS: list[str | Enum] = ["labs"]
 
 
 @router.get("/labs", tags=TAGS)
