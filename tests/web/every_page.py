@@ -67,7 +67,7 @@ async def fill(portal: Portal) -> list[Place]:
         await admin.get(f"/admin/instances/{kept.id}/log")
     await admin.get("/admin/instances")
     await _grow(portal, user, 12 * 1024**3)
-    await _lab(portal, user, other)
+    await _lab(portal, user, other, await platform.users.by_email(admin.address))
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     then = await _fill_home(portal, ada)
@@ -97,7 +97,7 @@ async def fill(portal: Portal) -> list[Place]:
         Place("what takes the space", "/files/space", ada),
         Place("trash", "/files/trash", ada),
         Place("labs", "/labs", ada),
-        Place("no labs", "/labs", admin),
+        Place("no labs", "/labs", bob),
         Place("lab of a lead", "/labs/biology", ada),
         Place("lab of a member", "/labs/genomics", ada),
         Place("not found", "/nowhere", ada),
@@ -122,13 +122,15 @@ async def fill(portal: Portal) -> list[Place]:
     ]
 
 
-async def _lab(portal: Portal, lead: User, asking: User) -> None:
-    """Two, one of which somebody leads and somebody with a long address asks to join."""
+async def _lab(portal: Portal, lead: User, asking: User, member: User) -> None:
+    """Two labs, one of which somebody leads; there is another member, and somebody with a long address asks to join."""
     labs, now = portal.platform.labs, portal.platform.now()
     for name in ("biology", "genomics"):
         await labs.make(name, f"Lab of computational and experimental {name}", CLI, now)
         access = await labs.access(lead, name, as_admin=True)
         await labs.put(access, lead.email, CLI, now, is_lead=name == "biology")
+        if name == "biology":
+            await labs.put(access, member.email, CLI, now)
     await labs.ask(asking, "biology", Actor.of(asking, "192.0.2.1"), now)
 
 
