@@ -108,3 +108,9 @@ class LabMemberBody(Body):
 
 class LabRequestBody(Body):
     name: str = Field(max_length=100)
+
+
+class LabAskedView(BaseModel):
+    """Which lab was asked for, as it was written; whether there is one is not told."""
+
+    name: str

@@ -10,6 +10,7 @@ from ...domain.labs import LabAccess, LabRight
 from ..deps import CurrentAdmin, CurrentUser, Labs, Ledger, Logins, require_admin
 from ..lab_access import Access
 from ..lab_schemas import (
+    LabAskedView,
     LabMemberBody,
     LabMemberView,
     LabPatchBody,
@@ -41,9 +42,10 @@ async def make_lab(body: NewLabBody, visitor: CurrentUser, labs: Labs, logins: L
 
 
 @router.post("/labs/requests", status_code=202, tags=TAGS)
-async def ask_to_join(body: LabRequestBody, visitor: CurrentUser, labs: Labs) -> None:
+async def ask_to_join(body: LabRequestBody, visitor: CurrentUser, labs: Labs) -> LabAskedView:
     """Asks the leads of a lab by mail to be added; answered alike whether there is such a lab or not."""
     await labs.ask(visitor.user, body.name, visitor.actor, visitor.now)
+    return LabAskedView(name=body.name)
 
 
 @router.get("/labs/{name}", tags=TAGS)
