@@ -182,6 +182,8 @@ BESIDE_THE_OWNER = {
             "doctor_command.doctor",
             "home_commands.usage",
             "import_command._accounts",
+            "lab_commands.list_labs",
+            "lab_commands.show",
             "mail_commands.failures",
         ),
         "reads",
