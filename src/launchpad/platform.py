@@ -33,6 +33,7 @@ from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.layers import LayerWatch
 from .services.ledger import LedgerService
+from .services.libraries import LibraryService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.streams import EventStreams
@@ -87,6 +88,7 @@ class Platform:
     audit: AuditService
     audit_verifier: AuditVerifier
     ledger: LedgerService
+    libraries: LibraryService
     announcements: AnnouncementService
     warnings: WarningService
     extensions: ExtensionService

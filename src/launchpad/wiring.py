@@ -46,6 +46,7 @@ from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.layers import LayerWatch
 from .services.ledger import LedgerService
+from .services.libraries import LibraryService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.loops import loops_of
@@ -228,6 +229,7 @@ def build_platform(
     layers = LayerWatch(database, settings, reach.runtime, live.instances, mail, catalogue, runner)
     outbox = Outbox(state.outbox)
     home_files = FilesService(files, homes, offers, settings)
+    libraries = LibraryService(database, reach.runtime, home_files, live.images, live.instances, catalogue)
     home_snapshots = SnapshotService(database, settings, snapshots, homes, files)
     background = Background(
         (
@@ -251,6 +253,7 @@ def build_platform(
             layers.loop(now),
             TrashSweep(database, home_files).loop(now),
             home_snapshots.loop(now),
+            libraries.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -346,6 +349,7 @@ def build_platform(
         keeping=KeepService(database, settings.idle, idle, activity, freezing),
         lab_capacity=lab_capacity,
         layers=layers,
+        libraries=libraries,
         instance_logs=logs,
         last_seen=last_seen,
         live=live,

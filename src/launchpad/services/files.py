@@ -12,6 +12,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..domain.file_caches import CACHES, OTHER_CACHES, Cache
+from ..domain.libraries import Libraries
 from ..domain.users import User
 from ..errors import Conflict, HomeUnavailable, InvalidInput, NotFound, TooLarge
 from ..settings import Settings
@@ -259,6 +260,16 @@ class FilesService:
     def _seen_at(self, user: User) -> Json:
         """Where instances see the home, the place first that is written down."""
         return {"home": f"/home/{user.username}", "homes": self._homes_inside}
+
+    async def libraries(self, user: User) -> Libraries | None:
+        """Those of R and Python in the home; None where there is no home yet."""
+        if not await self._homes.exists(user.username):
+            return None
+        try:
+            found: Libraries = (await self._files.ask(_owner(user), "libraries"))["libraries"]
+        finally:
+            await self._files.release(_owner(user))
+        return found
 
     async def check(self) -> None:
         """Raises FilesUnavailable where nobody can reach their files."""

@@ -39,6 +39,7 @@ FED = {
     "kv": "key",
     "announcements": "id",
     "home_use": "user_id",
+    "home_libraries": "user_id",
 }
 
 table = Table(

@@ -35,6 +35,7 @@ from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
 from ..services.lab_capacity import LabCapacityService
 from ..services.ledger import LedgerService
+from ..services.libraries import LibraryService
 from ..services.listings import ListingService
 from ..services.live.streams import EventStreams
 from ..services.logins import Client, LoginService
@@ -92,6 +93,7 @@ Instances = Annotated[InstanceService, _part("instances")]
 Keeping = Annotated[KeepService, _part("keeping")]
 LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
 Ledger = Annotated[LedgerService, _part("ledger")]
+Libraries = Annotated[LibraryService, _part("libraries")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]
 Logs = Annotated[InstanceLogs, _part("instance_logs")]

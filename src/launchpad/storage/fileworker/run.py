@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import Conflict, FilesUnavailable, InvalidInput, LaunchpadError
 from ..porter.jail import CAPABILITY_VERSION_3, become, shut_in
-from . import archive, changes, content, listing, preview, restoring, space, trash, uploads
+from . import archive, changes, content, libraries, listing, preview, restoring, space, trash, uploads
 from .home import Home, refusal_of
 from .line import Line
 
@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "space": space.tell,
     "sizes": space.sizes,
     "preview": preview.send,
+    "libraries": libraries.tell,
 }
 OF_SNAPSHOTS = ("list", "stat", "search", "read", "archive", "preview")  # what a snapshot is asked
 MEMORY_BYTES = 1024**3

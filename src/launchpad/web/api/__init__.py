@@ -15,6 +15,7 @@ from . import (
     home_use,
     instances,
     ledger,
+    libraries,
     policies,
     policy_replay,
     sign_in,
@@ -37,6 +38,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
             tokens,
             ledger,
             home_use,
+            libraries,
         ),
         *(announcements, admin, policies, policy_replay),
     )
