@@ -237,7 +237,7 @@ async def test_start_up_files_and_renviron_of_the_user_win(owner: Owner) -> None
         " printf 'pkgs_dirs:\\n  - %s/mine/conda\\n' $HOME > .condarc"
     )
     home = "/home/jovyan/mine"
-    assert await owner.types("bash -lc 'pipx environment --value PIPX_HOME'") == f"{home}/pipx"
+    assert await owner.types("bash -lc '/opt/conda/bin/pipx environment --value PIPX_HOME'") == f"{home}/pipx"
     assert (await owner.types("bash -lc 'echo $PATH'")).startswith(f"{home}/bin:")
     assert await owner.types("pip cache dir") == f"{home}/pip"
     said = await owner.types("Rscript -e 'cat(.libPaths()[1], Sys.getenv(\"RENV_PATHS_ROOT\"))'")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-import tarfile
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -126,18 +125,21 @@ class ImageLanguages:
             return None
         except TimeoutError as error:
             raise EngineUnavailable("The container engine does not answer.") from error
-        with suppress(tarfile.TarError, EOFError), tarfile.open(fileobj=io.BytesIO(held), mode="r|") as tar:
-            member = tar.next()
-            if member is not None and member.issym():
-                return _Entry(member.linkname, b"")
-            if member is not None and member.isfile():
-                return _Entry("", _beginning(tar, member))
-        return None
+        return _first(held)
 
 
-def _beginning(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    try:
-        return file.read(FILE_BYTES // 2) if file is not None else b""
-    except (tarfile.TarError, EOFError):
-        return b""
+def _first(archive: bytes) -> _Entry | None:
+    """What a tar begins with, which may be cut short."""
+    import tarfile  # only the owner of the work looks, once an hour
+
+    with suppress(tarfile.TarError, EOFError), tarfile.open(fileobj=io.BytesIO(archive), mode="r|") as tar:
+        member = tar.next()
+        if member is not None and member.issym():
+            return _Entry(member.linkname, b"")
+        if member is not None and member.isfile():
+            content = b""
+            with suppress(tarfile.TarError, EOFError):
+                file = tar.extractfile(member)
+                content = file.read(FILE_BYTES // 2) if file is not None else b""
+            return _Entry("", content)
+    return None

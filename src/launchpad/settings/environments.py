@@ -98,8 +98,8 @@ class EnvironmentSettings(Section):
         "",
         description="Folder in instances in which pip, uv, conda and renv keep what they have downloaded or built, for "
         'example one that a lab shares: a folder of one of `[[mounts]]` with `mode = "rw"`, or in the home '
-        "(`{home}/…`). Empty, or for users who do not have that mount: their home folder. Whoever may write there can "
-        "change packages that others install.",
+        "(`{home}/…`). Empty, or for users who do not have that mount: their home folder. Everybody who can write "
+        "there can change packages that others install.",
     )
     gpus: GpuChoice = Field(0, description='NVIDIA GPUs that its instances share: `"all"`, how many, or a list of ids.')
     pids_limit: int = Field(2048, ge=16, description="Maximum number of processes and threads.")
