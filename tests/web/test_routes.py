@@ -178,6 +178,7 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /files/upload": (each(SIGNED_IN, 422), None),  # no file
     "POST /files/trash": (each(SIGNED_IN, 303), {"do": "empty"}),
     "POST /files/caches/{cache}/empty": (each(SIGNED_IN, 303), None),
+    "POST /libraries/dismiss": (each(SIGNED_IN, 303), {"key": "rstudio R 4.2 4.6"}),
     "GET /account": (SIGNED_IN, None),
     "GET /account/ledger": (SIGNED_IN, None),
     "POST /account/time-zone": (each(SIGNED_IN, 303), {"time_zone": "Asia/Singapore"}),
