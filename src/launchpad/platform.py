@@ -49,6 +49,7 @@ from .services.policy_replay import PolicyReplayService
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner
+from .services.shares import ShareService
 from .services.signin import SignInService
 from .services.snapshots import SnapshotService
 from .services.sweep import SweepService
@@ -123,6 +124,7 @@ class Platform:
     policy_replay: PolicyReplayService
     reports: ReportService
     sign_in: SignInService
+    shares: ShareService
     snapshots: SnapshotService
     sweep: SweepService
     tokens: TokenService

@@ -67,6 +67,7 @@ from .services.queue_plan import QueuePlanner
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner, utc_now
+from .services.shares import ShareService
 from .services.signals import Signal
 from .services.signin import SignInService
 from .services.snapshots import SnapshotService
@@ -230,6 +231,7 @@ def build_platform(
     outbox = Outbox(state.outbox)
     home_files = FilesService(files, homes, offers, settings)
     libraries = LibraryService(database, reach.runtime, home_files, live.images, live.instances, catalogue)
+    shares = ShareService(database, settings, files, now)
     home_snapshots = SnapshotService(database, settings, snapshots, homes, files)
     background = Background(
         (
@@ -254,6 +256,7 @@ def build_platform(
             TrashSweep(database, home_files).loop(now),
             home_snapshots.loop(now),
             libraries.loop(now),
+            shares.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -364,6 +367,7 @@ def build_platform(
             frees_memory=settings.freezing.memory == "held",
         ),
         reports=reports,
+        shares=shares,
         snapshots=home_snapshots,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,

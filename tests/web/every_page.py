@@ -16,7 +16,7 @@ from launchpad.domain.users import User
 from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
 from launchpad.services.users import UserChange
-from launchpad.store import home_history, home_use
+from launchpad.store import home_history, home_libraries, home_use, kv
 
 from .pages_client import ADMIN, Person, Portal
 
@@ -70,6 +70,12 @@ async def fill(portal: Portal) -> list[Place]:
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     then = await _fill_home(portal, ada)
+    given = await _shared(portal, ada, bob)
+    async with platform.database.transaction() as db:
+        await kv.put(
+            db, "image_languages", {kept.environment: {"R": ["4.2", "4.6"], "Python": ["3.13"]}}, platform.now()
+        )
+        await home_libraries.put(db, user.id, {"R": {"4.2": 12}, "Python": {"3.9": 1}}, platform.now())
     return [
         Place("start page", "/", None),
         Place("sign-in", "/sign-in", None),
@@ -94,6 +100,10 @@ async def fill(portal: Portal) -> list[Place]:
         Place("a folder that did not exist then", f"/files?path=later&snapshot={then}", ada),
         Place("file of the past", f"/files/item?path=measurements-of-march.csv&snapshot={then}", ada),
         Place("what takes the space", "/files/space", ada),
+        Place("shared", "/shared", ada),
+        Place("shared with nobody", "/shared", admin),
+        Place("shared folder", f"/shared/{given}", ada),
+        Place("shared file", f"/shared/{given}?path=notes.txt", ada),
         Place("trash", "/files/trash", ada),
         Place("not found", "/nowhere", ada),
         Place("not allowed", "/admin", ada),
@@ -175,6 +185,24 @@ async def _fill_home(portal: Portal, person: Person) -> str:
     taken = await portal.platform.snapshots.before_change(user)
     assert taken is not None
     return taken.name
+
+
+async def _shared(portal: Portal, person: Person, other: Person) -> str:
+    """Each shares something with the other, who has opened it; the id of what the person was given."""
+    platform, now = portal.platform, portal.platform.now()
+    people = [await platform.users.by_email(one.address) for one in (person, other)]
+    home = portal.homes.path_of(people[1].username)
+    (home / "for-all-of-us").mkdir(parents=True)
+    (home / "for-all-of-us" / "notes.txt").write_bytes(b"Remember the milk.\n")
+    for path in (home, *home.rglob("*")):
+        os.chown(path, people[1].uid, people[1].uid, follow_symlinks=False)
+    ids = []
+    for owner, reader, path in ((people[0], people[1], "projects"), (people[1], people[0], "for-all-of-us")):
+        named = [reader.email, "somebody-with-a-very-long-address@department.institute.example.org"]
+        made = await platform.shares.share(owner, path, named, lab=None, days=7, actor=CLI, now=now)
+        await platform.shares.note_opened(reader, made, now)
+        ids.append(made.id)
+    return ids[1]
 
 
 async def _starting(portal: Portal, person: Person) -> Instance:

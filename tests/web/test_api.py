@@ -713,6 +713,8 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("DELETE", f"/home/uploads/{begun[1]}", None),
         ("POST", "/home/trash/restore", {"ids": ["copied"]}),
         ("POST", "/home/trash/empty", {}),
+        ("POST", "/shares", {"path": "whole", "with": ["bob@example.org"]}),
+        ("DELETE", "/shares/none", None),
         ("POST", "/home/libraries/dismissals", {"key": "rstudio R 4.2 4.6"}),
         ("POST", "/home/caches/pip/empty", None),
         ("POST", "/home/restores", {"snapshot": "20260302T093000Z", "path": "whole", "to": "beside"}),

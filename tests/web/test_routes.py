@@ -63,6 +63,12 @@ HOME: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/home/snapshots": (SIGNED_IN, None),
     "POST /api/v1/home/restores": (each(SIGNED_IN, 404), {"snapshot": "20200101T000000Z", "path": "a"}),
     "POST /api/v1/home/trash/restore": (each(SIGNED_IN, 404), {"ids": ["none"]}),
+    "GET /api/v1/shares": (SIGNED_IN, None),
+    "POST /api/v1/shares": (each(SIGNED_IN, 422), {"path": "made"}),  # with nobody
+    "DELETE /api/v1/shares/{share_id}": (each(SIGNED_IN, 404), None),
+    "GET /api/v1/shares/{share_id}/entries": (each(SIGNED_IN, 404), None),
+    "GET /api/v1/shares/{share_id}/files": (each(SIGNED_IN, 404), None),
+    "GET /api/v1/shares/{share_id}/archives": (each(SIGNED_IN, 404), None),
     "GET /api/v1/home/libraries": (SIGNED_IN, None),
     "POST /api/v1/home/libraries/dismissals": (each(SIGNED_IN, 204), {"key": "rstudio R 4.2 4.6"}),
     "POST /api/v1/home/trash/empty": (each(SIGNED_IN, 204), {}),

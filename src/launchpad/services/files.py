@@ -57,9 +57,9 @@ class FilesService:
         snapshot: str = "",
     ) -> Json:
         """A page of a folder: `entries`, `total`, and the `cursor` of the next page."""
-        asked = {"after": _place_of(cursor), "limit": limit, "sort": sort, "order": order, "hidden": hidden}
+        asked = {"after": place_of(cursor), "limit": limit, "sort": sort, "order": order, "hidden": hidden}
         answer = await self._ask(user, "list", snapshot, path=path, **asked)
-        return {"entries": answer["entries"], "total": answer["total"], "cursor": _cursor_of(answer["after"])}
+        return {"entries": answer["entries"], "total": answer["total"], "cursor": cursor_of(answer["after"])}
 
     async def entry(self, user: User, path: str, snapshot: str = "") -> Json:
         """One thing, itself: of a link not what it leads to."""
@@ -69,9 +69,9 @@ class FilesService:
     async def search(
         self, user: User, path: str, name: str, *, cursor: str | None, limit: int, snapshot: str = ""
     ) -> Json:
-        after = _place_of(cursor)
+        after = place_of(cursor)
         answer = await self._ask(user, "search", snapshot, path=path, name=name, after=after, limit=limit)
-        return {"entries": answer["entries"], "cut": answer["cut"], "cursor": _cursor_of(answer["after"])}
+        return {"entries": answer["entries"], "cut": answer["cut"], "cursor": cursor_of(answer["after"])}
 
     async def space(self, user: User, path: str, depth: int) -> Json:
         """The sizes of what lies in a folder, and of its folders."""
@@ -361,13 +361,13 @@ def modified_at(entry: Json) -> datetime:
         return datetime.max.replace(tzinfo=UTC, microsecond=0)
 
 
-def _cursor_of(after: Any) -> str | None:
+def cursor_of(after: Any) -> str | None:
     if after is None:
         return None
     return base64.urlsafe_b64encode(json.dumps(after, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def _place_of(cursor: str | None) -> Any:
+def place_of(cursor: str | None) -> Any:
     """Raises InvalidInput for what is no cursor of ours."""
     if cursor is None:
         return None

@@ -40,6 +40,7 @@ FED = {
     "announcements": "id",
     "home_use": "user_id",
     "home_libraries": "user_id",
+    "shares": "id",
 }
 
 table = Table(

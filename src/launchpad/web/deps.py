@@ -45,6 +45,7 @@ from ..services.memory_rescue import MemoryRescue
 from ..services.offers import OfferService
 from ..services.passkeys import PasskeyService
 from ..services.policy_replay import PolicyReplayService
+from ..services.shares import ShareService
 from ..services.signin import SignInService
 from ..services.snapshots import SnapshotService
 from ..services.tokens import TokenService
@@ -103,6 +104,7 @@ Offers = Annotated[OfferService, _part("offers")]
 Rescue = Annotated[MemoryRescue, _part("rescue")]
 Passkeys = Annotated[PasskeyService, _part("passkeys")]
 PolicyReplays = Annotated[PolicyReplayService, _part("policy_replay")]
+Shares = Annotated[ShareService, _part("shares")]
 SignIn = Annotated[SignInService, _part("sign_in")]
 SnapshotsOfHomes = Annotated[SnapshotService, _part("snapshots")]
 Tokens = Annotated[TokenService, _part("tokens")]

@@ -18,6 +18,7 @@ from . import (
     libraries,
     policies,
     policy_replay,
+    shares,
     sign_in,
     snapshots,
     tokens,
@@ -39,6 +40,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
             ledger,
             home_use,
             libraries,
+            shares,
         ),
         *(announcements, admin, policies, policy_replay),
     )

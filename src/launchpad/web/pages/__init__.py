@@ -28,6 +28,7 @@ from . import (
     ledger,
     libraries,
     passkeys,
+    shares,
     sign_in,
     static_files,
 )
@@ -40,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
         file_acts,
         file_forms,
         file_restores,
+        shares,
         go,
         static_files,
         landing,
