@@ -194,8 +194,8 @@ async def _shared(portal: Portal, person: Person, other: Person) -> str:
     home = portal.homes.path_of(people[1].username)
     (home / "for-all-of-us").mkdir(parents=True)
     (home / "for-all-of-us" / "notes.txt").write_bytes(b"Remember the milk.\n")
-    for path in (home, *home.rglob("*")):
-        os.chown(path, people[1].uid, people[1].uid, follow_symlinks=False)
+    for file in (home, *home.rglob("*")):
+        os.chown(file, people[1].uid, people[1].uid, follow_symlinks=False)
     ids = []
     for owner, reader, path in ((people[0], people[1], "projects"), (people[1], people[0], "for-all-of-us")):
         named = [reader.email, "somebody-with-a-very-long-address@department.institute.example.org"]

@@ -161,7 +161,7 @@ async def test_h1_no_path_leads_out_of_what_is_shared(anna: Visitor, bert: Visit
     """By any call; names of links are seen, and what they lead to is not."""
     made = await share(anna, "shared", "bert")
     for call, query in (("entries", {}), ("files", {}), ("files", {"preview": "text"}), ("archives", {})):
-        answer = await bert.call("GET", f"/shares/{made}/{call}", path=path, **query)
+        answer = await bert.http.get(f"/api/v1/shares/{made}/{call}", params={"path": path, **query})
         assert SECRET not in answer.content, (call, path)
         if call == "archives" and answer.status_code == 200:
             with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
