@@ -65,10 +65,10 @@ HOME: dict[str, tuple[Answers, Any]] = {
     "POST /api/v1/home/trash/restore": (each(SIGNED_IN, 404), {"ids": ["none"]}),
     "GET /api/v1/shares": (SIGNED_IN, None),
     "POST /api/v1/shares": (each(SIGNED_IN, 422), {"path": "made"}),  # with nobody
-    "DELETE /api/v1/shares/{share_id}": (each(SIGNED_IN, 404), None),
-    "GET /api/v1/shares/{share_id}/entries": (each(SIGNED_IN, 404), None),
-    "GET /api/v1/shares/{share_id}/files": (each(SIGNED_IN, 404), None),
-    "GET /api/v1/shares/{share_id}/archives": (each(SIGNED_IN, 404), None),
+    "DELETE /api/v1/shares/{share_id}": (each(OWNERS, 204), None),
+    "GET /api/v1/shares/{share_id}/entries": (OWNERS, None),
+    "GET /api/v1/shares/{share_id}/files": (each(OWNERS, 409), None),  # a folder is no file
+    "GET /api/v1/shares/{share_id}/archives": (OWNERS, None),
     "GET /api/v1/home/libraries": (SIGNED_IN, None),
     "POST /api/v1/home/libraries/dismissals": (each(SIGNED_IN, 204), {"key": "rstudio R 4.2 4.6"}),
     "POST /api/v1/home/trash/empty": (each(SIGNED_IN, 204), {}),
@@ -184,6 +184,10 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /files/upload": (each(SIGNED_IN, 422), None),  # no file
     "POST /files/trash": (each(SIGNED_IN, 303), {"do": "empty"}),
     "POST /files/caches/{cache}/empty": (each(SIGNED_IN, 303), None),
+    "GET /shared": (SIGNED_IN, None),
+    "GET /shared/{own_share}": (OWNERS, None),
+    "POST /shared/{own_share}/stop": (each(OWNERS, 303), None),
+    "POST /files/share": (each(SIGNED_IN, 422), {"people": ""}),  # with nobody
     "POST /libraries/dismiss": (each(SIGNED_IN, 303), {"key": "rstudio R 4.2 4.6"}),
     "GET /account": (SIGNED_IN, None),
     "GET /account/ledger": (SIGNED_IN, None),
@@ -257,6 +261,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await passkeys.add(db, passkey)
         announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
         upload = await owner.call("POST", "/home/uploads", {"path": "begun", "size_bytes": 3})
+        await owner.call("POST", "/home/folders", {"path": "given"})
+        given = {"path": "given", "with": ["somebody@example.org"]}
+        shared = [(await owner.call("POST", "/shares", given)).json()["id"] for _ in range(2)]
         link = Link(running["id"], datetime.fromisoformat(running["expires_at"]))
         names = {
             "passkey_id": passkey.id,
@@ -268,6 +275,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "announcement_id": announced.id,
             "link": portal.platform.extensions._links.token(link),
             "upload_id": upload.json()["id"],
+            "share_id": shared[0],
+            "own_share": shared[1],
             "cache": "pip",
             "version": "x",
             "environment": "rstudio",
@@ -282,7 +291,10 @@ def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
     app = create_app(build_platform(tables(settings)))
     routes = {f"{method} {route.path}" for route in iter_route_contexts(app.routes) for method in route.methods or ()}
     listed = {
-        line.replace("{ended}", "{instance_id}").replace("{link}", "{token}").replace("{cache}", "{name}")
+        line.replace("{ended}", "{instance_id}")
+        .replace("{link}", "{token}")
+        .replace("{cache}", "{name}")
+        .replace("{own_share}", "{share_id}")
         for line in API | PAGES
     }
     assert routes == listed
