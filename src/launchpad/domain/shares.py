@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from hmac import compare_digest
 
 from .users import User
 
@@ -15,6 +16,7 @@ class Share:
     kind: "file" or "folder"; something of another kind in its place is not shown.
     lab: whose members may read it, too; None: nobody's.
     emails: the addresses of those who may read it, whether they have ever signed in or not.
+    secret_digest: of the secret in a link that opens it for everybody who has it; None: there is no such link.
     """
 
     id: str
@@ -25,6 +27,7 @@ class Share:
     emails: tuple[str, ...]
     created_at: datetime
     expires_at: datetime
+    secret_digest: str | None = None
 
     @property
     def name(self) -> str:
@@ -39,6 +42,17 @@ class Opened:
     last_at: datetime
 
 
+@dataclass(frozen=True)
+class LinkHolder:
+    """Somebody who is not signed in, and shows a link's secret."""
+
+    secret_digest: str
+
+    @property
+    def id(self) -> str:
+        return ""
+
+
 def in_lab(user: User, lab: str) -> bool:
     """Whether a user belongs to a lab now."""
     return user.lab == lab
@@ -49,9 +63,16 @@ def labs_of(user: User) -> tuple[str, ...]:
     return (user.lab,) if user.lab else ()
 
 
-def may_open(share: Share, owner: User | None, viewer: User, now: datetime) -> bool:
-    """Whether somebody may read it at this moment. With a lab share both have to be in that lab still."""
-    if now >= share.expires_at or owner is None or not owner.is_active or not viewer.is_active:
+def may_open(share: Share, owner: User | None, viewer: User | LinkHolder, now: datetime) -> bool:
+    """Whether somebody may read it at this moment. With a lab share both have to be in that lab still.
+
+    Whether links for everybody are allowed at all is not decided here.
+    """
+    if now >= share.expires_at or owner is None or not owner.is_active:
+        return False
+    if isinstance(viewer, LinkHolder):
+        return share.secret_digest is not None and compare_digest(share.secret_digest, viewer.secret_digest)
+    if not viewer.is_active:
         return False
     if viewer.id == owner.id or viewer.email in share.emails:
         return True

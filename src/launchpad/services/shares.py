@@ -6,15 +6,17 @@ in that. Whether they may is decided for every request, and again for every piec
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from ..domain.naming import new_id
-from ..domain.shares import Opened, Share, labs_of, may_open
+from ..domain.shares import LinkHolder, Opened, Share, labs_of, may_open
 from ..domain.signin import normalise_address
 from ..domain.users import User
 from ..errors import Conflict, FilesBusy, Forbidden, HomeUnavailable, InvalidInput, NotFound
@@ -37,7 +39,11 @@ MOST_PEOPLE, MOST_LISTED, MOST_KNOWN = 50, 1000, 5000
 NOTED_AGAIN = timedelta(minutes=1)
 KEPT = timedelta(days=30)  # after it is over, in the database; nobody sees it
 PRUNED_SECONDS, PRUNED_AT_ONCE = 3600.0, 500
+STRANGER = ""  # in the place of an address: somebody with the link
 BUSY = "Many people are reading what this person has shared. Please try again in a moment."
+
+
+Reader = User | LinkHolder
 
 
 class _Known(NamedTuple):
@@ -74,6 +80,7 @@ class ShareService:
         self._readers: Counter[str] = Counter()
         self._known: Remembered[str, _Known] = Remembered(database.changes, MOST_KNOWN)
         self._viewers: Remembered[str, User] = Remembered(database.changes, MOST_KNOWN)
+        self._limit = _Limit(self._settings.strangers_per_minute)
         self._noted: dict[tuple[str, str], datetime] = {}
 
     def loop(self, now: Callable[[], datetime]) -> Loop:
@@ -104,12 +111,14 @@ class ShareService:
         days: int | None,
         actor: Actor,
         now: datetime,
+        secret: str | None = None,
     ) -> Share:
         """Lets others read a file or folder from now on.
 
         Args:
             people: e-mail addresses, of people who may not have signed in yet.
             lab: one of the owner's, whose members may read it; None: nobody's.
+            secret: of `new_secret`, for a link that opens it for everybody who has it.
 
         Raises:
             InvalidInput: nobody is named, a date is too far away, or it is no file or folder that can be shared.
@@ -121,11 +130,16 @@ class ShareService:
         emails = self._addresses(people, owner)
         if lab is not None and lab not in labs_of(owner):
             raise InvalidInput("You can only share with your own lab.", fields={"lab": "is not yours"})
-        if not emails and lab is None:
+        if secret is not None and not self._settings.strangers:
+            raise Forbidden("Links for people who are not signed in are turned off on this server.")
+        if not emails and lab is None and secret is None:
             raise InvalidInput("Say who may read it.", fields={"with": "name one or more people"})
-        days = self._settings.days if days is None else days
-        if not 1 <= days <= self._settings.longest_days:
-            text = f"choose 1 to {self._settings.longest_days} days"
+        longest = self._settings.longest_days
+        if secret is not None:
+            longest = min(longest, self._settings.strangers_longest_days)
+        days = min(self._settings.days, longest) if days is None else days
+        if not 1 <= days <= longest:
+            text = f"choose 1 to {longest} days"
             raise InvalidInput("It cannot be shared for so long.", fields={"days": text})
         entry = (await self._files.ask(_owner(owner), "shareable", path=path))["entry"]
         if entry["kind"] not in ("file", "folder"):
@@ -141,6 +155,7 @@ class ShareService:
             emails=emails,
             created_at=now,
             expires_at=now + timedelta(days=days),
+            secret_digest=digest_of(secret) if secret is not None else None,
         )
         async with self._database.transaction() as db:
             if await shares.count(db, owner.id, now) >= self._settings.per_user:
@@ -193,7 +208,7 @@ class ShareService:
             client=actor.client,
             action=action,
             subject=f"share {share.id}",
-            details={"people": people, "lab": share.lab, "until": share.expires_at.isoformat()},
+            details={"people": people, "lab": share.lab, "link": "for everybody" if share.secret_digest else None, "until": share.expires_at.isoformat()},
             owner_id=actor.on(share.owner_id),
         )
 
@@ -216,16 +231,32 @@ class ShareService:
 
     # -- for readers ---------------------------------------------------------------------------------------------------
 
-    async def get(self, viewer: User, share_id: str, now: datetime) -> SharedWithMe:
+    async def get(self, viewer: Reader, share_id: str, now: datetime) -> SharedWithMe:
         """What is shared and by whom, for somebody who may read it."""
         known = await self._find(share_id)
         if known is None or known.owner is None or not self._may(known, viewer, now):
             raise NotFound(NOT_FOR_YOU)
         return SharedWithMe(known.share, known.owner)
 
-    async def note_opened(self, viewer: User, share: Share, now: datetime) -> None:
+    def by_link(self, secret: str, client: str, now: datetime) -> LinkHolder:
+        """Somebody who is not signed in and has a link.
+
+        Args:
+            client: the network address that they come from.
+
+        Raises:
+            NotFound: there are no such links on this server.
+            TooManyRequests: the client has made too many requests by links.
+        """
+        if not self._settings.strangers:
+            raise NotFound(NOT_FOR_YOU)
+        self._limit.count(client, now)
+        return LinkHolder(digest_of(secret))
+
+    async def note_opened(self, viewer: Reader, share: Share, now: datetime) -> None:
         """For its owner's list: who has opened it, and when last, to the minute."""
-        key = (share.id, viewer.email)
+        email = STRANGER if isinstance(viewer, LinkHolder) else viewer.email
+        key = (share.id, email)
         if viewer.id == share.owner_id or now - self._noted.get(key, now - NOTED_AGAIN) < NOTED_AGAIN:
             return
         if len(self._noted) >= MOST_KNOWN:
@@ -233,11 +264,11 @@ class ShareService:
         self._noted[key] = now
         async with self._database.transaction() as db:
             if await shares.by_id(db, share.id) is not None:
-                await share_people.opened(db, share.id, viewer.email, now)
+                await share_people.opened(db, share.id, email, now)
 
     async def entries(
         self,
-        viewer: User,
+        viewer: Reader,
         share_id: str,
         path: str,
         now: datetime,
@@ -253,18 +284,18 @@ class ShareService:
         answer = await self._ask(viewer, share_id, now, "list", path=path, **asked)
         return {"entries": answer["entries"], "total": answer["total"], "cursor": cursor_of(answer["after"])}
 
-    async def entry(self, viewer: User, share_id: str, path: str, now: datetime) -> Json:
+    async def entry(self, viewer: Reader, share_id: str, path: str, now: datetime) -> Json:
         """One thing in it, itself; without a path, what is shared."""
         found: Json = (await self._ask(viewer, share_id, now, "stat", path=path))["entry"]
         return found
 
-    async def preview(self, viewer: User, share_id: str, path: str, kind: str, now: datetime) -> Json:
+    async def preview(self, viewer: Reader, share_id: str, path: str, kind: str, now: datetime) -> Json:
         """Text, rows or cells."""
         return await self._ask(viewer, share_id, now, "preview", path=path, kind=kind)
 
     @asynccontextmanager
     async def received(
-        self, viewer: User, share_id: str, verb: str, now: datetime, **arguments: Any
+        self, viewer: Reader, share_id: str, verb: str, now: datetime, **arguments: Any
     ) -> AsyncIterator[Received]:
         """Content, by a verb of `FilesService`: `read`, `archive`, or `preview` of bytes. It breaks off when it is not
         shared with the viewer any more."""
@@ -272,9 +303,9 @@ class ShareService:
         with self._turn(shared.owner), _said_plainly():
             asked = {**arguments, "within": shared.share.path, "within_kind": shared.share.kind}
             async with self._files.receive(_owner(shared.owner), verb, **asked) as received:
-                yield _Watched(received, lambda: self._check(viewer.id, share_id))
+                yield _Watched(received, lambda: self._check(viewer, share_id))
 
-    async def _ask(self, viewer: User, share_id: str, now: datetime, verb: str, **arguments: Any) -> Json:
+    async def _ask(self, viewer: Reader, share_id: str, now: datetime, verb: str, **arguments: Any) -> Json:
         shared = await self.get(viewer, share_id, now)
         with self._turn(shared.owner), _said_plainly():
             asked = {**arguments, "within": shared.share.path, "within_kind": shared.share.kind}
@@ -291,24 +322,29 @@ class ShareService:
 
         return await self._known.get(share_id, read)
 
-    def _may(self, known: _Known, viewer: User, now: datetime) -> bool:
+    def _may(self, known: _Known, viewer: Reader, now: datetime) -> bool:
+        if isinstance(viewer, LinkHolder) and not self._settings.strangers:
+            return False
         return self._settings.enabled and may_open(known.share, known.owner, viewer, now)
 
-    async def _check(self, viewer_id: str, share_id: str) -> None:
+    async def _check(self, viewer: Reader, share_id: str) -> None:
         """Whether it may still be read, by what is known now of both people.
 
         Raises:
             NotFound: not any more.
         """
+        known = await self._find(share_id)
+        reader = viewer if isinstance(viewer, LinkHolder) else await self._as_now(viewer)
+        if known is None or reader is None or not self._may(known, reader, self._now()):
+            raise NotFound(NOT_FOR_YOU)
 
+    async def _as_now(self, viewer: User) -> User | None:
         async def read() -> Answer[User] | None:
             async with self._database.reading() as db:
-                found = await users.by_id(db, viewer_id)
-            return Answer(found, (Change("users", viewer_id),)) if found is not None else None
+                found = await users.by_id(db, viewer.id)
+            return Answer(found, (Change("users", viewer.id),)) if found is not None else None
 
-        known, viewer = await self._find(share_id), await self._viewers.get(viewer_id, read)
-        if known is None or viewer is None or not self._may(known, viewer, self._now()):
-            raise NotFound(NOT_FOR_YOU)
+        return await self._viewers.get(viewer.id, read)
 
     @contextmanager
     def _turn(self, owner: User) -> Iterator[None]:
@@ -322,6 +358,24 @@ class ShareService:
             self._readers[owner.id] -= 1
             if not self._readers[owner.id]:
                 del self._readers[owner.id]
+
+
+class _Limit:
+    """How many requests a client may make in a minute, counted here: each process has its own."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._most = per_minute
+        self._minute = datetime.min.replace(tzinfo=UTC)
+        self._counted: Counter[str] = Counter()
+
+    def count(self, client: str, now: datetime) -> None:
+        """Raises TooManyRequests."""
+        if now - self._minute >= timedelta(minutes=1) or now < self._minute:
+            self._minute = now
+            self._counted.clear()
+        self._counted[client] += 1
+        if self._counted[client] > self._most:
+            raise TooManyRequests("These are too many requests. Please wait for a minute.", retry_after_seconds=60)
 
 
 class _Watched:
@@ -351,6 +405,15 @@ def _said_plainly() -> Iterator[None]:
         yield
     except (NotFound, Forbidden, HomeUnavailable) as refusal:
         raise NotFound(GONE) from refusal
+
+
+def new_secret() -> str:
+    """For a link that opens something for everybody who has it: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def digest_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 def _owner(user: User) -> Owner:

@@ -22,6 +22,7 @@ table = Table(
     Column("kind", String(10), nullable=False),
     Column("lab", String(100)),
     Column("emails", Text, nullable=False),  # one a line, each with a line's end before and behind
+    Column("secret_digest", String(64)),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
     Index("ix_shares_owner_id", "owner_id", "created_at"),
@@ -87,6 +88,7 @@ def _share(row: Row[Any]) -> Share:
         kind=row.kind,
         lab=row.lab,
         emails=tuple(row.emails.split()),
+        secret_digest=row.secret_digest,
         created_at=row.created_at,
         expires_at=row.expires_at,
     )

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=10), nullable=False),
         sa.Column("lab", sa.String(length=100), nullable=True),
         sa.Column("emails", sa.Text(), nullable=False),
+        sa.Column("secret_digest", sa.String(length=64), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("expires_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_shares")),
