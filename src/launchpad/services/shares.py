@@ -34,7 +34,7 @@ from .live.remembered import Answer, Remembered
 NOT_FOR_YOU = (
     "There is nothing for you at this address. What was shared here may not be shared any more, or with other people."
 )
-GONE = "This is not there any more, or cannot be read any more. Ask the person who shared it."
+GONE = "This does not exist any more, or cannot be read any more. Ask the person who shared it."
 MOST_PEOPLE, MOST_LISTED, MOST_KNOWN = 50, 1000, 5000
 NOTED_AGAIN = timedelta(minutes=1)
 KEPT = timedelta(days=30)  # after it is over, in the database; nobody sees it

@@ -19,7 +19,7 @@ from .line import Line
 
 OF_FOLDERS = ("list", "stat", "search", "read", "archive", "preview")
 OF_FILES = ("stat", "read", "preview")
-GONE = "This is not there any more."
+GONE = "This does not exist any more."
 
 
 @contextmanager
