@@ -15,8 +15,10 @@ from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.domain.users import User
 from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
+from launchpad.services.share_reading import new_secret
 from launchpad.services.users import UserChange
 from launchpad.store import home_history, home_libraries, home_use, kv
+from launchpad.web.views.shares import link_path
 
 from .pages_client import ADMIN, Person, Portal
 
@@ -71,6 +73,11 @@ async def fill(portal: Portal) -> list[Place]:
     starting = await _starting(portal, bob)
     then = await _fill_home(portal, ada)
     given = await _shared(portal, ada, bob)
+    secret = new_secret()
+    made = await platform.shares.share(
+        user, "projects", [], lab=None, days=7, actor=CLI, now=platform.now(), secret=secret
+    )
+    by_link = link_path(made.id, secret)
     async with platform.database.transaction() as db:
         await kv.put(
             db, "image_languages", {kept.environment: {"R": ["4.2", "4.6"], "Python": ["3.13"]}}, platform.now()
@@ -103,6 +110,7 @@ async def fill(portal: Portal) -> list[Place]:
         Place("shared", "/shared", ada),
         Place("shared with nobody", "/shared", admin),
         Place("shared folder", f"/shared/{given}", ada),
+        Place("shared by a link", by_link, None),
         Place("shared file", f"/shared/{given}?path=notes.txt", ada),
         Place("trash", "/files/trash", ada),
         Place("not found", "/nowhere", ada),

@@ -187,6 +187,9 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /shared": (SIGNED_IN, None),
     "GET /shared/{own_share}": (OWNERS, None),
     "POST /shared/{own_share}/stop": (each(OWNERS, 303), None),
+    "GET /s/{link_share}": (ANYBODY, None),  # whoever has the link
+    "GET /s/{link_share}/files": (each(ANYBODY, 409), None),  # a folder is no file
+    "GET /s/{link_share}/archives": (ANYBODY, None),
     "POST /files/share": (each(SIGNED_IN, 422), {"people": ""}),  # with nobody
     "POST /libraries/dismiss": (each(SIGNED_IN, 303), {"key": "rstudio R 4.2 4.6"}),
     "GET /account": (SIGNED_IN, None),
@@ -245,7 +248,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with open_api(tmp_path) as portal:
+    async with open_api(tmp_path, {"sharing": {"strangers": True}}) as portal:
         other, owner, admin = [
             await portal.signed_in(address) for address in ("other@a.org", "owner@a.org", "admin@example.org")
         ]
@@ -264,6 +267,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         await owner.call("POST", "/home/folders", {"path": "given"})
         given = {"path": "given", "with": ["somebody@example.org"]}
         shared = [(await owner.call("POST", "/shares", given)).json()["id"] for _ in range(2)]
+        by_link = (await owner.call("POST", "/shares", {"path": "given", "link": True})).json()["link_url"]
         link = Link(running["id"], datetime.fromisoformat(running["expires_at"]))
         names = {
             "passkey_id": passkey.id,
@@ -277,6 +281,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "upload_id": upload.json()["id"],
             "share_id": shared[0],
             "own_share": shared[1],
+            "link_share": by_link.partition("/s/")[2],
             "cache": "pip",
             "version": "x",
             "environment": "rstudio",
@@ -295,6 +300,7 @@ def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
         .replace("{link}", "{token}")
         .replace("{cache}", "{name}")
         .replace("{own_share}", "{share_id}")
+        .replace("{link_share}", "{share_id}/{secret}")
         for line in API | PAGES
     }
     assert routes == listed

@@ -28,7 +28,7 @@ SECRET = b"what nobody else may see"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def portal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Portal]:
-    async with open_api(tmp_path_factory.mktemp("shares")) as made:
+    async with open_api(tmp_path_factory.mktemp("shares"), {"sharing": {"strangers": True}}) as made:
         yield made
 
 
@@ -394,3 +394,101 @@ async def test_pages_share_and_show_without_scripts(portal: Portal, anna: Visito
 
 def csrf(visitor: Visitor) -> dict[str, str]:
     return {"csrf_token": visitor.csrf or ""}
+
+
+HTML = {"Accept": "text/html"}
+
+
+async def link_of(anna: Visitor, path: str, **more: Any) -> tuple[str, str]:
+    """The id of the share, and the path of its link."""
+    answer = await anna.call("POST", "/shares", {"path": path, "link": True, **more})
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    return made["id"], made["link_url"].removeprefix("http://localhost:8080")
+
+
+async def test_a_link_opens_something_for_everybody_where_that_is_allowed(portal: Portal, anna: Visitor) -> None:
+    """Told once, kept as a digest; with the protections of one's own files; until a date, and stopped at once."""
+    made, link = await link_of(anna, "shared")
+    stranger = portal.visitor()
+    page = await stranger.http.get(link, headers=HTML)
+    assert page.status_code == 200, page.text
+    assert "a.txt" in page.text
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    assert "/dashboard" not in page.text, "nothing of the platform beside it"
+    assert "&lt;script&gt;" in (await stranger.http.get(f"{link}?path=page.html", headers=HTML)).text
+    answer = await stranger.http.get(f"{link}/files?path=page.html")
+    assert (answer.headers["Content-Type"], answer.content) == (
+        "application/octet-stream",
+        b"<script>alert(1)</script>",
+    )
+    assert answer.headers["Content-Security-Policy"].startswith("sandbox")
+    with zipfile.ZipFile(io.BytesIO((await stranger.http.get(f"{link}/archives")).content)) as archive:
+        assert archive.read("a.txt") == b"hello"
+    assert (await stranger.call("GET", f"/shares/{made}/entries")).status_code == 401, "the API is for those signed in"
+    (own,) = [one for one in (await anna.get("/shares"))["by_me"] if one["id"] == made]
+    assert (own["has_link"], own["link_url"], own["with"]) == (True, None, [])
+    assert [one["email"] for one in own["opened"]] == [""]
+    assert link.rpartition("/")[2] not in repr(portal.world.rows("SELECT * FROM shares"))
+    secret = link.rpartition("/")[2]
+    for other in (link[:-1], f"{link}x", f"/s/{made}/", f"/s/{made}/none", f"/s/0123456789abcdef/{secret}"):
+        for call in ("", "/files?path=a.txt", "/archives"):
+            answer = await stranger.http.get(f"{other}{call}", headers=HTML)
+            assert answer.status_code == 404, (other, call)
+    named = await share(anna, "shared", "bert")
+    assert (await stranger.http.get(f"/s/{named}/{link.rpartition('/')[2]}", headers=HTML)).status_code == 404
+    await anna.call("DELETE", f"/shares/{made}")
+    assert (await stranger.http.get(link, headers=HTML)).status_code == 404
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+async def test_h1_no_path_of_a_link_leads_out_of_what_is_shared(portal: Portal, anna: Visitor, path: str) -> None:
+    made, link = await link_of(anna, "shared")
+    stranger = portal.visitor("192.0.2.99")
+    portal.world.clock.now += timedelta(minutes=1)
+    for call in ("", "/files", "/archives"):
+        answer = await stranger.http.get(f"{link}{call}", params={"path": path}, headers=HTML)
+        assert SECRET not in answer.content, call
+        if call == "/archives" and answer.status_code == 200:
+            with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+                assert SECRET not in b"".join(archive.read(name) for name in archive.namelist())
+        elif call:
+            assert answer.status_code in (404, 422), (call, answer.text)
+    await anna.call("DELETE", f"/shares/{made}")
+
+
+async def test_a_link_ends_with_its_date_and_its_owners_account(portal: Portal, anna: Visitor) -> None:
+    answer = await anna.call("POST", "/shares", {"path": "shared", "link": True, "days": 15})
+    problem(answer, 422, "invalid-input", "days")
+    made, link = await link_of(anna, "shared/a.txt", days=14)
+    stranger = portal.visitor("192.0.2.98")
+    assert (await stranger.http.get(f"{link}/files")).content == b"hello"
+    await change(portal, "anna", status=UserStatus.SUSPENDED)
+    assert (await stranger.http.get(f"{link}/files", headers=HTML)).status_code == 404
+    await change(portal, "anna", status=UserStatus.ACTIVE)
+    await anna.sign_in("anna@example.org")
+    assert (await stranger.http.get(f"{link}/files")).content == b"hello"
+    shares, end = portal.platform.shares, portal.world.clock.now + timedelta(days=14)
+    with pytest.raises(NotFound):
+        await shares.get(shares.by_link(link.rpartition("/")[2], "192.0.2.97", end), made, end)
+
+
+async def test_links_are_asked_for_so_often_and_no_more(tmp_path: Path) -> None:
+    """By one client; others are not kept out. Where the administrators do not allow them, they open nothing."""
+    async with open_api(tmp_path, {"sharing": {"strangers": True, "strangers_per_minute": 3}}) as portal:
+        anna = await signed_in(portal, "anna")
+        await anna.get("/home/entries")
+        put(portal, anna, "a.txt", b"hello")
+        _, link = await link_of(anna, "a.txt")
+        one, other = portal.visitor("192.0.2.50"), portal.visitor("192.0.2.51")
+        assert [(await one.http.get(f"{link}/files")).status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert (await other.http.get(f"{link}/files")).status_code == 200
+        portal.world.clock.now += timedelta(minutes=1)
+        assert (await one.http.get(f"{link}/files")).status_code == 200
+    (tmp_path / "other").mkdir()
+    async with open_api(tmp_path / "other") as portal:
+        anna = await signed_in(portal, "anna")
+        await anna.get("/home/entries")
+        put(portal, anna, "a.txt", b"hello")
+        problem(await anna.call("POST", "/shares", {"path": "a.txt", "link": True}), 403, "forbidden")
+        assert (await portal.visitor().http.get("/s/x/y", headers=HTML)).status_code == 404

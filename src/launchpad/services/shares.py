@@ -6,20 +6,18 @@ in that. Whether they may is decided for every request, and again for every piec
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from ..domain.naming import new_id
 from ..domain.shares import LinkHolder, Opened, Share, labs_of, may_open
 from ..domain.signin import normalise_address
 from ..domain.users import User
-from ..errors import Conflict, FilesBusy, Forbidden, HomeUnavailable, InvalidInput, NotFound
+from ..errors import Conflict, FilesBusy, Forbidden, InvalidInput, NotFound
 from ..settings import Settings
 from ..storage.file_workers import RETRY_SECONDS
 from ..storage.files import Files, Owner, Received
@@ -30,11 +28,11 @@ from .audit import Actor
 from .background import Loop, periodic
 from .files import Json, Order, Sort, cursor_of, place_of
 from .live.remembered import Answer, Remembered
+from .share_reading import RequestLimit, Watched, digest_of, said_plainly
 
 NOT_FOR_YOU = (
     "There is nothing for you at this address. What was shared here may not be shared any more, or with other people."
 )
-GONE = "This does not exist any more, or cannot be read any more. Ask the person who shared it."
 MOST_PEOPLE, MOST_LISTED, MOST_KNOWN = 50, 1000, 5000
 NOTED_AGAIN = timedelta(minutes=1)
 KEPT = timedelta(days=30)  # after it is over, in the database; nobody sees it
@@ -80,7 +78,7 @@ class ShareService:
         self._readers: Counter[str] = Counter()
         self._known: Remembered[str, _Known] = Remembered(database.changes, MOST_KNOWN)
         self._viewers: Remembered[str, User] = Remembered(database.changes, MOST_KNOWN)
-        self._limit = _Limit(self._settings.strangers_per_minute)
+        self._limit = RequestLimit(self._settings.strangers_per_minute)
         self._noted: dict[tuple[str, str], datetime] = {}
 
     def loop(self, now: Callable[[], datetime]) -> Loop:
@@ -208,7 +206,12 @@ class ShareService:
             client=actor.client,
             action=action,
             subject=f"share {share.id}",
-            details={"people": people, "lab": share.lab, "link": "for everybody" if share.secret_digest else None, "until": share.expires_at.isoformat()},
+            details={
+                "people": people,
+                "lab": share.lab,
+                "link": "for everybody" if share.secret_digest else None,
+                "until": share.expires_at.isoformat(),
+            },
             owner_id=actor.on(share.owner_id),
         )
 
@@ -300,14 +303,14 @@ class ShareService:
         """Content, by a verb of `FilesService`: `read`, `archive`, or `preview` of bytes. It breaks off when it is not
         shared with the viewer any more."""
         shared = await self.get(viewer, share_id, now)
-        with self._turn(shared.owner), _said_plainly():
+        with self._turn(shared.owner), said_plainly():
             asked = {**arguments, "within": shared.share.path, "within_kind": shared.share.kind}
             async with self._files.receive(_owner(shared.owner), verb, **asked) as received:
-                yield _Watched(received, lambda: self._check(viewer, share_id))
+                yield Watched(received, lambda: self._check(viewer, share_id))
 
     async def _ask(self, viewer: Reader, share_id: str, now: datetime, verb: str, **arguments: Any) -> Json:
         shared = await self.get(viewer, share_id, now)
-        with self._turn(shared.owner), _said_plainly():
+        with self._turn(shared.owner), said_plainly():
             asked = {**arguments, "within": shared.share.path, "within_kind": shared.share.kind}
             return await self._files.ask(_owner(shared.owner), verb, **asked)
 
@@ -358,62 +361,6 @@ class ShareService:
             self._readers[owner.id] -= 1
             if not self._readers[owner.id]:
                 del self._readers[owner.id]
-
-
-class _Limit:
-    """How many requests a client may make in a minute, counted here: each process has its own."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._most = per_minute
-        self._minute = datetime.min.replace(tzinfo=UTC)
-        self._counted: Counter[str] = Counter()
-
-    def count(self, client: str, now: datetime) -> None:
-        """Raises TooManyRequests."""
-        if now - self._minute >= timedelta(minutes=1) or now < self._minute:
-            self._minute = now
-            self._counted.clear()
-        self._counted[client] += 1
-        if self._counted[client] > self._most:
-            raise TooManyRequests("These are too many requests. Please wait for a minute.", retry_after_seconds=60)
-
-
-class _Watched:
-    """Content that breaks off as soon as `check` raises."""
-
-    def __init__(self, received: Received, check: Callable[[], Awaitable[None]]) -> None:
-        self._received = received
-        self._check = check
-        self.header = received.header
-
-    async def choose(self, **wanted: Any) -> None:
-        await self._received.choose(**wanted)
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        async for piece in self._received.pieces():
-            await self._check()
-            yield piece
-
-    async def last_word(self) -> dict[str, Any]:
-        return await self._received.last_word()
-
-
-@contextmanager
-def _said_plainly() -> Iterator[None]:
-    """What the worker refuses is said in words about its owner's home."""
-    try:
-        yield
-    except (NotFound, Forbidden, HomeUnavailable) as refusal:
-        raise NotFound(GONE) from refusal
-
-
-def new_secret() -> str:
-    """For a link that opens something for everybody who has it: 256 random bits."""
-    return secrets.token_urlsafe(32)
-
-
-def digest_of(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 def _owner(user: User) -> Owner:

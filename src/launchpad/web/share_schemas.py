@@ -18,6 +18,11 @@ class ShareBody(Body):
         default_factory=list, alias="with", max_length=60, description="E-mail addresses of those who may read it."
     )
     lab: bool = Field(False, description="Whether the members of your lab may read it, too.")
+    link: bool = Field(
+        False,
+        description="Whether there is a link, too, that opens it for everybody who has it, without signing in; only "
+        "where the administrators allow it.",
+    )
     days: int | None = Field(None, description="For how long; null: as the settings say.")
 
     @property
@@ -26,7 +31,7 @@ class ShareBody(Body):
 
 
 class OpenedView(BaseModel):
-    email: str
+    email: str = Field(description="Empty: somebody who has the link for everybody.")
     last_at: datetime
 
 
@@ -47,15 +52,19 @@ class OwnShareView(ShareView):
     path: str = Field(description="Below the home, with percent-encoded bytes.")
     people: list[str] = Field(serialization_alias="with")
     lab: str | None
+    has_link: bool = Field(description="Whether a link opens it for everybody who has that.")
+    link_url: str | None = Field(None, description="That link; told only when it is made.")
     opened: list[OpenedView] = Field(description="Who has opened it, and when last, to the minute.")
 
     @classmethod
-    def of(cls, one: SharedByMe, public_url: str) -> OwnShareView:
+    def of(cls, one: SharedByMe, public_url: str, link_url: str | None = None) -> OwnShareView:
         return cls(
             **_fields(one, public_url),
             path=encoded(one.share.path),
             people=list(one.share.emails),
             lab=one.share.lab,
+            has_link=one.share.secret_digest is not None,
+            link_url=link_url,
             opened=[OpenedView(email=each.email, last_at=each.last_at) for each in one.opened],
         )
 

@@ -18,6 +18,7 @@ from . import (
     libraries,
     policies,
     policy_replay,
+    share_links,
     shares,
     sign_in,
     snapshots,
@@ -41,6 +42,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
             home_use,
             libraries,
             shares,
+            share_links,
         ),
         *(announcements, admin, policies, policy_replay),
     )

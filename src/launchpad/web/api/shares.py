@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from ...domain.file_paths import shown
+from ...services.share_reading import new_secret
 from ...services.shares import SharedByMe
 from ..deps import Configured, CurrentUser, Shares
 from ..file_answers import drawn_answer, file_answer, zip_answer
@@ -15,6 +16,7 @@ from ..file_query import At, FileCursor, FileLimit
 from ..files_schemas import FolderView
 from ..share_schemas import GivenShareView, OwnShareView, ShareBody, SharesView
 from ..streams import LOCKED
+from ..views.shares import link_path
 from .files import PREVIEWS, VIEWS, ZIP
 from .responses import HOME_PROBLEMS, ROOT
 
@@ -34,6 +36,7 @@ async def listed(visitor: CurrentUser, shares: Shares, settings: Configured) -> 
 @router.post("", status_code=201)
 async def share(body: ShareBody, visitor: CurrentUser, shares: Shares, settings: Configured) -> OwnShareView:
     """Lets other people of the platform read a file or folder of one's home, until a date."""
+    secret = new_secret() if body.link else None
     made = await shares.share(
         visitor.user,
         body.inside,
@@ -42,8 +45,10 @@ async def share(body: ShareBody, visitor: CurrentUser, shares: Shares, settings:
         days=body.days,
         actor=visitor.actor,
         now=visitor.now,
+        secret=secret,
     )
-    return OwnShareView.of(SharedByMe(made, ()), settings.public_url)
+    link = None if secret is None else settings.public_url + link_path(made.id, secret)
+    return OwnShareView.of(SharedByMe(made, ()), settings.public_url, link)
 
 
 @router.delete("/{share_id}", status_code=204)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from ...domain.file_paths import encoded, shown
 from ...domain.shares import Share
@@ -37,21 +37,44 @@ class ShareRow:
     opened_more: int = 0
 
 
-def shared_address(share_id: str, path: str = "", **query: str) -> str:
-    """Args: path: percent-encoded, below what is shared."""
+@dataclass(frozen=True)
+class Addresses:
+    """Where something shared is shown and sent: to people who are signed in, or by a link for everybody."""
+
+    page: str
+    files: str
+    archives: str
+
+    @classmethod
+    def of(cls, share_id: str) -> Addresses:
+        api = f"/api/v1/shares/{share_id}"
+        return cls(f"/shared/{share_id}", f"{api}/files", f"{api}/archives")
+
+    @classmethod
+    def by_link(cls, share_id: str, secret: str) -> Addresses:
+        page = link_path(share_id, secret)
+        return cls(page, f"{page}/files", f"{page}/archives")
+
+    def shown(self, path: str = "", **query: str) -> str:
+        """Args: path: percent-encoded, below what is shared."""
+        return _with(self.page, path, **query)
+
+    def file(self, path: str, preview: str = "") -> str:
+        return _with(self.files, path, preview=preview)
+
+    def archive(self, path: str) -> str:
+        return _with(self.archives, path)
+
+
+def link_path(share_id: str, secret: str) -> str:
+    """Of a link that opens something for everybody who has it."""
+    return f"/s/{share_id}/{quote(secret, safe='')}"
+
+
+def _with(address: str, path: str, **query: str) -> str:
     parts = [f"path={path}" if path else "", urlencode({name: value for name, value in query.items() if value})]
     text = "&".join(part for part in parts if part)
-    return f"/shared/{share_id}" + (f"?{text}" if text else "")
-
-
-def file_address(share_id: str, path: str, preview: str = "") -> str:
-    parts = [f"path={path}" if path else "", f"preview={preview}" if preview else ""]
-    text = "&".join(part for part in parts if part)
-    return f"/api/v1/shares/{share_id}/files" + (f"?{text}" if text else "")
-
-
-def archive_address(share_id: str, path: str) -> str:
-    return f"/api/v1/shares/{share_id}/archives" + (f"?path={path}" if path else "")
+    return f"{address}?{text}" if text else address
 
 
 def name_of(share: Share) -> str:
@@ -64,7 +87,7 @@ def own_rows(found: Sequence[SharedByMe], public_url: str) -> list[ShareRow]:
             _row(one.share, _people(one.share)),
             link=f"{public_url}/shared/{one.share.id}",
             where=(views.folder_address if one.share.kind == "folder" else views.item_address)(encoded(one.share.path)),
-            opened=tuple((each.email, each.last_at) for each in one.opened[:OPENED_SAID]),
+            opened=tuple((each.email or "somebody with the link", each.last_at) for each in one.opened[:OPENED_SAID]),
             opened_more=max(0, len(one.opened) - OPENED_SAID),
         )
         for one in found
@@ -77,7 +100,7 @@ def given_rows(found: Sequence[SharedWithMe]) -> list[ShareRow]:
 
 def _row(share: Share, who: str) -> ShareRow:
     icon = "folder" if share.kind == "folder" else "file"
-    return ShareRow(share.id, name_of(share), icon, shared_address(share.id), who, share.expires_at)
+    return ShareRow(share.id, name_of(share), icon, Addresses.of(share.id).shown(), who, share.expires_at)
 
 
 def _people(share: Share) -> str:
@@ -86,16 +109,18 @@ def _people(share: Share) -> str:
         said.append(f"{len(share.emails) - PEOPLE_SAID} more")
     if share.lab is not None:
         said.append(f"lab {share.lab}")
+    if share.secret_digest is not None:
+        said.append("everybody who has the link for it")
     return ", ".join(said)
 
 
-def crumbs(share: Share, path: str) -> list[Crumb]:
+def crumbs(share: Share, path: str, addresses: Addresses) -> list[Crumb]:
     """The way from what is shared to `path`, itself included."""
-    found = views.crumbs(path, to=lambda at, **_: shared_address(share.id, at))
-    return [replace(found[0], name=name_of(share), href=shared_address(share.id)), *found[1:]]
+    found = views.crumbs(path, to=lambda at, **_: addresses.shown(at))
+    return [replace(found[0], name=name_of(share), href=addresses.shown()), *found[1:]]
 
 
-def row(share: Share, entry: dict[str, Any], folder: str) -> Row:
+def row(entry: dict[str, Any], folder: str, addresses: Addresses) -> Row:
     made = Row.of(entry, folder)
-    address = shared_address(share.id, made.path)
+    address = addresses.shown(made.path)
     return replace(made, href=address, more=address)
