@@ -47,7 +47,7 @@ async def share(
     request: Request, visitor: CurrentUser, shares: Shares, settings: Configured, form: Annotated[ShareForm, Form()]
 ) -> Response:
     """Shares a file or folder."""
-    stands_on(request, views.item_address(form.entry))
+    stands_on(request, views.item_address(form.entry) if form.entry else views.folder_address(form.path))
     target = decoded(form.entry).strip("/")
     secret = new_secret() if form.link else None
     made = await shares.share(
