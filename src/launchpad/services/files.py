@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +21,7 @@ from ..storage.files import Files, Owner, Received
 from .offers import OfferService
 
 Json = dict[str, Any]
+Opening = AbstractAsyncContextManager[Received]  # of content
 Sort = Literal["name", "size", "modified"]
 Order = Literal["asc", "desc"]
 TAKEN_OVER = "Another request continues this upload."

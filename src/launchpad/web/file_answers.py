@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from ..domain.file_paths import download_header
 from ..errors import NoSuchRange
-from ..services.files import modified_at
-from ..storage.files import Received
+from ..services.files import Opening, modified_at
 from .problems import MEDIA_TYPE, problem
 from .streams import LOCKED, LOCKED_IMAGE, LOCKED_PDF, Streamed, part_of
 
-Opening = AbstractAsyncContextManager[Received]
 # nginx would go on sending what it holds of an answer that was broken off.
 UNBUFFERED = {"X-Accel-Buffering": "no"}
 
