@@ -387,7 +387,8 @@ async def test_pages_share_and_show_without_scripts(portal: Portal, anna: Visito
     answer = await anna.http.post(f"/shared/{given['id']}/stop", data=csrf(anna))
     assert answer.status_code == 303
     assert (await bert.http.get(f"/shared/{given['id']}", headers=html)).status_code == 404
-    refused = await anna.http.post("/files/share", data={**form, **csrf(anna), "people": "nobody"})
+    wrong = {**form, **csrf(anna), "people": "nobody"}
+    refused = await anna.http.post("/files/share", data=wrong, headers={**html, "Origin": "http://localhost:8080"})
     assert refused.status_code == 303
     shown = await anna.http.get(refused.headers["Location"], headers=html)
     assert "is not an e-mail address" in shown.text

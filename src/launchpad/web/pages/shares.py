@@ -124,7 +124,7 @@ async def shown_by_link(
     """The same for everybody who has the link, where the administrators allow such links."""
     holder = shares.by_link(secret, client.address, now)
     reading = Reading(shares, holder, now, share_id, share_views.Addresses.by_link(share_id, secret))
-    answer = await reading.page(request, None, settings, path, cursor, hidden=hidden)
+    answer = await reading.page(request, None, settings, path, cursor, hidden=hidden, meter=None)
     return secretly(answer)
 
 
