@@ -17,7 +17,7 @@ from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
 from launchpad.services.share_reading import new_secret
 from launchpad.services.users import UserChange
-from launchpad.store import home_history, home_libraries, home_use, kv
+from launchpad.store import home_history, home_use, kv
 from launchpad.web.views.shares import link_path
 
 from .pages_client import ADMIN, Person, Portal
@@ -79,10 +79,9 @@ async def fill(portal: Portal) -> list[Place]:
     )
     by_link = link_path(made.id, secret)
     async with platform.database.transaction() as db:
-        await kv.put(
-            db, "image_languages", {kept.environment: {"R": ["4.2", "4.6"], "Python": ["3.13"]}}, platform.now()
-        )
-        await home_libraries.put(db, user.id, {"R": {"4.2": 12}, "Python": {"3.9": 1}}, platform.now())
+        versions = {"R": ["4.2", "4.6"], "Python": ["3.13"]}
+        await kv.put(db, "image_languages", {kept.environment: versions}, platform.now())
+    await platform.libraries.run(platform.now())
     return [
         Place("start page", "/", None),
         Place("sign-in", "/sign-in", None),
@@ -179,6 +178,8 @@ async def _fill_home(portal: Portal, person: Person) -> str:
         "projects/thesis/" + "a-very-long-name-without-any-blank-in-it" * 4 + ".tex": b"x" * 50_000,
         "two\nlines \u202etxt.gpj": b"x",
         "deleted.txt": b"x",
+        "R/x86_64-pc-linux-gnu-library/4.2/moos/DESCRIPTION": b"Package: moos",
+        ".local/lib/python3.9/site-packages/moos-1.dist-info/METADATA": b"Name: moos",
         ".cache/pip/wheel": b"x" * 300_000,
         ".cache/huggingface/hub/model": b"x" * 200_000,
     }

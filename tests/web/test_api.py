@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -679,6 +680,8 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
     limits = await admin.get("/admin/limits")
     announced = (await admin.call("POST", "/admin/announcements", {"text": "New disks"})).json()
     begun = [(await admin.call("POST", "/home/uploads", {"path": name, "size_bytes": 5})).json()["id"] for name in "ab"]
+    await admin.call("POST", "/home/folders", {"path": "given"})
+    shared = (await admin.call("POST", "/shares", {"path": "given", "with": [ALICE]})).json()["id"]
     await portal.signed_in(ADMIN)
     [login] = [one for one in await admin.get("/logins") if not one["current"]]
     changes: list[tuple[str, str, object]] = [
@@ -714,7 +717,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("POST", "/home/trash/restore", {"ids": ["copied"]}),
         ("POST", "/home/trash/empty", {}),
         ("POST", "/shares", {"path": "whole", "with": ["bob@example.org"]}),
-        ("DELETE", "/shares/none", None),
+        ("DELETE", f"/shares/{shared}", None),
         ("POST", "/home/libraries/dismissals", {"key": "rstudio R 4.2 4.6"}),
         ("POST", "/home/caches/pip/empty", None),
         ("POST", "/home/restores", {"snapshot": "20260302T093000Z", "path": "whole", "to": "beside"}),
@@ -756,6 +759,9 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
     running, ended = await admin.launch(), await admin.stopped("rstudio")
     upload = (await admin.call("POST", "/home/uploads", {"path": "later", "size_bytes": 5})).json()["id"]
     await admin.call("PUT", "/home/files?path=file", "content")
+    await admin.call("POST", "/home/folders", {"path": "given"})
+    await admin.call("PUT", "/home/files?path=given/file", "content")
+    shared = (await admin.call("POST", "/shares", {"path": "given", "with": [ALICE]})).json()["id"]
     queries: dict[str, dict[str, Any]] = {
         "search": {"name": "x"},
         "files": {"path": "file"},
@@ -771,7 +777,8 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
             if path.endswith("/events") and instance_id == running["id"]:
                 continue  # it does not end
             address = path.replace("{instance_id}", instance_id).replace("{upload_id}", upload)
-            answer = await admin.call("GET", address, **queries.get(path.rpartition("/home/")[2], {}))
+            address = address.replace("{share_id}", shared)
+            answer = await admin.call("GET", address, **queries.get(re.sub(".*/(home|{share_id})/", "", path), {}))
             assert answer.status_code == 200, path
             asked += 1
     for path in ("/", "/sign-in", "/dashboard", "/account", "/admin", "/admin/users", "/healthz", "/readyz"):

@@ -85,7 +85,7 @@ def own_rows(found: Sequence[SharedByMe], public_url: str) -> list[ShareRow]:
     return [
         replace(
             _row(one.share, _people(one.share)),
-            link=f"{public_url}/shared/{one.share.id}",
+            link=f"{public_url}/shared/{one.share.id}" if one.share.emails or one.share.lab else "",
             where=(views.folder_address if one.share.kind == "folder" else views.item_address)(encoded(one.share.path)),
             opened=tuple((each.email or "somebody with the link", each.last_at) for each in one.opened[:OPENED_SAID]),
             opened_more=max(0, len(one.opened) - OPENED_SAID),
