@@ -13,24 +13,15 @@ from ..services.files import Opening, modified_at
 from .problems import MEDIA_TYPE, problem
 from .streams import LOCKED, LOCKED_IMAGE, LOCKED_PDF, Streamed, part_of
 
-# nginx would go on sending what it holds of an answer that was broken off.
-UNBUFFERED = {"X-Accel-Buffering": "no"}
 
-
-async def file_answer(request: Request, opening: Opening, name: str = "", *, watched: bool = False) -> Response:
-    """A file to be saved: all of it, or the part that Range asks for.
-
-    Args:
-        name: in place of the file's own.
-        watched: it may be broken off.
-    """
+async def file_answer(request: Request, opening: Opening, name: str = "") -> Response:
+    """A file to be saved: all of it, or the part that Range asks for. `name`: where the file has none of its own."""
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(opening)
         about = opened.header
         etag = f'"{about["etag"]}"'
         headers = {
             **LOCKED,
-            **(UNBUFFERED if watched else {}),
             "ETag": etag,
             "Last-Modified": f"{modified_at(about):%a, %d %b %Y %H:%M:%S GMT}",
             "Content-Disposition": download_header(about["name"] or name),
@@ -47,21 +38,20 @@ async def file_answer(request: Request, opening: Opening, name: str = "", *, wat
         return Streamed(opened.pieces(), stack.pop_all(), headers | part.headers, status_code=status)
 
 
-async def drawn_answer(opening: Opening, name: str, kind: str, *, watched: bool = False) -> Response:
+async def drawn_answer(opening: Opening, name: str, kind: str) -> Response:
     """An image or a PDF, which is what its first bytes say."""
     async with AsyncExitStack() as stack:
         drawn = await stack.enter_async_context(opening)
         about = drawn.header
         headers = {
             **(LOCKED_IMAGE if kind == "image" else LOCKED_PDF),
-            **(UNBUFFERED if watched else {}),
             "Content-Disposition": download_header(name, inline=True),
             "Content-Length": str(about["size"]),
         }
         return Streamed(drawn.pieces(), stack.pop_all(), headers, media_type=about["media_type"])
 
 
-async def zip_answer(opening: Opening, own_name: str, *, watched: bool = False) -> Response:
+async def zip_answer(opening: Opening, own_name: str) -> Response:
     """Args: own_name: what the archive is called where it holds everything there is."""
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(opening)
@@ -69,7 +59,6 @@ async def zip_answer(opening: Opening, own_name: str, *, watched: bool = False) 
         name = (names[0] or own_name) if len(names) == 1 else "files"
         headers = {
             **LOCKED,
-            **(UNBUFFERED if watched else {}),
             "Content-Disposition": download_header(f"{name}.zip"),
         }
         return Streamed(made.pieces(), stack.pop_all(), headers, media_type="application/zip")

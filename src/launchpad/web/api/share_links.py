@@ -35,9 +35,9 @@ async def file_by_link(
     name = path.rpartition("/")[2] or found.share.name
     if preview is not None:
         opening = shares.received(holder, share_id, "preview", now, path=path, kind=preview)
-        return secretly(await drawn_answer(opening, name, preview, watched=True))
+        return secretly(await drawn_answer(opening, name, preview))
     opening = shares.received(holder, share_id, "read", now, path=path)
-    return secretly(await file_answer(request, opening, name, watched=True))
+    return secretly(await file_answer(request, opening, name))
 
 
 @router.get("/s/{share_id}/{secret}/archives", dependencies=[Public])
@@ -49,4 +49,4 @@ async def archive_by_link(
     found = await shares.get(holder, share_id, now)
     await shares.note_opened(holder, found.share, now)
     opening = shares.received(holder, share_id, "archive", now, paths=[path])
-    return secretly(await zip_answer(opening, plain(found.share.name), watched=True))
+    return secretly(await zip_answer(opening, plain(found.share.name)))

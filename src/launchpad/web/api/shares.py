@@ -94,12 +94,12 @@ async def download(
     await shares.note_opened(visitor.user, shared.share, visitor.now)
     if preview in ("image", "pdf"):
         opening = shares.received(*asking, "preview", visitor.now, path=path, kind=preview)
-        return await drawn_answer(opening, name, preview, watched=True)
+        return await drawn_answer(opening, name, preview)
     if preview is not None:
         told = await shares.preview(*asking, path, preview, visitor.now)
         view = VIEWS[preview].model_validate({"size_bytes": told["size"], **told})
         return JSONResponse(view.model_dump(mode="json"), headers=LOCKED)
-    return await file_answer(request, shares.received(*asking, "read", visitor.now, path=path), name, watched=True)
+    return await file_answer(request, shares.received(*asking, "read", visitor.now, path=path), name)
 
 
 @router.get("/{share_id}/archives", response_class=Response, responses=ZIP)
@@ -108,4 +108,4 @@ async def archive(share_id: str, visitor: CurrentUser, shares: Shares, path: At)
     shared = await shares.get(visitor.user, share_id, visitor.now)
     await shares.note_opened(visitor.user, shared.share, visitor.now)
     opening = shares.received(visitor.user, share_id, "archive", visitor.now, paths=[path])
-    return await zip_answer(opening, shown(shared.share.name), watched=True)
+    return await zip_answer(opening, shown(shared.share.name))
