@@ -741,7 +741,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         for method, path, body in changes:
             problem(await admin.call(method, path, body, headers=FROM_THE_START), 403, "forbidden")
     assert portal.fingerprint() == before
-    assert sorted(os.listdir(portal.world.homes_root / admin.me["username"])) == [".local"]
+    assert sorted(os.listdir(portal.world.homes_root / admin.me["username"])) == [".local", "given"]
     admin.csrf = admin.me["csrf_token"]
     everywhere = changes.pop(-2)
     for method, path, body in [*changes[1:], everywhere]:
