@@ -34,6 +34,7 @@ from .services.labs import LabService
 from .services.last_seen import LastSeen
 from .services.layers import LayerWatch
 from .services.ledger import LedgerService
+from .services.libraries import LibraryService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.streams import EventStreams
@@ -49,6 +50,7 @@ from .services.policy_replay import PolicyReplayService
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner
+from .services.shares import ShareService
 from .services.signin import SignInService
 from .services.snapshots import SnapshotService
 from .services.sweep import SweepService
@@ -88,6 +90,7 @@ class Platform:
     audit: AuditService
     audit_verifier: AuditVerifier
     ledger: LedgerService
+    libraries: LibraryService
     announcements: AnnouncementService
     warnings: WarningService
     extensions: ExtensionService
@@ -123,6 +126,7 @@ class Platform:
     policy_replay: PolicyReplayService
     reports: ReportService
     sign_in: SignInService
+    shares: ShareService
     snapshots: SnapshotService
     sweep: SweepService
     tokens: TokenService

@@ -48,6 +48,7 @@ from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.layers import LayerWatch
 from .services.ledger import LedgerService
+from .services.libraries import LibraryService
 from .services.listings import ListingService
 from .services.live import Live
 from .services.live.loops import loops_of
@@ -68,6 +69,7 @@ from .services.queue_plan import QueuePlanner
 from .services.reports import ReportService
 from .services.revoker import ConnectionRevoker
 from .services.runner import InstanceRunner, utc_now
+from .services.shares import ShareService
 from .services.signals import Signal
 from .services.signin import SignInService
 from .services.snapshots import SnapshotService
@@ -230,6 +232,8 @@ def build_platform(
     layers = LayerWatch(database, settings, reach.runtime, live.instances, mail, catalogue, runner)
     outbox = Outbox(state.outbox)
     home_files = FilesService(files, homes, offers, settings)
+    libraries = LibraryService(database, reach.runtime, home_files, live.images, live.instances, catalogue)
+    shares = ShareService(database, settings, files, now)
     home_snapshots = SnapshotService(database, settings, snapshots, homes, files)
     background = Background(
         (
@@ -253,6 +257,8 @@ def build_platform(
             layers.loop(now),
             TrashSweep(database, home_files).loop(now),
             home_snapshots.loop(now),
+            libraries.loop(now),
+            shares.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -349,6 +355,7 @@ def build_platform(
         lab_capacity=lab_capacity,
         labs=LabService(database, LabMails(settings, mail)),
         layers=layers,
+        libraries=libraries,
         instance_logs=logs,
         last_seen=last_seen,
         live=live,
@@ -363,6 +370,7 @@ def build_platform(
             frees_memory=settings.freezing.memory == "held",
         ),
         reports=reports,
+        shares=shares,
         snapshots=home_snapshots,
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,

@@ -290,6 +290,14 @@ async def test_image_exists(runtime: Engine, small_image: str) -> None:
     assert not await runtime.image_exists("launchpad-test/none:1")
 
 
+async def test_which_languages_an_image_has(runtime: Engine, small_image: str) -> None:
+    """Nothing is told of an image that has none; what is not there cannot be looked at."""
+    assert await runtime.image_languages(small_image) == {}
+    assert await runtime.list_containers() == []
+    with pytest.raises(ImageMissing):
+        await runtime.image_languages("launchpad-test/none:1")
+
+
 async def test_connections_to_one_address_are_cut_and_no_others(
     runtime: Engine, cutter: ConnectionCutter, small_image: str
 ) -> None:

@@ -32,6 +32,7 @@ async def test_while_it_is_down_nothing_answers_and_what_runs_goes_on(fake: Fake
         fake.log_tail(ID),
         fake.image_exists("any:1"),
         fake.list_images(),
+        fake.image_languages("any:1"),
         anext(listening),
     ):
         with pytest.raises(EngineUnavailable):

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from support.live import LivePlatform, Person
-from support.lookalikes import rocker, stacks, write_r_package, write_wheel
+from launchpad.runtime.engine import EngineRuntime
+from launchpad.settings import EngineSettings
+from support.live import LivePlatform, Person, docker
+from support.lookalikes import rocker, stacks, write_channel, write_r_package, write_repository, write_wheel
 from support.smtp import MailServer
 
 # As a third environment would use such an image: with the group that may write to it.
@@ -101,6 +103,37 @@ async def test_what_pip_installs_is_there_at_the_next_launch(owner: Owner) -> No
     assert await owner.types("bash -lc cowsays") == await owner.types("cowsays"), "also in JupyterLab's terminal"
 
 
+CONDA = "conda create --yes --quiet --offline --override-channels -c file://$HOME/channel -n herd lowing"
+PIPX = "PIPX_DISABLE_SHARED_LIBS_AUTO_UPGRADE=1 pipx install --pip-args=--no-index ./cowsays-1.0-py3-none-any.whl"
+RENV = """mkdir project && cd project && Rscript -e '
+  options(renv.consent = TRUE, repos = c(CRAN = paste0("file://", Sys.getenv("HOME"), "/repository")))
+  renv::init(bare = TRUE, restart = FALSE)
+  renv::install("moos", prompt = FALSE)'"""
+IN_PROJECT = """cd project && Rscript -e '
+  cat(moos::moo(), normalizePath(find.package("moos")), Sys.getenv("RENV_PROJECT"))'"""
+
+
+@pytest.mark.parametrize("owner", [*PYTHON, "rstudio"], indirect=True)
+async def test_what_conda_pipx_and_renv_install_is_there_at_the_next_launch(owner: Owner, tmp_path: Path) -> None:
+    """With all that they have downloaded and built; each would have put it elsewhere in one of these images."""
+    shutil.copytree(write_channel(tmp_path), owner.home / "channel")
+    shutil.copytree(write_repository(tmp_path), owner.home / "repository")
+    for script in (CONDA, PIPX, RENV):
+        await owner.types(script)
+    await owner.relaunch()
+    everywhere, here = f"/home/{owner.person.me['username']}", HOMES[owner.environment]
+    assert "lowing" in await owner.types("conda list -n herd")
+    assert await owner.types(".conda/envs/herd/bin/lowing") == "lowing in .conda/envs/herd/bin/lowing"
+    assert (owner.home / ".conda" / "pkgs" / "lowing-1.0-0" / "info" / "index.json").is_file()
+    found = await owner.types("bash -lc cowsays")
+    assert found.startswith(f"{everywhere}/.local/share/pipx/venvs/cowsays/"), found
+    assert "cowsays" in await owner.types("pipx list --short")
+    said, where, project = (await owner.types(IN_PROJECT)).splitlines()[-1].split()
+    assert said == "moo"
+    assert where.startswith(f"{everywhere}/.cache/R/renv/cache/"), where
+    assert project == f"{here}/project"
+
+
 @pytest.mark.parametrize("owner", PYTHON, indirect=True)
 async def test_virtual_and_conda_environments_install_into_themselves(owner: Owner) -> None:
     """Both look to pip like another Python; neither is led into ~/.local."""
@@ -164,3 +197,49 @@ async def test_r_starts_without_the_owners_library_in_safe_mode(owner: Owner) ->
     assert "/home/" in await owner.types(ask, variables=False)
     assert "/home/" not in await owner.types(f"LAUNCHPAD_SAFE_MODE=1 {ask}", variables=False)
     assert "/usr/lib/R/library" in await owner.types(f"R_LIBS_USER=/proc/no/library {ask}", variables=False)
+
+
+async def test_versions_are_read_from_images_and_what_was_left_behind_is_told(live: LivePlatform) -> None:
+    """By the programs that each image's PATH finds; on the dashboard, and once in a terminal."""
+    async with live.person(f"owner{secrets.token_hex(4)}@example.org") as person:
+        owner = Owner(person, "rstudio")
+        await owner.launch()
+        version = await owner.types('Rscript -e \'cat(R.version$major, sub("[.].*", "", R.version$minor), sep = ".")\'')
+        await owner.types("mkdir -p R/x86_64-pc-linux-gnu-library/3.6/moos")
+        told = await owner.types("bash -lic true")
+        assert f"R is {version} here. Packages that you installed for R 3.6 are still in your home" in told
+        assert "R is" not in await owner.types("bash -lic true")
+        await person.stop(owner.instance["id"])
+        async with asyncio.timeout(120):
+            while not (found := (await person.http.get("/api/v1/home/libraries")).json()):
+                await asyncio.sleep(1)
+        assert [(one["environment"], one["installed_for"], one["version"]) for one in found] == [
+            ("rstudio", "3.6", version)
+        ]
+        dashboard = await person.http.get("/dashboard")
+        assert f"RStudio has R {version} now. One package that you installed for R 3.6" in dashboard.text
+    engine = EngineRuntime(EngineSettings(), live.deployment_id)
+    try:
+        assert await engine.image_languages(await asyncio.to_thread(stacks)) == {"R": version, "Python": "3.11"}
+        assert (await engine.image_languages(await asyncio.to_thread(rocker)))["R"] == version
+    finally:
+        await engine.aclose()
+    assert not docker("ps", "--all", "--quiet", "--filter", "name=launchpad-look-"), "nothing is left of the look"
+
+
+@pytest.mark.parametrize("owner", ["jupyterlab"], indirect=True)
+async def test_start_up_files_and_renviron_of_the_user_win(owner: Owner) -> None:
+    """Over every variable by which the platform leads programs into the home."""
+    await owner.types(
+        "mkdir -p mine; echo 'RENV_PATHS_ROOT=~/mine/renv' > .Renviron; echo 'R_LIBS_USER=~/mine/R' >> .Renviron;"
+        " echo 'export PIPX_HOME=$HOME/mine/pipx PATH=$HOME/mine/bin:$PATH' > .bash_profile;"
+        " mkdir -p .config/pip; printf '[global]\\ncache-dir = %s/mine/pip\\n' $HOME > .config/pip/pip.conf;"
+        " printf 'pkgs_dirs:\\n  - %s/mine/conda\\n' $HOME > .condarc"
+    )
+    home = "/home/jovyan/mine"
+    assert await owner.types("bash -lc '/opt/conda/bin/pipx environment --value PIPX_HOME'") == f"{home}/pipx"
+    assert (await owner.types("bash -lc 'echo $PATH'")).startswith(f"{home}/bin:")
+    assert await owner.types("pip cache dir") == f"{home}/pip"
+    said = await owner.types("Rscript -e 'cat(.libPaths()[1], Sys.getenv(\"RENV_PATHS_ROOT\"))'")
+    assert said == f"{home}/R ~/mine/renv"
+    assert f"- {home}/conda" in await owner.types("conda config --show pkgs_dirs")

@@ -576,6 +576,9 @@ async def test_h2_no_verb_of_files_takes_a_path_out_of_the_home(helped: Helped, 
             for way in ({"from": path, "to": "stolen"}, {"from": "to-bert", "to": f"{path}/x"}):
                 with pytest.raises(NotFound):
                     await files.ask(anna, verb, **way)
+        for kind, verb in (("folder", "list"), ("folder", "stat"), ("file", "stat")):  # as what is shared is asked for
+            with pytest.raises(NotFound):
+                await files.ask(anna, verb, within=path, within_kind=kind)
         with pytest.raises(NotFound):
             async with files.receive(anna, "read", path=path):
                 pass

@@ -19,10 +19,11 @@ from launchpad.domain.home_use import MeasuredUse
 from launchpad.domain.instances import Instance, Stage, State
 from launchpad.domain.limits import Limits
 from launchpad.domain.naming import new_id
+from launchpad.domain.shares import Share
 from launchpad.domain.signin import ApiToken, Login
 from launchpad.domain.users import Role, User, UserStatus
 from launchpad.errors import StoreUnavailable
-from launchpad.store import announcements, gate, home_use, instances, kv, logins, tokens, users
+from launchpad.store import announcements, gate, home_libraries, home_use, instances, kv, logins, shares, tokens, users
 from launchpad.store.changes import EVERYTHING, FED, KEPT, PRUNED_EVERY, Change
 from launchpad.store.database import Database
 from support.databases import on_every_database
@@ -153,6 +154,8 @@ async def test_a_row_of_every_table_is_told_when_it_comes_changes_and_goes(datab
         await kv.put(db, "k", 1, NOW)
         await announcements.add(db, Announcement("b" * 16, "New disks", NOW, None, None, NOW, "cli"))
         await home_use.put(db, {user.id: MeasuredUse(1, None, None, NOW)})
+        await home_libraries.put(db, user.id, {"R": {"4.2": 1}}, NOW)
+        await shares.add(db, Share("s" * 16, user.id, "a", "file", None, ("b@example.org",), NOW, NOW))
     rows = [
         Change("users", user.id),
         Change("logins", login.id),
@@ -162,6 +165,8 @@ async def test_a_row_of_every_table_is_told_when_it_comes_changes_and_goes(datab
         Change("kv", "k"),
         Change("announcements", "b" * 16),
         Change("home_use", user.id),
+        Change("home_libraries", user.id),
+        Change("shares", "s" * 16),
     ]
     assert {change.table for change in rows} == set(FED) - {"instance_history"}, "which only grows; see test_pages_kept"
     assert told == rows, "in the order in which they came"

@@ -13,7 +13,8 @@ from launchpad.domain.environments import Placeholders, Prefix
 from launchpad.errors import SettingsError
 from launchpad.runtime.base import ContainerSpec
 from launchpad.services.catalogue import catalogue_of, environment_of
-from launchpad.services.specification import specification
+from launchpad.services.composer import shared_with
+from launchpad.services.specification import CACHE_VARIABLES, specification
 from launchpad.settings import tables
 
 VALUES = Placeholders(root_path="/i/abc", token="t0k3n", username="alice", uid=200001, home="/home/jovyan")
@@ -95,6 +96,7 @@ def test_every_key_of_an_entry_reaches_the_domain() -> None:
         "request_headers": {"X-A": "b"},
         "capabilities": ["CHOWN"],
         "python_prefixes": ["/opt/own"],
+        "package_cache": "/data/cache",
         "gpus": ["0", "GPU-3f2a"],
         "bookmark_paths": {"/old": "/new"},
         "messages_thaw": False,
@@ -136,7 +138,7 @@ def test_the_size_stands_in_variables_and_commands() -> None:
     assert spec.env_vars["EMPTY"] == "", "one of its own stays"
 
 
-def specified(name: str, settings: Mapping[str, object], cpus: float = 1) -> ContainerSpec:
+def specified(name: str, settings: Mapping[str, object], cpus: float = 1, lab: str | None = None) -> ContainerSpec:
     read = tables(settings)
     environment = catalogue_of(read)[name]
     site = read.images.cran_mirror, read.images.zone
@@ -149,7 +151,51 @@ def specified(name: str, settings: Mapping[str, object], cpus: float = 1) -> Con
         memory_bytes=1024**3,
         cpus=cpus,
         home=Path("/srv/homes/alice"),
+        shared=shared_with(read, lab),
     )
+
+
+def test_what_pipx_and_renv_make_lies_in_the_home_by_a_path_that_every_environment_has() -> None:
+    """pipx's programs and renv's projects name it in what they write."""
+    for name in ("rstudio", "jupyterlab"):
+        spec = specified(name, {})
+        assert spec.env_vars["PIPX_HOME"] == "/home/alice/.local/share/pipx"
+        assert spec.env_vars["PIPX_BIN_DIR"] == "/home/alice/.local/bin"
+        assert spec.env_vars["RENV_PATHS_ROOT"] == "/home/alice/.cache/R/renv"
+        assert "/home/alice" in {mount.target for mount in spec.mounts}
+        assert not set(spec.env_vars) & set(CACHE_VARIABLES), "a user's own files decide"
+
+
+@pytest.mark.parametrize(
+    ("folder", "lab", "at"),
+    [
+        ("/data/geo/cache", "geo", "/data/geo/cache"),
+        ("/data/geo/cache", "other", None),  # does not have that mount
+        ("/data/all", "geo", None),  # cannot be written
+        ("/data/geometry", "geo", None),
+        ("{home}/caches", None, "/home/jovyan/caches"),
+        ("/home/{username}/lab-geo/cache", "geo", "/home/alice/lab-geo/cache"),
+        ("/opt/cache", "geo", None),  # would be gone with the container
+        ("", "geo", None),
+    ],
+)
+def test_caches_lie_where_the_settings_say_if_the_owner_can_write_there(
+    folder: str, lab: str | None, at: str | None
+) -> None:
+    mounts = [
+        {"name": "geo", "source": "/srv/geo", "target": "/data/geo", "mode": "rw", "labs": ["geo"]},
+        {"name": "all", "source": "/srv/all", "target": "/data/all", "mode": "ro"},
+    ]
+    chosen = {"environments": [{"name": "jupyterlab", "package_cache": folder}], "mounts": mounts}
+    found = specified("jupyterlab", chosen, lab=lab).env_vars
+    wanted = {name: f"{at}/{each}" for name, each in CACHE_VARIABLES.items()} if at else {}
+    assert {name: value for name, value in found.items() if name in CACHE_VARIABLES} == wanted
+
+
+@pytest.mark.parametrize("folder", ["cache", "/data/../etc", "{home}", "/", "/data/\nx", "{username}/x", "/data/./x"])
+def test_a_folder_for_caches_is_an_absolute_path(folder: str) -> None:
+    with pytest.raises(SettingsError, match="package_cache"):
+        tables({"environments": [{"name": "jupyterlab", "package_cache": folder}]})
 
 
 def test_shared_memory_is_half_of_the_memory_unless_an_environment_says_otherwise() -> None:

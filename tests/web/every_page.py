@@ -15,8 +15,10 @@ from launchpad.domain.usage import ContainerActivity, Usage
 from launchpad.domain.users import User
 from launchpad.services.audit import CLI, Actor
 from launchpad.services.extension_links import Link
+from launchpad.services.share_reading import new_secret
 from launchpad.services.users import UserChange
-from launchpad.store import home_history, home_use
+from launchpad.store import home_history, home_use, kv
+from launchpad.web.views.shares import link_path
 
 from .pages_client import ADMIN, Person, Portal
 
@@ -71,6 +73,16 @@ async def fill(portal: Portal) -> list[Place]:
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     then = await _fill_home(portal, ada)
+    given = await _shared(portal, ada, bob)
+    secret = new_secret()
+    made = await platform.shares.share(
+        user, "projects", [], lab=None, days=7, actor=CLI, now=platform.now(), secret=secret
+    )
+    by_link = link_path(made.id, secret)
+    async with platform.database.transaction() as db:
+        versions = {"R": ["4.2", "4.6"], "Python": ["3.13"]}
+        await kv.put(db, "image_languages", {kept.environment: versions}, platform.now())
+    await platform.libraries.run(platform.now())
     return [
         Place("start page", "/", None),
         Place("sign-in", "/sign-in", None),
@@ -95,6 +107,11 @@ async def fill(portal: Portal) -> list[Place]:
         Place("a folder that did not exist then", f"/files?path=later&snapshot={then}", ada),
         Place("file of the past", f"/files/item?path=measurements-of-march.csv&snapshot={then}", ada),
         Place("what takes the space", "/files/space", ada),
+        Place("shared", "/shared", ada),
+        Place("shared with nobody", "/shared", admin),
+        Place("shared folder", f"/shared/{given}", ada),
+        Place("shared by a link", by_link, None),
+        Place("shared file", f"/shared/{given}?path=notes.txt", ada),
         Place("trash", "/files/trash", ada),
         Place("labs", "/labs", ada),
         Place("no labs", "/labs", bob),
@@ -180,6 +197,8 @@ async def _fill_home(portal: Portal, person: Person) -> str:
         "projects/thesis/" + "a-very-long-name-without-any-blank-in-it" * 4 + ".tex": b"x" * 50_000,
         "two\nlines \u202etxt.gpj": b"x",
         "deleted.txt": b"x",
+        "R/x86_64-pc-linux-gnu-library/4.2/moos/DESCRIPTION": b"Package: moos",
+        ".local/lib/python3.9/site-packages/moos-1.dist-info/METADATA": b"Name: moos",
         ".cache/pip/wheel": b"x" * 300_000,
         ".cache/huggingface/hub/model": b"x" * 200_000,
     }
@@ -194,6 +213,24 @@ async def _fill_home(portal: Portal, person: Person) -> str:
     taken = await portal.platform.snapshots.before_change(user)
     assert taken is not None
     return taken.name
+
+
+async def _shared(portal: Portal, person: Person, other: Person) -> str:
+    """Each shares something with the other, who has opened it; the id of what the person was given."""
+    platform, now = portal.platform, portal.platform.now()
+    people = [await platform.users.by_email(one.address) for one in (person, other)]
+    home = portal.homes.path_of(people[1].username)
+    (home / "for-all-of-us").mkdir(parents=True)
+    (home / "for-all-of-us" / "notes.txt").write_bytes(b"Remember the milk.\n")
+    for file in (home, *home.rglob("*")):
+        os.chown(file, people[1].uid, people[1].uid, follow_symlinks=False)
+    ids = []
+    for owner, reader, path in ((people[0], people[1], "projects"), (people[1], people[0], "for-all-of-us")):
+        named = [reader.email, "somebody-with-a-very-long-address@department.institute.example.org"]
+        made = await platform.shares.share(owner, path, named, lab=None, days=7, actor=CLI, now=now)
+        await platform.shares.note_opened(reader, made, now)
+        ids.append(made.id)
+    return ids[1]
 
 
 async def _starting(portal: Portal, person: Person) -> Instance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -681,6 +682,8 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
     begun = [(await admin.call("POST", "/home/uploads", {"path": name, "size_bytes": 5})).json()["id"] for name in "ab"]
     await admin.call("POST", "/labs", {"name": "genomics"})
     await alice.call("POST", "/labs/requests", {"name": "genomics"})
+    await admin.call("POST", "/home/folders", {"path": "given"})
+    shared = (await admin.call("POST", "/shares", {"path": "given", "with": [ALICE]})).json()["id"]
     await portal.signed_in(ADMIN)
     [login] = [one for one in await admin.get("/logins") if not one["current"]]
     changes: list[tuple[str, str, object]] = [
@@ -715,6 +718,9 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("DELETE", f"/home/uploads/{begun[1]}", None),
         ("POST", "/home/trash/restore", {"ids": ["copied"]}),
         ("POST", "/home/trash/empty", {}),
+        ("POST", "/shares", {"path": "whole", "with": ["bob@example.org"]}),
+        ("DELETE", f"/shares/{shared}", None),
+        ("POST", "/home/libraries/dismissals", {"key": "rstudio R 4.2 4.6"}),
         ("POST", "/home/caches/pip/empty", None),
         ("POST", "/home/restores", {"snapshot": "20260302T093000Z", "path": "whole", "to": "beside"}),
         ("POST", "/labs", {"name": "biology"}),
@@ -743,7 +749,7 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         for method, path, body in changes:
             problem(await admin.call(method, path, body, headers=FROM_THE_START), 403, "forbidden")
     assert portal.fingerprint() == before
-    assert sorted(os.listdir(portal.world.homes_root / admin.me["username"])) == [".local"]
+    assert sorted(os.listdir(portal.world.homes_root / admin.me["username"])) == [".local", "given"]
     admin.csrf = admin.me["csrf_token"]
     everywhere = changes.pop(-2)
     for method, path, body in [*changes[1:], everywhere]:
@@ -762,6 +768,9 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
     upload = (await admin.call("POST", "/home/uploads", {"path": "later", "size_bytes": 5})).json()["id"]
     await admin.call("PUT", "/home/files?path=file", "content")
     await admin.call("POST", "/labs", {"name": "genomics"})
+    await admin.call("POST", "/home/folders", {"path": "given"})
+    await admin.call("PUT", "/home/files?path=given/file", "content")
+    shared = (await admin.call("POST", "/shares", {"path": "given", "with": [ALICE]})).json()["id"]
     queries: dict[str, dict[str, Any]] = {
         "search": {"name": "x"},
         "files": {"path": "file"},
@@ -777,8 +786,8 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
             if path.endswith("/events") and instance_id == running["id"]:
                 continue  # it does not end
             address = path.replace("{instance_id}", instance_id).replace("{upload_id}", upload)
-            address = address.replace("{name}", "genomics")
-            answer = await admin.call("GET", address, **queries.get(path.rpartition("/home/")[2], {}))
+            address = address.replace("{name}", "genomics").replace("{share_id}", shared)
+            answer = await admin.call("GET", address, **queries.get(re.sub(".*/(home|{share_id})/", "", path), {}))
             assert answer.status_code == 200, path
             asked += 1
     for path in ("/", "/sign-in", "/dashboard", "/account", "/admin", "/admin/users", "/healthz", "/readyz"):

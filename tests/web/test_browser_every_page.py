@@ -21,6 +21,7 @@ from .served_portal import browser_of, serve_portal
 
 SETTINGS = {
     "help_url": "https://institute.edu/help",
+    "sharing": {"strangers": True},
     "help_contact": "research-computing@institute.edu",
     "sign_in": {"allowed_domains": ["example.org", "computational-mathematics.research.example.org"]},
 }

@@ -164,6 +164,48 @@ async def test_files_of_any_size_stream_both_ways(here: Stage) -> None:
     await writer.wait_closed()
 
 
+SHARED = ("/api/v1/shares/0123456789abcdef/files", "/s/0123456789abcdef/s3cret/archives")
+
+
+@pytest.mark.parametrize("target", [*SHARED, "/api/v1/anything"])
+async def test_h4_nginx_holds_nothing_back_of_what_is_shared(here: Stage, target: str) -> None:
+    """What somebody does not read stays with the portal, which breaks it off; of another answer nginx takes it all."""
+    size, taken, blocked = 64 * MEGABYTE, 0, asyncio.Event()
+
+    async def pour(exchange: Exchange) -> None:
+        nonlocal taken
+        exchange.writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode())
+        try:
+            while taken < size:
+                exchange.writer.write(bytes(MEGABYTE))
+                async with asyncio.timeout(3):
+                    await exchange.writer.drain()
+                taken += MEGABYTE
+        except TimeoutError:
+            pass
+        blocked.set()
+        raise ConnectionResetError
+
+    here.portal.handlers[target] = pour
+    reader, writer = await connect(here.portal_port)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(f"GET {target} HTTP/1.0\r\nHost: localhost:{here.portal_port}\r\n\r\n".encode())
+    async with asyncio.timeout(60):
+        await blocked.wait()
+    assert (taken == size) is (target not in SHARED), taken
+    writer.transport.abort()
+    assert reader is not None
+
+
+async def test_secrets_of_links_stand_in_no_log(here: Stage) -> None:
+    for number, target in enumerate(("/s/abc/s3cret-x", "/s/abc/s3cret-x/files?path=a", "/s/abc/s3cret-x/archives")):
+        await here.page(f"{target}{'&' if '?' in target else '?'}n={number}")
+    await here.page("/after-those-links")
+    await until(lambda: "/after-those-links" in here.nginx.access_log())
+    assert here.nginx.access_log().count('"GET /s/abc/- HTTP/1.1"') == 3
+    assert "s3cret-x" not in here.nginx.access_log()
+
+
 async def test_text_is_compressed_where_the_browser_says_so(here: Stage) -> None:
     text = b"body { color: black }\n" * 500
 

@@ -64,6 +64,14 @@ HOME: dict[str, tuple[Answers, Any]] = {
     "GET /api/v1/home/snapshots": (SIGNED_IN, None),
     "POST /api/v1/home/restores": (each(SIGNED_IN, 404), {"snapshot": "20200101T000000Z", "path": "a"}),
     "POST /api/v1/home/trash/restore": (each(SIGNED_IN, 404), {"ids": ["none"]}),
+    "GET /api/v1/shares": (SIGNED_IN, None),
+    "POST /api/v1/shares": (each(SIGNED_IN, 422), {"path": "made"}),  # with nobody
+    "DELETE /api/v1/shares/{share_id}": (each(OWNERS, 204), None),
+    "GET /api/v1/shares/{share_id}/entries": (OWNERS, None),
+    "GET /api/v1/shares/{share_id}/files": (each(OWNERS, 409), None),  # a folder is no file
+    "GET /api/v1/shares/{share_id}/archives": (OWNERS, None),
+    "GET /api/v1/home/libraries": (SIGNED_IN, None),
+    "POST /api/v1/home/libraries/dismissals": (each(SIGNED_IN, 204), {"key": "rstudio R 4.2 4.6"}),
     "POST /api/v1/home/trash/empty": (each(SIGNED_IN, 204), {}),
 }
 
@@ -191,6 +199,14 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "POST /files/upload": (each(SIGNED_IN, 422), None),  # no file
     "POST /files/trash": (each(SIGNED_IN, 303), {"do": "empty"}),
     "POST /files/caches/{cache}/empty": (each(SIGNED_IN, 303), None),
+    "GET /shared": (SIGNED_IN, None),
+    "GET /shared/{own_share}": (OWNERS, None),
+    "POST /shared/{own_share}/stop": (each(OWNERS, 303), None),
+    "GET /s/{link_share}": (ANYBODY, None),  # whoever has the link
+    "GET /s/{link_share}/files": (each(ANYBODY, 409), None),  # a folder is no file
+    "GET /s/{link_share}/archives": (ANYBODY, None),
+    "POST /files/share": (each(SIGNED_IN, 422), {"people": ""}),  # with nobody
+    "POST /libraries/dismiss": (each(SIGNED_IN, 303), {"key": "rstudio R 4.2 4.6"}),
     "GET /account": (SIGNED_IN, None),
     "GET /account/ledger": (SIGNED_IN, None),
     "POST /account/time-zone": (each(SIGNED_IN, 303), {"time_zone": "Asia/Singapore"}),
@@ -254,7 +270,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with open_api(tmp_path) as portal:
+    async with open_api(tmp_path, {"sharing": {"strangers": True}}) as portal:
         other, owner, admin = [
             await portal.signed_in(address) for address in ("other@a.org", "owner@a.org", "admin@example.org")
         ]
@@ -272,6 +288,10 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await passkeys.add(db, passkey)
         announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
         upload = await owner.call("POST", "/home/uploads", {"path": "begun", "size_bytes": 3})
+        await owner.call("POST", "/home/folders", {"path": "given"})
+        given = {"path": "given", "with": ["somebody@example.org"]}
+        shared = [(await owner.call("POST", "/shares", given)).json()["id"] for _ in range(2)]
+        by_link = (await owner.call("POST", "/shares", {"path": "given", "link": True})).json()["link_url"]
         link = Link(running["id"], datetime.fromisoformat(running["expires_at"]))
         names = {
             "passkey_id": passkey.id,
@@ -286,6 +306,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "lead": "owner@a.org",
             "member": "member@a.org",
             "upload_id": upload.json()["id"],
+            "share_id": shared[0],
+            "own_share": shared[1],
+            "link_share": by_link.partition("/s/")[2],
             "cache": "pip",
             "version": "x",
             "environment": "rstudio",
@@ -308,7 +331,11 @@ def test_g1_every_route_stands_in_the_table(tmp_path: Path) -> None:
     app = create_app(build_platform(tables(settings)))
     routes = {f"{method} {route.path}" for route in iter_route_contexts(app.routes) for method in route.methods or ()}
     listed = {
-        line.replace("{ended}", "{instance_id}").replace("{link}", "{token}").replace("{cache}", "{name}")
+        line.replace("{ended}", "{instance_id}")
+        .replace("{link}", "{token}")
+        .replace("{cache}", "{name}")
+        .replace("{own_share}", "{share_id}")
+        .replace("{link_share}", "{share_id}/{secret}")
         for line in API | PAGES
     }
     listed = {re.sub(r"\{(lead|member)\}", "{email}", line.replace("{lab}", "{name}")) for line in listed}

@@ -77,6 +77,7 @@ class Environment:
         request_headers: headers nginx sets on every request to the instance; a client's own are discarded.
         python_prefixes: prefixes of Pythons in the image whose packages its user could change; pip installs into the
             home there. None: that of docker-stacks, if its group is granted.
+        package_cache: the folder (a template) for what pip, uv, conda and renv have downloaded; empty: the home.
         gpus: which of the server's GPUs its instances see; they are shared, not shared out.
         shared_memory_percent: how much of an instance's memory may be in `/dev/shm`.
         health_path: answers below 400 once the application is usable, without log-in.
@@ -107,6 +108,7 @@ class Environment:
     request_headers: Mapping[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     python_prefixes: tuple[str, ...] | None = None
+    package_cache: str = ""
     gpus: Gpus = 0
     pids_limit: int = 2048
     shared_memory_percent: int = 50

@@ -91,6 +91,7 @@ NORMAL_CPU_WEIGHT = 100  # every container's, unless `update` says otherwise
 MAKE_SECONDS = 420.0  # longer than the helper's own patience with the engine
 STOP_MARGIN_SECONDS = 60.0
 WRITTEN_SECONDS = 330.0  # longer than the helper's own patience with the engine
+LANGUAGES_SECONDS = 120.0  # a few small files, perhaps of an engine that is busy
 PUSH_OUT_SECONDS = 90.0  # longer than the kernel is asked to go on
 NOT_THIS_WAY = "On this server, images are pulled and built by root: “sudo launchpad images build”."
 
@@ -279,6 +280,18 @@ class Images(Protocol):
     @verb()
     async def list_images(self, label: LabelName | None = None) -> list[ImageInfo]:
         """Images the engine has, those with a label of that name if one is given, newest first."""
+        ...
+
+    @verb(seconds=LANGUAGES_SECONDS)
+    async def image_languages(self, reference: ImageReference) -> Mapping[str, str]:
+        """Which versions of languages an image has, as its PATH finds them: `{"R": "4.6", "Python": "3.13"}`.
+
+        Read from its files; nothing in it is run. What cannot be told is left out.
+
+        Raises:
+            ImageMissing: the engine does not have it.
+            EngineRefused: it makes no container of it.
+        """
         ...
 
     @by_root_only(NOT_THIS_WAY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +31,7 @@ from .egress import EgressRules
 from .engine_client import ANSWER_SECONDS, EngineClient, refused
 from .engine_containers import EngineContainers
 from .engine_images import EngineImages
+from .engine_languages import ImageLanguages
 from .engine_network import EngineNetwork
 from .engine_spec import container_of, create_body, log_text, number_of_ports, path_of, process_of
 from .engine_versions import hangs_when_many_end
@@ -95,6 +96,9 @@ class EngineRuntime(EngineContainers, EngineImages):
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    async def image_languages(self, reference: str) -> Mapping[str, str]:
+        return await ImageLanguages(self._client, self.deployment_id).of(reference)
 
     async def ensure_network(self) -> None:
         await self._network.ensure()

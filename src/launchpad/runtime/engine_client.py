@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class EngineClient:
         data: AsyncIterator[bytes] | None = None,
         content_type: str = "application/json",
         first_seconds: float | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """A call whose answer comes in pieces, without an end in time; only its beginning has `first_seconds`.
 
         Raises:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -28,13 +27,12 @@ from .base import (
     ContainerSpec,
     ContainerState,
     HostFacts,
-    ImageInfo,
     NetworkFacts,
-    Progress,
     RuntimeEvent,
     Usage,
 )
 from .fake_freezer import FakeFreezer
+from .fake_images import FakeImages
 from .fake_memory import FakeMemory
 
 GB = 1024**3
@@ -52,17 +50,14 @@ class _Running:
     cpu_weight: int = NORMAL_CPU_WEIGHT
 
 
-class FakeRuntime(FakeFreezer, FakeMemory):
+class FakeRuntime(FakeFreezer, FakeMemory, FakeImages):
     """See `base.Engine` and `base.ConnectionCutter`. The fault injectors are plain methods: `go_down`, `hold_starts`, …
 
     Args:
         missing_images: references that this engine does not have; it has every other one.
 
     Attributes:
-        missing_images: as above; may be changed at any time.
-        unknown_images: references that no registry has: pulling them fails.
-        registry_answers: whether any registry answers.
-        broken_builds: tags whose build fails.
+        missing_images, …: see `FakeImages`.
         facts: what `host` answers.
         network_facts: what `network` answers; mended, nothing is missing in it.
         stubborn_gaps: mending does not help, as with another firewall's rules.
@@ -81,6 +76,7 @@ class FakeRuntime(FakeFreezer, FakeMemory):
     ) -> None:
         FakeFreezer.__init__(self)
         FakeMemory.__init__(self)
+        FakeImages.__init__(self, missing_images)
         self._deployment_id = deployment_id
         self.facts = HostFacts(
             cpus,
@@ -97,14 +93,9 @@ class FakeRuntime(FakeFreezer, FakeMemory):
         )
         self.network_facts = NetworkFacts(exists=False, shielded=True)
         self.stubborn_gaps = False
-        self.missing_images = set(missing_images)
-        self.unknown_images: set[str] = set()
-        self.registry_answers = True
-        self.broken_builds: set[str] = set()
         self.has_gpus = False
         self.printed: dict[str, str] = {}
         self.activities: dict[str, ContainerActivity] = {}
-        self._made: dict[str, ImageInfo] = {}
         self._running: dict[str, _Running] = {}
         self._listeners: WeakSet[asyncio.Queue[RuntimeEvent | None]] = WeakSet()
         self._told: deque[tuple[float, RuntimeEvent]] = deque(maxlen=EVENTS_KEPT)
@@ -295,40 +286,6 @@ class FakeRuntime(FakeFreezer, FakeMemory):
             yield event
         raise EngineUnavailable("The container engine went away.")
 
-    async def image_exists(self, reference: str) -> bool:
-        self._check()
-        return reference not in self.missing_images
-
-    async def list_images(self, label: str | None = None) -> list[ImageInfo]:
-        self._check()
-        newest_first = reversed(self._made.values())
-        return [image for image in newest_first if label is None or label in image.labels]
-
-    async def pull_image(self, reference: str) -> AsyncIterator[Progress]:
-        self._check()
-        if not self.registry_answers:
-            raise EngineRefused(f"The image {reference} cannot be pulled: no registry answers.")
-        if reference in self.unknown_images:
-            raise ImageMissing(f"No registry has the image {reference}.")
-        yield Progress(f"{reference}: pulling", 0.5)
-        self.missing_images.discard(reference)
-
-    async def build_image(
-        self, *, context_tar: Path, tag: str, build_args: Mapping[str, str], labels: Mapping[str, str]
-    ) -> AsyncIterator[Progress]:
-        self._check()
-        yield Progress(f"{tag}: building", 0.5)
-        if tag in self.broken_builds:
-            raise EngineRefused(f"The image {tag} could not be built:\na step of a fake build failed")
-        self._make(tag, labels)
-
-    async def import_image(
-        self, *, rootfs_tar: Path, tag: str, changes: Sequence[str], labels: Mapping[str, str]
-    ) -> AsyncIterator[Progress]:
-        self._check()
-        yield Progress(f"{tag}: imported", 1.0)
-        self._make(tag, labels)
-
     async def aclose(self) -> None:
         for instance_id in list(self._running):
             await self._end(instance_id, 0, out_of_memory=False)
@@ -338,11 +295,6 @@ class FakeRuntime(FakeFreezer, FakeMemory):
     def _check(self) -> None:
         if self._down:
             raise EngineUnavailable("The container engine does not answer. Please try again in a minute.")
-
-    def _make(self, tag: str, labels: Mapping[str, str]) -> None:
-        self.missing_images.discard(tag)
-        self._made.pop(tag, None)
-        self._made[tag] = ImageInfo(f"sha256:{tag}", (tag,), dict(labels), 0, datetime.now(UTC))
 
     def _signal(self, instance_id: str) -> None:
         """The engine is told to end what runs."""

@@ -33,6 +33,7 @@ def environment_of(settings: EnvironmentSettings) -> Environment:
         request_headers=settings.request_headers,
         capabilities=settings.capabilities,
         python_prefixes=settings.python_prefixes,
+        package_cache=settings.package_cache,
         gpus=settings.gpus,
         pids_limit=settings.pids_limit,
         shared_memory_percent=settings.shared_memory_percent,

@@ -6,12 +6,13 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..domain.file_caches import CACHES, OTHER_CACHES, Cache
+from ..domain.libraries import Libraries
 from ..domain.users import User
 from ..errors import Conflict, HomeUnavailable, InvalidInput, NotFound, TooLarge
 from ..settings import Settings
@@ -20,6 +21,7 @@ from ..storage.files import Files, Owner, Received
 from .offers import OfferService
 
 Json = dict[str, Any]
+Opening = AbstractAsyncContextManager[Received]  # of content
 Sort = Literal["name", "size", "modified"]
 Order = Literal["asc", "desc"]
 TAKEN_OVER = "Another request continues this upload."
@@ -56,9 +58,9 @@ class FilesService:
         snapshot: str = "",
     ) -> Json:
         """A page of a folder: `entries`, `total`, and the `cursor` of the next page."""
-        asked = {"after": _place_of(cursor), "limit": limit, "sort": sort, "order": order, "hidden": hidden}
+        asked = {"after": place_of(cursor), "limit": limit, "sort": sort, "order": order, "hidden": hidden}
         answer = await self._ask(user, "list", snapshot, path=path, **asked)
-        return {"entries": answer["entries"], "total": answer["total"], "cursor": _cursor_of(answer["after"])}
+        return {"entries": answer["entries"], "total": answer["total"], "cursor": cursor_of(answer["after"])}
 
     async def entry(self, user: User, path: str, snapshot: str = "") -> Json:
         """One thing, itself: of a link not what it leads to."""
@@ -68,9 +70,9 @@ class FilesService:
     async def search(
         self, user: User, path: str, name: str, *, cursor: str | None, limit: int, snapshot: str = ""
     ) -> Json:
-        after = _place_of(cursor)
+        after = place_of(cursor)
         answer = await self._ask(user, "search", snapshot, path=path, name=name, after=after, limit=limit)
-        return {"entries": answer["entries"], "cut": answer["cut"], "cursor": _cursor_of(answer["after"])}
+        return {"entries": answer["entries"], "cut": answer["cut"], "cursor": cursor_of(answer["after"])}
 
     async def space(self, user: User, path: str, depth: int) -> Json:
         """The sizes of what lies in a folder, and of its folders."""
@@ -260,6 +262,16 @@ class FilesService:
         """Where instances see the home, the place first that is written down."""
         return {"home": f"/home/{user.username}", "homes": self._homes_inside}
 
+    async def libraries(self, user: User) -> Libraries | None:
+        """Those of R and Python in the home; None where there is no home yet."""
+        if not await self._homes.exists(user.username):
+            return None
+        try:
+            found: Libraries = (await self._files.ask(_owner(user), "libraries"))["libraries"]
+        finally:
+            await self._files.release(_owner(user))
+        return found
+
     async def check(self) -> None:
         """Raises FilesUnavailable where nobody can reach their files."""
         await self._files.check()
@@ -350,13 +362,13 @@ def modified_at(entry: Json) -> datetime:
         return datetime.max.replace(tzinfo=UTC, microsecond=0)
 
 
-def _cursor_of(after: Any) -> str | None:
+def cursor_of(after: Any) -> str | None:
     if after is None:
         return None
     return base64.urlsafe_b64encode(json.dumps(after, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def _place_of(cursor: str | None) -> Any:
+def place_of(cursor: str | None) -> Any:
     """Raises InvalidInput for what is no cursor of ours."""
     if cursor is None:
         return None

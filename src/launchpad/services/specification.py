@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..domain.environments import Environment, Placeholders, whole_cores
 from ..runtime.base import BindMount, ContainerSpec
@@ -14,6 +14,9 @@ from .kit import Kit
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 SAFE_MODE = "LAUNCHPAD_SAFE_MODE"  # set to 1: nothing that the owner has installed is used
+# Where programs keep what they have downloaded or built. Only set for a folder of the settings' choice: a variable wins
+# over the users' own files, which therefore decide wherever nothing was chosen.
+CACHE_VARIABLES = {"PIP_CACHE_DIR": "pip", "UV_CACHE_DIR": "uv", "CONDA_PKGS_DIRS": "conda", "RENV_PATHS_CACHE": "renv"}
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
 
 
@@ -49,6 +52,10 @@ def specification(
     env_vars = {name: values.fill(text) for name, text in variables_of(environment).items()}
     mounts = [BindMount(home, environment.home)]
     named_home = f"/home/{values.username}"
+    cache = values.fill(environment.package_cache)
+    writable = (environment.home, named_home, *(each.target for each in shared if each.mode == "rw"))
+    if any(PurePosixPath(cache).is_relative_to(folder) for folder in writable):
+        env_vars = {name: f"{cache}/{folder}" for name, folder in CACHE_VARIABLES.items()} | env_vars
     if named_home != environment.home:
         # The same files under the same path in every environment, so that a script may name /home/<username>.
         mounts.append(BindMount(home, named_home))

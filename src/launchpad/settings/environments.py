@@ -10,6 +10,7 @@ from ..domain.environments import CALLS_WHEN_ENDED, CallStatus, Prefix
 from .activity import PersonSettings
 from .values import (
     AbsolutePath,
+    CacheFolder,
     Capability,
     CoreNumbers,
     Cores,
@@ -92,6 +93,13 @@ class EnvironmentSettings(Section):
         None,
         description="Prefixes of the image's Pythons whose packages the user could change: pip installs into the home "
         "there. Unset: `/opt/conda` if group 100 is granted, which owns it in jupyter/docker-stacks.",
+    )
+    package_cache: CacheFolder = Field(
+        "",
+        description="Folder in instances in which pip, uv, conda and renv keep what they have downloaded or built, for "
+        'example one that a lab shares: a folder of one of `[[mounts]]` with `mode = "rw"`, or in the home '
+        "(`{home}/…`). Empty, or for users who do not have that mount: their home folder. Everybody who can write "
+        "there can change packages that others install.",
     )
     gpus: GpuChoice = Field(0, description='NVIDIA GPUs that its instances share: `"all"`, how many, or a list of ids.')
     pids_limit: int = Field(2048, ge=16, description="Maximum number of processes and threads.")

@@ -25,6 +25,7 @@ from .idle import IdleRuleSettings, IdleSettings, check_idle_rules, idle_policy
 from .images import ImageSettings
 from .mail import MailSettings
 from .mounts import check_mounts
+from .sharing import SharingSettings
 from .sign_in import SignInSettings
 from .snapshots import SnapshotSettings
 from .values import (
@@ -258,6 +259,7 @@ class Settings(BaseModel):
     mail: MailSettings = Field(default_factory=MailSettings)
     homes: HomesSettings = Field(default_factory=HomesSettings)
     files: FilesSettings = Field(default_factory=FilesSettings)
+    sharing: SharingSettings = Field(default_factory=SharingSettings)
     snapshots: SnapshotSettings = Field(default_factory=SnapshotSettings)
     mounts: tuple[MountSettings, ...] = Field((), description="Shared data.")
     engine: EngineSettings = Field(default_factory=EngineSettings)

@@ -170,6 +170,13 @@ Name = Annotated[
     str, _like("[a-z][a-z0-9-]{0,30}", "write 1 to 31 lower-case letters, digits and hyphens, a letter first")
 ]
 AbsolutePath = Annotated[str, _like(r"/[^\x00-\x1f]*", "write an absolute path, beginning with /")]
+CacheFolder = Annotated[
+    str,
+    _like(
+        r"|(\{home\})?(/(?!\.\.?(/|$))[^/\x00-\x1f]+)+",
+        "write an absolute path without “..”, beginning with / or {home}/, or nothing",
+    ),
+]
 HealthPath = Annotated[str, _like(r"(/|\{root_path\})[^\x00-\x20]*", "write a path that begins with / or {root_path}")]
 HelpUrl = Annotated[str, _like(r"|https?://[^\s\"'<>]+", "write the complete URL, like https://institute.edu/help")]
 HelpContact = Annotated[str, _like(r"[^\x00-\x1f\x7f]{0,120}", "write one line of at most 120 characters")]

@@ -39,6 +39,8 @@ FED = {
     "kv": "key",
     "announcements": "id",
     "home_use": "user_id",
+    "home_libraries": "user_id",
+    "shares": "id",
 }
 
 table = Table(

@@ -36,6 +36,7 @@ from ..services.instances import InstanceService
 from ..services.lab_capacity import LabCapacityService
 from ..services.labs import LabService
 from ..services.ledger import LedgerService
+from ..services.libraries import LibraryService
 from ..services.listings import ListingService
 from ..services.live.streams import EventStreams
 from ..services.logins import Client, LoginService
@@ -45,6 +46,7 @@ from ..services.memory_rescue import MemoryRescue
 from ..services.offers import OfferService
 from ..services.passkeys import PasskeyService
 from ..services.policy_replay import PolicyReplayService
+from ..services.shares import ShareService
 from ..services.signin import SignInService
 from ..services.snapshots import SnapshotService
 from ..services.tokens import TokenService
@@ -94,6 +96,7 @@ Keeping = Annotated[KeepService, _part("keeping")]
 LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
 Labs = Annotated[LabService, _part("labs")]
 Ledger = Annotated[LedgerService, _part("ledger")]
+Libraries = Annotated[LibraryService, _part("libraries")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]
 Logs = Annotated[InstanceLogs, _part("instance_logs")]
@@ -103,6 +106,7 @@ Offers = Annotated[OfferService, _part("offers")]
 Rescue = Annotated[MemoryRescue, _part("rescue")]
 Passkeys = Annotated[PasskeyService, _part("passkeys")]
 PolicyReplays = Annotated[PolicyReplayService, _part("policy_replay")]
+Shares = Annotated[ShareService, _part("shares")]
 SignIn = Annotated[SignInService, _part("sign_in")]
 SnapshotsOfHomes = Annotated[SnapshotService, _part("snapshots")]
 Tokens = Annotated[TokenService, _part("tokens")]

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -85,3 +86,10 @@ def part_of(headers: Mapping[str, str], about: Mapping[str, Any]) -> Part | None
     if last and int(last) < begin:
         return everything
     return Part(begin, end - begin + 1, size, is_all=False) if begin < size else None
+
+
+def secretly(answer: Response) -> Response:
+    """The address holds the secret: no other site is told of it, and no search engine keeps it."""
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    answer.headers["X-Robots-Tag"] = "noindex"
+    return answer

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ...errors import Conflict, FilesUnavailable, InvalidInput, LaunchpadError
+from ...errors import Conflict, FilesUnavailable, InvalidInput, LaunchpadError, NotFound
 from ..porter.jail import CAPABILITY_VERSION_3, become, shut_in
-from . import archive, changes, content, listing, preview, restoring, space, trash, uploads
+from . import archive, changes, content, libraries, listing, preview, restoring, shared, space, trash, uploads
 from .home import Home, refusal_of
 from .line import Line
 
@@ -42,6 +42,8 @@ VERBS: dict[str, Verb] = {
     "space": space.tell,
     "sizes": space.sizes,
     "preview": preview.send,
+    "libraries": libraries.tell,
+    "shareable": shared.tell_kind,
 }
 OF_SNAPSHOTS = ("list", "stat", "search", "read", "archive", "preview")  # what a snapshot is asked
 MEMORY_BYTES = 1024**3
@@ -89,6 +91,9 @@ def serve(home: Home, snapshot: Home | None = None) -> None:
 def _answer(home: Home, snapshot: Home | None, request: dict[str, Any]) -> None:
     name = str(request.get("verb"))
     verb = VERBS.get(name)
+    if "within" in request:
+        _answer_shared(home, snapshot, name, request)
+        return
     if snapshot is not None and name == "restore":
         restoring.restore(home, snapshot, request)
     elif snapshot is not None and name in OF_SNAPSHOTS:
@@ -97,6 +102,22 @@ def _answer(home: Home, snapshot: Home | None, request: dict[str, Any]) -> None:
         raise InvalidInput("There is no such call." if verb is None else "A snapshot can only be read.")
     else:
         verb(home, request)
+
+
+def _answer_shared(home: Home, snapshot: Home | None, name: str, request: dict[str, Any]) -> None:
+    """What is asked of something shared: to read it, and nothing else of the home."""
+    kind = request.get("within_kind")
+    if snapshot is not None or name not in shared.OF_FOLDERS:
+        raise InvalidInput("What is shared can only be read.")
+    if kind != "folder" and name not in shared.OF_FILES:
+        raise NotFound(shared.GONE)
+    with shared.opened(home, request["within"], kind) as within:
+        if isinstance(within, shared.OneFile) and name == "stat":
+            if request.get("path"):
+                raise NotFound(shared.GONE)
+            within.tell()
+        else:
+            VERBS[name](within, request)
 
 
 def _refuse(home: Home, error: LaunchpadError) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -11,10 +10,10 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel
 from starlette.requests import ClientDisconnect
 
-from ...domain.file_paths import download_header, encoded
-from ...errors import Conflict, InvalidInput, NoSuchRange
-from ...services.files import modified_at
+from ...domain.file_paths import encoded
+from ...errors import Conflict, InvalidInput
 from ..deps import CurrentUser, HomeFiles
+from ..file_answers import drawn_answer, file_answer, zip_answer
 from ..file_query import PATH, At, FileCursor, FileLimit, FromSnapshot, paths_in
 from ..files_schemas import (
     CopiedView,
@@ -29,8 +28,7 @@ from ..files_schemas import (
     TableView,
     TextView,
 )
-from ..problems import MEDIA_TYPE, problem
-from ..streams import BYTES, LOCKED, LOCKED_IMAGE, LOCKED_PDF, Streamed, part_of
+from ..streams import BYTES, LOCKED
 from .responses import HOME_PROBLEMS, PROBLEMS, ROOT
 
 router = APIRouter(prefix=f"{ROOT}/home", tags=["files"], responses=HOME_PROBLEMS)
@@ -137,44 +135,12 @@ async def download(
     """A file to be saved, in parts on demand (Range, If-Range, ETag). With `preview` what may be shown of it: text,
     rows or cells as JSON, images and PDF as bytes. HTML, SVG and the like are never sent as what they are."""
     if preview in ("image", "pdf"):
-        return await _drawn(visitor, files, path, preview, snapshot)
+        return await drawn_answer(files.drawn(visitor.user, path, preview, snapshot), path.rpartition("/")[2], preview)
     if preview is not None:
         told = await files.preview(visitor.user, path, preview, snapshot)
         view = VIEWS[preview].model_validate({"size_bytes": told["size"], **told})
         return JSONResponse(view.model_dump(mode="json"), headers=LOCKED)
-    async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(files.opened(visitor.user, path, snapshot))
-        about = opened.header
-        etag = f'"{about["etag"]}"'
-        headers = {
-            **LOCKED,
-            "ETag": etag,
-            "Last-Modified": f"{modified_at(about):%a, %d %b %Y %H:%M:%S GMT}",
-            "Content-Disposition": download_header(about["name"]),
-        }
-        if request.headers.get("if-none-match") in (etag, "*"):
-            return Response(status_code=304, headers=headers)
-        part = part_of(request.headers, about)
-        if part is None:
-            whole = {"Content-Range": f"bytes */{about['size']}"}
-            refusal = NoSuchRange(f"The file has {about['size']} bytes.")
-            return JSONResponse(problem(refusal), status_code=416, headers=LOCKED | whole, media_type=MEDIA_TYPE)
-        await opened.choose(offset=part.offset, length=part.length)
-        status = 200 if part.is_all else 206
-        return Streamed(opened.pieces(), stack.pop_all(), headers | part.headers, status_code=status)
-
-
-async def _drawn(visitor: CurrentUser, files: HomeFiles, path: str, kind: str, snapshot: str) -> Response:
-    async with AsyncExitStack() as stack:
-        drawn = await stack.enter_async_context(files.drawn(visitor.user, path, kind, snapshot))
-        about = drawn.header
-        name = path.rpartition("/")[2]
-        headers = {
-            **(LOCKED_IMAGE if kind == "image" else LOCKED_PDF),
-            "Content-Disposition": download_header(name, inline=True),
-            "Content-Length": str(about["size"]),
-        }
-        return Streamed(drawn.pieces(), stack.pop_all(), headers, media_type=about["media_type"])
+    return await file_answer(request, files.opened(visitor.user, path, snapshot))
 
 
 @router.put("/files", openapi_extra=CONTENT)
@@ -219,12 +185,7 @@ ZIP: dict[int | str, dict[str, Any]] = {200: {"description": "A zip.", "content"
 async def archive(visitor: CurrentUser, files: HomeFiles, paths: Several, snapshot: FromSnapshot = "") -> Response:
     """Files and folders as a zip, made while it is sent. Links are links in it; its last entry, launchpad-notes.txt,
     says what could not be read or changed meanwhile, where there is such."""
-    async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(files.archive(visitor.user, paths, snapshot))
-        names = made.header["names"]
-        name = (names[0] or visitor.user.username) if len(names) == 1 else "files"
-        headers = {**LOCKED, "Content-Disposition": download_header(f"{name}.zip")}
-        return Streamed(made.pieces(), stack.pop_all(), headers, media_type="application/zip")
+    return await zip_answer(files.archive(visitor.user, paths, snapshot), visitor.user.username)
 
 
 @router.post("/folders", status_code=201)

@@ -15,8 +15,9 @@ from ...errors import InvalidInput
 from ...services.freezing import BY_OWNER
 from ...services.gate import inside
 from ...services.instances import LaunchRequest
-from ..deps import Configured, CurrentUser, Freezing, Instances, Keeping, Present, Rescue, Visitor
+from ..deps import Catalogue, Configured, CurrentUser, Freezing, Instances, Keeping, Libraries, Present, Rescue, Visitor
 from ..views import values
+from ..views.libraries import library_notices
 from ..views.presenter import Presenter
 from .after_form import AfterForm, stands_on
 from .forms import ExtendForm, KeepForm, MaybeCount, MaybeNumber, MaybeSize, MemoryForm, PageForm, size
@@ -29,7 +30,9 @@ Text = Annotated[str, Form()]
 
 
 @router.get("/dashboard")
-async def dashboard(request: Request, visitor: CurrentUser, present: Present) -> Response:
+async def dashboard(
+    request: Request, visitor: CurrentUser, present: Present, libraries: Libraries, catalogue: Catalogue
+) -> Response:
     """One's own instances, what can be launched, and what one may use."""
     user = visitor.user
     live = await present.live_of(user)
@@ -50,6 +53,7 @@ async def dashboard(request: Request, visitor: CurrentUser, present: Present) ->
         cards=cards,
         home_path=home_path(visitor),
         home=await present.home_card(user),
+        libraries=library_notices(await libraries.changes(user, await present.environments_used(user)), catalogue),
         allowance=await present.allowance(user, live),
     )
 

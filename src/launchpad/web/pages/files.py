@@ -14,7 +14,7 @@ from ...services.files import FilesService
 from ...services.snapshots import SnapshotService
 from ..deps import Configured, CurrentUser, HomeFiles, Present, SnapshotsOfHomes, Visitor
 from ..file_query import At, FileCursor, FromSnapshot
-from ..files_schemas import PATH_MAX, CacheView, NotebookView, SpaceNode, TableView, TextView, TrashedView
+from ..files_schemas import PATH_MAX, CacheView, SpaceNode, TrashedView
 from ..policy import page_policy
 from ..views import files as views
 from ..views.presenter import Presenter
@@ -27,7 +27,7 @@ from .rendering import after_form, page
 router = APIRouter(prefix="/files", include_in_schema=False)
 
 PAGE = 200
-FORMS = ("/files/act", "/files/folders", "/files/upload", "/files/trash", "/files/restore")
+FORMS = ("/files/share", "/files/act", "/files/folders", "/files/upload", "/files/trash", "/files/restore")
 
 
 @router.get("")
@@ -100,7 +100,7 @@ async def folder(
         hidden=hidden and not wanted,
         hidden_address=views.folder_address(at, hidden="" if hidden else "true", snapshot=snapshot),
         folders=[row for row in rows if row.kind == "folder"] if not wanted else [],
-        **await _frame(request, visitor, present),
+        **await frame_of_files(request, visitor, present),
     )
 
 
@@ -127,7 +127,7 @@ def _note(after: AfterForm | None) -> Note | None:
     return Note(after.detail, after.status, dict(after.values), next(iter(after.fields.values()), ""))
 
 
-async def _frame(request: Request, visitor: Visitor, present: Presenter, *more_forms: str) -> dict[str, Any]:
+async def frame_of_files(request: Request, visitor: Visitor, present: Presenter, *more_forms: str) -> dict[str, Any]:
     """What every page of files has."""
     home = await present.home_card(visitor.user)
     return {
@@ -182,6 +182,8 @@ async def item(
         visitor,
         row=row,
         mode=f"{entry['mode']:04o}",
+        lab=visitor.user.lab,
+        sharing=settings.sharing,
         path=encoded(above),
         crumbs=views.crumbs(path, snapshot=snapshot),
         past=past,
@@ -190,7 +192,7 @@ async def item(
         download=views.file_address(row.path, snapshot=snapshot),
         preview=preview,
         blocks=views.blocks,
-        **await _frame(request, visitor, present),
+        **await frame_of_files(request, visitor, present),
     )
     if preview.kind == "pdf":
         response.headers["Content-Security-Policy"] = page_policy(settings.instances.pattern, frames=True)
@@ -204,18 +206,9 @@ async def _preview(files: FilesService, visitor: Visitor, path: str, row: views.
     if kind in ("image", "pdf"):
         return views.Preview(kind, views.file_address(row.path, kind, snapshot))
     try:
-        told = await files.preview(visitor.user, path, kind, snapshot)
-        given = {"size_bytes": told["size"], **told}
-        if kind == "csv":
-            return views.Preview(kind, table=TableView.model_validate(given))
-        if kind == "notebook":
-            return views.Preview(kind, notebook=NotebookView.model_validate(given))
+        return views.told_preview(kind, await files.preview(visitor.user, path, kind, snapshot))
     except (Conflict, Forbidden, NotFound, TooLarge) as refusal:
         return views.Preview("none", problem=refusal.detail)
-    text = TextView.model_validate(given)
-    if text.encoding == "binary":
-        return views.Preview("none", problem="This file is not text, so there is no preview. Download it to open it.")
-    return views.Preview("text", text=text)
 
 
 @router.get("/space")
@@ -240,7 +233,9 @@ async def space(request: Request, visitor: CurrentUser, files: HomeFiles, presen
         item_address=views.item_address,
         complete=found["complete"],
         caches=[CacheView.of(cache, size) for cache, size in caches],
-        **await _frame(request, visitor, present, *(f"/files/caches/{cache.name}/empty" for cache, _ in caches)),
+        **await frame_of_files(
+            request, visitor, present, *(f"/files/caches/{cache.name}/empty" for cache, _ in caches)
+        ),
     )
 
 
@@ -261,5 +256,5 @@ async def trash(
         total=found["total"],
         days=settings.files.trash_days,
         told=views.told_name,
-        **await _frame(request, visitor, present),
+        **await frame_of_files(request, visitor, present),
     )

@@ -137,6 +137,8 @@ SAID = {
     "uploaded": Text("done", "Uploaded.", "{about} uploaded"),
     "restored": Text("done", "Restored.", "{about} restored"),
     "restored-in-place": Text("done", "Restored.", "{about} restored. What was there before is in the Trash."),
+    "shared": Text("done", "Shared.", "“{about}” is shared. Send the link to those who may read it."),
+    "not-shared": Text("done", "No longer shared."),
     "trash-emptied": Text("done", "Trash emptied."),
     "cache-emptied": Text("done", "Cache emptied.", "{about} emptied"),
     "admin-stopping": Text(

@@ -240,3 +240,16 @@ class Preview:
     text: TextView | None = None
     table: TableView | None = None
     notebook: NotebookView | None = None
+
+
+def told_preview(kind: str, told: dict[str, Any]) -> Preview:
+    """Of what the worker said: text, rows or cells."""
+    given = {"size_bytes": told["size"], **told}
+    if kind == "csv":
+        return Preview(kind, table=TableView.model_validate(given))
+    if kind == "notebook":
+        return Preview(kind, notebook=NotebookView.model_validate(given))
+    text = TextView.model_validate(given)
+    if text.encoding == "binary":
+        return Preview("none", problem="This file is not text, so there is no preview. Download it to open it.")
+    return Preview("text", text=text)

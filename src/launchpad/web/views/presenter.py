@@ -314,6 +314,10 @@ class Presenter:
         """The user's live instances, newest first."""
         return await self._live.instances.of_owner(user.id)
 
+    async def environments_used(self, user: User) -> set[str]:
+        """Those of the user's live and latest ended instances."""
+        return {one.environment for one in (*await self.live_of(user), *await self.ended_of(user))}
+
     async def instances_of(self, user: User, *, with_ended: bool, limit: int, before: Place | None) -> list[Instance]:
         """The user's instances, newest first; a page begins behind the place where the one before it ended."""
         if with_ended:
