@@ -27,7 +27,7 @@ from .services.images import ImageService
 from .services.kit import Kit
 from .settings import Settings
 from .storage.base import Homes
-from .storage.choose import choose_driver, choose_snapshots
+from .storage.choose import choose_archives, choose_driver, choose_snapshots
 from .store.statedir import HelperState, StateDir
 
 
@@ -135,4 +135,4 @@ def build_helper(settings: Settings) -> Verbs:
     guard = Guard(
         settings, catalogue_of(settings), engine, composer, KernelCutter(), homes, choose_snapshots(settings, homes)
     )
-    return helper_verbs(engine, guard)
+    return helper_verbs(engine, guard, choose_archives(settings, homes))

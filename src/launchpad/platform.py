@@ -22,6 +22,7 @@ from .services.files import FilesService
 from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.home_use import HomeUseService
+from .services.home_work import HomeWorkService
 from .services.idle import IdleService
 from .services.idle_keep import KeepService
 from .services.idle_policy import IdlePolicyService
@@ -32,6 +33,7 @@ from .services.intents import IntentWatcher
 from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.layers import LayerWatch
+from .services.leaving import LeavingService
 from .services.ledger import LedgerService
 from .services.listings import ListingService
 from .services.live import Live
@@ -98,6 +100,8 @@ class Platform:
     observer: Observer
     freezing: FreezingService
     home_use: HomeUseService
+    home_work: HomeWorkService
+    leaving: LeavingService
     memory: MemoryService
     rescue: MemoryRescue
     gate: GateService

@@ -24,6 +24,7 @@ from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
 from .services.clock_guard import ClockGuard, seconds_since_boot
+from .services.departures import Departures
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
 from .services.extension_links import ExtensionLinks
@@ -34,6 +35,7 @@ from .services.gate import GateService
 from .services.grace import GraceService
 from .services.home_mails import HomeMails
 from .services.home_use import HomeUseService
+from .services.home_work import HomeWorkService
 from .services.ide_signals import JupyterSignals
 from .services.idle import IdleService, longest_gap
 from .services.idle_keep import KeepService
@@ -45,6 +47,8 @@ from .services.lab_capacity import LabCapacityService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.layers import LayerWatch
+from .services.leaving import LeavingService
+from .services.leaving_mails import LeavingMails
 from .services.ledger import LedgerService
 from .services.listings import ListingService
 from .services.live import Live
@@ -78,10 +82,11 @@ from .services.users import UserService
 from .services.visits import Visits
 from .services.warnings import WarningService
 from .settings import Settings
+from .storage.archives import Archives
 from .storage.base import Homes
-from .storage.choose import choose_driver, choose_snapshots
+from .storage.choose import choose_archives, choose_driver, choose_snapshots
 from .storage.files import DirectFiles, Files, HelperFiles
-from .storage.helper import HelperHomes, HelperSnapshots
+from .storage.helper import HelperArchives, HelperHomes, HelperSnapshots
 from .storage.snapshots import Snapshots
 from .store.audit_chain import ANCHORS, AUDIT_CHAIN, AnchorFile, ChainKeeper
 from .store.database import Database
@@ -125,6 +130,7 @@ def build_platform(
     homes: Homes | None = None,
     files: Files | None = None,
     snapshots: Snapshots | None = None,
+    archives: Archives | None = None,
     mailer: Mailer | None = None,
     mailbox: Mailbox | None = None,
 ) -> Platform:
@@ -145,6 +151,7 @@ def build_platform(
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
     files = files or files_of(settings, helper)
     snapshots = snapshots or (HelperSnapshots(helper) if helper else choose_snapshots(settings, homes))
+    archives = archives or (HelperArchives(helper) if helper else choose_archives(settings, homes))
     mail = MailQueue(
         database,
         mailer or mailer_of(settings, state),
@@ -229,6 +236,10 @@ def build_platform(
     outbox = Outbox(state.outbox)
     home_files = FilesService(files, homes, offers, settings)
     home_snapshots = SnapshotService(database, settings, snapshots, homes, files)
+    departures, leaving_mails = Departures(settings.leaving), LeavingMails(settings, mail)
+    them = UserService(database, runner, home_snapshots, departures)
+    home_work = HomeWorkService(database, settings.leaving, archives, leaving_mails)
+    leaving = LeavingService(database, settings.leaving, departures, them, home_work, leaving_mails)
     background = Background(
         (
             ownership(lease, runner),
@@ -251,6 +262,8 @@ def build_platform(
             layers.loop(now),
             TrashSweep(database, home_files).loop(now),
             home_snapshots.loop(now),
+            leaving.loop(now),
+            home_work.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -280,6 +293,7 @@ def build_platform(
             verifier,
             home_files,
             home_snapshots,
+            home_work,
         )
 
     def make_drill() -> DrillService:
@@ -364,7 +378,9 @@ def build_platform(
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
         tokens=TokenService(database, live.signed_in, last_seen),
-        users=UserService(database, runner, home_snapshots),
+        users=them,
+        home_work=home_work,
+        leaving=leaving,
     )
 
 

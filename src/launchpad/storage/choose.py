@@ -12,6 +12,7 @@ from . import btrfs, projectquota
 from .base import Homes
 from .btrfs import BtrfsHomes
 from .btrfs_snapshots import BtrfsSnapshots
+from .direct_archives import DirectArchives
 from .plain import PlainHomes
 from .projectquota import ProjectQuotaHomes
 from .snapshots import NoSnapshots, Obstacle, Snapshots
@@ -52,6 +53,11 @@ def _fit(settings: HomesSettings, obstacle: str | None) -> Path:
     if obstacle is not None:
         raise SettingsError(f"homes.driver: “{settings.driver}” cannot be used: {obstacle}.")
     return settings.root
+
+
+def choose_archives(settings: Settings, homes: Homes) -> DirectArchives:
+    """What archives these homes, for a process that has a right to them."""
+    return DirectArchives(homes, settings.homes.root, settings.archive_folder)
 
 
 def choose_snapshots(settings: Settings, homes: Homes) -> Snapshots:

@@ -28,12 +28,14 @@ from ..services.files import FilesService
 from ..services.freezing import FreezingService
 from ..services.gate import GateService
 from ..services.home_use import HomeUseService
+from ..services.home_work import HomeWorkService
 from ..services.idle import IdleService
 from ..services.idle_keep import KeepService
 from ..services.idle_policy import IdlePolicyService
 from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
 from ..services.lab_capacity import LabCapacityService
+from ..services.leaving import LeavingService
 from ..services.ledger import LedgerService
 from ..services.listings import ListingService
 from ..services.live.streams import EventStreams
@@ -87,10 +89,12 @@ Gate = Annotated[GateService, _part("gate")]
 HomeUses = Annotated[HomeUseService, _part("home_use")]
 Activities = Annotated[ActivityService, _part("activity")]
 Idle = Annotated[IdleService, _part("idle")]
+HomeWorks = Annotated[HomeWorkService, _part("home_work")]
 IdlePolicies = Annotated[IdlePolicyService, _part("idle_policy")]
 Instances = Annotated[InstanceService, _part("instances")]
 Keeping = Annotated[KeepService, _part("keeping")]
 LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
+Leavings = Annotated[LeavingService, _part("leaving")]
 Ledger = Annotated[LedgerService, _part("ledger")]
 Listings = Annotated[ListingService, _part("listings")]
 Logins = Annotated[LoginService, _part("logins")]

@@ -14,6 +14,7 @@ from . import (
     files,
     home_use,
     instances,
+    leaving,
     ledger,
     policies,
     policy_replay,
@@ -38,6 +39,6 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
             ledger,
             home_use,
         ),
-        *(announcements, admin, policies, policy_replay),
+        *(announcements, admin, leaving, policies, policy_replay),
     )
 )
