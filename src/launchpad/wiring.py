@@ -151,7 +151,7 @@ def build_platform(
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
     files = files or files_of(settings, helper)
     snapshots = snapshots or (HelperSnapshots(helper) if helper else choose_snapshots(settings, homes))
-    archives = archives or (HelperArchives(helper) if helper else choose_archives(settings, homes))
+    archives = archives or (HelperArchives(helper) if helper else choose_archives(settings, homes, now))
     mail = MailQueue(
         database,
         mailer or mailer_of(settings, state),
@@ -238,7 +238,7 @@ def build_platform(
     home_snapshots = SnapshotService(database, settings, snapshots, homes, files)
     departures, leaving_mails = Departures(settings.leaving), LeavingMails(settings, mail)
     them = UserService(database, runner, home_snapshots, departures)
-    home_work = HomeWorkService(database, settings.leaving, archives, leaving_mails)
+    home_work = HomeWorkService(database, settings.leaving, archives, home_files, leaving_mails)
     leaving = LeavingService(database, settings.leaving, departures, them, home_work, leaving_mails)
     background = Background(
         (

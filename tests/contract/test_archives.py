@@ -28,6 +28,7 @@ from launchpad.storage import archive_folder, direct_archives
 from launchpad.storage.archives import ArchiveFacts, Archives, Progress
 from launchpad.storage.base import Homes
 from launchpad.storage.btrfs import BtrfsHomes
+from launchpad.storage.choose import utc_now
 from launchpad.storage.direct_archives import DirectArchives
 from launchpad.storage.helper import HelperArchives
 from launchpad.storage.plain import PlainHomes
@@ -76,7 +77,7 @@ async def last_of(told: AsyncIterator[Progress]) -> Progress:
 
 @contextmanager
 def way_to(kind: str, tmp_path: Path, homes: Homes, root: Path) -> Iterator[Archives]:
-    direct = DirectArchives(homes, root, tmp_path / "archives")
+    direct = DirectArchives(homes, root, tmp_path / "archives", utc_now)
     if kind == "direct":
         yield direct
         return
@@ -274,10 +275,12 @@ async def test_h7_a_home_with_100000_files_comes_back_as_it_was(tmp_path: Path) 
                 os.write(file, b"%d of %d" % (number, folder))
                 os.close(file)
             os.close(at)
-        facts = (await last_of(DirectArchives(PlainHomes(root), root, tmp_path / "archives").make("anna", UID))).archive
+        facts = (
+            await last_of(DirectArchives(PlainHomes(root), root, tmp_path / "archives", utc_now).make("anna", UID))
+        ).archive
         assert facts is not None
         assert facts.entries == 100_101
-        there = DirectArchives(PlainHomes(other), other, tmp_path / "archives")
+        there = DirectArchives(PlainHomes(other), other, tmp_path / "archives", utc_now)
         await last_of(there.restore("anna", UID, facts.name, facts.sha256))
         assert (seen := _seen_by_tar(other)) == _seen_by_tar(root)
         (home / "folder99" / "file999").write_bytes(b"999 of 98")
@@ -302,7 +305,7 @@ async def test_on_btrfs_a_home_comes_back_as_one_that_can_be_limited(tmp_path: P
         put(root / "anna", "file", b"x" * 2**20)
         run("btrfs", "subvolume", "create", root / "anna" / "inner")
         put(root / "anna" / "inner", "deep", b"y")
-        archives = DirectArchives(homes, root, tmp_path / "archives")
+        archives = DirectArchives(homes, root, tmp_path / "archives", utc_now)
         facts = (await last_of(archives.make("anna", UID))).archive
         assert facts is not None
         before = looks_of(root / "anna")
@@ -435,15 +438,15 @@ async def test_a_full_disk_leaves_no_half_archive_and_no_half_home(tmp_path: Pat
     put(home, "noise", os.urandom(6 * 2**20))
     run("mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", small)
     try:
-        archives = DirectArchives(PlainHomes(root), root, small / "archives")
+        archives = DirectArchives(PlainHomes(root), root, small / "archives", utc_now)
         with pytest.raises(NoRoom):
             await last_of(archives.make("anna", UID))
         assert os.listdir(small / "archives" / "anna") == []
-        elsewhere = DirectArchives(PlainHomes(root), root, tmp_path / "archives")
+        elsewhere = DirectArchives(PlainHomes(root), root, tmp_path / "archives", utc_now)
         facts = (await last_of(elsewhere.make("anna", UID))).archive
         assert facts is not None
         (small / "homes").mkdir()
-        there = DirectArchives(PlainHomes(small / "homes"), small / "homes", tmp_path / "archives")
+        there = DirectArchives(PlainHomes(small / "homes"), small / "homes", tmp_path / "archives", utc_now)
         with pytest.raises(NoRoom):
             await last_of(there.restore("anna", UID, facts.name, facts.sha256))
         assert os.listdir(small / "homes") == []
@@ -480,9 +483,10 @@ import asyncio, os, sys
 from pathlib import Path
 from launchpad.storage.direct_archives import DirectArchives
 from launchpad.storage.plain import PlainHomes
+from launchpad.storage.choose import utc_now
 root, folder, verb, *rest = sys.argv[1:]
 async def main():
-    archives = DirectArchives(PlainHomes(Path(root)), Path(root), Path(folder))
+    archives = DirectArchives(PlainHomes(Path(root)), Path(root), Path(folder), utc_now)
     async for said in getattr(archives, verb)("anna", int(rest[0]), *rest[1:]):
         print(said.stage, said.files, flush=True)
 asyncio.run(main())
@@ -528,7 +532,7 @@ async def test_h5_what_a_kill_leaves_behind_is_told_apart_and_removed(one: Archi
 async def test_what_others_work_on_is_not_tidied_away(one: Archived) -> None:
     for number in range(300):
         put(one.home, f"file{number}", os.urandom(20_000))
-    other = DirectArchives(PlainHomes(one.root), one.root, one.folder)
+    other = DirectArchives(PlainHomes(one.root), one.root, one.folder, utc_now)
     async for said in one.archives.make("anna", UID):
         if said.stage == "archiving":
             assert await other.tidy() == 0
@@ -598,7 +602,7 @@ async def test_a_folder_that_is_missing_or_others_own_is_told_and_not_used(tmp_p
     put(make_home(root, "anna", UID), "file")
 
     def archives(folder: Path) -> DirectArchives:
-        return DirectArchives(PlainHomes(root), root, folder)
+        return DirectArchives(PlainHomes(root), root, folder, utc_now)
 
     with pytest.raises(HomeUnavailable, match="does not exist"):
         await last_of(archives(tmp_path / "disk" / "archives").make("anna", UID))

@@ -23,7 +23,7 @@ from launchpad.services.kit import Kit
 from launchpad.settings import Settings
 from launchpad.storage.archives import Archives
 from launchpad.storage.base import Homes
-from launchpad.storage.choose import choose_snapshots
+from launchpad.storage.choose import choose_snapshots, utc_now
 from launchpad.storage.direct_archives import DirectArchives
 from launchpad.storage.plain import PlainHomes
 from launchpad.storage.snapshots import Snapshots
@@ -102,7 +102,7 @@ def helper_thread(
     archives: Archives | None = None,
 ) -> Iterator[Path]:
     """Yields the socket's path. The engine is used, and closed, in the thread's own event loop."""
-    archives = archives or DirectArchives(PlainHomes(folder / "homes"), folder / "homes", folder / "archives")
+    archives = archives or DirectArchives(PlainHomes(folder / "homes"), folder / "homes", folder / "archives", utc_now)
     path = folder / "helper.sock"
     listening = listen(path)
     loop = asyncio.new_event_loop()

@@ -6,8 +6,11 @@ import os
 import socket
 import stat
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from launchpad.domain.leaving import HomeArchive
 
 from .files import STRANGER, UID
 
@@ -174,3 +177,9 @@ def _content(file: int, size: int) -> tuple[tuple[int, bytes], ...]:
         stripped = content.lstrip(b"\0")
         parts.append((begins + len(content) - len(stripped), stripped.rstrip(b"\0")))
     return tuple(parts)
+
+
+def archive_row(user_id: str, username: str, uid: int, now: datetime) -> HomeArchive:
+    """As it stands in the database; on the disk there is none."""
+    made_at = now - timedelta(days=2000)
+    return HomeArchive("archive1", user_id, "20200101T000000Z", username, uid, made_at, 1, 1, 1, "0" * 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from launchpad.services.users import UserChange
 from launchpad.settings import tables
 from launchpad.store import audit, home_archives, home_work, leaving
 from support.databases import on_every_database
+from support.homes import archive_row
 from support.platforms import START, World, launch, reaches, sign_in
 
 WARNINGS = tuple(timedelta(days=days) for days in (30, 7, 1))
@@ -294,18 +295,12 @@ async def test_work_that_cannot_be_is_refused_before_it_begins(
     with pytest.raises(InvalidInput, match="can sign in"):
         await work.ask(WorkKind.COPY, anna, actor, now, reason="for the project")
     async with platform.database.transaction() as db:
-        await home_archives.add(db, _archive_of(anna, now))
+        await home_archives.add(db, archive_row(anna.id, anna.username, anna.uid, now))
     with pytest.raises(Conflict, match="suspended user"):
-        await work.ask(WorkKind.REMOVE, anna, actor, now, archive_id="a")
+        await work.ask(WorkKind.REMOVE, anna, actor, now, archive_id="archive1")
     with pytest.raises(NotFound):
-        await work.ask(WorkKind.VERIFY, admin, actor, now, archive_id="a")
+        await work.ask(WorkKind.VERIFY, admin, actor, now, archive_id="archive1")
     assert await platform.home_work.of_user(anna) == []
-
-
-def _archive_of(user: User, now: datetime) -> Any:
-    from launchpad.domain.leaving import HomeArchive
-
-    return HomeArchive("a", user.id, "20260101T000000Z", user.username, user.uid, now, 1, 1, 1, "0" * 64)
 
 
 @pytest.mark.root
@@ -316,9 +311,7 @@ async def test_a_copy_stands_in_the_owners_ledger_with_its_reason(
     put(world, "anna", anna.uid, "data", b"results")
     await reaches(platform, (await launch(platform, admin)).id, State.RUNNING)  # has a home by that
     actor = Actor.of(admin, "192.0.2.1")
-    await platform.home_work.ask(
-        WorkKind.COPY, anna, actor, platform.now(), to=admin, reason="hand-over"
-    )
+    await platform.home_work.ask(WorkKind.COPY, anna, actor, platform.now(), to=admin, reason="hand-over")
     done = await platform.home_work.run_next(platform.now)
     assert done is not None
     assert done.state is WorkState.DONE, done.detail

@@ -127,6 +127,13 @@ _THEIRS = {
     "user.changed": "Changed your account",
     "user.imported": "Created your account",
     "home.imported": "Copied files into your home folder",
+    "home.work_requested": "Asked for work on your home folder",
+    "home.archived": "Archived your home folder",
+    "home.archive_verified": "Verified an archive of your home folder",
+    "home.restored": "Restored your home folder from its archive",
+    "home.removed": "Removed your home folder, whose archive is kept",
+    "home.copied": "Gave somebody a copy of your files",
+    "user.removed": "Removed your account",
     "passkey.removed": "Removed passkeys of your account",
     "sign-out.everywhere": "Signed you out everywhere",
 }
@@ -140,7 +147,7 @@ _EVERYONES = {
     "audit.read": "Looked at the audit",
     "announcement.made": "Announced that instances will be stopped",
 }
-_ACTORS = {"cli": "An administrator, by a command on the server"}
+_ACTORS = {"cli": "An administrator, by a command on the server", "system": "The platform, by its rules"}
 # What the sentence says already, or does not matter to whom it is about.
 _SAID = {*NAMES, "by"}
 

@@ -6,7 +6,7 @@ was under way in a process that is gone: each is whole or did not happen.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -26,6 +26,7 @@ from ..store import audit, home_archives, home_work, instances, leaving, users
 from ..store.database import Database
 from .audit import Actor
 from .background import Beat, Loop, continuous
+from .files import FilesService
 from .leaving_mails import LeavingMails
 from .signals import Signal
 
@@ -41,10 +42,18 @@ GONE = "This user does not exist any more."
 
 
 class HomeWorkService:
-    def __init__(self, database: Database, settings: LeavingSettings, archives: Archives, mails: LeavingMails) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: LeavingSettings,
+        archives: Archives,
+        files: FilesService,
+        mails: LeavingMails,
+    ) -> None:
         self._database = database
         self._settings = settings
         self._archives = archives
+        self._files = files
         self._mails = mails
         self._asked = Signal()
 
@@ -99,6 +108,7 @@ class HomeWorkService:
                     reason=reason.strip(),
                 ),
             )
+            await self._record(db, work, "home.work_requested", user, {"work": kind.value, **_given(to, work)}, now)
         self._asked.set()
         return work
 
@@ -177,6 +187,8 @@ class HomeWorkService:
                 raise NotFound(GONE)
             if used:
                 raise Conflict(used)
+            if to is not None:
+                await self._files.make_home(to)
             last = await self._follow(work, self._told(work, user, archive, to), beat)
             await self._done(work, user, archive, to, last, now())
         except LaunchpadError as error:
@@ -221,7 +233,7 @@ class HomeWorkService:
         self, work: HomeWork, user: User, archive: HomeArchive | None, to: User | None, last: Progress, now: datetime
     ) -> None:
         async with self._database.transaction() as db:
-            details: dict[str, str | int | None] = {"reason": work.reason or None}
+            details: dict[str, str | int | None] = {}
             if work.kind is WorkKind.ARCHIVE and last.archive is not None:
                 archive = _recorded(user, last.archive)
                 await home_archives.add(db, archive)
@@ -236,22 +248,32 @@ class HomeWorkService:
                 await self._removed(db, user, archive, now)
             if archive is not None:
                 details["archive"] = archive.name
-            if to is not None:
-                details["given to"] = to.email
-            # In the owner's ledger also where it was due by itself: it is done to their files, and they should see it.
-            by_themselves = work.actor_id == user.id
-            await audit.add(
-                db,
-                at=now,
-                actor=work.actor,
-                client=work.client,
-                action=ACTIONS[work.kind],
-                subject=user.email,
-                details={name: value for name, value in details.items() if value is not None},
-                owner_id=None if by_themselves else user.id,
-            )
+            details |= _given(to, work)
+            await self._record(db, work, ACTIONS[work.kind], user, details, now)
             await home_work.progress(db, work.id, last.stage, last.files, last.bytes)
             await home_work.end(db, work.id, WorkState.DONE, _came_of_it(archive, last), now)
+
+    async def _record(
+        self,
+        db: AsyncConnection,
+        work: HomeWork,
+        action: str,
+        user: User,
+        details: Mapping[str, str | int | None],
+        now: datetime,
+    ) -> None:
+        """In the owner's ledger also where it was due by itself: it is done to their files, and they should see it."""
+        by_themselves = work.actor_id == user.id
+        await audit.add(
+            db,
+            at=now,
+            actor=work.actor,
+            client=work.client,
+            action=action,
+            subject=user.email,
+            details={name: value for name, value in details.items() if value is not None},
+            owner_id=None if by_themselves else user.id,
+        )
 
     async def _archived(self, db: AsyncConnection, user: User, archive: HomeArchive, now: datetime) -> None:
         one = await leaving.of(db, user.id)
@@ -290,6 +312,10 @@ ACTIONS = {
     WorkKind.REMOVE: "home.removed",
     WorkKind.COPY: "home.copied",
 }
+
+
+def _given(to: User | None, work: HomeWork) -> dict[str, str | int | None]:
+    return {"reason": work.reason or None, "given to": to.email if to is not None else None}
 
 
 def _check_copy(kind: WorkKind, to: User | None, reason: str) -> None:

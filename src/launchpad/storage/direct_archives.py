@@ -46,9 +46,7 @@ class DirectArchives:
         now: the clock that archives are named by.
     """
 
-    def __init__(
-        self, homes: Homes, root: Path, folder: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, homes: Homes, root: Path, folder: Path, now: Callable[[], datetime]) -> None:
         self._homes = homes
         self._root = root
         self._folder = ArchiveFolder(folder)

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from ...errors import Conflict
+from ...errors import ArchiveDamaged, Conflict
 from .manifest import TOP, ManifestReader, Record
 from .reporting import Reporter
 from .scan import Scan
-from .tar import Damaged
 
 As = Callable[[Record], Record]
 
@@ -29,7 +28,7 @@ def compare(
 
     Raises:
         Conflict: they differ; the text says where.
-        Damaged: the manifest is not the one that was written.
+        ArchiveDamaged: the manifest is not the one that was written.
     """
     reader, scan = ManifestReader(manifest), Scan(top, uid)
     reader.read()
@@ -47,7 +46,7 @@ def compare(
     if last.get("end") is not True:
         raise _differs(str(last.get("path")))
     if not reader.is_at_end or reader.sha256 != sha256:
-        raise Damaged("the manifest is not the one that was written when the home was archived")
+        raise ArchiveDamaged("the manifest is not the one that was written when the home was archived")
     return {"entries": last.get("entries"), "left": dict(scan.left), "examples": scan.examples}
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Any
 
-from .tar import Damaged
+from ...errors import ArchiveDamaged
 
 LEVEL = 3
 PIECE = 256 * 1024
@@ -21,7 +21,7 @@ def stream(library: Any, source: int, target: int, *, unpack: bool) -> None:
 
     Raises:
         OSError: it cannot be written, such as where there is no room.
-        Damaged: it is no such stream.
+        ArchiveDamaged: it is no such stream.
     """
     with os.fdopen(source, "rb", buffering=0) as reading, os.fdopen(target, "wb", buffering=0) as writing:
         if unpack:
@@ -29,7 +29,7 @@ def stream(library: Any, source: int, target: int, *, unpack: bool) -> None:
             try:
                 unpacker.copy_stream(reading, writing, read_size=PIECE, write_size=PIECE)
             except library.ZstdError:
-                raise Damaged("it cannot be unpacked") from None
+                raise ArchiveDamaged("it cannot be unpacked") from None
         else:
             library.ZstdCompressor(level=LEVEL, write_checksum=True).copy_stream(
                 reading, writing, read_size=PIECE, write_size=PIECE

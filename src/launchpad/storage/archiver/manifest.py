@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from .tar import FIFO, FILE, FOLDER, HARD_LINK, LINK, Damaged, Header, Segments, clamped
+from ...errors import ArchiveDamaged
+from .tar import FIFO, FILE, FOLDER, HARD_LINK, LINK, Header, Segments, clamped
 
 VERSION = 1
 LONGEST_LINE = 16 * 1024 * 1024
@@ -82,7 +83,7 @@ class Record:
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Record:
-        """Raises Damaged where it is none."""
+        """Raises ArchiveDamaged where it is none."""
         try:
             made = cls(
                 path=_text(said["path"]),
@@ -100,9 +101,9 @@ class Record:
                 changed=said.get("changed") is True,
             )
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise Damaged("a line of the manifest is damaged") from None
+            raise ArchiveDamaged("a line of the manifest is damaged") from None
         if made.kind not in KINDS:
-            raise Damaged("the manifest has an entry of an unknown kind")
+            raise ArchiveDamaged("the manifest has an entry of an unknown kind")
         return made
 
 
@@ -133,17 +134,17 @@ class ManifestReader:
         self._digest = hashlib.sha256()
 
     def read(self) -> dict[str, Any]:
-        """The next line. Raises Damaged where there is none, or it is damaged."""
+        """The next line. Raises ArchiveDamaged where there is none, or it is damaged."""
         line = self._file.readline(LONGEST_LINE)
         if not line.endswith(b"\n"):
-            raise Damaged("the manifest ends before its end")
+            raise ArchiveDamaged("the manifest ends before its end")
         self._digest.update(line)
         try:
             said = json.loads(line)
         except (ValueError, RecursionError):
-            raise Damaged("a line of the manifest is damaged") from None
+            raise ArchiveDamaged("a line of the manifest is damaged") from None
         if not isinstance(said, dict):
-            raise Damaged("a line of the manifest is damaged")
+            raise ArchiveDamaged("a line of the manifest is damaged")
         return said
 
     @property

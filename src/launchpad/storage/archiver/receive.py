@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol
 
+from ...errors import ArchiveDamaged
 from .manifest import TOP, VERSION, ManifestReader, Record
 from .reporting import Reporter
-from .tar import FILE, FOLDER, Damaged, Header, padding, read
+from .tar import FILE, FOLDER, Header, padding, read
 
 PIECE = 1024 * 1024
 
@@ -53,7 +54,7 @@ class Source:
     def exactly(self, length: int) -> bytes:
         held = self._file.read(length)
         if len(held) != length:
-            raise Damaged("it ends before its end")
+            raise ArchiveDamaged("it ends before its end")
         return held
 
 
@@ -74,24 +75,24 @@ class Receiver:
         """Everything. Returns what the manifest's last line says, and its SHA-256.
 
         Raises:
-            Damaged: something is not as it was archived.
+            ArchiveDamaged: something is not as it was archived.
             OSError: of the sink.
         """
         self.first = self._manifest.read()
         if self.first.get("launchpad_home_archive") != VERSION:
-            raise Damaged("it is of another version, or no archive of a home")
+            raise ArchiveDamaged("it is of another version, or no archive of a home")
         entries = 0
         while (header := read(self._source)) is not None:
             self._one(header, is_first=entries == 0)
             entries += 1
             self._reporter.tick(files=1)
         if self._tar.read(1):
-            raise Damaged("something follows behind its end")
+            raise ArchiveDamaged("something follows behind its end")
         last = self._manifest.read()
         if last.get("end") is not True or last.get("entries") != entries or not self._manifest.is_at_end:
-            raise Damaged("the manifest tells of something that is not there")
+            raise ArchiveDamaged("the manifest tells of something that is not there")
         if self._sha256 and self._manifest.sha256 != self._sha256:
-            raise Damaged("the manifest is not the one that was written when the home was archived")
+            raise ArchiveDamaged("the manifest is not the one that was written when the home was archived")
         self._sink.end()
         return {**last, "sha256": self._manifest.sha256}
 
@@ -108,19 +109,19 @@ class Receiver:
             self._sink.other(names, header)
         record = Record.of(self._manifest.read())
         if record.header != header or (header.kind == FILE and record.sha256 != digest):
-            raise Damaged("something is not as the manifest says")
+            raise ArchiveDamaged("something is not as the manifest says")
         self._sink.finish(names, record)
 
     def _names(self, header: Header, *, is_first: bool) -> list[str]:
         """Of the folders that it lies in, and its own: each below one that has come before, and behind it."""
         if is_first:
             if header.path != TOP or header.kind != FOLDER:
-                raise Damaged("it does not begin with the home folder")
+                raise ArchiveDamaged("it does not begin with the home folder")
             return []
         names = header.path.split("/")
         above = names[:-1]
         if any(name in ("", ".", "..") or "\0" in name for name in names) or self._way[: len(above)] != above:
-            raise Damaged("something has an impossible place")
+            raise ArchiveDamaged("something has an impossible place")
         self._way = above
         return names
 
@@ -135,5 +136,5 @@ class Receiver:
                 length -= len(piece)
                 self._reporter.tick(length=len(piece))
         if any(self._source.exactly(len(padding(header.stored)))):
-            raise Damaged("there is something between two files")
+            raise ArchiveDamaged("there is something between two files")
         return digest.hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from ...errors import LaunchpadError
+from ...errors import ArchiveDamaged, LaunchpadError
 from ..porter.counter import give_way
 from ..porter.jail import (
     CAP_CHOWN,
@@ -30,7 +30,6 @@ from .pack import pack
 from .receive import Nothing, Receiver
 from .reporting import Reporter, say
 from .take import take
-from .tar import Damaged
 from .unpack import Owners, Unpacker, as_restored, says_no_room
 
 MEMORY_BYTES = 1024**3
@@ -54,8 +53,8 @@ def main(role: str, asked: str) -> None:
         else:
             answer = ROLES[role](wanted, Reporter())
         say(done=True, **answer)
-    except Damaged as error:
-        _fail("damaged", f"The archive is damaged: {error}.")
+    except ArchiveDamaged as error:
+        _fail("damaged", f"The archive is damaged: {error.detail}.")
     except LaunchpadError as error:
         _fail(error.code, error.detail)
     except BrokenPipeError:

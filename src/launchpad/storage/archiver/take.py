@@ -27,7 +27,7 @@ def take(
 
     Raises:
         Conflict: the name is taken.
-        Damaged: the archive is not as it was made.
+        ArchiveDamaged: the archive is not as it was made.
         OSError: it cannot be written.
     """
     ours, _theirs = socket.socketpair()  # nobody asks anything here

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ...errors import ArchiveDamaged
+
 BLOCK = 512
 END = bytes(2 * BLOCK)
 FILE, HARD_LINK, LINK, FOLDER, FIFO, PAX = b"0", b"1", b"2", b"5", b"6", b"x"
@@ -22,13 +24,9 @@ XATTR = "SCHILY.xattr."
 Segments = Sequence[tuple[int, int]]
 
 
-class Damaged(Exception):
-    """It is no archive of ours, or not as it was made; the text says what differs."""
-
-
 class Source(Protocol):
     def exactly(self, length: int) -> bytes:
-        """So many bytes; raises Damaged where there are fewer."""
+        """So many bytes; raises ArchiveDamaged where there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -146,24 +144,24 @@ def read(source: Source) -> Header | None:
     """The next entry; None: the archive is at its end.
 
     Raises:
-        Damaged: that is no entry such as is written here.
+        ArchiveDamaged: that is no entry such as is written here.
     """
     block = source.exactly(BLOCK)
     if not any(block):
         if any(source.exactly(BLOCK)):
-            raise Damaged("it has no proper end")
+            raise ArchiveDamaged("it has no proper end")
         return None
     records: dict[str, bytes] = {}
     if _checked(block)[156:157] == PAX:
         length = _number(block[124:136])
         if length > LONGEST_RECORDS:
-            raise Damaged("a header is too long")
+            raise ArchiveDamaged("a header is too long")
         records = _read_records(source.exactly(length))
         source.exactly(-length % BLOCK)
         block = _checked(source.exactly(BLOCK))
     kind = block[156:157]
     if kind not in (FILE, HARD_LINK, LINK, FOLDER, FIFO):
-        raise Damaged("there is an entry of a kind that is never archived")
+        raise ArchiveDamaged("there is an entry of a kind that is never archived")
     return _header_of(kind, block, records, source)
 
 
@@ -177,14 +175,14 @@ def _header_of(kind: bytes, block: bytes, records: dict[str, bytes], source: Sou
     size, segments = stored, None
     if "GNU.sparse.major" in records and kind == FILE:
         if (records.pop("GNU.sparse.major"), records.pop("GNU.sparse.minor", b"")) != (b"1", b"0"):
-            raise Damaged("holes are told in an unknown way")
+            raise ArchiveDamaged("holes are told in an unknown way")
         path = records.pop("GNU.sparse.name", b"")
         size = _decimal(records.pop("GNU.sparse.realsize", None), -1)
         segments = _read_map(source, size, stored)
     if records:
-        raise Damaged("a header says more than it should")
+        raise ArchiveDamaged("a header says more than it should")
     if kind != FILE and stored:
-        raise Damaged("something has content that can have none")
+        raise ArchiveDamaged("something has content that can have none")
     if kind == FOLDER:
         path = path.removesuffix(b"/")
     return Header(
@@ -212,7 +210,7 @@ class _Map:
     def number(self) -> int:
         while b"\n" not in self.left:
             if len(self.left) > BLOCK:
-                raise Damaged("a map of holes is damaged")
+                raise ArchiveDamaged("a map of holes is damaged")
             self.left += self._source.exactly(BLOCK)
             self.read += BLOCK
         line, _, self.left = self.left.partition(b"\n")
@@ -223,24 +221,24 @@ def _read_map(source: Source, size: int, stored: int) -> Segments:
     lines = _Map(source)
     count = lines.number()
     if count > MOST_SEGMENTS + 1:
-        raise Damaged("a map of holes is too long")
+        raise ArchiveDamaged("a map of holes is too long")
     segments = [(lines.number(), lines.number()) for _ in range(count)]
     at = 0
     for begins, length in segments:
         if begins < at or begins + length > size:
-            raise Damaged("a map of holes is impossible")
+            raise ArchiveDamaged("a map of holes is impossible")
         at = begins + length
     if not segments or segments.pop() != (size, 0):
-        raise Damaged("a map of holes has no end")
+        raise ArchiveDamaged("a map of holes has no end")
     if any(lines.left) or lines.read + sum(length for _, length in segments) != stored:
-        raise Damaged("a map of holes does not fit its file")
+        raise ArchiveDamaged("a map of holes does not fit its file")
     return segments
 
 
 def _checked(block: bytes) -> bytes:
     told = _number(block[148:156])
     if told != sum(block) - sum(block[148:156]) + 8 * 32 or block[257:265] != b"ustar\x0000":
-        raise Damaged("a header is damaged")
+        raise ArchiveDamaged("a header is damaged")
     return block
 
 
@@ -251,14 +249,14 @@ def _number(digits: bytes) -> int:
     try:
         return int(text, 8)
     except ValueError:
-        raise Damaged("a number is none") from None
+        raise ArchiveDamaged("a number is none") from None
 
 
 def _decimal(text: bytes | None, default: int) -> int:
     if text is None:
         return default
     if not text.isdigit() or len(text) > 20:
-        raise Damaged("a number is none")
+        raise ArchiveDamaged("a number is none")
     return int(text)
 
 
@@ -271,7 +269,7 @@ def _read_records(body: bytes) -> dict[str, bytes]:
         record = body[space + 1 : at + length]
         name, equals, value = record.partition(b"=")
         if length <= space - at + 2 or at + length > len(body) or not equals or not value.endswith(b"\n"):
-            raise Damaged("a header is damaged")
+            raise ArchiveDamaged("a header is damaged")
         found[name.decode("utf-8", "surrogateescape")] = value[:-1]
         at += length
     return found
