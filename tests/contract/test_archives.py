@@ -24,7 +24,7 @@ from launchpad.errors import ArchiveDamaged, Conflict, HomeUnavailable, Launchpa
 from launchpad.helper_client import HelperClient
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.settings import tables
-from launchpad.storage import archive_folder, direct_archives
+from launchpad.storage import archive_folder, archive_steps
 from launchpad.storage.archives import ArchiveFacts, Archives, Progress
 from launchpad.storage.base import Homes
 from launchpad.storage.btrfs import BtrfsHomes
@@ -295,7 +295,10 @@ def _seen_by_tar(folder: Path) -> str:
     command = ["tar", "--sort=name", "--numeric-owner", "--format=posix", f"--pax-option={form}", "-cf", "-", "anna"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as tar:
         assert tar.stdout is not None
-        return hashlib.file_digest(tar.stdout, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while piece := tar.stdout.read(2**20):
+            digest.update(piece)
+        return digest.hexdigest()
 
 
 async def test_on_btrfs_a_home_comes_back_as_one_that_can_be_limited(tmp_path: Path) -> None:
@@ -376,6 +379,10 @@ def _renamed(name: bytes) -> Callable[[bytes], bytes]:
     return change
 
 
+def _write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
 TAMPERED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a byte of the tar": (archive_folder.TAR, _flip),
     "a byte of the manifest": (archive_folder.MANIFEST, _flip),
@@ -395,7 +402,7 @@ TAMPERED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "one entry less": (archive_folder.TAR, lambda file: _packed_again(file, lambda b: b[:-1536] + bytes(1024))),
     "something behind the end": (archive_folder.TAR, lambda file: _packed_again(file, lambda b: b + b"x" * 512)),
     "no tar at all": (archive_folder.TAR, lambda file: file.unlink()),
-    "facts that are none": (archive_folder.FACTS, lambda file: file.write_text("[]")),
+    "facts that are none": (archive_folder.FACTS, lambda file: _write(file, "[]")),
 }
 
 
@@ -645,7 +652,7 @@ async def test_each_process_has_no_more_rights_than_it_needs(one: Archived, monk
     for number in range(400):
         put(one.home, f"file{number}", os.urandom(20_000))
     seen: dict[str, set[tuple[int, str, bool]]] = {}
-    begin = direct_archives.steps.Crew.begin
+    begin = archive_steps.Crew.begin
 
     async def watched(self: Any, role: str, **wanted: Any) -> None:
         await begin(self, role, **wanted)
@@ -661,7 +668,7 @@ async def test_each_process_has_no_more_rights_than_it_needs(one: Archived, monk
                 break
             await asyncio.sleep(0.005)
 
-    monkeypatch.setattr(direct_archives.steps.Crew, "begin", watched)
+    monkeypatch.setattr(archive_steps.Crew, "begin", watched)
     facts = await one.make()
     await last_of(one.archives.copy("anna", UID, facts.name, facts.sha256, "bert", STRANGER, "A copy"))
     await last_of(one.archives.remove_home("anna", UID, facts.name, facts.sha256))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from launchpad.domain.instances import Instance
+from launchpad.domain.leaving import HomeWork, WorkKind, WorkState
 from launchpad.domain.mail import FailureKind
 from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope
 from launchpad.domain.usage import ContainerActivity, Usage
@@ -16,7 +17,8 @@ from launchpad.domain.users import User
 from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
 from launchpad.services.users import UserChange
-from launchpad.store import home_history, home_use
+from launchpad.store import home_archives, home_history, home_use, home_work
+from support.homes import archive_row
 
 from .pages_client import ADMIN, Person, Portal
 
@@ -67,6 +69,7 @@ async def fill(portal: Portal) -> list[Place]:
         await admin.get(f"/admin/instances/{kept.id}/log")
     await admin.get("/admin/instances")
     await _grow(portal, user, 12 * 1024**3)
+    gone = await _leave(portal)
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     then = await _fill_home(portal, ada)
@@ -101,6 +104,7 @@ async def fill(portal: Portal) -> list[Place]:
         Place("overview", "/admin", admin),
         Place("users", "/admin/users", admin),
         Place("user", f"/admin/users/{other.id}", admin),
+        Place("user who leaves", f"/admin/users/{gone.id}", admin),
         Place("instances", "/admin/instances?state=all", admin),
         Place("storage", "/admin/storage", admin),
         Place("storage, found", "/admin/storage?q=ada&sort=month", admin),
@@ -113,6 +117,21 @@ async def fill(portal: Portal) -> list[Place]:
         Place("policy replay", "/admin/policies/replay?idle=4h&days=30", admin),
         Place("audit", "/admin/audit", admin),
     ]
+
+
+async def _leave(portal: Portal) -> User:
+    """Somebody whom an administrator removed, with an archive, and work that was done, failed and goes on."""
+    platform, now = portal.platform, portal.platform.now()
+    await portal.signed_in("carl.friedrich@example.org")
+    user = await platform.users.by_email("carl.friedrich@example.org")
+    await platform.leaving.remove(user, None, "moved to another institute", CLI, now)
+    user = await platform.users.get(user.id)
+    async with platform.database.transaction() as db:
+        await home_archives.add(db, archive_row(user.id, user.username, user.uid, now))
+        for number, state in enumerate((WorkState.DONE, WorkState.FAILED, WorkState.RUNNING)):
+            work = HomeWork(f"work{number}", WorkKind.ARCHIVE, user.id, now, "admin@example.org")
+            await home_work.add(db, replace(work, state=state, stage="archiving", files=12_345, detail="On disk."))
+    return user
 
 
 async def _grow(portal: Portal, user: User, grown_bytes: int) -> None:

@@ -322,7 +322,7 @@ def _check_copy(kind: WorkKind, to: User | None, reason: str) -> None:
     if kind is not WorkKind.COPY:
         return
     if to is None or not to.is_active:
-        raise InvalidInput("Choose somebody who can sign in.", fields={"to": "the address of an active user"})
+        raise InvalidInput("Choose somebody who can sign in.", fields={"to": "choose the address of an active user"})
     if not 0 < len(reason.strip()) <= REASON_CHARACTERS:
         text = f"write why, in at most {REASON_CHARACTERS} characters; the owner can read it"
         raise InvalidInput("A copy of somebody's files needs a reason.", fields={"reason": text})

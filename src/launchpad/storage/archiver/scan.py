@@ -51,7 +51,7 @@ class Scan:
         # Opened anew: btrfs lists what there was when a folder was opened, and this one may have been empty then.
         self._top = os.open(".", FOLDER, dir_fd=top)
         self._uid = uid
-        self._names_of: dict[tuple[int, int], list[str | int]] = {}  # of several: the first, how many are to come
+        self._names_of: dict[tuple[int, int], tuple[str, int]] = {}  # of several: the first, how many are to come
         self.left: Counter[str] = Counter()
         self.examples: list[str] = []
         self.vanished = 0
@@ -128,12 +128,14 @@ class Scan:
         ident = (status.st_dev, status.st_ino)
         known = self._names_of.get(ident)
         if known is None:
-            self._names_of[ident] = [path, status.st_nlink - 1]
+            self._names_of[ident] = (path, status.st_nlink - 1)
             return None
-        known[1] = int(known[1]) - 1
-        if known[1] <= 0:
+        first, to_come = known
+        if to_come > 1:
+            self._names_of[ident] = (first, to_come - 1)
+        else:
             del self._names_of[ident]
-        return str(known[0])
+        return first
 
 
 def segments_of(file: int, status: os.stat_result) -> list[tuple[int, int]] | None:
