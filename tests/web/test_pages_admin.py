@@ -171,7 +171,7 @@ async def test_a_user_is_removed_archived_and_brought_back_on_their_page(portal:
     async def work(kind: str, **more: str) -> str:
         page = await admin.get(path)
         begun = await admin.send(page.form(f"{path}/home-work", kind=kind), **more)
-        if "has begun" not in begun.words:
+        if "has started" not in begun.words:
             return begun.words
         while not (await platform.home_work.of_user(user))[0].is_over:
             await asyncio.sleep(0.05)

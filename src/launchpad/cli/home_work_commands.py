@@ -68,7 +68,7 @@ def verify(
 def restore(
     email: Email, archive: ArchiveOption = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Make a home folder anew from its archive: whole, or not at all. There must be none."""
+    """Make a home folder again from its archive: whole, or not at all. There must be none."""
     _work(WorkKind.RESTORE, email, config, archive=archive, as_json=as_json)
 
 

@@ -49,7 +49,7 @@ class HelperHomes:
 
     async def stage(self, username: str, uid: int, beside: str) -> None:
         """Raises HomeUnavailable: only root does."""
-        raise HomeUnavailable("Homes are made and filled by the helper.")
+        raise HomeUnavailable("Home folders are made and filled by the helper.")
 
     async def use(self, username: str) -> HomeUse:
         return await _asked(self._verbs.home_use(self.path_of(username).name))

@@ -90,7 +90,7 @@ class Receiver:
             raise ArchiveDamaged("something follows behind its end")
         last = self._manifest.read()
         if last.get("end") is not True or last.get("entries") != entries or not self._manifest.is_at_end:
-            raise ArchiveDamaged("the manifest tells of something that is not there")
+            raise ArchiveDamaged("the manifest lists something that is missing")
         if self._sha256 and self._manifest.sha256 != self._sha256:
             raise ArchiveDamaged("the manifest is not the one that was written when the home was archived")
         self._sink.end()

@@ -55,7 +55,7 @@ async def verify_archive(
 async def restore_home(
     user_id: str, archive_id: str, visitor: CurrentAdmin, them: Users, works: HomeWorks
 ) -> HomeWorkView:
-    """Makes the home folder anew, as it was archived: whole, or not at all. There must be none."""
+    """Makes the home folder again, as it was archived: whole, or not at all. There must be none."""
     user = await them.get(user_id)
     return HomeWorkView.of(await works.ask(WorkKind.RESTORE, user, visitor.actor, visitor.now, archive_id=archive_id))
 

@@ -119,7 +119,7 @@ SAID = {
     "saved": Text("done", "Saved.", "{about} saved"),
     "suspended": Text("done", "Suspended.", "{about} suspended"),
     "removed-user": Text("done", "Removed.", "{about} removed. The home folder is archived after warnings by e-mail."),
-    "home-work": Text("done", "Begun.", "{about} has begun. It goes on when you leave this page."),
+    "home-work": Text("done", "Begun.", "{about} has started. It continues when you leave this page."),
     "reactivated": Text("done", "Reactivated.", "{about} reactivated"),
     "folder-made": Text("done", "Folder created.", "Folder “{about}” created"),
     "renamed": Text("done", "Renamed.", "Renamed to “{about}”"),
