@@ -24,7 +24,8 @@ from launchpad.errors import ArchiveDamaged, Conflict, HomeUnavailable, Launchpa
 from launchpad.helper_client import HelperClient
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.settings import tables
-from launchpad.storage import archive_folder, archive_steps
+from launchpad.storage import archive_folder
+from launchpad.storage.archive_processes import Crew
 from launchpad.storage.archives import ArchiveFacts, Archives, Progress
 from launchpad.storage.base import Homes
 from launchpad.storage.btrfs import BtrfsHomes
@@ -652,7 +653,7 @@ async def test_each_process_has_no_more_rights_than_it_needs(one: Archived, monk
     for number in range(400):
         put(one.home, f"file{number}", os.urandom(20_000))
     seen: dict[str, set[tuple[int, str, bool]]] = {}
-    begin = archive_steps.Crew.begin
+    begin = Crew.begin
 
     async def watched(self: Any, role: str, **wanted: Any) -> None:
         await begin(self, role, **wanted)
@@ -668,7 +669,7 @@ async def test_each_process_has_no_more_rights_than_it_needs(one: Archived, monk
                 break
             await asyncio.sleep(0.005)
 
-    monkeypatch.setattr(archive_steps.Crew, "begin", watched)
+    monkeypatch.setattr(Crew, "begin", watched)
     facts = await one.make()
     await last_of(one.archives.copy("anna", UID, facts.name, facts.sha256, "bert", STRANGER, "A copy"))
     await last_of(one.archives.remove_home("anna", UID, facts.name, facts.sha256))

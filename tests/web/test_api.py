@@ -780,6 +780,7 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
             if path.endswith("/events") and instance_id == running["id"]:
                 continue  # it does not end
             address = path.replace("{instance_id}", instance_id).replace("{upload_id}", upload)
+            address = address.replace("{user_id}", admin.me["id"])
             answer = await admin.call("GET", address, **queries.get(path.rpartition("/home/")[2], {}))
             assert answer.status_code == 200, path
             asked += 1
