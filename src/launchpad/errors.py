@@ -95,6 +95,14 @@ class Conflict(LaunchpadError):
     title = "Not possible in the current state"
 
 
+class ArchiveDamaged(LaunchpadError):
+    """An archive of a home is not as it was made. Nothing was made of it, and nothing removed."""
+
+    status = 409
+    code = "archive-damaged"
+    title = "The archive is damaged"
+
+
 class QuotaExceeded(LaunchpadError):
     status = 409
     code = "quota-exceeded"

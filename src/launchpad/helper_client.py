@@ -34,6 +34,8 @@ _NOT_ANSWERING = (
 _KNOWN = {
     each.code: each
     for each in (
+        errors.ArchiveDamaged,
+        errors.Conflict,
         errors.ConnectionsNotCut,
         errors.EngineRefused,
         errors.EngineUnavailable,
@@ -42,6 +44,8 @@ _KNOWN = {
         errors.HomeUnavailable,
         errors.ImageMissing,
         errors.NetworkUnavailable,
+        errors.NoRoom,
+        errors.NotFound,
     )
 }
 

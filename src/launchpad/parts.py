@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .domain.activity import WorkThresholds
 from .errors import SettingsError
 from .helper.guard import Guard
 from .helper.verbs import Verbs, helper_verbs
@@ -27,7 +28,8 @@ from .services.images import ImageService
 from .services.kit import Kit
 from .settings import Settings
 from .storage.base import Homes
-from .storage.choose import choose_driver, choose_snapshots
+from .storage.choose import choose_archives, choose_driver, choose_snapshots
+from .storage.files import DirectFiles, Files, HelperFiles
 from .store.statedir import HelperState, StateDir
 
 
@@ -135,4 +137,18 @@ def build_helper(settings: Settings) -> Verbs:
     guard = Guard(
         settings, catalogue_of(settings), engine, composer, KernelCutter(), homes, choose_snapshots(settings, homes)
     )
-    return helper_verbs(engine, guard)
+    return helper_verbs(engine, guard, choose_archives(settings, homes))
+
+
+def files_of(settings: Settings, helper: HelperClient | None) -> Files:
+    """How this process reaches users' files: through the helper's workers where it has one, else with its own."""
+    path = settings.helper.files_socket
+    if helper is not None and path is not None:
+        return HelperFiles(path, settings.files)
+    return DirectFiles(settings.homes.root, settings.files)
+
+
+def thresholds_of(settings: Settings) -> WorkThresholds:
+    """From where on something is work."""
+    activity = settings.activity
+    return WorkThresholds(activity.work_cores, activity.work_disk, activity.work_network, activity.work_terminal_cores)

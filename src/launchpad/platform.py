@@ -22,6 +22,7 @@ from .services.files import FilesService
 from .services.freezing import FreezingService
 from .services.gate import GateService
 from .services.home_use import HomeUseService
+from .services.home_work import HomeWorkService
 from .services.idle import IdleService
 from .services.idle_keep import KeepService
 from .services.idle_policy import IdlePolicyService
@@ -33,6 +34,7 @@ from .services.lab_capacity import LabCapacityService
 from .services.labs import LabService
 from .services.last_seen import LastSeen
 from .services.layers import LayerWatch
+from .services.leaving import LeavingService
 from .services.ledger import LedgerService
 from .services.libraries import LibraryService
 from .services.listings import ListingService
@@ -102,6 +104,8 @@ class Platform:
     observer: Observer
     freezing: FreezingService
     home_use: HomeUseService
+    home_work: HomeWorkService
+    leaving: LeavingService
     memory: MemoryService
     rescue: MemoryRescue
     gate: GateService

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from .domain.activity import WorkThresholds
 from .helper_client import HelperClient
 from .mail.base import Mailer
 from .mail.mailbox import Mailbox
 from .mail.outbox import KEPT, Outbox
 from .mail.smtp import STEPS_IN_ALL, SmtpMailer
-from .parts import helper_client_of, reach_of
+from .parts import files_of, helper_client_of, reach_of, thresholds_of
 from .platform import Platform
 from .runtime.base import Engine
 from .services.activity import ActivityService
@@ -24,6 +23,7 @@ from .services.background import Background, periodic
 from .services.bounces import BounceService
 from .services.catalogue import catalogue_of
 from .services.clock_guard import ClockGuard, seconds_since_boot
+from .services.departures import Departures
 from .services.end_recorder import EndRecorder
 from .services.endings import Endings
 from .services.extension_links import ExtensionLinks
@@ -34,6 +34,7 @@ from .services.gate import GateService
 from .services.grace import GraceService
 from .services.home_mails import HomeMails
 from .services.home_use import HomeUseService
+from .services.home_work import HomeWorkService
 from .services.ide_signals import JupyterSignals
 from .services.idle import IdleService, longest_gap
 from .services.idle_keep import KeepService
@@ -47,6 +48,8 @@ from .services.labs import LabService
 from .services.last_seen import LastSeen
 from .services.launching import Launcher
 from .services.layers import LayerWatch
+from .services.leaving import LeavingService
+from .services.leaving_mails import LeavingMails
 from .services.ledger import LedgerService
 from .services.libraries import LibraryService
 from .services.listings import ListingService
@@ -82,10 +85,11 @@ from .services.users import UserService
 from .services.visits import Visits
 from .services.warnings import WarningService
 from .settings import Settings
+from .storage.archives import Archives
 from .storage.base import Homes
-from .storage.choose import choose_driver, choose_snapshots
-from .storage.files import DirectFiles, Files, HelperFiles
-from .storage.helper import HelperHomes, HelperSnapshots
+from .storage.choose import choose_archives, choose_driver, choose_snapshots
+from .storage.files import Files
+from .storage.helper import HelperArchives, HelperHomes, HelperSnapshots
 from .storage.snapshots import Snapshots
 from .store.audit_chain import ANCHORS, AUDIT_CHAIN, AnchorFile, ChainKeeper
 from .store.database import Database
@@ -129,6 +133,7 @@ def build_platform(
     homes: Homes | None = None,
     files: Files | None = None,
     snapshots: Snapshots | None = None,
+    archives: Archives | None = None,
     mailer: Mailer | None = None,
     mailbox: Mailbox | None = None,
 ) -> Platform:
@@ -149,6 +154,7 @@ def build_platform(
     homes = homes or (HelperHomes(helper, settings.homes.root) if helper else choose_driver(settings.homes))
     files = files or files_of(settings, helper)
     snapshots = snapshots or (HelperSnapshots(helper) if helper else choose_snapshots(settings, homes))
+    archives = archives or (HelperArchives(helper) if helper else choose_archives(settings, homes, now))
     mail = MailQueue(
         database,
         mailer or mailer_of(settings, state),
@@ -235,6 +241,10 @@ def build_platform(
     libraries = LibraryService(database, reach.runtime, home_files, live.images, live.instances, catalogue)
     shares = ShareService(database, settings, files, now)
     home_snapshots = SnapshotService(database, settings, snapshots, homes, files)
+    departures, leaving_mails = Departures(settings.leaving), LeavingMails(settings, mail)
+    them = UserService(database, runner, home_snapshots, departures)
+    home_work = HomeWorkService(database, settings.leaving, archives, home_files, leaving_mails)
+    leaving = LeavingService(database, settings.leaving, departures, them, home_work, leaving_mails)
     background = Background(
         (
             ownership(lease, runner),
@@ -259,6 +269,8 @@ def build_platform(
             home_snapshots.loop(now),
             libraries.loop(now),
             shares.loop(now),
+            leaving.loop(now),
+            home_work.loop(now),
             periodic("outbox", lambda: outbox.prune(now() - KEPT), every_seconds=3600, late_after_seconds=2 * 86400),
         ),
         now=now,
@@ -288,6 +300,7 @@ def build_platform(
             verifier,
             home_files,
             home_snapshots,
+            home_work,
         )
 
     def make_drill() -> DrillService:
@@ -375,19 +388,7 @@ def build_platform(
         sign_in=SignInService(database, settings, mail, homes, logins, state.key("codes")),
         sweep=sweep,
         tokens=TokenService(database, live.signed_in, last_seen),
-        users=UserService(database, runner, home_snapshots),
+        users=them,
+        home_work=home_work,
+        leaving=leaving,
     )
-
-
-def files_of(settings: Settings, helper: HelperClient | None) -> Files:
-    """How this process reaches users' files: through the helper's workers where it has one, else with its own."""
-    path = settings.helper.files_socket
-    if helper is not None and path is not None:
-        return HelperFiles(path, settings.files)
-    return DirectFiles(settings.homes.root, settings.files)
-
-
-def thresholds_of(settings: Settings) -> WorkThresholds:
-    """From where on something is work."""
-    activity = settings.activity
-    return WorkThresholds(activity.work_cores, activity.work_disk, activity.work_network, activity.work_terminal_cores)

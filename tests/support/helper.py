@@ -21,8 +21,11 @@ from launchpad.services.catalogue import catalogue_of
 from launchpad.services.composer import Composer
 from launchpad.services.kit import Kit
 from launchpad.settings import Settings
+from launchpad.storage.archives import Archives
 from launchpad.storage.base import Homes
-from launchpad.storage.choose import choose_snapshots
+from launchpad.storage.choose import choose_snapshots, utc_now
+from launchpad.storage.direct_archives import DirectArchives
+from launchpad.storage.plain import PlainHomes
 from launchpad.storage.snapshots import Snapshots
 
 
@@ -91,15 +94,22 @@ def guard_of(
 
 
 @contextmanager
-def helper_thread(folder: Path, engine: Engine, guard: Guard, allowed_uids: Collection[int] = (0,)) -> Iterator[Path]:
+def helper_thread(
+    folder: Path,
+    engine: Engine,
+    guard: Guard,
+    allowed_uids: Collection[int] = (0,),
+    archives: Archives | None = None,
+) -> Iterator[Path]:
     """Yields the socket's path. The engine is used, and closed, in the thread's own event loop."""
+    archives = archives or DirectArchives(PlainHomes(folder / "homes"), folder / "homes", folder / "archives", utc_now)
     path = folder / "helper.sock"
     listening = listen(path)
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
     async def run() -> None:
-        await serve(application(helper_verbs(engine, guard), allowed_uids), listening, stop)
+        await serve(application(helper_verbs(engine, guard, archives), allowed_uids), listening, stop)
         await engine.aclose()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()), name=f"helper {os.getpid()}")

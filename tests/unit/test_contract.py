@@ -17,6 +17,7 @@ from launchpad.domain.activity import Program
 from launchpad.domain.instances import Address
 from launchpad.domain.memory import MemoryDeath
 from launchpad.errors import EngineRefused
+from launchpad.helper.archives import ArchiveGuard
 from launchpad.helper.guard import Guard
 from launchpad.helper.verbs import helper_verbs
 from launchpad.helper_client import HelperClient, asking
@@ -39,19 +40,21 @@ from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.catalogue import catalogue_of
 from launchpad.services.composer import Composer
 from launchpad.settings import tables
+from launchpad.storage.archives import Archives, ArchiveVerbs
 from launchpad.storage.base import Homes, HomeVerbs
-from launchpad.storage.choose import choose_snapshots
-from launchpad.storage.helper import HelperHomes, HelperSnapshots
+from launchpad.storage.choose import choose_archives, choose_snapshots
+from launchpad.storage.helper import HelperArchives, HelperHomes, HelperSnapshots
 from launchpad.storage.plain import PlainHomes
 from launchpad.storage.snapshots import Snapshots, SnapshotVerbs
 
-CONTRACTS = (Containers, Network, Images, Launches, ConnectionCutter, HomeVerbs, SnapshotVerbs)
+CONTRACTS = (Containers, Network, Images, Launches, ConnectionCutter, HomeVerbs, SnapshotVerbs, ArchiveVerbs)
 IMPLEMENTATIONS = [
     *((contract, kind) for contract in (Containers, Network, Images) for kind in (EngineRuntime, FakeRuntime)),
     *((ConnectionCutter, kind) for kind in (KernelCutter, FakeRuntime, Guard)),
     *((Launches, kind) for kind in (Composer, Guard)),
     (HomeVerbs, Guard),
     (SnapshotVerbs, Guard),
+    (ArchiveVerbs, ArchiveGuard),
 ]
 
 
@@ -90,7 +93,7 @@ def test_the_helper_answers_to_what_is_declared_and_to_nothing_else(tmp_path: Pa
         homes,
         choose_snapshots(settings, homes),
     )
-    served = helper_verbs(runtime, guard)
+    served = helper_verbs(runtime, guard, choose_archives(settings, homes))
     every = [each for contract in CONTRACTS for each in verbs_of(contract)]
     allowed = [each for each in every if each.refusal is None]
     assert served.names == [each.name for each in allowed]
@@ -109,7 +112,8 @@ def test_homes_are_asked_for_by_verbs_that_homes_have() -> None:
     names |= {"home_exists": "exists", "home_prepare": "prepare", "home_use": "use"}
     names |= {"homes_disk": "disk", "home_measure": "measure"}
     assert set(names) == public(HomeVerbs)
-    assert {*names.values(), "path_of"} == public(Homes) | {"enforces_limits"}
+    beside = {"path_of", "stage"}  # where it would be; and what only whoever fills homes needs
+    assert {*names.values(), *beside} == public(Homes) | {"enforces_limits"}
 
 
 def test_snapshots_are_asked_for_by_verbs_that_snapshots_have_but_none_is_removed_by_its_name() -> None:
@@ -118,6 +122,15 @@ def test_snapshots_are_asked_for_by_verbs_that_snapshots_have_but_none_is_remove
     names |= {"snapshot_take": "take", "snapshots_thin": "thin", "snapshots_summary": "summary"}
     assert set(names) == public(SnapshotVerbs)
     assert {*names.values(), "forget"} == public(Snapshots)
+
+
+def test_archives_are_asked_for_by_verbs_that_archives_have() -> None:
+    assert public(HelperArchives) >= public(Archives)
+    names = {"archives_summary": "summary", "archives_of": "of", "archives_tidy": "tidy", "archive_make": "make"}
+    names |= {"archive_verify": "verify", "archive_restore": "restore", "archive_copy": "copy"}
+    names |= {"home_remove": "remove_home"}
+    assert set(names) == public(ArchiveVerbs)
+    assert set(names.values()) == public(Archives)
 
 
 class Odd(Protocol):

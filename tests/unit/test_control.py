@@ -191,6 +191,8 @@ BESIDE_THE_OWNER = {
     "backup_commands.drill": "records that it rehearsed, and mails what it found",
     "backup_commands.report_failure": "mails it, perhaps since the portal does not work",
     "doctor_command.mail": "sends a mail",
+    "home_work_commands.archives": "reads, and records that it was looked at",
+    "home_work_commands._work": "queues it, as a page does; who owns the work does it, or this process where none does",
     "audit_commands.accept": "records what is missing of the record itself",
 }
 

@@ -17,6 +17,7 @@ import pytest
 from launchpad.errors import HelperRefused
 from launchpad.ops.doctor import Doctor, Level
 from launchpad.ops.doctor.file_access import file_access
+from launchpad.ops.doctor.storage import archives
 from launchpad.ops.nginx.site import SITE
 from launchpad.parts import cutter_of
 from launchpad.platform import Platform
@@ -24,6 +25,7 @@ from launchpad.runtime.base import Engine, Freezer, HostFacts, NetworkFacts
 from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.files import FilesService
 from launchpad.settings import tables
+from launchpad.storage.archives import ArchivesSummary
 from launchpad.storage.files import HelperFiles
 from support.platforms import World, sign_in
 
@@ -50,6 +52,7 @@ def doctor_of(platform: Platform, runtime: Engine) -> Doctor:
         platform.audit_verifier,
         platform.files,
         platform.snapshots,
+        platform.home_work,
     )
 
 
@@ -126,6 +129,7 @@ async def test_every_part_is_looked_at(tmp_path: Path) -> None:
             "homes",
             "file-access",
             "snapshots",
+            "archives",
             "uids",
             "disk",
             "storage",
@@ -343,3 +347,29 @@ async def test_a_helper_of_an_older_version_is_told(tmp_path: Path) -> None:
     assert found["network"][0] is Level.BAD
     assert "restart launchpad-helper" in found["network"][1]
     assert found["engine"][0] is Level.OK
+
+
+class Summed:
+    """Archives as a folder has them, as far as doctor asks."""
+
+    def __init__(self, summary: ArchivesSummary) -> None:
+        self._summary = summary
+
+    async def summary(self) -> ArchivesSummary:
+        return self._summary
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        (ArchivesSummary("/a", free_bytes=10**12), Level.OK, "none yet"),
+        (ArchivesSummary("/a", free_bytes=10**12, number=3, bytes=10**9), Level.OK, "3 archives"),
+        (ArchivesSummary("/a", obstacle="/a does not exist."), Level.BAD, "does not exist"),
+        (ArchivesSummary("/a", free_bytes=10**12, number=1, unverified=("anna",)), Level.WARN, "never verified: anna"),
+        (ArchivesSummary("/a", free_bytes=10**6, number=1), Level.WARN, "only"),
+    ],
+)
+async def test_doctor_tells_of_archives(found: ArchivesSummary, level: Level, words: str) -> None:
+    (finding,) = await archives("archives", Summed(found))  # type: ignore[arg-type]
+    assert finding.level is level
+    assert words in finding.text

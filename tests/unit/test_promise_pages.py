@@ -20,7 +20,7 @@ PROMISES = {
         *(f"S{n}" for n in range(1, 15)),
         *(f"G{n}" for n in range(1, 12)),
         *(f"C{n}" for n in range(1, 7)),
-        *(f"H{n}" for n in range(1, 7)),
+        *("H1", "H2", "H3", "H4", "H5", "H7", "H6"),
     ],
     "reliability.md": [f"F{n}" for n in range(1, 18)],
     "activity.md": [f"A{n}" for n in range(1, 9)],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from launchpad.domain.instances import Instance
+from launchpad.domain.leaving import HomeWork, WorkKind, WorkState
 from launchpad.domain.mail import FailureKind
 from launchpad.domain.policy import EVERYONE, IdleAction, IdleRule, Scope
 from launchpad.domain.usage import ContainerActivity, Usage
@@ -17,8 +18,9 @@ from launchpad.services.audit import CLI, Actor
 from launchpad.services.extension_links import Link
 from launchpad.services.share_reading import new_secret
 from launchpad.services.users import UserChange
-from launchpad.store import home_history, home_use, kv
+from launchpad.store import home_archives, home_history, home_use, home_work, kv
 from launchpad.web.views.shares import link_path
+from support.homes import archive_row
 
 from .pages_client import ADMIN, Person, Portal
 
@@ -70,6 +72,7 @@ async def fill(portal: Portal) -> list[Place]:
     await admin.get("/admin/instances")
     await _grow(portal, user, 12 * 1024**3)
     await _lab(portal, user, other, await platform.users.by_email(admin.address))
+    gone = await _leave(portal)
     portal.runtime.hold_starts()
     starting = await _starting(portal, bob)
     then = await _fill_home(portal, ada)
@@ -123,6 +126,7 @@ async def fill(portal: Portal) -> list[Place]:
         Place("overview", "/admin", admin),
         Place("users", "/admin/users", admin),
         Place("user", f"/admin/users/{other.id}", admin),
+        Place("user who leaves", f"/admin/users/{gone.id}", admin),
         Place("instances", "/admin/instances?state=all", admin),
         Place("all labs", "/admin/labs", admin),
         Place("lab for an administrator", "/labs/biology", admin),
@@ -149,6 +153,21 @@ async def _lab(portal: Portal, lead: User, asking: User, member: User) -> None:
         if name == "biology":
             await labs.put(access, member.email, CLI, now)
     await labs.ask(asking, "biology", Actor.of(asking, "192.0.2.1"), now)
+
+
+async def _leave(portal: Portal) -> User:
+    """Somebody whom an administrator removed, with an archive, and work that was done, failed and goes on."""
+    platform, now = portal.platform, portal.platform.now()
+    await portal.signed_in("carl.friedrich@example.org")
+    user = await platform.users.by_email("carl.friedrich@example.org")
+    await platform.leaving.remove(user, None, "moved to another institute", CLI, now)
+    user = await platform.users.get(user.id)
+    async with platform.database.transaction() as db:
+        await home_archives.add(db, archive_row(user.id, user.username, user.uid, now))
+        for number, state in enumerate((WorkState.DONE, WorkState.FAILED, WorkState.RUNNING)):
+            work = HomeWork(f"work{number}", WorkKind.ARCHIVE, user.id, now, "admin@example.org")
+            await home_work.add(db, replace(work, state=state, stage="archiving", files=12_345, detail="On disk."))
+    return user
 
 
 async def _grow(portal: Portal, user: User, grown_bytes: int) -> None:

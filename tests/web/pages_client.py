@@ -24,6 +24,7 @@ from launchpad.runtime.fake import FakeRuntime
 from launchpad.services.runner import utc_now
 from launchpad.settings import tables
 from launchpad.storage.base import DiskSpace, HomeUse
+from launchpad.storage.plain import PlainHomes
 from launchpad.storage.snapshots import Snapshots
 from launchpad.web.app import create_app
 from launchpad.web.cookies import CookieNames
@@ -86,6 +87,9 @@ class DirectoryHomes:
         if os.geteuid() == 0:
             os.chown(home, uid, uid)
         return home
+
+    async def stage(self, username: str, uid: int, beside: str) -> None:
+        await PlainHomes(self.root).stage(username, uid, beside)
 
     async def use(self, username: str) -> HomeUse:
         return self.uses.get(username, HomeUse(self.used_bytes, self.limit_bytes, 900 * 1024**3))

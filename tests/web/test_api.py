@@ -16,7 +16,9 @@ import pytest
 from launchpad.domain.instances import State
 from launchpad.runtime.base import Freezer
 from launchpad.services.freezing import DRAIN
+from launchpad.store import home_archives
 from support.events import events_in, follow
+from support.homes import archive_row
 from support.platforms import reaches
 from web.api_client import INSTANCES_URL, JSON, PROBLEM, PUBLIC_URL, Portal, Visitor, open_api, problem
 
@@ -686,6 +688,9 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
     shared = (await admin.call("POST", "/shares", {"path": "given", "with": [ALICE]})).json()["id"]
     await portal.signed_in(ADMIN)
     [login] = [one for one in await admin.get("/logins") if not one["current"]]
+    async with portal.platform.database.transaction() as db:
+        archive = archive_row(alice.me["id"], alice.me["username"], 200_001, portal.platform.now())
+        await home_archives.add(db, archive)
     changes: list[tuple[str, str, object]] = [
         ("POST", "/sign-out", None),
         ("POST", "/instances", {"environment": "rstudio"}),
@@ -704,6 +709,13 @@ async def test_g2_every_change_without_its_csrf_token_is_403_and_changes_nothing
         ("DELETE", f"/tokens/{token['id']}", None),
         ("PATCH", f"/admin/users/{alice.me['id']}", {"status": "suspended"}),
         ("POST", f"/admin/instances/{running['id']}/stop", None),
+        ("PUT", f"/admin/users/{alice.me['id']}/leaving", {"reason": "left"}),
+        ("POST", f"/admin/users/{alice.me['id']}/archives", None),
+        *(
+            ("POST", f"/admin/users/{alice.me['id']}/archives/archive1/{verb}", None)
+            for verb in ("verify", "restore", "remove-home")
+        ),
+        ("POST", f"/admin/users/{alice.me['id']}/home/copies", {"to": ADMIN, "reason": "a project"}),
         ("DELETE", f"/logins/{login['id']}", None),
         ("PATCH", "/me", {"time_zone": "Asia/Singapore"}),
         ("POST", "/admin/announcements", {"text": "x"}),
@@ -787,6 +799,7 @@ async def test_g2_no_get_changes_the_database(portal: Portal) -> None:
                 continue  # it does not end
             address = path.replace("{instance_id}", instance_id).replace("{upload_id}", upload)
             address = address.replace("{name}", "genomics").replace("{share_id}", shared)
+            address = address.replace("{user_id}", admin.me["id"])
             answer = await admin.call("GET", address, **queries.get(re.sub(".*/(home|{share_id})/", "", path), {}))
             assert answer.status_code == 200, path
             asked += 1

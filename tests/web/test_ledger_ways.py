@@ -30,7 +30,8 @@ from launchpad.domain.passkeys import Passkey
 from launchpad.platform import Platform
 from launchpad.services.audit import CLI
 from launchpad.services.ledger import LedgerEntry
-from launchpad.store import activity, instance_history, passkeys
+from launchpad.store import activity, home_archives, instance_history, passkeys
+from support.homes import archive_row
 from web.api_client import PUBLIC_URL, Portal, Visitor, open_api
 from web.test_routes import ADMINS, API, PAGES, Scene, a_lab
 
@@ -47,6 +48,13 @@ ADDRESSES = "addresses that mail did not reach, which the mail server knows"
 ROUTES: dict[str, Left | str] = {
     "GET /api/v1/admin/users": ("user.listed", ALL),
     "PATCH /api/v1/admin/users/{user_id}": ("user.changed", OWN),
+    "GET /api/v1/admin/users/{user_id}/leaving": ("user.read", OWN),
+    "PUT /api/v1/admin/users/{user_id}/leaving": ("user.removed", OWN),
+    "POST /api/v1/admin/users/{user_id}/archives": ("home.work_requested", OWN),
+    "POST /api/v1/admin/users/{user_id}/archives/{archive_id}/verify": ("home.work_requested", OWN),
+    "POST /api/v1/admin/users/{user_id}/archives/{archive_id}/restore": ("home.work_requested", OWN),
+    "POST /api/v1/admin/users/{user_id}/archives/{archive_id}/remove-home": "tests/unit/test_leaving.py: home.removed",
+    "POST /api/v1/admin/users/{user_id}/home/copies": ("home.work_requested", OWN),
     "GET /api/v1/admin/instances": ("instance.listed", OWN),  # one other user has some
     "GET /api/v1/admin/instances/{instance_id}/log": ("instance.log_read", OWN),
     "POST /api/v1/admin/instances/{instance_id}/freeze": ("instance.frozen", OWN),
@@ -103,6 +111,8 @@ ROUTES: dict[str, Left | str] = {
     "POST /admin/announcements/{announcement_id}/withdraw": NOBODYS,
     "GET /admin/mail": ADDRESSES,
     "POST /admin/mail/forget": ADDRESSES,
+    "POST /admin/users/{user_id}/home-work": ("home.work_requested", OWN),
+    "POST /admin/users/{user_id}/remove": ("user.removed", OWN),
     "POST /admin/users/{user_id}/suspend": ("user.changed", OWN),
     "POST /admin/users/{user_id}/reactivate": ("user.changed", OWN),
 }
@@ -112,6 +122,10 @@ BODIES: dict[str, Any] = {
     "PUT /api/v1/labs/{lab}/members/{member}": {"is_lead": False},
     "POST /labs/{lab}/members": {"do": "add", "email": OWNER},
     "PATCH /api/v1/admin/users/{user_id}": {"lab": "Genomics"},
+    "PUT /api/v1/admin/users/{user_id}/leaving": {"reason": "They have left"},
+    "POST /admin/users/{user_id}/remove": {"reason": "They have left"},
+    "POST /admin/users/{user_id}/home-work": {"kind": "copy", "to": "admin@example.org", "reason": "A project"},
+    "POST /api/v1/admin/users/{user_id}/home/copies": {"to": "admin@example.org", "reason": "A project"},
     "PUT /api/v1/admin/policies": {
         "everyone": {"action": "stop", "idle_minutes": 240},
         "rules": [{"user": OWNER, "action": "stop", "idle_minutes": 60}],
@@ -138,6 +152,15 @@ COMMANDS_LEAVE: dict[str, tuple[list[str], Left] | str] = {
     "lab lead": (["lab", "lead", "genomics", OWNER, "--end"], ("lab.lead_ended", OWN)),
     "lab remove": (["lab", "remove", "genomics", OWNER], ("lab.left", OWN)),
     "lab add": (["lab", "add", "genomics", OWNER], ("lab.joined", OWN)),
+    "home archive": (["home", "archive", OWNER], ("home.work_requested", OWN)),
+    "home archives": (["home", "archives", OWNER], ("user.read", OWN)),
+    "home verify": (["home", "verify", OWNER], ("home.work_requested", OWN)),
+    "home restore": "tests/unit/test_leaving.py: home.restored",
+    "home copy": (
+        ["home", "copy", OWNER, "--to", "admin@example.org", "--reason", "A project"],
+        ("home.work_requested", OWN),
+    ),
+    "home remove": "tests/unit/test_leaving.py: home.removed",
     "home usage": (["home", "usage"], ("home.listed", ALL)),
     "instance list": (["instance", "list"], ("instance.listed", OWN)),
     "instance log": (["instance", "log", "{instance_id}"], ("instance.log_read", OWN)),
@@ -187,7 +210,12 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         people = [await portal.signed_in(address) for address in ("other@a.org", OWNER, "admin@example.org")]
         running = await people[1].launch()
         announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
+        async with portal.platform.database.transaction() as db:
+            me = people[1].me
+            archive = archive_row(me["id"], me["username"], 200_001, portal.platform.now())
+            await home_archives.add(db, archive)
         names = {
+            "archive_id": archive.id,
             "instance_id": running["id"],
             "user_id": people[1].me["id"],
             "announcement_id": announced.id,

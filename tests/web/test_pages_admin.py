@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -150,6 +151,41 @@ async def test_suspending_signs_out_at_once_and_stops_what_runs(portal: Portal, 
     reactivated = await admin.send(suspended.form(f"{path}/reactivate"))
     assert "ada@example.org reactivated" in reactivated.words
     assert (await portal.platform.users.get(instance.owner_id)).is_active
+
+
+@pytest.mark.slow
+@pytest.mark.root
+async def test_a_user_is_removed_archived_and_brought_back_on_their_page(portal: Portal, admin: Person) -> None:
+    """With warnings, dates, what is being done, and each button; nothing goes before it is in a verified archive."""
+    await portal.signed_in("ada@example.org")
+    platform = portal.platform
+    user = await platform.users.by_email("ada@example.org")
+    await platform.homes.prepare(user.username, user.uid, None)
+    path = f"/admin/users/{user.id}"
+    removed = await admin.send((await admin.get(path)).form(f"{path}/remove"), reason="moved away")
+    assert "ada@example.org removed" in removed.words
+    assert "Removed by an administrator" in removed.words
+    assert "moved away" in removed.words
+    assert "not automatically" in removed.words
+
+    async def work(kind: str, **more: str) -> str:
+        page = await admin.get(path)
+        begun = await admin.send(page.form(f"{path}/home-work", kind=kind), **more)
+        if "has started" not in begun.words:
+            return begun.words
+        while not (await platform.home_work.of_user(user))[0].is_over:
+            await asyncio.sleep(0.05)
+        return (await admin.get(path)).words
+
+    assert "Verified" in await work("archive")
+    assert "Choose the address of an active user" in await work("copy", to=user.email, reason="a project")
+    assert "Done" in await work("copy", to=ADMIN, reason="a project")
+    assert "all files are in the archive" in await work("remove")
+    assert not await platform.homes.exists(user.username)
+    assert "all files are in the archive" not in await work("restore")
+    assert await platform.homes.exists(user.username)
+    reactivated = await admin.send((await admin.get(path)).form(f"{path}/reactivate"))
+    assert "Removed by an administrator" not in reactivated.words
 
 
 @pytest.mark.slow

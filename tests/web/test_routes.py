@@ -18,9 +18,10 @@ from launchpad.domain.passkeys import Passkey
 from launchpad.services.audit import CLI
 from launchpad.services.extension_links import Link
 from launchpad.settings import tables
-from launchpad.store import passkeys
+from launchpad.store import home_archives, passkeys
 from launchpad.web.app import create_app
 from launchpad.wiring import build_platform
+from support.homes import archive_row
 from web.api_client import PUBLIC_URL, Portal, Visitor, open_api
 
 Answers = tuple[int, int, int, int]
@@ -135,6 +136,16 @@ API: dict[str, tuple[Answers, Any]] = {
     "DELETE /api/v1/tokens/{token_id}": (each(OWNERS, 204), None),
     "GET /api/v1/admin/users": (ADMINS, None),
     "PATCH /api/v1/admin/users/{user_id}": (ADMINS, {"lab": "x"}),
+    "GET /api/v1/admin/users/{user_id}/leaving": (ADMINS, None),
+    "PUT /api/v1/admin/users/{user_id}/leaving": (each(ADMINS, 422), {"archive_at": "2020-01-01T00:00:00Z"}),
+    "POST /api/v1/admin/users/{user_id}/archives": (each(ADMINS, 202), None),
+    "POST /api/v1/admin/users/{user_id}/archives/{archive_id}/verify": (each(ADMINS, 202), None),
+    "POST /api/v1/admin/users/{user_id}/archives/{archive_id}/restore": (each(ADMINS, 202), None),
+    "POST /api/v1/admin/users/{user_id}/archives/{archive_id}/remove-home": (each(ADMINS, 409), None),  # it is in use
+    "POST /api/v1/admin/users/{user_id}/home/copies": (
+        each(ADMINS, 202),
+        {"to": "other@a.org", "reason": "They go on with it"},
+    ),
     "GET /api/v1/admin/instances": (ADMINS, None),
     "GET /api/v1/admin/instances/{instance_id}/log": (ADMINS, None),
     "POST /api/v1/admin/instances/{instance_id}/stop": (each(ADMINS, 202), None),
@@ -229,6 +240,8 @@ PAGES: dict[str, tuple[Answers, Any]] = {
     "GET /admin/users": (ADMINS, None),
     "GET /admin/users/{user_id}": (ADMINS, None),
     "POST /admin/users/{user_id}": (each(ADMINS, 303), {"role": "user", "lab": "x"}),
+    "POST /admin/users/{user_id}/home-work": (each(ADMINS, 303), {"kind": "archive"}),
+    "POST /admin/users/{user_id}/remove": (each(ADMINS, 422), {"reason": "x" * 501}),
     "POST /admin/users/{user_id}/suspend": (each(ADMINS, 303), None),
     "POST /admin/users/{user_id}/reactivate": ((401, 403, 401, 303), None),  # by then the owner is signed out
     "GET /admin/instances": (ADMINS, None),
@@ -286,6 +299,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         passkey = Passkey(new_id(), owner.me["id"], "eHg", b"x", 0, "laptop", portal.platform.now())
         async with portal.platform.database.transaction() as db:
             await passkeys.add(db, passkey)
+            archive = archive_row(owner.me["id"], owner.me["username"], 200_001, portal.platform.now())
+            await home_archives.add(db, archive)
         announced = await portal.platform.announcements.announce("New disks", CLI, portal.platform.now())
         upload = await owner.call("POST", "/home/uploads", {"path": "begun", "size_bytes": 3})
         await owner.call("POST", "/home/folders", {"path": "given"})
@@ -301,6 +316,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "login_id": login_id,
             "user_id": owner.me["id"],
             "announcement_id": announced.id,
+            "archive_id": archive.id,
             "link": portal.platform.extensions._links.token(link),
             "lab": "genomics",
             "lead": "owner@a.org",

@@ -1,4 +1,4 @@
-"""`launchpad home`: people's home folders."""
+"""`launchpad home`: people's home folders, what they take up, and archives of them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from ..domain.sizes import describe_bytes
 from ..platform import Platform
 from ..services.audit import CLI
 from ..web.home_schemas import AdminHomeView, DiskView, LabHomesView
+from . import home_work_commands
 from .context import ConfigOption, JsonOption, with_platform
 from .output import out, show_json, show_table
 
-app = typer.Typer(help="Home folders: what they take up.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Home folders: what they take up, and archives of them.", no_args_is_help=True, add_completion=False
+)
 
 MANY = 10_000
+
+for command in home_work_commands.COMMANDS:
+    app.command(command.__name__)(command)
 
 
 @app.callback()
 def home() -> None:
-    """Home folders: what they take up."""
+    """Home folders: what they take up, and archives of them."""
 
 
 @app.command("usage")

@@ -139,6 +139,13 @@ _THEIRS = {
     "lab.lead_named": "Made you a lead of a lab",
     "lab.lead_ended": "Made you a member of a lab again, no longer its lead",
     "lab.declined": "Declined your request to join a lab",
+    "home.work_requested": "Asked for work on your home folder",
+    "home.archived": "Archived your home folder",
+    "home.archive_verified": "Verified an archive of your home folder",
+    "home.restored": "Restored your home folder from its archive",
+    "home.removed": "Removed your home folder, whose archive is kept",
+    "home.copied": "Gave somebody a copy of your files",
+    "user.removed": "Removed your account",
     "passkey.removed": "Removed passkeys of your account",
     "sign-out.everywhere": "Signed you out everywhere",
 }
@@ -153,7 +160,7 @@ _EVERYONES = {
     "audit.read": "Looked at the audit",
     "announcement.made": "Announced that instances will be stopped",
 }
-_ACTORS = {"cli": "An administrator, by a command on the server"}
+_ACTORS = {"cli": "An administrator, by a command on the server", "system": "The platform, by its rules"}
 # What the sentence says already, or does not matter to whom it is about.
 _SAID = {*NAMES, "by"}
 

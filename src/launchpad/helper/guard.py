@@ -66,9 +66,9 @@ class Guard:
         if order.environment not in self._environments:
             raise _no("environment", "is not in the catalogue")
         self._check_size(order, await self._containers.host())
-        self._username(order.username)
+        self.username(order.username)
         owner = await asyncio.to_thread(self._owner_of, self._root / order.username)
-        if owner != self._uid(order.uid):
+        if owner != self.uid(order.uid):
             raise _no("username", "is a home folder that does not belong to this user")
         return await self._launches.launch(order)
 
@@ -119,13 +119,13 @@ class Guard:
         return sorted(await self._homes.owners())
 
     async def home_exists(self, username: str) -> bool:
-        return await self._homes.exists(self._username(username))
+        return await self._homes.exists(self.username(username))
 
     async def home_prepare(self, username: str, uid: int, limit_bytes: int | None) -> None:
-        await self._homes.prepare(self._username(username), self._uid(uid), limit_bytes)
+        await self._homes.prepare(self.username(username), self.uid(uid), limit_bytes)
 
     async def home_use(self, username: str) -> HomeUse:
-        return await self._homes.use(self._username(username))
+        return await self._homes.use(self.username(username))
 
     async def homes_disk(self) -> DiskSpace:
         return await self._homes.disk()
@@ -136,9 +136,9 @@ class Guard:
         Raises:
             HelperRefused: it is none.
         """
-        name = self._username(username)
+        name = self.username(username)
         if await self._homes.exists(name):
-            self._uid(await asyncio.to_thread(self._owner_of, self._homes.path_of(name)))
+            self.uid(await asyncio.to_thread(self._owner_of, self._homes.path_of(name)))
         return await self._homes.measure(name)
 
     # -- snapshots ---------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Guard:
         return await self._snapshots.obstacle()
 
     async def snapshots_taken(self, username: str) -> list[Snapshot]:
-        return list(await self._snapshots.taken(self._username(username)))
+        return list(await self._snapshots.taken(self.username(username)))
 
     async def snapshots_summary(self) -> SnapshotSummary:
         return await self._snapshots.summary()
@@ -159,28 +159,28 @@ class Guard:
             HelperRefused: the home is not this user's.
             HomeUnavailable: it is no directory, or it did not work.
         """
-        return await self._snapshots.take(await self._own(username, uid), uid, cause)
+        return await self._snapshots.take(await self.own(username, uid), uid, cause)
 
     async def snapshots_thin(self, username: str, uid: int) -> SnapshotUse:
         """As promised; refused as `snapshot_take`."""
-        return await self._snapshots.thin(await self._own(username, uid), uid)
+        return await self._snapshots.thin(await self.own(username, uid), uid)
 
-    async def _own(self, username: str, uid: int) -> str:
+    async def own(self, username: str, uid: int) -> str:
         """The name of a home that is this user's, or of none."""
-        name, uid = self._username(username), self._uid(uid)
+        name, uid = self.username(username), self.uid(uid)
         if await self._homes.exists(name):
             owner = await asyncio.to_thread(self._owner_of, self._homes.path_of(name))
             if owner != uid:
                 raise _no("username", "is a home folder that does not belong to this user")
         return name
 
-    def _username(self, name: str) -> str:
+    def username(self, name: str) -> str:
         """Raises HelperRefused for what cannot be a home's name."""
         if not directories.USERNAME.fullmatch(name):
             raise _no("username", "cannot be the name of a home folder")
         return name
 
-    def _uid(self, uid: int) -> int:
+    def uid(self, uid: int) -> int:
         """Raises HelperRefused for a uid that this platform gives to nobody."""
         if not self._settings.homes.uid_base <= uid < 2**31:
             raise _no("uid", "is outside the range of this platform's users")

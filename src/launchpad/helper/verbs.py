@@ -11,12 +11,14 @@ from pydantic_core import to_jsonable_python
 from ..contract import Verb, verbs_of
 from ..errors import HelperRefused
 from ..runtime.base import ConnectionCutter, Containers, Images, Launches, Network, Runtime
+from ..storage.archives import Archives, ArchiveVerbs
 from ..storage.base import HomeVerbs
 from ..storage.snapshots import SnapshotVerbs
+from .archives import ArchiveGuard
 from .guard import Guard
 
 
-def helper_verbs(runtime: Runtime, guard: Guard) -> Verbs:
+def helper_verbs(runtime: Runtime, guard: Guard, archives: Archives) -> Verbs:
     """All that the portal can ask for; what only looks, or names an instance of ours, goes straight to the runtime."""
     return Verbs(
         (Containers, runtime),
@@ -26,6 +28,7 @@ def helper_verbs(runtime: Runtime, guard: Guard) -> Verbs:
         (ConnectionCutter, guard),
         (HomeVerbs, guard),
         (SnapshotVerbs, guard),
+        (ArchiveVerbs, ArchiveGuard(guard, archives)),
     )
 
 

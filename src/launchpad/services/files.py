@@ -287,7 +287,7 @@ class FilesService:
         try:
             return await self._files.ask(_owner(user, snapshot), verb, **arguments)
         except HomeUnavailable:
-            if not await self._made(user):
+            if not await self.make_home(user):
                 raise
         return await self._files.ask(_owner(user, snapshot), verb, **arguments)
 
@@ -300,10 +300,10 @@ class FilesService:
     async def _ready(self, user: User) -> None:
         """So that content is not sent to a home that is still to be made."""
         if not await self._homes.exists(user.username):
-            await self._made(user)
+            await self.make_home(user)
 
-    async def _made(self, user: User) -> bool:
-        """Makes the home of somebody who has not launched anything yet, as a launch would."""
+    async def make_home(self, user: User) -> bool:
+        """Makes the home of somebody who has not launched anything yet, as a launch would; False: there is one."""
         if await self._homes.exists(user.username):
             return False
         most = (await self._offers.limits()).offer.defaults.storage_bytes

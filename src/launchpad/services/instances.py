@@ -21,7 +21,7 @@ from ..domain.sizes import describe_bytes, describe_cpus
 from ..domain.users import User
 from ..errors import Conflict, Forbidden, InvalidInput, NotFound
 from ..settings import Settings
-from ..store import activity_latest, announcements, audit, instance_history, instance_logs, instances, users
+from ..store import activity_latest, announcements, audit, instance_history, instance_logs, instances, leaving, users
 from ..store.database import Database
 from .admission import AdmissionService
 from .audit import Actor
@@ -140,6 +140,9 @@ class InstanceService:
         there = await users.by_id(db, owner.id)
         if there is None or not there.is_active:
             raise Forbidden("Your account is suspended, so nothing can be launched. Ask your administrator.")
+        left = await leaving.of(db, owner.id)
+        if left is not None and left.home_removed_at is not None:
+            raise Conflict("Your home folder is archived and must be restored first. Please ask your administrator.")
         return there
 
     async def of_owner(

@@ -15,6 +15,7 @@ from ..store import audit, logins, users
 from ..store.database import Database
 from . import lab_membership
 from .audit import Actor
+from .departures import Departures
 from .runner import InstanceRunner
 from .snapshots import SnapshotService
 
@@ -37,8 +38,11 @@ class UserChange:
 
 
 class UserService:
-    def __init__(self, database: Database, runner: InstanceRunner, snapshots: SnapshotService) -> None:
+    def __init__(
+        self, database: Database, runner: InstanceRunner, snapshots: SnapshotService, departures: Departures
+    ) -> None:
         self._database = database
+        self._departures = departures
         self._runner = runner
         self._snapshots = snapshots
 
@@ -120,7 +124,10 @@ class UserService:
             if was_admin and not (after.is_admin and after.is_active) and await users.count_active_admins(db) == 1:
                 raise Conflict("This is the last active administrator. Make somebody else administrator first.")
             await users.save(db, after)
+            if after.is_active and not before.is_active:
+                await self._departures.returned(db, after, actor, now)
             if not after.is_active:
+                await self._departures.suspended(db, after, now)
                 await logins.end_all(db, user_id)
                 ending = await self._runner.end_all_of(db, user_id, OWNER_SUSPENDED, actor, now)
             await audit.add(

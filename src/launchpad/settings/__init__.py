@@ -9,6 +9,7 @@ from .file import load_settings, tables
 from .files import FilesSettings
 from .idle import IdleRuleSettings, IdleSettings
 from .images import ImageSettings
+from .leaving import LeavingSettings
 from .mail import BounceSettings, MailSettings
 from .model import EgressSettings, EngineSettings, HomesSettings, MountSettings, Settings
 from .sign_in import SignInSettings
@@ -29,6 +30,7 @@ __all__ = [
     "IdleSettings",
     "ImageSettings",
     "LabCapacitySettings",
+    "LeavingSettings",
     "MailSettings",
     "MountSettings",
     "OfferSettings",

@@ -23,6 +23,7 @@ from .freezing import FreezingSettings
 from .front import ProxySettings, TlsSettings, WebSettings, check_proxy, listening_ports
 from .idle import IdleRuleSettings, IdleSettings, check_idle_rules, idle_policy
 from .images import ImageSettings
+from .leaving import LeavingSettings
 from .mail import MailSettings
 from .mounts import check_mounts
 from .sharing import SharingSettings
@@ -261,6 +262,7 @@ class Settings(BaseModel):
     files: FilesSettings = Field(default_factory=FilesSettings)
     sharing: SharingSettings = Field(default_factory=SharingSettings)
     snapshots: SnapshotSettings = Field(default_factory=SnapshotSettings)
+    leaving: LeavingSettings = Field(default_factory=LeavingSettings)
     mounts: tuple[MountSettings, ...] = Field((), description="Shared data.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
     helper: HelperSettings = Field(default_factory=HelperSettings)
@@ -319,6 +321,11 @@ class Settings(BaseModel):
     def idle_policy(self) -> IdlePolicy:
         """The idle rules, as far as the console does not say others."""
         return idle_policy(self.idle, self.idle_rules)
+
+    @property
+    def archive_folder(self) -> Path:
+        """Where archives of homes are."""
+        return self.leaving.folder_of(self.homes.root)
 
     @property
     def dashboard_url(self) -> str:

@@ -79,6 +79,14 @@ class Homes(Protocol):
         """
         ...
 
+    async def stage(self, username: str, uid: int, beside: str) -> None:
+        """Makes an empty home under another name in the root, to be filled before it gets its place by a rename.
+
+        Raises:
+            HomeUnavailable: it cannot be made, or this process has no right to.
+        """
+        ...
+
     async def use(self, username: str) -> HomeUse:
         """What the home takes up and may, and what its disk has left; all None before it is made.
 

@@ -83,6 +83,10 @@ class BtrfsHomes:
             await self._whole(self._prepare(path, uid, limit_bytes))
         return path
 
+    async def stage(self, username: str, uid: int, beside: str) -> None:
+        """Its limit comes with the next launch."""
+        await self._whole(self._stage(uid, beside))
+
     async def use(self, username: str) -> HomeUse:
         return await self._whole(self._use(self.path_of(username)))
 
@@ -129,6 +133,24 @@ class BtrfsHomes:
         finally:
             os.close(root)
 
+    async def _stage(self, uid: int, beside: str) -> None:
+        root = await asyncio.to_thread(directories.open_root, self.root)
+        try:
+            await self._make_empty(root, beside, uid, None)
+        except OSError as error:
+            raise directories.unusable_for(self.root, error) from error
+        finally:
+            os.close(root)
+
+    async def _make_empty(self, root: int, beside: str, uid: int, limit_bytes: int | None) -> None:
+        await self._btrfs.run("subvolume", "create", f"{opened_path(root)}/{beside}", opened=root)
+        home = await asyncio.to_thread(directories.open_new, root, beside)
+        try:
+            await asyncio.to_thread(directories.give_to, home, uid)
+            await self._limit(root, home, limit_bytes)
+        finally:
+            os.close(home)
+
     async def _make(self, root: int, path: Path, uid: int, limit_bytes: int | None) -> bool:
         """Makes it beside its place and moves it there with owner and limit, so that a crash leaves no half home.
 
@@ -138,13 +160,7 @@ class BtrfsHomes:
         beside = directories.name_beside(path.name)
         placed = False
         try:
-            await self._btrfs.run("subvolume", "create", f"{opened_path(root)}/{beside}", opened=root)
-            home = await asyncio.to_thread(directories.open_new, root, beside)
-            try:
-                await asyncio.to_thread(directories.give_to, home, uid)
-                await self._limit(root, home, limit_bytes)
-            finally:
-                os.close(home)
+            await self._make_empty(root, beside, uid, limit_bytes)
             placed = await asyncio.to_thread(directories.move_if_free, root, beside, path.name)
         except OSError as error:
             raise directories.unusable_for(self.root, error) from error

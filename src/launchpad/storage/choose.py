@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -12,6 +14,7 @@ from . import btrfs, projectquota
 from .base import Homes
 from .btrfs import BtrfsHomes
 from .btrfs_snapshots import BtrfsSnapshots
+from .direct_archives import DirectArchives
 from .plain import PlainHomes
 from .projectquota import ProjectQuotaHomes
 from .snapshots import NoSnapshots, Obstacle, Snapshots
@@ -21,6 +24,10 @@ NEEDED = (
 )
 
 log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def choose_driver(settings: HomesSettings) -> Homes:
@@ -52,6 +59,15 @@ def _fit(settings: HomesSettings, obstacle: str | None) -> Path:
     if obstacle is not None:
         raise SettingsError(f"homes.driver: “{settings.driver}” cannot be used: {obstacle}.")
     return settings.root
+
+
+def choose_archives(settings: Settings, homes: Homes, now: Callable[[], datetime] | None = None) -> DirectArchives:
+    """What archives these homes, for a process that has a right to them.
+
+    Args:
+        now: the clock; None: this machine's.
+    """
+    return DirectArchives(homes, settings.homes.root, settings.archive_folder, now or utc_now)
 
 
 def choose_snapshots(settings: Settings, homes: Homes) -> Snapshots:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from ..domain.snapshots import Cause, Snapshot
 from ..errors import EngineRefused, EngineUnavailable, HomeUnavailable
 from ..helper_client import HelperClient, asking
 from . import directories
+from .archives import ArchiveFacts, ArchivesSummary, ArchiveVerbs, Progress
 from .base import DiskSpace, HomeUse, HomeVerbs
 from .snapshots import Obstacle, SnapshotSummary, SnapshotUse, SnapshotVerbs
 
@@ -45,6 +46,10 @@ class HelperHomes:
         path = self.path_of(username)
         await _asked(self._verbs.home_prepare(username, uid, limit_bytes))
         return path
+
+    async def stage(self, username: str, uid: int, beside: str) -> None:
+        """Raises HomeUnavailable: only root does."""
+        raise HomeUnavailable("Home folders are made and filled by the helper.")
 
     async def use(self, username: str) -> HomeUse:
         return await _asked(self._verbs.home_use(self.path_of(username).name))
@@ -83,6 +88,48 @@ class HelperSnapshots:
     async def forget(self, username: str, name: str) -> None:
         """Raises HomeUnavailable: only root may."""
         raise HomeUnavailable("Snapshots are removed by their age and quota; only root removes one by its name.")
+
+
+class HelperArchives:
+    """See `archives.Archives`."""
+
+    def __init__(self, line: HelperClient) -> None:
+        self._verbs: ArchiveVerbs = asking(line, ArchiveVerbs)
+
+    async def summary(self) -> ArchivesSummary:
+        return await _asked(self._verbs.archives_summary())
+
+    async def of(self, username: str) -> Sequence[ArchiveFacts]:
+        return await _asked(self._verbs.archives_of(username))
+
+    def make(self, username: str, uid: int) -> AsyncIterator[Progress]:
+        return _followed(self._verbs.archive_make(username, uid))
+
+    def verify(self, username: str, name: str, sha256: str) -> AsyncIterator[Progress]:
+        return _followed(self._verbs.archive_verify(username, name, sha256))
+
+    def restore(self, username: str, uid: int, name: str, sha256: str) -> AsyncIterator[Progress]:
+        return _followed(self._verbs.archive_restore(username, uid, name, sha256))
+
+    def copy(
+        self, username: str, uid: int, name: str, sha256: str, to_username: str, to_uid: int, folder: str
+    ) -> AsyncIterator[Progress]:
+        return _followed(self._verbs.archive_copy(username, uid, name, sha256, to_username, to_uid, folder))
+
+    def remove_home(self, username: str, uid: int, name: str, sha256: str) -> AsyncIterator[Progress]:
+        return _followed(self._verbs.home_remove(username, uid, name, sha256))
+
+    async def tidy(self) -> int:
+        return await _asked(self._verbs.archives_tidy())
+
+
+async def _followed(told: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
+    """Who stops listening hangs up, and the helper stops work."""
+    try:
+        async for said in told:
+            yield said
+    except (EngineUnavailable, EngineRefused) as error:
+        raise HomeUnavailable(error.detail, retry_after_seconds=error.retry_after_seconds) from error
 
 
 async def _asked(answer: Awaitable[T]) -> T:

@@ -41,6 +41,9 @@ class PlainHomes:
         await asyncio.to_thread(self._prepare, path, uid)
         return path
 
+    async def stage(self, username: str, uid: int, beside: str) -> None:
+        await asyncio.to_thread(self._stage, uid, beside)
+
     async def use(self, username: str) -> HomeUse:
         return await asyncio.to_thread(self._use, self.path_of(username))
 
@@ -65,6 +68,23 @@ class PlainHomes:
                 raise HomeUnavailable("Your home folder was moved while it was being created. Please try again.")
         finally:
             os.close(root)
+
+    def _stage(self, uid: int, beside: str) -> None:
+        root = directories.open_root(self.root)
+        try:
+            self._make_empty(root, beside, uid)
+        except OSError as error:
+            raise directories.unusable_for(self.root, error) from error
+        finally:
+            os.close(root)
+
+    def _make_empty(self, root: int, beside: str, uid: int) -> None:
+        os.mkdir(beside, directories.HOME_MODE, dir_fd=root)
+        home = directories.open_new(root, beside)
+        try:
+            directories.give_to(home, uid)
+        finally:
+            os.close(home)
 
     def _use(self, path: Path) -> HomeUse:
         """Nothing is counted here, but the disk may be full."""
@@ -98,12 +118,7 @@ class PlainHomes:
         beside = directories.name_beside(path.name)
         placed = False
         try:
-            os.mkdir(beside, directories.HOME_MODE, dir_fd=root)
-            home = directories.open_new(root, beside)
-            try:
-                directories.give_to(home, uid)
-            finally:
-                os.close(home)
+            self._make_empty(root, beside, uid)
             placed = directories.move_if_free(root, beside, path.name)
         except OSError as error:
             raise directories.unusable_for(self.root, error) from error

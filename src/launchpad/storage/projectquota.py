@@ -62,6 +62,11 @@ class ProjectQuotaHomes(PlainHomes):
         await asyncio.to_thread(self._limit, path, uid, limit_bytes)
         return path
 
+    async def stage(self, username: str, uid: int, beside: str) -> None:
+        """It counts to its user's project from the beginning, and gets its limit at the next launch."""
+        await super().stage(username, uid, beside)
+        await asyncio.to_thread(self._limit, self.root / beside, uid, None)
+
     async def check(self) -> None:
         await super().check()
         obstacle = await asyncio.to_thread(why_not, self.root)

@@ -110,6 +110,11 @@ async def active_admins(db: AsyncConnection) -> list[User]:
     return [user_of(row) for row in await db.execute(query.order_by(table.c.email))]
 
 
+async def with_status(db: AsyncConnection, status: UserStatus) -> list[User]:
+    query = select(table).where(table.c.status == status).order_by(table.c.id)
+    return [user_of(row) for row in await db.execute(query)]
+
+
 async def usernames_taken(db: AsyncConnection, candidates: list[str]) -> set[str]:
     rows = await db.execute(select(table.c.username).where(table.c.username.in_(candidates)))
     return {row.username for row in rows}

@@ -28,6 +28,7 @@ from ..services.files import FilesService
 from ..services.freezing import FreezingService
 from ..services.gate import GateService
 from ..services.home_use import HomeUseService
+from ..services.home_work import HomeWorkService
 from ..services.idle import IdleService
 from ..services.idle_keep import KeepService
 from ..services.idle_policy import IdlePolicyService
@@ -35,6 +36,7 @@ from ..services.instance_logs import InstanceLogs
 from ..services.instances import InstanceService
 from ..services.lab_capacity import LabCapacityService
 from ..services.labs import LabService
+from ..services.leaving import LeavingService
 from ..services.ledger import LedgerService
 from ..services.libraries import LibraryService
 from ..services.listings import ListingService
@@ -90,11 +92,13 @@ Gate = Annotated[GateService, _part("gate")]
 HomeUses = Annotated[HomeUseService, _part("home_use")]
 Activities = Annotated[ActivityService, _part("activity")]
 Idle = Annotated[IdleService, _part("idle")]
+HomeWorks = Annotated[HomeWorkService, _part("home_work")]
 IdlePolicies = Annotated[IdlePolicyService, _part("idle_policy")]
 Instances = Annotated[InstanceService, _part("instances")]
 Keeping = Annotated[KeepService, _part("keeping")]
 LabCapacities = Annotated[LabCapacityService, _part("lab_capacity")]
 Labs = Annotated[LabService, _part("labs")]
+Leavings = Annotated[LeavingService, _part("leaving")]
 Ledger = Annotated[LedgerService, _part("ledger")]
 Libraries = Annotated[LibraryService, _part("libraries")]
 Listings = Annotated[ListingService, _part("listings")]

@@ -25,6 +25,7 @@ from ...runtime.base import ConnectionCutter, HostFacts, Runtime
 from ...services.audit_verification import AuditVerifier
 from ...services.bounces import BounceService
 from ...services.files import FilesService
+from ...services.home_work import HomeWorkService
 from ...services.idle_policy import IdlePolicyService
 from ...services.images import ImageService
 from ...services.lab_capacity import LabCapacityService
@@ -72,6 +73,7 @@ class Doctor:
         verifier: AuditVerifier,
         files: FilesService,
         snapshots: SnapshotService,
+        home_work: HomeWorkService,
         places: Places | None = None,
     ) -> None:
         self._database = database
@@ -90,6 +92,7 @@ class Doctor:
         self._verifier = verifier
         self._files = files
         self._snapshots = snapshots
+        self._home_work = home_work
         self._places = places or Places()
 
     async def examine(self, now: datetime, settings_file: Path | None = None) -> list[Finding]:
@@ -126,6 +129,7 @@ class Doctor:
             ("homes", self._all_homes),
             ("file-access", lambda subject: file_access.file_access(subject, settings, self._files)),
             ("snapshots", lambda subject: storage.snapshots(subject, settings, self._snapshots)),
+            ("archives", lambda subject: storage.archives(subject, self._home_work)),
             ("uids", lambda subject: machine.uids(subject, self._database, settings.homes.uid_base)),
             ("disk", self._disks),
             ("storage", lambda subject: storage.storage(subject, self._database)),

@@ -44,7 +44,7 @@ def restore(home: Home, snapshot: Home, request: dict[str, Any]) -> None:
         copy_into(copier, snapshot, request.get("path"), staging)
         if in_place and copier.closed:
             raise Conflict(f"Not all of it can be read, so nothing was replaced. {BESIDE}")
-        _onto_the_disk(staging.folder)
+        onto_the_disk(staging.folder)
         home.line.say(staged=True, **copier.told())
         if home.line.hear().get("go") is not True:
             raise NoRoom("There is not enough space in the home folder to restore this. Delete something first.")
@@ -88,7 +88,7 @@ def _own_of(snapshot: Home) -> Ident:
         os.close(staging)
 
 
-def _onto_the_disk(folder: int) -> None:
+def onto_the_disk(folder: int) -> None:
     """All of the file system, whose quotas are counted by that."""
     again = os.open(".", FOLDER, dir_fd=folder)
     try:

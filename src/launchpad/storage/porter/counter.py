@@ -162,9 +162,9 @@ def is_closed(pipe: int) -> bool:
     return bool(looking.poll(0))
 
 
-def give_way() -> None:
-    """Takes processor and disk only where nobody else wants them."""
-    os.nice(NICEST)
+def give_way(nice: int = NICEST) -> None:
+    """Takes the disk only where nobody else wants it, and the processor only behind others."""
+    os.nice(nice)
     number = IOPRIO_SET.get(os.uname().machine)
     if number is not None:
         ctypes.CDLL(None, use_errno=True).syscall(number, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE)

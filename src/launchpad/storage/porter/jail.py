@@ -7,9 +7,10 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 
 NOBODY = 65534
-CAP_DAC_READ_SEARCH = 2
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID = range(5)
 CAPABILITY_VERSION_3 = 0x20080522  # capset(2)
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 8, 38  # prctl(2)
 
@@ -27,25 +28,27 @@ def shut_in(folder: int) -> None:
     os.chroot(".")
 
 
-def become(uid: int, *, reading_everything: bool = False) -> None:
-    """Goes on as `uid` for good, without any right of root's but, on demand, that of reading."""
+def become(uid: int, *, reading_everything: bool = False, keeping: Sequence[int] = ()) -> None:
+    """Goes on as `uid` for good, without any right of root's but, on demand, that of reading, or these capabilities."""
+    if reading_everything:
+        keeping = (CAP_DAC_READ_SEARCH,)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
-    if reading_everything:
+    if keeping:
         _prctl(PR_SET_KEEPCAPS, 1)
     os.setresuid(uid, uid, uid)
-    if reading_everything:
-        _keep_only(CAP_DAC_READ_SEARCH)
+    if keeping:
+        _keep_only(keeping)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _keep_only(capability: int) -> None:
+def _keep_only(capabilities: Sequence[int]) -> None:
     header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
-    kept = 1 << capability
+    kept = sum(1 << one for one in capabilities)
     data = struct.pack("=6I", kept, kept, 0, 0, 0, 0)  # effective, permitted, inheritable; twice, the higher ones last
     if _libc.capset(header, data) != 0:
-        raise OSError(ctypes.get_errno(), "the right to read everything cannot be kept")
+        raise OSError(ctypes.get_errno(), "the rights that are needed cannot be kept")
 
 
 def _prctl(option: int, value: int) -> None:

@@ -15,6 +15,7 @@ from . import (
     home_use,
     instances,
     labs,
+    leaving,
     ledger,
     libraries,
     policies,
@@ -46,6 +47,6 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
             shares,
             share_links,
         ),
-        *(announcements, admin, policies, policy_replay),
+        *(announcements, admin, leaving, policies, policy_replay),
     )
 )

@@ -11,8 +11,22 @@ from ...domain.limits import Quota
 from ...domain.sizes import format_bytes
 from ...domain.users import Role, User, UserStatus
 from ...services.users import UserChange
-from ..deps import CurrentAdmin, Ledger, Listings, Logins, MailFailures, Offers, Present, Tokens, Users, Visitor
+from ..deps import (
+    CurrentAdmin,
+    HomeWorks,
+    Leavings,
+    Ledger,
+    Listings,
+    Logins,
+    MailFailures,
+    Offers,
+    Present,
+    Tokens,
+    Users,
+    Visitor,
+)
 from ..views.admin import UserRow, mail_failure_in_words
+from ..views.leaving import HomeOfUser
 from ..views.values import Problems
 from .forms import MaybeCount, MaybeNumber, MaybeSize, PageForm, may_be, needed, needs
 from .rendering import after_form, page, saying, see_other
@@ -58,13 +72,18 @@ async def user(
     offers: Offers,
     mail_failures: MailFailures,
     ledger: Ledger,
+    leavings: Leavings,
+    works: HomeWorks,
     present: Present,
 ) -> Response:
     """What is set for one of them, and their live instances."""
     one = await them.get(user_id)
     await ledger.looked_at_user(visitor.actor, one, "user.read", visitor.now)
     here = f"/admin/users/{user_id}"
-    refused = after_form(request, visitor, here, f"{here}/suspend")
+    at_home = (f"{here}/remove", f"{here}/home-work")
+    refused = after_form(request, visitor, here, f"{here}/suspend", *at_home)
+    problems = refused.problems() if refused else {}
+    is_at_home = refused is not None and refused.action in at_home
     failure = (await mail_failures.of_addresses([one.email])).get(one.email)
     return page(
         request,
@@ -73,8 +92,11 @@ async def user(
         user=one,
         mail_failure=failure,
         mail_note=mail_failure_in_words(failure) if failure else "",
-        form={**_form_of(one), **(refused.values if refused else {})},
-        errors=Problems(refused.problems() if refused else {}),
+        form={**_form_of(one), **(refused.values if refused and not is_at_home else {})},
+        errors=Problems({} if is_at_home else problems),
+        home_errors=list(problems.values()) if is_at_home else [],
+        home_form=refused.values if refused and is_at_home else {},
+        home=HomeOfUser.of(await leavings.of(one), await works.archives_of(one), await works.of_user(one)),
         logins=len(await logins.of_user(one, visitor.now)),
         tokens=len(await tokens.of_user(one)),
         default_instances=(await offers.limits()).instances_per_user,

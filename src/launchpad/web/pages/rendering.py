@@ -128,6 +128,8 @@ SAID = {
     "lab-declined": Text("done", "Declined.", "Request of {about} declined"),
     "lab-left": Text("done", "You left the lab.", "You left {about}"),
     "suspended": Text("done", "Suspended.", "{about} suspended"),
+    "removed-user": Text("done", "Removed.", "{about} removed. The home folder is archived after warnings by e-mail."),
+    "home-work": Text("done", "Begun.", "{about} has started. It continues when you leave this page."),
     "reactivated": Text("done", "Reactivated.", "{about} reactivated"),
     "folder-made": Text("done", "Folder created.", "Folder “{about}” created"),
     "renamed": Text("done", "Renamed.", "Renamed to “{about}”"),
