@@ -174,6 +174,9 @@ class HomeWorkService:
 
     async def run_next(self, now: Callable[[], datetime], beat: Beat = lambda: None) -> HomeWork | None:
         """The one that has waited longest, to its end, and what became of it; None: there is none."""
+        async with self._database.reading() as db:
+            if await home_work.next_queued(db) is None:
+                return None  # mostly; nothing is written for it
         async with self._database.transaction() as db:
             work = await home_work.next_queued(db)
             if work is None or not await home_work.begin(db, work.id, now()):

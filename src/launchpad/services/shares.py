@@ -91,9 +91,12 @@ class ShareService:
         )
 
     async def prune(self, now: datetime) -> None:
-        """Forgets what was over long ago."""
-        async with self._database.transaction() as db:
+        """Forgets what was over long ago; mostly that is nothing, and nothing is written."""
+        async with self._database.reading() as db:
             ids = await shares.over(db, now - KEPT, PRUNED_AT_ONCE)
+        if not ids:
+            return
+        async with self._database.transaction() as db:
             await shares.remove_all(db, ids)
             await share_people.remove_all(db, ids)
 
