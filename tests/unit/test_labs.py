@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
+from launchpad.control.verbs import put_lab_member
 from launchpad.domain.labs import REMINDED_AFTER, REQUESTS_MAX, LabRight, is_name, name_candidates
 from launchpad.domain.users import Role, User
 from launchpad.errors import Conflict, Forbidden, InvalidInput, NotFound, TooManyRequests
@@ -342,6 +343,13 @@ async def test_everything_stands_in_the_audit_and_in_the_ledger_of_whom_it_is_ab
 
 
 # -- from before -------------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_is_said_to_lead_no_longer_is_not_added_by_that(people: People) -> None:
+    with pytest.raises(NotFound, match="in this lab"):
+        await put_lab_member(people.platform, "genomics", "cat@a.org", is_lead=False)
+    assert await people.members("genomics") == ["ada", "bob"]
+    assert await put_lab_member(people.platform, "genomics", "Ada@a.org", is_lead=False) == "ada@a.org: is in genomics"
 
 
 @on_every_database

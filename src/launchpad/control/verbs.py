@@ -19,7 +19,7 @@ from ..domain.policy import IdleAction, IdleRule
 from ..domain.policy_codec import scope_of
 from ..domain.sizes import describe_bytes, parse_bytes
 from ..domain.users import Role, UserStatus
-from ..errors import Conflict
+from ..errors import Conflict, NotFound
 from ..platform import Platform
 from ..services.audit import CLI
 from ..services.freezing import BY_ADMIN
@@ -145,6 +145,10 @@ async def make_lab(platform: Platform, name: str, title: str) -> str:
 
 async def put_lab_member(platform: Platform, name: str, email: str, is_lead: bool | None) -> str:
     access = await _lab(platform, name)
+    if is_lead is False:  # of a command, which says that they stay a member
+        there = {one.user.email for one in await platform.labs.members(access.lab)}
+        if email.strip().lower() not in there:
+            raise NotFound("Nobody with that address is in this lab.")
     member = await platform.labs.put(access, email, CLI, platform.now(), is_lead=is_lead)
     return f"{member.user.email}: {'leads' if member.is_lead else 'is in'} {name}"
 
