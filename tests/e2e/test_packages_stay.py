@@ -210,7 +210,7 @@ async def test_versions_are_read_from_images_and_what_was_left_behind_is_told(li
         assert f"R is {version} here. Packages that you installed for R 3.6 are still in your home" in told
         assert "R is" not in await owner.types("bash -lic true")
         await person.stop(owner.instance["id"])
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             while not (found := (await person.http.get("/api/v1/home/libraries")).json()):
                 await asyncio.sleep(1)
         assert [(one["environment"], one["installed_for"], one["version"]) for one in found] == [

@@ -72,6 +72,26 @@ async def told(platform: Platform, user: User, *environments: str) -> list[tuple
     return [(one.environment, one.before, one.now, one.packages) for one in changes]
 
 
+@pytest.mark.root
+async def test_a_home_is_looked_at_however_short_its_instance_lived(world: World) -> None:
+    """All of it between two passes."""
+    platform = await world.open()
+    user, _ = await sign_in(platform, "anna@example.org")
+    image = (await platform.live.images.of("rstudio")).image
+    assert image is not None
+    world.runtime.languages[image.reference] = {"R": "4.6"}
+    for _ in range(2):  # everybody had a turn
+        await platform.libraries.run(world.clock.now)
+        world.clock.now += timedelta(seconds=20)
+    instance = await launch(platform, user, "rstudio")
+    await reaches(platform, instance.id, State.RUNNING)
+    install(world.homes_root / "anna", user.uid, "R/x86_64-pc-linux-gnu-library/4.2/moos")
+    await platform.instances.stop(instance.id, user, ACTOR, world.clock.now)
+    await reaches(platform, instance.id, State.STOPPED)
+    await platform.libraries.run(world.clock.now)
+    assert await told(platform, user) == [("rstudio", "4.2", "4.6", 1)]
+
+
 @pytest.mark.root  # files are their owners'
 async def test_an_image_with_another_version_is_told_of_until_packages_are_installed_again(world: World) -> None:
     """Without anything being started; what is dismissed stays so, and the next change is told."""

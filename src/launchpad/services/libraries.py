@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.environments import Environment
 from ..domain.libraries import Libraries, LibraryChange, Versions, changes_of
 from ..domain.users import User
 from ..errors import LaunchpadError
 from ..runtime.base import Images
-from ..store import home_libraries, kv, users
+from ..store import home_libraries, instance_history, kv, users
 from ..store.changes import Change
 from ..store.database import Database
 from .background import Loop, periodic
@@ -33,6 +34,7 @@ LOOK_SECONDS, LATE_AFTER_SECONDS = 20.0, 900.0
 IMAGE_AGAIN = timedelta(hours=1)  # the same tag may have become another image
 IN_USE_AGAIN = timedelta(minutes=10)
 AT_ONCE = 20  # homes a pass
+ENDED_AT_MOST = 100  # that are looked for a pass
 VERSIONS_KEPT = 10  # of a language in an environment
 ALL = 1_000_000  # live instances are never so many
 MOST = 10_000
@@ -62,6 +64,7 @@ class LibraryService:
         self._asked: dict[str, tuple[str, datetime]] = {}  # of environments: the image, and when
         self._looked_at: dict[str, datetime] = {}  # of homes in use
         self._in_use: set[str] = set()
+        self._passed_at: datetime | None = None
         self._after: str | None = ""  # the address up to which everybody had a turn since this began; None: all had
         self._versions: Remembered[str, Versions] = Remembered(database.changes, 1)
         self._homes: Remembered[str, _Kept] = Remembered(database.changes, MOST)
@@ -142,6 +145,7 @@ class LibraryService:
         ended, self._in_use = self._in_use - in_use, in_use
         due = {one for one in in_use if now - self._looked_at.get(one, now - IN_USE_AGAIN) >= IN_USE_AGAIN}
         async with self._database.reading() as db:
+            ended |= await self._came_and_went(db)
             wanted = await users.by_ids(db, set(sorted(due)[:AT_ONCE]) | ended)
             page = await users.page(db, limit=AT_ONCE, after=self._after or None) if self._after is not None else []
         looked, failed = 0, None
@@ -162,6 +166,14 @@ class LibraryService:
         if self._after is not None:
             self._after = page[-1].email if len(page) == AT_ONCE else None
         self._looked_at = {one: at for one, at in self._looked_at.items() if one in in_use}
+        self._passed_at = now
+
+    async def _came_and_went(self, db: AsyncConnection) -> set[str]:
+        """Whose instances began and ended between two passes, a pass that took long perhaps."""
+        if self._passed_at is None:
+            return set()
+        latest = await instance_history.latest(db, limit=ENDED_AT_MOST)
+        return {one.owner_id for one in latest if one.ended_at is not None and one.ended_at >= self._passed_at}
 
     async def _keep(self, user_id: str, found: Libraries, now: datetime) -> None:
         async with self._database.transaction() as db:
