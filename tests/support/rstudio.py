@@ -74,11 +74,12 @@ class RStudio:
         """What R prints for this code."""
         await self.call("console_input", code, "", 0)
         text = ""
-        typed = False
+        typed = False  # what another session was told before may come first
+        first = code.splitlines()[0]
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 for event in await self.events():
-                    typed = typed or event["type"] == "console_write_input"
+                    typed = typed or (event["type"] == "console_write_input" and first in event["data"]["text"])
                     if event["type"] in ("console_output", "console_error"):
                         text += str(event["data"]["text"]) if typed else ""
                     if event["type"] == "console_prompt" and typed:
