@@ -10,11 +10,8 @@ from ..domain.home_use import CALM, MeasuredUse, Warned, trend_in_words
 from ..domain.sizes import describe_bytes
 from ..domain.times import short, zone_of
 from ..domain.users import User
-from ..mail.messages import notice
-from ..settings import Settings
-from .mailing import MailQueue
+from .notice_mails import NoticeMails
 
-OF_USE = timedelta(days=1)  # a mail that could not be sent by then is given up
 ONCE = f"You are told this once, and again only if it fills up after it had fallen below {round(CALM * 100)} %."
 MAKE_ROOM = (
     "To make room, remove what you no longer need. In a terminal, “du -xh --max-depth=2 ~ | sort -h | tail -20” shows "
@@ -23,15 +20,8 @@ MAKE_ROOM = (
 )
 
 
-class HomeMails:
-    """Mails are queued in the transaction of what they tell; wake the queue after it."""
-
-    def __init__(self, settings: Settings, mail: MailQueue) -> None:
-        self._settings = settings
-        self._outgoing = mail
-
-    def wake(self) -> None:
-        self._outgoing.wake()
+class HomeMails(NoticeMails):
+    of_use = timedelta(days=1)
 
     async def tell_owner(self, db: AsyncConnection, owner: User, use: MeasuredUse, now: datetime) -> None:
         """That their home is as full as `use.warned` says."""
@@ -71,23 +61,6 @@ class HomeMails:
             f"Who uses it, and who has grown most: {self._settings.public_url}/admin/storage",
         ]
         await self._queue(db, admin.email, f"the disk with home folders is {full}", lines, [ONCE], now)
-
-    async def _queue(
-        self, db: AsyncConnection, to: str, subject: str, lines: list[str], small: list[str], now: datetime
-    ) -> None:
-        settings = self._settings
-        message = notice(
-            to=to,
-            subject=subject,
-            lines=lines,
-            small=small,
-            from_name=settings.mail.from_name,
-            from_address=settings.mail.from_address,
-            sent_at=now,
-            help_url=settings.help_url,
-            help_contact=settings.help_contact,
-        )
-        await self._outgoing.add(db, message, now, now + OF_USE)
 
 
 def percent(use: MeasuredUse) -> str:

@@ -10,23 +10,14 @@ from ..domain.leaving import HomeArchive, Leaving, LeavingCause
 from ..domain.sizes import describe_bytes
 from ..domain.times import exact, zone_of
 from ..domain.users import User
-from ..mail.messages import notice
-from ..settings import Settings
-from .mailing import MailQueue
+from .notice_mails import NoticeMails
 
-OF_USE = timedelta(days=7)  # a mail that could not be sent by then is given up
 STAYS = "Nothing is deleted: an archive holds every file as it was, and can be restored."
+ONCE = ("You are told this once.",)
 
 
-class LeavingMails:
-    """Mails are queued in the transaction of what they tell; wake the queue after it."""
-
-    def __init__(self, settings: Settings, mail: MailQueue) -> None:
-        self._settings = settings
-        self._outgoing = mail
-
-    def wake(self) -> None:
-        self._outgoing.wake()
+class LeavingMails(NoticeMails):
+    of_use = timedelta(days=7)
 
     async def warn(self, db: AsyncConnection, user: User, one: Leaving, now: datetime) -> None:
         """That their home will be archived at `one.archive_at`."""
@@ -42,7 +33,7 @@ class LeavingMails:
             "If you still need your files, or should not have been "
             f"{'removed' if removed else 'suspended'}, write to your administrators before then.",
         ]
-        await self._queue(db, user.email, f"your home folder will be archived on {at}", lines, now)
+        await self._queue(db, user.email, f"your home folder will be archived on {at}", lines, ONCE, now)
 
     async def archived(
         self, db: AsyncConnection, user: User, archive: HomeArchive, one: Leaving, now: datetime
@@ -58,7 +49,7 @@ class LeavingMails:
                 f"The home folder itself will be removed on {exact(one.remove_home_at, zone)}; the archive is kept."
             )
         lines.append("To get your files, write to your administrators.")
-        await self._queue(db, user.email, "your home folder was archived", lines, now)
+        await self._queue(db, user.email, "your home folder was archived", lines, ONCE, now)
 
     async def removed(self, db: AsyncConnection, user: User, archive: HomeArchive, now: datetime) -> None:
         """That the home is not there any more, and its archive is."""
@@ -68,7 +59,7 @@ class LeavingMails:
             "kept and holds every file as it was.",
             "To get your files, write to your administrators.",
         ]
-        await self._queue(db, user.email, "your home folder was removed, its archive is kept", lines, now)
+        await self._queue(db, user.email, "your home folder was removed, its archive is kept", lines, ONCE, now)
 
     def _afterwards(self) -> list[str]:
         leaving = self._settings.leaving
@@ -78,18 +69,3 @@ class LeavingMails:
             f"{leaving.remove_home_after_days} days after that the home folder itself will be removed; the archive is "
             "kept."
         ]
-
-    async def _queue(self, db: AsyncConnection, to: str, subject: str, lines: list[str], now: datetime) -> None:
-        settings = self._settings
-        message = notice(
-            to=to,
-            subject=subject,
-            lines=lines,
-            small=["You are told this once."],
-            from_name=settings.mail.from_name,
-            from_address=settings.mail.from_address,
-            sent_at=now,
-            help_url=settings.help_url,
-            help_contact=settings.help_contact,
-        )
-        await self._outgoing.add(db, message, now, now + OF_USE)
